@@ -1,0 +1,83 @@
+"""Which input becomes which output: ``IN OUT``, ``IN -o OUT``, or many inputs mirrored into a folder (``-d DIR``)."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from igs.cli.files import PIPE
+from igs.format.errors import InputError, Unsupported, UsageError
+
+# Files taken from a directory; named ones are tried whatever their suffix.
+IMAGE_SUFFIXES = frozenset(
+    {".avif", ".bmp", ".dib", ".gif", ".icns", ".ico", ".j2k", ".jp2", ".jpe", ".jpeg", ".jpg", ".npy", ".pbm", ".pcx"}
+    | {".pgm", ".png", ".pnm", ".ppm", ".sgi", ".tga", ".tif", ".tiff", ".webp"}
+)
+
+
+def one_pair(paths: Sequence[str], out: str | None) -> tuple[str, str]:
+    """IN and OUT of a command that takes one of each."""
+    if out is not None:
+        if len(paths) != 1:
+            raise UsageError(f"expected one input with -o, found {len(paths)}; -d DIR takes several")
+        return paths[0], out
+    if len(paths) != 2:
+        raise UsageError(
+            f"expected IN OUT, found {len(paths)} arguments" + ("; -d DIR takes several" * (len(paths) > 2))
+        )
+    return paths[0], paths[1]
+
+
+def check_suffix(out: str, *, force: bool) -> None:
+    if out != PIPE and not force and Path(out).suffix.lower() != ".igs":
+        raise UsageError(f"{out}: expected a name that ends in .igs, or - (--force takes any name)")
+
+
+def encode_pairs(paths: Sequence[str], out: str | None, directory: str | None, *, force: bool) -> list[tuple[str, str]]:
+    """All (input, output) of an igs-encode call, checked so that nothing is overwritten that is also read, or twice."""
+    if directory is None:
+        source, target = one_pair(paths, out)
+        check_suffix(target, force=force)
+        if source != PIPE and Path(source).is_dir():
+            raise Unsupported(
+                f"{source}: a directory of maps (texture stack) can't be encoded yet; -d DIR encodes each file"
+            )
+        return [(source, target)]
+    if out is not None:
+        raise UsageError("-o and -d exclude each other")
+    if not paths:
+        raise UsageError("expected at least one input")
+    pairs = [(str(source), str(Path(directory, name).with_suffix(".igs"))) for source, name in _expanded(paths)]
+    inputs = {os.path.realpath(source): source for source, _ in pairs}
+    taken: dict[str, str] = {}
+    for source, target in pairs:
+        key = os.path.realpath(target)
+        if key in inputs:
+            raise UsageError(f"{target}: is an input and would be overwritten")
+        if taken.setdefault(key, source) != source:
+            raise UsageError(f"{taken[key]} and {source} would both become {target}")
+    return list(dict.fromkeys(pairs))
+
+
+def _expanded(paths: Sequence[str]) -> list[tuple[Path, Path]]:
+    """Every file meant, with its name relative to the output directory."""
+    found: list[tuple[Path, Path]] = []
+    for given in paths:
+        if given == PIPE:
+            raise UsageError("- can't be used with -d: a stream has no name")
+        path = Path(given)
+        if path.is_dir():
+            files = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+            if not files:
+                raise InputError(f"{given}: no images in this directory")
+            found += [(file, file.relative_to(path)) for file in files]
+        elif not path.exists() and glob.has_magic(given):  # a shell that doesn't expand, or a quoted pattern
+            matches = sorted(Path(match) for match in glob.glob(given, recursive=True) if Path(match).is_file())
+            if not matches:
+                raise InputError(f"{given}: nothing matches")
+            found += [(match, Path(match.name)) for match in matches]
+        else:
+            found.append((path, Path(path.name)))
+    return found

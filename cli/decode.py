@@ -1,0 +1,209 @@
+"""igs-decode: an .igs file, or a part of it at any scale, to an image file; or the value of one pixel."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import time
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+from igs.cli import batch, common, files
+from igs.cli.common import Console, Number, Numbers, command, option, to_json
+from igs.cli.output import FORMATS, check_format, choose_depth, format_of, layout_of, write_image
+from igs.format.errors import Unsupported, UsageError
+
+if TYPE_CHECKING:
+    from igs.decoder import Image
+
+_DTYPES = {8: "uint8", 16: "uint16", 32: "float32"}
+
+
+def _part(*names: str, **kwargs: Any) -> Any:
+    return option(*names, section="What to decode", **kwargs)
+
+
+@command(
+    "igs-decode",
+    click.argument("paths", nargs=-1, metavar="IN [OUT]"),
+    option("-o", "--output", metavar="OUT", section="Files", help="The output, instead of a second argument."),
+    option(
+        "--format",
+        "format_name",
+        type=click.Choice(list(FORMATS)),
+        section="Files",
+        help="Output format (default: OUT's suffix; PNG for -).",
+    ),
+    option(
+        "--bit-depth",
+        type=click.Choice(["8", "16", "32"]),
+        section="Files",
+        help="Bits per channel (default: the source's, as far as the format goes); 32 is float.",
+    ),
+    option("--no-overwrite", is_flag=True, section="Files", help="Fail if the output exists."),
+    option("--no-metadata", is_flag=True, section="Files", advanced=True, help="Leave out ICC, EXIF and XMP."),
+    option("--force", is_flag=True, section="Files", advanced=True, help="Write image data to a terminal."),
+    _part(
+        "--scale", type=Number(0, 65536, open_low=True), metavar="S", help="Output pixels per pixel; below 1 averages."
+    ),
+    _part("--width", type=Number(1, 2**31, whole=True), metavar="W", help="Output width; the height follows."),
+    _part("--height", type=Number(1, 2**31, whole=True), metavar="H", help="Output height; the width follows."),
+    _part(
+        "--region", type=Numbers("X,Y,W,H"), metavar="X,Y,W,H", help="Only this rectangle, in pixels of the picture."
+    ),
+    _part("--pixel", type=Numbers("X,Y", whole=True), metavar="X,Y", help="Print the value of one pixel; no OUT."),
+    _part("--level", type=Number(0, 15, whole=True), metavar="L", help="Up to this quality level (default: all)."),
+    _part("--raw", is_flag=True, advanced=True, help="Stored values: premultiplied alpha, gamma not applied."),
+    _part("--allow-partial", is_flag=True, help="Open a file that is cut short, up to its last whole level."),
+    option(
+        "--device",
+        type=click.Choice(["auto", "cpu", "cuda"]),
+        default="auto",
+        section="Decoder",
+        help="Where to compute (default auto).",
+    ),
+    option(
+        "--threads",
+        type=Number(1, 1024, whole=True),
+        metavar="N",
+        section="Decoder",
+        help="CPU threads (default: all cores).",
+    ),
+    common.SIZE_LIMIT,
+    common.DIMENSION_LIMIT,
+    common.MEMORY_LIMIT,
+)
+def decode(
+    paths: tuple[str, ...], output: str | None, quiet: bool, verbose: int, as_json: bool, device: str, **asked: Any
+) -> None:
+    """Decode an .igs file, or a part of it, to an image.
+
+    IN is an .igs file, or - for standard input; OUT ends in .png .ppm .pgm .pnm .tiff .npy .jpg .webp or .avif, or is -
+    for standard output.
+    """
+    console = Console(quiet, verbose)
+    if device == "cuda":
+        raise Unsupported("--device cuda: this version decodes on the CPU only")
+    sizes = [name for name in ("scale", "width", "height") if asked[name] is not None]
+    if len(sizes) > 1:
+        raise UsageError(f"--{sizes[0]} and --{sizes[1]} exclude each other")
+    if asked["pixel"] is not None:
+        others = [*sizes, *(name for name in ("region", "format_name", "bit_depth") if asked[name] is not None)]
+        if others:
+            raise UsageError(f"--pixel and --{others[0].replace('_name', '').replace('_', '-')} exclude each other")
+        if output is not None or len(paths) != 1:
+            raise UsageError("--pixel prints a value: expected IN and no OUT")
+        _pixel(paths[0], console, as_json, asked)
+    else:
+        source, target = batch.one_pair(paths, output)
+        _decode(source, target, console, as_json, sizes, asked)
+
+
+def _open(source: str, console: Console, asked: dict[str, Any]) -> Image:
+    from igs.decoder import open as open_image
+    from igs.format import Limits
+
+    data: Any = source
+    if source == files.PIPE:
+        data = files.read_stdin(asked["memory_limit"])
+    else:
+        files.check_input(source)
+    limits = Limits(pixels=asked["size_limit"], side=asked["dimension_limit"])
+    with common.named(files.display(source)):
+        image = open_image(data, limits=limits, threads=asked["threads"], allow_partial=asked["allow_partial"])
+    if image.partial:
+        console.warn(f"{files.display(source)}: the file is partial; decoded from what is there")
+    return image
+
+
+def _pixel(source: str, console: Console, as_json: bool, asked: dict[str, Any]) -> None:
+    column, row = asked["pixel"]
+    with _open(source, console, asked) as image, common.named(files.display(source)):
+        if not (0 <= column < image.width and 0 <= row < image.height):
+            raise UsageError(f"--pixel {column},{row} is outside the picture of {image.width}×{image.height}")
+        if asked["level"] is None and not asked["raw"]:
+            value = image.pixel(column, row)
+        else:
+            value = image.sample([[column + 0.5, row + 0.5]], level=asked["level"], raw=asked["raw"])[0]
+        if as_json:
+            found = {"x": column, "y": row, "value": [float(v) for v in value], "bytes_read": image.bytes_read}
+            click.echo(to_json(found))
+        else:
+            click.echo(" ".join(f"{float(v):.6g}" for v in value))
+
+
+def _decode(source: str, target: str, console: Console, as_json: bool, sizes: list[str], asked: dict[str, Any]) -> None:
+    start = time.perf_counter()
+    format_ = format_of(target, asked["format_name"])
+    files.check_output(target, [source], force=asked["force"])
+    with _open(source, console, asked) as image, common.named(files.display(source)):
+        x, y, w, h = asked["region"] or (0, 0, image.width, image.height)
+        scale = _scale(sizes, asked, w, h)
+        wanted = None if asked["bit_depth"] is None else int(asked["bit_depth"])
+        depth = choose_depth(format_, max(group.bit_depth for group in image.groups), wanted)
+        layout = layout_of(image.groups)
+        if w > 0 and h > 0:  # the decoder says what is wrong with other regions
+            columns, rows = (max(1, int(side * scale + 0.5)) for side in (w, h))
+            check_format(format_, layout, image.channels, columns, rows)
+            _check_memory(columns * rows * image.channels * (4 + depth // 8), asked["memory_limit"])
+        with contextlib.ExitStack() as stack:
+            if target == files.PIPE:
+                out: Any = io.BytesIO()  # some formats are written with seeks
+            else:
+                out = stack.enter_context(files.atomic_output(target, overwrite=not asked["no_overwrite"]))
+            pixels = image.region(x, y, w, h, scale=scale, dtype=_DTYPES[depth], level=asked["level"], raw=asked["raw"])
+            sections = {} if asked["no_metadata"] else _sections(image)
+            notes = write_image(out, pixels, format_, layout, sections)
+        if target == files.PIPE:
+            files.write_stdout(out.getvalue())
+        for note in notes:
+            (console.warn if "ICC" in note else console.detail)(note)
+        report = {
+            "input": source,
+            "output": target,
+            "format": format_.name,
+            "width": pixels.shape[1],
+            "height": pixels.shape[0],
+            "channels": pixels.shape[2],
+            "bit_depth": depth,
+            "partial": image.partial,
+            "bytes_read": image.bytes_read,
+            "seconds": time.perf_counter() - start,
+        }
+    if as_json:
+        click.echo(to_json(report), err=target == files.PIPE)
+    console.detail(
+        f"{target}: {report['width']}×{report['height']}, {report['channels']} channels of {depth} bits, "
+        f"{report['bytes_read']} bytes read, {report['seconds']:.2f} s"
+    )
+
+
+def _scale(sizes: list[str], asked: dict[str, Any], w: float, h: float) -> float:
+    match sizes:
+        case ["scale"]:
+            return float(asked["scale"])
+        case ["width"]:
+            return float(asked["width"] / w) if w > 0 else 1.0
+        case ["height"]:
+            return float(asked["height"] / h) if h > 0 else 1.0
+    return 1.0
+
+
+def _check_memory(needed: int, limit: int) -> None:
+    if needed > limit:
+        raise UsageError(
+            f"the output needs {needed / 2**30:.1f} GiB, the limit is {limit / 2**30:.1f} GiB: "
+            "take a --region or a smaller --scale, or raise --memory-limit"
+        )
+
+
+def _sections(image: Image) -> dict[str, bytes]:
+    return {str(key): bytes(image.metadata[key]) for key in ("iccp", "exif", "xmpd") if key in image.metadata}
+
+
+def main() -> NoReturn:
+    common.main(decode)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,288 @@
+"""igs-encode: an image file to an .igs file."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+from pathlib import Path
+from typing import IO, Any, NoReturn
+
+import click
+from igs.cli import batch, common, files
+from igs.cli.common import Console, Number, Size, command, error_object, option, to_json
+from igs.cli.progress import ProgressLine
+from igs.cli.recipe import recipe_options, recipe_overrides
+from igs.encoder.options import PRESETS, EncodeOptions
+from igs.format.errors import Unsupported, UsageError
+
+_RATES = ("num_gaussians", "bpp", "size", "psnr", "quality")
+_TORCH_HELP = (
+    'encoding needs PyTorch: pip install "igs-codec[encoder]" '
+    "(on a machine without a GPU `pip install torch==2.13.0` first: the CPU build, a fraction of the size)"
+)
+# Bytes per pixel and channel that loading holds at its peak: the file's samples, their float32, Pillow's own copy.
+_LOAD_BYTES = 12
+
+
+def _rate(*names: str, **kwargs: Any) -> Any:
+    return option(*names, section="Rate (one of them; default -q 75)", **kwargs)
+
+
+def _expert(*names: str, section: str = "Along the way", **kwargs: Any) -> Any:
+    return option(*names, section=section, advanced=True, **kwargs)
+
+
+_PATH = click.Path(path_type=Path, dir_okay=False)
+
+
+@command(
+    "igs-encode",
+    click.argument("paths", nargs=-1, metavar="IN OUT | IN... -d DIR"),
+    option("-o", "--output", metavar="OUT", section="Files", help="The output, instead of a second argument."),
+    option(
+        "-d", "--directory", metavar="DIR", section="Files", help="Encode every IN (file, glob, directory) into DIR."
+    ),
+    option("--no-overwrite", is_flag=True, section="Files", help="Fail if the output exists."),
+    option("--force", is_flag=True, section="Files", help="Accept an OUT that doesn't end in .igs, or a terminal."),
+    _rate("-n", "--num-gaussians", type=Number(1, 2**24, whole=True), metavar="N", help="Number of Gaussians."),
+    _rate("--bpp", type=Number(0, open_low=True), metavar="B", help="Bits per pixel of the file."),
+    _rate("--size", type=Size(1024), metavar="BYTES", help="Bytes of the file, at most; k and M are understood."),
+    _rate("--psnr", type=Number(0, 200, open_low=True), metavar="DB", help="PSNR of the decoded file, at least."),
+    _rate("-q", "--quality", type=Number(0, 100), metavar="0-100", help="Quality; 100 is not lossless."),
+    _rate("--strict-rate", is_flag=True, help="Exit 4 if the target is missed (default: a warning)."),
+    option(
+        "-e",
+        "--effort",
+        type=Number(1, 9, whole=True),
+        default=EncodeOptions.effort,
+        metavar="1-9",
+        section="Encoder",
+        help="Higher is slower and better (default 5).",
+    ),
+    option(
+        "--preset",
+        type=click.Choice(sorted(PRESETS)),
+        default="default",
+        section="Encoder",
+        help="Recipe to start from.",
+    ),
+    option(
+        "--device",
+        type=click.Choice(["auto", "cpu", "cuda"]),
+        default="auto",
+        section="Encoder",
+        help="Where to compute (default auto).",
+    ),
+    option(
+        "--threads",
+        type=Number(1, 1024, whole=True),
+        metavar="N",
+        section="Encoder",
+        help="CPU threads (default: all cores).",
+    ),
+    option(
+        "--seed",
+        type=Number(0, 2**63 - 1, whole=True),
+        default=0,
+        metavar="S",
+        section="Encoder",
+        help="Random seed (default 0).",
+    ),
+    option(
+        "--saliency-map", type=_PATH, metavar="FILE", section="Encoder", help="Image to draw the first positions from."
+    ),
+    option(
+        "--levels",
+        type=Number(1, 16, whole=True),
+        default=1,
+        metavar="L",
+        section="Encoder",
+        help="Quality levels (only 1 yet).",
+    ),
+    *recipe_options(),
+    _expert(
+        "--codec",
+        type=click.Choice(["raw", "zstd"]),
+        default="zstd",
+        section="Container",
+        help="How chunks are stored.",
+    ),
+    _expert(
+        "--chunk-size",
+        type=Number(1, 65535, whole=True),
+        default=EncodeOptions.chunk_size,
+        metavar="N",
+        section="Container",
+        help="Gaussians per chunk aimed at (default 128).",
+    ),
+    _expert("--no-metadata", is_flag=True, section="Container", help="Leave out ICC, EXIF and XMP."),
+    _expert("--log", type=_PATH, metavar="FILE", help="Write progress as JSON lines."),
+    _expert(
+        "--log-every",
+        type=Number(1, whole=True),
+        default=100,
+        metavar="N",
+        help="Steps between progress reports (default 100).",
+    ),
+    _expert("--render-every", type=Number(1, whole=True), metavar="N", help="Write the fit as PNG every N steps."),
+    _expert("--render-dir", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Where those go."),
+    _expert("--checkpoint", type=_PATH, metavar="FILE", help="Save the state of the fit here as it goes."),
+    _expert(
+        "--checkpoint-every",
+        type=Number(1, whole=True),
+        default=500,
+        metavar="N",
+        help="Steps between saves (default 500).",
+    ),
+    _expert("--resume", type=_PATH, metavar="FILE", help="Continue from a checkpoint."),
+    common.SIZE_LIMIT,
+    common.DIMENSION_LIMIT,
+    common.MEMORY_LIMIT,
+)
+def encode(
+    paths: tuple[str, ...],
+    output: str | None,
+    directory: str | None,
+    no_overwrite: bool,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+    verbose: int,
+    **parameters: Any,
+) -> int:
+    """Encode an image as 2D Gaussians.
+
+    IN is an image file, or - for standard input; OUT is a name that ends in .igs, or - for standard output.
+    """
+    console = Console(quiet, verbose)
+    given = [name for name in _RATES if parameters[name] is not None]
+    if len(given) > 1:
+        flags = " and ".join("--" + name.replace("_", "-") for name in given)
+        raise UsageError(f"{flags} exclude each other: give one rate target")
+    if parameters.pop("levels") != 1:
+        raise Unsupported("--levels: this version writes files of one level only")
+    if (parameters["render_every"] is None) != (parameters["render_dir"] is None):
+        raise UsageError("--render-every and --render-dir need each other")
+    overrides = recipe_overrides(parameters)
+    pairs = batch.encode_pairs(paths, output, directory, force=force)
+    if len(pairs) > 1 and any(parameters[name] for name in ("checkpoint", "resume", "render_dir", "log")):
+        raise UsageError("--checkpoint, --resume, --render-dir and --log take a single input")
+    job = Job(
+        console,
+        as_json,
+        overwrite=not no_overwrite,
+        force=force,
+        metadata=not parameters.pop("no_metadata"),
+        log=parameters.pop("log"),
+        limits={name: parameters.pop(name) for name in ("size_limit", "dimension_limit", "memory_limit")},
+        options=EncodeOptions(**parameters, overrides=overrides),
+    )
+    job.options.recipe().validate()
+    if directory is None:
+        job.run(*pairs[0])
+        return common.EXIT_OK
+    return _run_batch(job, pairs)
+
+
+def _run_batch(job: Job, pairs: list[tuple[str, str]]) -> int:
+    """Every file is tried; the exit code is the first failure's."""
+    first = common.EXIT_OK
+    for source, target in pairs:
+        try:
+            with contextlib.suppress(FileExistsError):
+                Path(target).parent.mkdir(parents=True, exist_ok=True)
+            job.run(source, target)
+        except Exception as error:
+            code, message = common.describe_error(error)
+            click.echo(f"igs-encode: {message}", err=True)
+            if job.as_json:
+                click.echo(to_json(error_object(error, source)))
+            first = first or code
+            if isinstance(error, Unsupported) and error.args[0] == _TORCH_HELP:
+                break
+    return first
+
+
+@dataclasses.dataclass
+class Job:
+    """What is the same for every file of a call."""
+
+    console: Console
+    as_json: bool
+    overwrite: bool
+    force: bool
+    metadata: bool
+    log: Path | None
+    limits: dict[str, int]
+    options: EncodeOptions
+
+    def run(self, source: str, target: str) -> None:
+        """Encode one file and report. Everything that can fail early is tried before the long part."""
+        files.check_input(source)
+        files.check_output(target, [source], force=self.force)
+        with contextlib.ExitStack() as stack:
+            if target == files.PIPE:
+                out: IO[bytes] = io.BytesIO()
+            else:
+                out = stack.enter_context(files.atomic_output(target, overwrite=self.overwrite))
+            # Before torch, which takes seconds to load; the import itself loads none.
+            from igs.encoder.load import load_image
+
+            stream: Any = source
+            if source == files.PIPE:
+                stream = files.read_stdin(self.limits["memory_limit"])
+            bound = min(self.limits["size_limit"], self.limits["memory_limit"] // _LOAD_BYTES)
+            image = load_image(
+                stream, size_limit=bound, dimension_limit=self.limits["dimension_limit"], name=files.display(source)
+            )
+            for warning in image.warnings:
+                self.console.warn(warning)
+            encoder = load_encoder()
+            log = stack.enter_context(self.log.open("w", encoding="utf-8")) if self.log else None
+            label = Path(source).name if source != files.PIPE else "stdin"
+            line = stack.enter_context(ProgressLine(self.console, label, log))
+
+            def warn(message: str) -> None:
+                line.clear()
+                self.console.warn(message)
+
+            if not self.metadata:
+                image = dataclasses.replace(image, sections={})
+            encoded = encoder(image, dataclasses.replace(self.options, on_progress=line, on_warning=warn))
+            line.clear()
+            out.write(encoded.data)
+        if target == files.PIPE:
+            files.write_stdout(encoded.data)
+        self._report({"input": source, "output": target, **encoded.report}, target)
+
+    def _report(self, report: dict[str, Any], target: str) -> None:
+        if self.as_json:
+            click.echo(to_json(report), err=target == files.PIPE)
+            return
+        psnr = report.get("psnr")
+        quality = "exact" if psnr is None else f"{psnr:.2f} dB"
+        self.console.note(
+            f"{files.display(target) if target != files.PIPE else 'standard output'}: "
+            f"{report['width']}×{report['height']}, {report['num_gaussians']} Gaussians, {report['bytes']} bytes, "
+            f"{report['bpp']:.3f} bpp, {quality}, {report['seconds']:.1f} s"
+        )
+
+
+def load_encoder() -> Any:
+    """``igs.encoder.encode``. Raises Unsupported, with what to install, if torch is missing or broken."""
+    try:
+        import torch  # noqa: F401
+    except Exception as error:  # a broken installation raises OSError, RuntimeError or AttributeError just as well
+        raise Unsupported(_TORCH_HELP) from error
+    from igs.encoder import encode as function
+
+    return function
+
+
+def main() -> NoReturn:
+    common.main(encode)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""Reading and writing files for the commands: ``-`` as stdin and stdout; outputs that appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, BinaryIO
+
+from igs.format.errors import InputError, UsageError
+
+PIPE = "-"
+
+
+def display(path: str) -> str:
+    """How a path is named in messages."""
+    return "standard input" if path == PIPE else path
+
+
+def read_stdin(limit: int) -> bytes:
+    """All of stdin, at most ``limit`` bytes."""
+    stream = sys.stdin.buffer
+    if sys.stdin.isatty():
+        raise UsageError("expected data on standard input, found a terminal")
+    data = stream.read(limit + 1)
+    if len(data) > limit:
+        raise InputError(f"standard input: more than {limit} bytes (--memory-limit)")
+    if not data:
+        raise InputError("standard input: no data")
+    return data
+
+
+def write_stdout(data: bytes) -> None:
+    sys.stdout.flush()
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+def check_input(path: str) -> None:
+    """Raise InputError now for a file that can't be read, rather than after a long wait for something else."""
+    if path == PIPE:
+        return
+    try:
+        with open(path, "rb"):
+            pass
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from error
+
+
+def check_output(path: str, sources: list[str], *, force: bool, binary: bool = True) -> None:
+    """Raise before any work is done if ``path`` would replace an input or put bytes on a terminal."""
+    if path == PIPE:
+        if binary and not force and sys.stdout.isatty():
+            raise UsageError("not writing binary data to a terminal; name a file, or use --force")
+        return
+    for source in sources:
+        with contextlib.suppress(OSError):
+            if source != PIPE and os.path.samefile(source, path):
+                raise UsageError(f"{path}: input and output are the same file")
+
+
+@contextlib.contextmanager
+def atomic_output(path: str, *, overwrite: bool = True) -> Iterator[BinaryIO]:
+    """A binary file that becomes ``path`` when the block ends well, and is removed on any error or interrupt.
+
+    It lies in the same folder meanwhile, as the rename must not cross file systems. What isn't a regular file (a
+    device, a named pipe) is written directly. Raises InputError if ``path`` can't be written, or exists and
+    ``overwrite`` is off.
+    """
+    target = Path(os.path.realpath(path))  # a link stays a link, its target is replaced
+    try:
+        mode = target.stat().st_mode
+    except OSError:
+        mode = None
+    if mode is not None and stat.S_ISDIR(mode):
+        raise InputError(f"{path}: is a directory")
+    if mode is not None and not overwrite:
+        raise InputError(f"{path}: exists already (--no-overwrite)")
+    try:
+        if mode is not None and not stat.S_ISREG(mode):
+            with open(target, "wb") as stream:
+                yield stream
+            return
+        handle, temporary = tempfile.mkstemp(prefix=f".{target.name[:100]}.", suffix=".tmp", dir=target.parent)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            _set_mode(file, mode)
+        if overwrite:
+            os.replace(temporary, target)
+        else:
+            _move_new(temporary, target, path)
+    except OSError as error:
+        if isinstance(error, BrokenPipeError) or error.filename not in (None, temporary):
+            raise
+        raise InputError(f"{path}: {error.strerror or error}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+
+
+def _set_mode(file: IO[bytes], mode: int | None) -> None:
+    """mkstemp makes files that only their owner can read; give them what an ordinary new (or the replaced) file has."""
+    if os.name != "posix":
+        return
+    if mode is None:
+        mask = os.umask(0)
+        os.umask(mask)
+        mode = 0o666 & ~mask
+    with contextlib.suppress(OSError):
+        os.fchmod(file.fileno(), stat.S_IMODE(mode))
+
+
+def _move_new(temporary: str, target: Path, path: str) -> None:
+    """Rename without replacing a file that appeared in the meantime."""
+    try:
+        os.link(temporary, target)
+    except FileExistsError as error:
+        raise InputError(f"{path}: exists already (--no-overwrite)") from error
+    except OSError:  # a file system without hard links
+        os.replace(temporary, target)

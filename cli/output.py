@@ -1,0 +1,226 @@
+"""Writes decoded pictures as PNG, PNM, TIFF, NPY, JPEG, WebP or AVIF, and says which of them can hold what.
+
+8-bit pictures go through Pillow, 16-bit PNG through :mod:`igs.cli.output_png`, what Pillow has no TIFF mode for through
+tifffile (extra ``images``). Sections ``iccp``, ``exif`` and ``xmpd`` are written back where the format has a place.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
+from typing import Any, BinaryIO
+
+from igs.format.errors import InputError, Unsupported, UsageError
+
+_MANY = "channels without a common colour model"
+# What a picture's channels are, as formats see it → how messages say it.
+LAYOUTS = {
+    "L": "grey",
+    "LA": "grey with alpha",
+    "RGB": "RGB",
+    "RGBA": "RGB with alpha",
+    "CMYK": "CMYK",
+    "N": _MANY,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """What an output format holds. side: the longest side, pixels; keeps: the section types that have a place in it."""
+
+    name: str
+    suffixes: tuple[str, ...]
+    depths: tuple[int, ...]
+    layouts: tuple[str, ...]
+    keeps: tuple[str, ...] = ()
+    side: int = 2**31 - 1
+
+
+_ALL = tuple(LAYOUTS)
+_COMMON = ("L", "LA", "RGB", "RGBA")
+_META = ("iccp", "exif", "xmpd")
+FORMATS = {
+    format_.name: format_
+    for format_ in (
+        Format("png", (".png",), (8, 16), _COMMON, _META),
+        Format("tiff", (".tiff", ".tif"), (8, 16, 32), _ALL, _META),
+        Format("npy", (".npy",), (8, 16, 32), _ALL),
+        Format("ppm", (".ppm",), (8, 16), ("RGB",)),
+        Format("pgm", (".pgm",), (8, 16), ("L",)),
+        Format("pnm", (".pnm",), (8, 16), ("L", "RGB")),
+        Format("jpeg", (".jpg", ".jpeg"), (8,), ("L", "RGB", "CMYK"), _META, 65500),
+        Format("webp", (".webp",), (8,), _COMMON, _META, 16383),
+        Format("avif", (".avif",), (8,), _COMMON, _META, 65536),
+    )
+}
+_PILLOW_OPTIONS: dict[str, dict[str, Any]] = {
+    "jpeg": {"quality": 95, "subsampling": 0},  # adds nothing visible to a picture that was lossy before
+    "webp": {"lossless": True},
+    "avif": {"quality": 90},
+    "tiff": {"compression": "tiff_adobe_deflate"},
+}
+
+
+def format_of(path: str, name: str | None) -> Format:
+    """The format named, else that of the path's suffix, PNG for stdout. Raises UsageError for an unknown suffix."""
+    if name is not None:
+        return FORMATS[name]
+    if path == "-":
+        return FORMATS["png"]
+    suffix = PurePath(path).suffix.lower()
+    for candidate in FORMATS.values():
+        if suffix in candidate.suffixes:
+            return candidate
+    known = " ".join(s for candidate in FORMATS.values() for s in candidate.suffixes)
+    raise UsageError(f"{path}: expected a suffix of {known}, or --format, found {suffix or 'none'}")
+
+
+def layout_of(groups: Sequence[Any]) -> str:
+    """The key of LAYOUTS that fits channel groups (spec §3.4)."""
+    from igs.format import Alpha, Colour
+
+    if len(groups) != 1:
+        return "N"
+    group = groups[0]
+    colours = group.channels - (group.alpha != Alpha.NONE)
+    if group.colour == Colour.CMYK:
+        return "CMYK" if group.alpha == Alpha.NONE else "N"
+    base = {1: "L", 3: "RGB"}.get(colours)
+    if base is None:
+        return "N"
+    return base + "A" * (group.alpha != Alpha.NONE)
+
+
+def choose_depth(format_: Format, source_depth: int, wanted: int | None) -> int:
+    """Bits per channel to write: those wanted (Unsupported if impossible), else the source's or the most below them."""
+    if wanted is not None:
+        if wanted not in format_.depths:
+            raise Unsupported(f"{format_.name} can't hold {wanted} bits per channel; {_others(depth=wanted)} can")
+        return wanted
+    return max((depth for depth in format_.depths if depth <= source_depth), default=format_.depths[0])
+
+
+def check_format(format_: Format, layout: str, channels: int, width: int, height: int) -> None:
+    """Raise Unsupported, naming formats that can, if the picture doesn't fit."""
+    if layout not in format_.layouts:
+        what = f"{channels} {LAYOUTS[layout]}" if layout == "N" else LAYOUTS[layout]
+        raise Unsupported(f"{format_.name} can't hold {what}; {_others(layout=layout)} can")
+    if max(width, height) > format_.side:
+        raise Unsupported(
+            f"{format_.name} can't hold {width}×{height}: at most {format_.side} a side; {_others(layout=layout)} can"
+        )
+
+
+def _others(layout: str = "", depth: int = 0) -> str:
+    unlimited = [f for f in FORMATS.values() if f.side == 2**31 - 1]
+    names = [f.name for f in unlimited if (not layout or layout in f.layouts) and (not depth or depth in f.depths)]
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def write_image(file: BinaryIO, pixels: Any, format_: Format, layout: str, sections: Mapping[str, bytes]) -> list[str]:
+    """Write pixels, uint8, uint16 or float32 [H, W, C], to a seekable file; returns remarks on metadata left out.
+
+    ``check_format`` and ``choose_depth`` must have passed. Raises Unsupported for a missing library, InputError if
+    writing fails.
+    """
+    kept = {key: value for key, value in sections.items() if key in format_.keeps}
+    names = {"iccp": "the ICC profile", "exif": "EXIF data", "xmpd": "the XMP packet"}
+    notes = [f"{format_.name} has no place for {names[key]}" for key in _META if key in sections and key not in kept]
+    if format_.name == "npy":
+        import numpy as np
+
+        np.lib.format.write_array(file, pixels, allow_pickle=False)
+    elif format_.name in ("ppm", "pgm", "pnm"):
+        _write_pnm(file, pixels)
+    elif format_.name == "png" and pixels.itemsize == 2:
+        from igs.cli.output_png import write_png16
+
+        write_png16(file, pixels, kept)
+    elif format_.name == "tiff" and not _pillow_tiff(pixels, layout):
+        notes += _write_tiff(file, pixels, layout, kept)
+    else:
+        notes += _write_pillow(file, pixels, format_, layout, kept)
+    return notes
+
+
+def _write_pnm(file: BinaryIO, pixels: Any) -> None:
+    height, width, channels = pixels.shape
+    maximum = 65535 if pixels.itemsize == 2 else 255
+    file.write(f"P{6 if channels == 3 else 5}\n{width} {height}\n{maximum}\n".encode())
+    for row in pixels:  # row by row: no second copy of the picture
+        file.write(row.astype(">u2" if maximum > 255 else "u1").tobytes())
+
+
+def _pillow_tiff(pixels: Any, layout: str) -> bool:
+    """Whether Pillow has a mode for these pixels in a TIFF."""
+    return layout != "N" and (pixels.itemsize == 1 or layout == "L")
+
+
+def _write_pillow(
+    file: BinaryIO, pixels: Any, format_: Format, layout: str, sections: Mapping[str, bytes]
+) -> list[str]:
+    from PIL import Image, features
+
+    if format_.name in ("webp", "avif") and not features.check(format_.name):
+        raise Unsupported(f"this installation of Pillow has no {format_.name}; {_others(layout=layout)} work")
+    height, width, channels = pixels.shape
+    if layout == "CMYK":
+        image = Image.frombytes("CMYK", (width, height), pixels.tobytes())  # from an array 4 channels mean RGBA
+    else:
+        image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
+    options = dict(_PILLOW_OPTIONS.get(format_.name, {}))
+    if "iccp" in sections:
+        options["icc_profile"] = sections["iccp"]
+    if "exif" in sections:
+        options["exif"] = b"Exif\0\0" + sections["exif"]
+    if "xmpd" in sections:
+        if format_.name == "png":
+            from PIL.PngImagePlugin import PngInfo
+
+            options["pnginfo"] = PngInfo()
+            options["pnginfo"].add_itxt("XML:com.adobe.xmp", sections["xmpd"].decode("utf-8", "replace"))
+        elif format_.name == "tiff":
+            options["tiffinfo"] = {700: sections["xmpd"]}
+        else:
+            options["xmp"] = sections["xmpd"]
+    metadata = [key for key in ("icc_profile", "exif", "xmp", "pnginfo", "tiffinfo") if key in options]
+    try:
+        image.save(file, format_.name, **options)
+        return []
+    except OSError:
+        raise
+    except Exception as error:  # damaged or oversized metadata (a JPEG holds 64 KB of EXIF) raises many types
+        if not metadata:
+            raise InputError(f"can't be written as {format_.name}: {error}") from error
+        file.seek(0)
+        file.truncate()
+        image.save(file, format_.name, **{key: value for key, value in options.items() if key not in metadata})
+        return [f"the metadata could not be written as {format_.name} and was left out ({error})"]
+
+
+def _write_tiff(file: BinaryIO, pixels: Any, layout: str, sections: Mapping[str, bytes]) -> list[str]:
+    try:
+        tifffile = importlib.import_module("tifffile")
+    except ImportError as error:
+        raise Unsupported(
+            f'TIFF with {pixels.shape[2]} channels of {pixels.dtype} needs tifffile: pip install "igs-codec[images]"; '
+            "npy works without"
+        ) from error
+    photometric = {"RGB": "rgb", "RGBA": "rgb", "CMYK": "separated"}.get(layout, "minisblack")
+    extra = pixels.shape[2] - {"rgb": 3, "separated": 4, "minisblack": 1}[photometric]
+    kind = "unassalpha" if layout in ("LA", "RGBA") else "unspecified"
+    tifffile.imwrite(
+        file,
+        pixels[..., 0] if pixels.shape[2] == 1 else pixels,
+        photometric=photometric,
+        planarconfig="contig",
+        extrasamples=[kind] * extra or None,
+        compression="zlib",
+        iccprofile=sections.get("iccp"),
+        extratags=[(700, 1, len(sections["xmpd"]), sections["xmpd"], True)] if "xmpd" in sections else [],
+        metadata=None,
+        software=False,
+    )
+    return ["EXIF data is only written to TIFFs of 8 bits"] if "exif" in sections else []

@@ -1,0 +1,94 @@
+"""One option per field of a preset: ``Recipe.init_scale`` is ``--init-scale``. Texts are here, types the field's."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from typing import Any
+
+import click
+from igs.cli.common import Decorator, Number, option
+from igs.encoder.options import Recipe
+
+# field → (heading in the help, text). Fields that are not advanced show in the short help too.
+_MODEL, _START, _GROWTH, _FIT, _BITS = "Model", "Initialisation", "Growth", "Optimisation", "Quantisation"
+HELP: dict[str, tuple[str, str]] = {
+    "steps": (_FIT, "Optimisation steps."),
+    "blend": (_MODEL, "How Gaussians combine: normalised over the nearest (topk) or added (sum)."),
+    "top_k": (_MODEL, "Gaussians that count at a point, 1 to 32."),
+    "reach2": (_MODEL, "Squared absolute reach, in standard deviations."),
+    "relative_reach2": (_MODEL, "Squared reach beyond the nearest Gaussian's distance; inf for none."),
+    "init": (_START, "Where Gaussians start: by gradient, by saliency or at random."),
+    "init_uniform": (_START, "Share of the positions drawn uniformly, 0 to 1."),
+    "init_power": (_START, "Power that the gradient or saliency map is raised to."),
+    "init_scale": (_START, "First standard deviation: pixels, or a multiple of the neighbour distance."),
+    "init_scale_mode": (_START, "What --init-scale and --growth-scale are measured in."),
+    "init_color": (_START, "Start with the picture's colours (otherwise random ones)."),
+    "growth": (_GROWTH, "Start with some of the Gaussians and add the others where the error is."),
+    "growth_start": (_GROWTH, "Share of the Gaussians that the fit starts with."),
+    "growth_rounds": (_GROWTH, "How many times Gaussians are added."),
+    "growth_until": (_GROWTH, "When the last are added, as a share of the steps."),
+    "growth_interval": (_GROWTH, "Steps between additions, instead of --growth-until."),
+    "growth_error_power": (_GROWTH, "Power of the error that positions are drawn in proportion to."),
+    "growth_scale": (_GROWTH, "Standard deviation of added Gaussians."),
+    "relocate": (_GROWTH, "Move Gaussians that hardly count to where the error is."),
+    "loss_l1": (_FIT, "Weight of the absolute error."),
+    "loss_l2": (_FIT, "Weight of the squared error."),
+    "loss_ssim": (_FIT, "Weight of 1 − SSIM."),
+    "scale_parameter": (_FIT, "What is optimised for the size: σ, 1/σ or log σ."),
+    "lr_position": (_FIT, "Learning rate of positions."),
+    "lr_scale": (_FIT, "Learning rate of sizes."),
+    "lr_rotation": (_FIT, "Learning rate of angles, in half-turns."),
+    "lr_feature": (_FIT, "Learning rate of colours."),
+    "adam_beta1": (_FIT, "Adam: decay of the first moment."),
+    "adam_beta2": (_FIT, "Adam: decay of the second moment."),
+    "adam_epsilon": (_FIT, "Adam: the term that keeps the division finite."),
+    "keep_adam_state": (_FIT, "Keep Adam's moments when Gaussians are added."),
+    "lr_schedule": (_FIT, "How learning rates fall."),
+    "lr_decay_from": (_FIT, "Share of the steps up to which they stay (exponential)."),
+    "lr_decay_to": (_FIT, "Factor that they end at (exponential), or of one decay (plateau)."),
+    "plateau_steps": (_FIT, "Steps without improvement before a decay; the second time the fit stops."),
+    "plateau_psnr": (_FIT, "What counts as an improvement of the PSNR, dB."),
+    "plateau_ssim": (_FIT, "What counts as an improvement of SSIM."),
+    "pull_empty": (_FIT, "A pixel that nothing reaches pulls its nearest Gaussian."),
+    "pos_bits": (_BITS, "Bits per coordinate, 1 to 32 (32: float)."),
+    "scale_bits": (_BITS, "Bits per size, 1 to 32."),
+    "rot_bits": (_BITS, "Bits per angle, 1 to 32."),
+    "feat_bits": (_BITS, "Bits per colour channel, 1 to 32."),
+    "quantize_forward": (_BITS, "Last share of the steps that sees quantised values."),
+    "gamma": (_FIT, "The fit sees value^(1/gamma)."),
+    "tiles": (_FIT, "Find Gaussians by tile (otherwise try all at every pixel: slow)."),
+}
+_SHORT = {"steps", "init"}
+
+
+def recipe_options() -> list[Decorator]:
+    """The decorators, in the recipe's order."""
+    types = typing.get_type_hints(Recipe)
+    return [_option(field, types[field.name]) for field in dataclasses.fields(Recipe)]
+
+
+def _option(field: dataclasses.Field[Any], kind: Any) -> Decorator:
+    dashed = field.name.replace("_", "-")
+    section, text = HELP.get(field.name, ("Other", field.name.replace("_", " ") + "."))
+    common: dict[str, Any] = {"section": section, "advanced": field.name not in _SHORT, "help": text, "default": None}
+    choices = next((typing.get_args(k) for k in (kind, *typing.get_args(kind)) if _is_literal(k)), ())
+    plain = {k for k in (kind, *typing.get_args(kind)) if k in (bool, int, float)}
+    if choices:
+        return option(f"--{dashed}", type=click.Choice(choices), **common)
+    if bool in plain:
+        return option(f"--{dashed}/--no-{dashed}", **common)
+    if int in plain:
+        return option(f"--{dashed}", type=Number(0, whole=True), metavar="N", **common)
+    # infinity stands for "none" in the relative reach; Recipe.validate judges all others
+    return option(f"--{dashed}", type=Number(0, finite=field.name != "relative_reach2"), metavar="X", **common)
+
+
+def _is_literal(kind: Any) -> bool:
+    return typing.get_origin(kind) is typing.Literal
+
+
+def recipe_overrides(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Take the recipe's options out of a command's parameters; those that were given."""
+    taken = {field.name: parameters.pop(field.name, None) for field in dataclasses.fields(Recipe)}
+    return {name: value for name, value in taken.items() if value is not None}

@@ -1,0 +1,239 @@
+// Chooses the copy of the kernels that this processor can run, and owns threads and memory. Baseline instructions only.
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "igs_kernels.h"
+#include "parallel.h"
+#include "table.h"
+
+#define IGS_EXPORT extern "C" __attribute__((visibility("default")))
+
+extern "C" {
+extern const igs::Table igs_table_baseline;
+#ifdef IGS_X86
+extern const igs::Table igs_table_avx2;
+extern const igs::Table igs_table_avx512;
+#endif
+}
+
+namespace {
+
+const igs::Table* find(const char* name) {
+#ifdef IGS_X86
+    __builtin_cpu_init();
+    const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+                        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+                        __builtin_cpu_supports("avx512cd");
+    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    if (avx512 && (!name || !strcmp(name, "avx512"))) return &igs_table_avx512;
+    if (avx2 && (!name || !strcmp(name, "avx2"))) return &igs_table_avx2;
+#endif
+    return !name || !strcmp(name, "baseline") ? &igs_table_baseline : nullptr;
+}
+
+std::atomic<const igs::Table*> current{nullptr};
+
+const igs::Table* table() {
+    const igs::Table* t = current.load();
+    if (!t) {
+        const char* wish = getenv("IGS_TARGET");
+        t = wish ? find(wish) : nullptr;
+        if (!t) t = find(nullptr);
+        current.store(t);
+    }
+    return t;
+}
+
+// Threads that sleep between calls. After fork() the child starts its own.
+class Pool {
+public:
+    void run(int64_t count, void (*task)(int64_t, void*), void* context) {
+        if (count <= 0) return;
+        std::unique_lock<std::mutex> one_at_a_time(caller_);
+        if (wanted_ <= 1 || count == 1) {
+            one_at_a_time.unlock();
+            for (int64_t i = 0; i < count; i++) task(i, context);
+            return;
+        }
+        start();
+        {
+            std::lock_guard<std::mutex> lock(mutex_);
+            count_ = count;
+            task_ = task;
+            context_ = context;
+            next_.store(0);
+            busy_ = int(threads_.size());
+            round_++;
+        }
+        wake_.notify_all();
+        work();
+        std::unique_lock<std::mutex> lock(mutex_);
+        done_.wait(lock, [this] { return busy_ == 0; });
+    }
+    void set(int n) {
+        std::lock_guard<std::mutex> lock(caller_);
+        wanted_ = n < 1 ? 1 : n;
+    }
+    int size() const { return wanted_; }
+
+private:
+    void work() {
+        for (int64_t i; (i = next_.fetch_add(1)) < count_;) task_(i, context_);
+    }
+    void start() {
+        if (pid_ != getpid()) {  // the threads of the parent do not exist here; their handles can only be forgotten
+            new (&threads_) std::vector<std::thread>();
+            pid_ = getpid();
+        }
+        if (int(threads_.size()) == wanted_ - 1) return;
+        stop();
+        quit_ = false;
+        const int64_t round = round_;
+        for (int i = 1; i < wanted_; i++) threads_.emplace_back([this, round] { loop(round); });
+    }
+    void stop() {
+        {
+            std::lock_guard<std::mutex> lock(mutex_);
+            quit_ = true;
+        }
+        wake_.notify_all();
+        for (auto& t : threads_) t.join();
+        threads_.clear();
+    }
+    void loop(int64_t seen) {
+        for (;;) {
+            {
+                std::unique_lock<std::mutex> lock(mutex_);
+                wake_.wait(lock, [&] { return quit_ || round_ != seen; });
+                if (quit_) return;
+                seen = round_;
+            }
+            work();
+            std::lock_guard<std::mutex> lock(mutex_);
+            if (--busy_ == 0) done_.notify_one();
+        }
+    }
+    std::mutex caller_, mutex_;
+    std::condition_variable wake_, done_;
+    std::vector<std::thread> threads_;
+    std::atomic<int64_t> next_{0};
+    int64_t count_ = 0, round_ = 0;
+    void (*task_)(int64_t, void*) = nullptr;
+    void* context_ = nullptr;
+    int busy_ = 0, wanted_ = int(std::thread::hardware_concurrency() ? std::thread::hardware_concurrency() : 1);
+    pid_t pid_ = getpid();
+    bool quit_ = false;
+};
+
+Pool& pool() {
+    static Pool* p = new Pool;  // never destroyed: its threads may outlive static destructors
+    return *p;
+}
+
+}  // namespace
+
+namespace igs {
+
+void parallel_for(int64_t count, void (*task)(int64_t, void*), void* context) { pool().run(count, task, context); }
+
+void* extend(Buffer* b, size_t bytes) {
+    if (b->capacity >= bytes && b->data) return b->data;
+    size_t capacity = (bytes + bytes / 4 + 127) & ~size_t(63);
+    void* p = nullptr;
+    if (posix_memalign(&p, 64, capacity)) return nullptr;
+    if (b->data) memcpy(p, b->data, b->capacity);
+    free(b->data);
+    b->data = p;
+    b->capacity = capacity;
+    return p;
+}
+
+void* reserve(Buffer* b, size_t bytes) {
+    if (b->capacity >= bytes && b->data) return b->data;
+    release(b);
+    return extend(b, bytes);
+}
+
+void release(Buffer* b) {
+    free(b->data);
+    b->data = nullptr;
+    b->capacity = 0;
+}
+
+}  // namespace igs
+
+IGS_EXPORT igs_bins* igs_bins_create(void) { return new (std::nothrow) igs_bins; }
+IGS_EXPORT void igs_bins_destroy(igs_bins* b) {
+    if (!b) return;
+    for (auto& h : b->hits) igs::release(&h);
+    for (igs::Buffer* x : {&b->bound, &b->offsets, &b->list, &b->slot, &b->first, &b->partial, &b->sums, &b->cursor})
+        igs::release(x);
+    delete b;
+}
+IGS_EXPORT int64_t igs_bin(igs_bins* b, const igs_raster* r, const float* means, const float* factors) {
+    return table()->bin(b, r, means, factors);
+}
+IGS_EXPORT int igs_rasterize_forward(igs_bins* b, const igs_raster* r, const float* means, const float* factors,
+                                     const float* features, float* image) {
+    return table()->rasterize_forward(b, r, means, factors, features, image);
+}
+IGS_EXPORT int igs_rasterize_backward(igs_bins* b, const igs_raster* r, const float* means, const float* factors,
+                                      const float* features, const float* grad_image, float* grad_means, float* grad_factors,
+                                      float* grad_features) {
+    return table()->rasterize_backward(b, r, means, factors, features, grad_image, grad_means, grad_factors, grad_features);
+}
+IGS_EXPORT int igs_rasterize_fused(igs_bins* b, const igs_raster* r, const float* means, const float* factors,
+                                   const float* features, const float* target, float l1, float l2, float* image, double* sums,
+                                   float* grad_means, float* grad_factors, float* grad_features) {
+    return table()->rasterize_fused(b, r, means, factors, features, target, l1, l2, image, sums, grad_means, grad_factors,
+                                    grad_features);
+}
+IGS_EXPORT int igs_loss(int32_t width, int32_t height, int32_t channels, const float* image, const float* target, float l1,
+                        float l2, float ssim, double* sums, float* grad) {
+    return table()->loss(width, height, channels, image, target, l1, l2, ssim, sums, grad);
+}
+IGS_EXPORT void igs_factors_forward(int64_t n, int32_t map, float lo, float hi, float lowpass, const float* scales,
+                                    const float* rotations, float* factors) {
+    table()->factors_forward(n, map, lo, hi, lowpass, scales, rotations, factors);
+}
+IGS_EXPORT void igs_factors_backward(int64_t n, int32_t map, float lo, float hi, float lowpass, const float* scales,
+                                     const float* rotations, const float* grad_factors, float* grad_scales,
+                                     float* grad_rotations) {
+    table()->factors_backward(n, map, lo, hi, lowpass, scales, rotations, grad_factors, grad_scales, grad_rotations);
+}
+IGS_EXPORT void igs_adam(int64_t rows, int32_t columns, float* values, const float* grads, float* m, float* v,
+                         const int32_t* age, float lr, float beta1, float beta2, float epsilon) {
+    table()->adam(rows, columns, values, grads, m, v, age, lr, beta1, beta2, epsilon);
+}
+IGS_EXPORT void igs_set_num_threads(int32_t n) { pool().set(n); }
+IGS_EXPORT int32_t igs_num_threads(void) { return pool().size(); }
+IGS_EXPORT const char* igs_target(void) { return table()->name; }
+IGS_EXPORT int igs_set_target(const char* name) {
+    const igs::Table* t = find(name);
+    if (!t) return -1;
+    current.store(t);
+    return 0;
+}
+IGS_EXPORT double igs_fma_peak(double seconds) {
+    float out = 0;
+    const auto start = std::chrono::steady_clock::now();
+    double spent = 0, best = 0;
+    while (spent < seconds || best == 0) {
+        const auto t0 = std::chrono::steady_clock::now();
+        igs::parallel_for(pool().size(), table()->fma_chain, &out);
+        const auto t1 = std::chrono::steady_clock::now();
+        const double s = std::chrono::duration<double>(t1 - t0).count();
+        const double rate = table()->fma_per_task * pool().size() / s;
+        best = rate > best ? rate : best;
+        spent = std::chrono::duration<double>(t1 - start).count();
+    }
+    return best;
+}

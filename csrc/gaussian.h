@@ -1,0 +1,88 @@
+// The mathematics of one Gaussian, shared by host and device code: factors, their gradient, ellipse against rectangle.
+#pragma once
+#include <math.h>
+
+#ifdef __CUDACC__
+#define IGS_HD __host__ __device__ __forceinline__
+#else
+#define IGS_HD static inline __attribute__((always_inline))
+#endif
+
+namespace igs {
+
+// Standard deviation of a scale value; *slope = dσ/dvalue (0 where the clamp holds and would be pushed further out is
+// left to the optimiser: the slope is that of the unclamped map, so that a clamped value can come back).
+IGS_HD float sigma_of(int map, float value, float lo, float hi, float* slope) {
+    float s;
+    if (map == 2) {
+        float v = value < -20.f ? -20.f : (value > 20.f ? 20.f : value);
+        s = expf(v);
+        *slope = s;
+    } else if (map == 1) {
+        float v = value > 1e-6f ? value : 1e-6f;
+        s = 1.f / v;
+        *slope = -s * s;
+    } else {
+        s = value;
+        *slope = 1.f;
+    }
+    if (s < lo) {
+        s = lo;
+        if (map == 2) *slope = s;
+        if (map == 1) *slope = -s * s;
+    } else if (s > hi) {
+        s = hi;
+        if (map == 2) *slope = s;
+        if (map == 1) *slope = -s * s;
+    }
+    return s;
+}
+
+// (p, q, r) of variances A, B along the axes turned by (c, s) = (cos θ, sin θ). Spec §6.2.
+IGS_HD void factor_forward(float A, float B, float c, float s, float* f) {
+    const float syy = A * s * s + B * c * c, sxy = (A - B) * s * c, D = sqrtf(A) * sqrtf(B), g = sqrtf(syy);
+    f[0] = g / D;
+    f[1] = -sxy / (D * g);
+    f[2] = 1.f / g;
+}
+
+// dL/dA, dL/dB and dL/dθ (per radian) from dL/d(p, q, r).
+IGS_HD void factor_backward(float A, float B, float c, float s, const float* grad_f, float* gA, float* gB, float* gT) {
+    const float syy = A * s * s + B * c * c, sxy = (A - B) * s * c, D = sqrtf(A) * sqrtf(B), g = sqrtf(syy);
+    const float p = g / D, q = -sxy / (D * g), r = 1.f / g;
+    const float dg = grad_f[0] / D - grad_f[1] * q / g - grad_f[2] * r * r;
+    const float dD = -(grad_f[0] * p + grad_f[1] * q) / D;
+    const float dsxy = -grad_f[1] / (D * g), dsyy = dg / (2.f * g);
+    *gA = dsyy * s * s + dsxy * s * c + dD * D / (2.f * A);
+    *gB = dsyy * c * c - dsxy * s * c + dD * D / (2.f * B);
+    *gT = (A - B) * (dsyy * 2.f * s * c + dsxy * (c * c - s * s));
+}
+
+// Smallest and largest d² of the points of a rectangle [x0, x1] × [y0, y1], given relative to the mean.
+// d² is convex: the largest is at a corner; the smallest is 0 inside, else on the boundary.
+IGS_HD void rect_d2(float p, float q, float r, float x0, float y0, float x1, float y1, float* lo, float* hi) {
+    const float a00 = p * x0 + q * y0, a10 = p * x1 + q * y0, a01 = p * x0 + q * y1, a11 = p * x1 + q * y1;
+    const float v0 = r * y0, v1 = r * y1, v00 = v0 * v0, v11 = v1 * v1;
+    const float c00 = a00 * a00 + v00, c10 = a10 * a10 + v00, c01 = a01 * a01 + v11, c11 = a11 * a11 + v11;
+    float h = c00 > c10 ? c00 : c10, h2 = c01 > c11 ? c01 : c11;
+    *hi = h > h2 ? h : h2;
+    if (x0 <= 0.f && x1 >= 0.f && y0 <= 0.f && y1 >= 0.f) {
+        *lo = 0.f;
+        return;
+    }
+    // horizontal edges: u runs linearly from a·0 to a·1, v is constant
+    float e0 = (a00 <= 0.f) != (a10 <= 0.f) ? v00 : (c00 < c10 ? c00 : c10);
+    float e1 = (a01 <= 0.f) != (a11 <= 0.f) ? v11 : (c01 < c11 ? c01 : c11);
+    float m = e0 < e1 ? e0 : e1;
+    // vertical edges: minimum of (p·x + q·y)² + (r·y)² over y at y* = −p·q·x / (q² + r²), clamped to the edge
+    const float k = -p * q / (q * q + r * r);
+    float ya = k * x0, yb = k * x1;
+    ya = ya < y0 ? y0 : (ya > y1 ? y1 : ya);
+    yb = yb < y0 ? y0 : (yb > y1 ? y1 : yb);
+    const float ua = p * x0 + q * ya, va = r * ya, ub = p * x1 + q * yb, vb = r * yb;
+    const float ma = ua * ua + va * va, mb = ub * ub + vb * vb;
+    m = m < ma ? m : ma;
+    *lo = m < mb ? m : mb;
+}
+
+}  // namespace igs

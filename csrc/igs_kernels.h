@@ -1,0 +1,74 @@
+// The C interface of the igs CPU kernels: plain pointers and sizes, no torch, no Python.
+//
+// All arrays are dense, row-major float32 unless said otherwise; lengths are pixels. Images are planar: [C, H, W].
+// A Gaussian's `factor` (p, q, r) is the upper triangular U = [[p, q], [0, r]] with inverse covariance UᵀU (spec §6.2), so
+// that d² = (p·dx + q·dy)² + (r·dy)². Results do not depend on the number of threads.
+#pragma once
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { IGS_BLEND_TOPK = 0, IGS_BLEND_SUM = 1 };
+enum { IGS_SCALE_RAW = 0, IGS_SCALE_INVERSE = 1, IGS_SCALE_LOG = 2 };
+
+typedef struct {
+    int32_t width, height, channels, num_gaussians;
+    int32_t blend, top_k;
+    float reach2;           // R²
+    float relative_reach2;  // Q²; 1e30 or more: none
+    float pull;             // > 0: at a pixel beyond every reach the nearest Gaussian counts, and dL/dd² gets this much
+    const float* background;  // [C]
+} igs_raster;
+
+// Tile lists, reused from step to step. Opaque to the caller.
+typedef struct igs_bins igs_bins;
+igs_bins* igs_bins_create(void);
+void igs_bins_destroy(igs_bins*);
+
+// Rebuilds the lists for means [N, 2] and factors [N, 3]. Returns the number of (tile, Gaussian) entries, < 0: no memory.
+int64_t igs_bin(igs_bins*, const igs_raster*, const float* means, const float* factors);
+
+// image [C, H, W] ← the rendered picture. Returns 0, or -1 without memory (so do the functions below).
+int igs_rasterize_forward(igs_bins*, const igs_raster*, const float* means, const float* factors, const float* features,
+                          float* image);
+
+// Gradients of a loss given grad_image = dL/dimage [C, H, W]: [N, 2], [N, 3], [N, C]; overwritten, not added to.
+int igs_rasterize_backward(igs_bins*, const igs_raster*, const float* means, const float* factors, const float* features,
+                           const float* grad_image, float* grad_means, float* grad_factors, float* grad_features);
+
+// Forward, loss and backward in one pass over the tiles. L = l1·mean|e| + l2·mean e², means over all C·H·W values.
+// image may be null. sums[0] = Σ|e|, sums[1] = Σe².
+int igs_rasterize_fused(igs_bins*, const igs_raster*, const float* means, const float* factors, const float* features,
+                        const float* target, float l1, float l2, float* image, double* sums, float* grad_means,
+                        float* grad_factors, float* grad_features);
+
+// L1, L2 and SSIM of image against target, and the gradient of L = l1·mean|e| + l2·mean e² + ssim·(1 − mean SSIM).
+// SSIM: 11×11 Gaussian window, deviation 1.5, zero padding, C1 = 0.01², C2 = 0.03². grad may be null.
+// sums: Σ|e|, Σe², ΣSSIM over all C·H·W values.
+int igs_loss(int32_t width, int32_t height, int32_t channels, const float* image, const float* target, float l1, float l2,
+             float ssim, double* sums, float* grad);
+
+// factors [N, 3] of scales [N, 2] (a map of the standard deviations, IGS_SCALE_*) and rotations [N] in half-turns.
+// The standard deviations are clamped to [sigma_min, sigma_max]; lowpass is added to both variances.
+void igs_factors_forward(int64_t n, int32_t scale_map, float sigma_min, float sigma_max, float lowpass,
+                         const float* scales, const float* rotations, float* factors);
+void igs_factors_backward(int64_t n, int32_t scale_map, float sigma_min, float sigma_max, float lowpass,
+                          const float* scales, const float* rotations, const float* grad_factors, float* grad_scales,
+                          float* grad_rotations);
+
+// One step of Adam on n values, bias correction by the per-row age t [rows] (steps since the row was created, ≥ 1),
+// n = rows·columns, row-major.
+void igs_adam(int64_t rows, int32_t columns, float* values, const float* grads, float* m, float* v, const int32_t* age,
+              float lr, float beta1, float beta2, float epsilon);
+
+void igs_set_num_threads(int32_t);
+int32_t igs_num_threads(void);
+const char* igs_target(void);            // "baseline", "avx2", "avx512": the copy in use
+int igs_set_target(const char*);         // for tests and benchmarks; -1 if the processor or the build lacks it
+double igs_fma_peak(double seconds);     // measured multiply-adds per second, all threads
+
+#ifdef __cplusplus
+}
+#endif

@@ -1,0 +1,125 @@
+// Sixteen floats as one value: a row of a tile. One, two or four native vectors, whichever the target has.
+#pragma once
+#include <stdint.h>
+#include <string.h>
+
+#define IGS_INLINE static inline __attribute__((always_inline))
+
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int VL = 16;
+#elif defined(__AVX__)
+constexpr int VL = 8;
+#else
+constexpr int VL = 4;
+#endif
+constexpr int NV = 16 / VL;
+typedef float nf __attribute__((vector_size(VL * 4)));
+typedef int32_t ni __attribute__((vector_size(VL * 4)));
+
+struct vf {
+    nf v[NV];
+};
+
+#define IGS_EACH for (int k = 0; k < NV; k++)
+
+IGS_INLINE vf splat(float x) {
+    vf r;
+    IGS_EACH r.v[k] = nf{} + x;
+    return r;
+}
+IGS_INLINE vf load(const float* p) {
+    vf r;
+    IGS_EACH memcpy(&r.v[k], p + k * VL, sizeof(nf));
+    return r;
+}
+IGS_INLINE void store(float* p, vf a) { IGS_EACH memcpy(p + k * VL, &a.v[k], sizeof(nf)); }
+// The first n values; the others 0 (a tile may stick out of the picture).
+IGS_INLINE vf load_n(const float* p, int n) {
+    if (n >= 16) return load(p);
+    float t[16] = {0};
+    for (int i = 0; i < n; i++) t[i] = p[i];
+    return load(t);
+}
+IGS_INLINE void store_n(float* p, vf a, int n) {
+    if (n >= 16) return store(p, a);
+    float t[16];
+    store(t, a);
+    for (int i = 0; i < n; i++) p[i] = t[i];
+}
+IGS_INLINE vf lanes() {
+    vf r;
+    IGS_EACH for (int i = 0; i < VL; i++) r.v[k][i] = float(k * VL + i);
+    return r;
+}
+
+#define IGS_OP(name, expr)                \
+    IGS_INLINE vf name(vf a, vf b) {      \
+        vf r;                             \
+        IGS_EACH r.v[k] = (expr);         \
+        return r;                         \
+    }
+IGS_OP(operator+, a.v[k] + b.v[k])
+IGS_OP(operator-, a.v[k] - b.v[k])
+IGS_OP(operator*, a.v[k] * b.v[k])
+IGS_OP(operator/, a.v[k] / b.v[k])
+IGS_OP(vmin, a.v[k] < b.v[k] ? a.v[k] : b.v[k])
+IGS_OP(vmax, a.v[k] > b.v[k] ? a.v[k] : b.v[k])
+#undef IGS_OP
+IGS_INLINE vf fma(vf a, vf b, vf c) {
+    vf r;
+    IGS_EACH r.v[k] = a.v[k] * b.v[k] + c.v[k];
+    return r;
+}
+// a ≤ b ? x : y
+IGS_INLINE vf le(vf a, vf b, vf x, vf y) {
+    vf r;
+    IGS_EACH r.v[k] = a.v[k] <= b.v[k] ? x.v[k] : y.v[k];
+    return r;
+}
+IGS_INLINE vf vabs(vf a) { return vmax(a, splat(0.f) - a); }
+
+// 2^x for -120 ≤ x ≤ 0. Relative error 2.4e-7: degree 6 on [-½, ½].
+IGS_INLINE vf exp2_neg(vf x) {
+    vf r;
+    IGS_EACH {
+        const ni n = __builtin_convertvector(x.v[k] - 0.5f, ni);  // truncation: nearest for x ≤ 0
+        const nf f = x.v[k] - __builtin_convertvector(n, nf);
+        nf y = 1.5403530e-4f * f + 1.3333558e-3f;
+        y = y * f + 9.6181291e-3f;
+        y = y * f + 5.5504109e-2f;
+        y = y * f + 2.4022651e-1f;
+        y = y * f + 6.9314718e-1f;
+        y = y * f + 1.0f;
+        const ni bits = (ni)y + (n << 23);
+        r.v[k] = (nf)bits;
+    }
+    return r;
+}
+
+IGS_INLINE float hsum(vf a) {
+    nf s = a.v[0];
+    for (int k = 1; k < NV; k++) s = s + a.v[k];
+    typedef float f4 __attribute__((vector_size(16)));
+#if defined(__AVX512F__)
+    typedef float f8 __attribute__((vector_size(32)));
+    const f8 h = __builtin_shufflevector(s, s, 0, 1, 2, 3, 4, 5, 6, 7) + __builtin_shufflevector(s, s, 8, 9, 10, 11, 12, 13, 14, 15);
+    const f4 q = __builtin_shufflevector(h, h, 0, 1, 2, 3) + __builtin_shufflevector(h, h, 4, 5, 6, 7);
+#elif defined(__AVX__)
+    const f4 q = __builtin_shufflevector(s, s, 0, 1, 2, 3) + __builtin_shufflevector(s, s, 4, 5, 6, 7);
+#else
+    const f4 q = s;
+#endif
+    const f4 h2 = q + __builtin_shufflevector(q, q, 2, 3, 0, 1);
+    return h2[0] + h2[1];
+}
+IGS_INLINE float hmax(vf a) {
+    float t[16], m;
+    store(t, a);
+    m = t[0];
+    for (int i = 1; i < 16; i++) m = t[i] > m ? t[i] : m;
+    return m;
+}
+
+}  // namespace

@@ -1,0 +1,285 @@
+"""Values at scattered points (spec §7): a few directly from the chunks that reach them, many by sorting them into cells.
+
+Kernels only; which chunks to read, levels and picture values are ``image.py``'s.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from igs.decoder.bins import fill_segment, next_segment, row_spans
+from igs.decoder.blend import P, Q, R, blend, gather
+from igs.decoder.jit import kernel
+from igs.decoder.simd import bits, load, lowest_bit, minimum, splat, splat_int, store, to_floats
+
+NOWHERE = np.int32(-(1 << 31))  # x of a point outside the representable range: its value is the background
+_BOUND = float(1 << 30)
+UNITS = float(1 << 14)
+
+
+@kernel
+def fix_points(points, xs, ys):  # type: ignore[no-untyped-def]
+    """Round points (float64 [m, 2], pixels) to int32 units as spec §7 says; → the first that isn't finite, or -1."""
+    for i in range(len(points)):
+        x = points[i, 0]
+        y = points[i, 1]
+        if not (np.isfinite(x) and np.isfinite(y)):
+            return i
+        x = np.floor(x * UNITS + 0.5)
+        y = np.floor(y * UNITS + 0.5)
+        if -_BOUND <= x < _BOUND and -_BOUND <= y < _BOUND:
+            xs[i] = np.int32(x)
+            ys[i] = np.int32(y)
+        else:
+            xs[i] = NOWHERE
+            ys[i] = NOWHERE
+    return -1
+
+
+@kernel
+def values_at(  # type: ignore[no-untyped-def]
+    xs, ys, start, boxes, loaded, firsts, means, factors, features, rule, top_k, sum_blend, out
+):
+    """Values at the points from ``start`` on, from the chunks whose boxes hold them.
+
+    xs, ys: int32 [m]; boxes: float64 [chunks, 4] pixels; loaded: uint8 [chunks]; firsts: int64 [chunks + 1] their first
+    Gaussians; means: int32 [2, ≥ n + 16], factors: float32 [3, ≥ n + 16], features: float32 [≥ n, C]; rule: float32 R², Q²,
+    background; out: float32 [m, C]. → (number of points done, a chunk that must be loaded before going on, or -1).
+    """
+    is_sum = sum_blend != 0
+    channels = out.shape[1]
+    stride = means.shape[1]
+    capacity = 64
+    found = np.empty(capacity, np.int64)
+    d2s = np.empty(capacity * 16, np.float32)
+    active = np.arange(capacity).astype(np.int32)
+    local = np.empty(capacity * channels, np.float32)
+    ranks = np.empty(32 * 16, np.float32)
+    lanes = np.empty(channels * 16, np.float32)
+    reach2 = splat(rule[0])
+    for point in range(start, len(xs)):
+        count = 0
+        if xs[point] != NOWHERE:
+            px = xs[point] / UNITS
+            py = ys[point] / UNITS
+            x = splat_int(xs[point])
+            y = splat_int(ys[point])
+            for chunk in range(len(loaded)):
+                if not (
+                    boxes[chunk, 0] <= px and px <= boxes[chunk, 2] and boxes[chunk, 1] <= py and py <= boxes[chunk, 3]
+                ):
+                    continue
+                if not loaded[chunk]:
+                    return point, chunk
+                end = firsts[chunk + 1]
+                for k in range(firsts[chunk], end, 16):
+                    dx = to_floats(x - load(means, k))
+                    dy = to_floats(y - load(means, stride + k))
+                    u = load(factors, k) * dx + load(factors, stride + k) * dy
+                    v = load(factors, 2 * stride + k) * dy
+                    within = bits(u * u + v * v <= reach2)
+                    if end - k < 16:
+                        within &= (1 << (end - k)) - 1
+                    while within != 0:
+                        if count == capacity:
+                            capacity *= 2
+                            more = np.empty(capacity, np.int64)
+                            more[:count] = found
+                            found = more
+                            d2s = np.empty(capacity * 16, np.float32)
+                            active = np.arange(capacity).astype(np.int32)
+                            local = np.empty(capacity * channels, np.float32)
+                        found[count] = k + lowest_bit(within)
+                        count += 1
+                        within &= within - 1
+            nearest = splat(np.float32(np.inf))
+            for k in range(count):
+                i = found[k]
+                dx = to_floats(x - splat_int(means[0, i]))
+                dy = to_floats(y - splat_int(means[1, i]))
+                u = splat(factors[0, i]) * dx + splat(factors[1, i]) * dy
+                v = splat(factors[2, i]) * dy
+                d2 = u * u + v * v
+                store(d2s, k * 16, d2)
+                nearest = minimum(nearest, d2)
+                for c in range(channels):
+                    local[k * channels + c] = features[i, c]
+            blend(d2s, active, count, nearest, local, channels, rule, top_k, is_sum, ranks, lanes)
+            for c in range(channels):
+                out[point, c] = lanes[c * 16]
+        else:
+            for c in range(channels):
+                out[point, c] = rule[2 + c]
+    return len(xs), -1
+
+
+@kernel
+def sort_into_cells(xs, ys, cells):  # type: ignore[no-untyped-def]
+    """Order points by cell.
+
+    cells: float64 (x origin, y origin, cells per unit, columns, rows); points beyond the grid belong to its border.
+    → starts int64 [cells + 1], order int32 [points that are somewhere], sorted int32 [2, the same + 16].
+    """
+    x0, y0, per_unit = cells[0], cells[1], cells[2]
+    columns, rows = int(cells[3]), int(cells[4])
+    m = len(xs)
+    starts = np.zeros(columns * rows + 1, np.int64)
+    cell_of = np.empty(m, np.int32)
+    for i in range(m):
+        if xs[i] == NOWHERE:
+            cell_of[i] = -1
+            continue
+        column = min(max(int((xs[i] - x0) * per_unit), 0), columns - 1)
+        row = min(max(int((ys[i] - y0) * per_unit), 0), rows - 1)
+        cell_of[i] = row * columns + column
+        starts[cell_of[i] + 1] += 1
+    for cell in range(columns * rows):
+        starts[cell + 1] += starts[cell]
+    place = starts[:-1].copy()
+    order = np.empty(starts[-1], np.int32)
+    ordered = np.zeros((2, starts[-1] + 16), np.int32)
+    for i in range(m):
+        cell = cell_of[i]
+        if cell >= 0:
+            to = place[cell]
+            place[cell] += 1
+            order[to] = i
+            ordered[0, to] = xs[i]
+            ordered[1, to] = ys[i]
+    return starts, order, ordered
+
+
+@kernel
+def cell_bounds(starts, ordered):  # type: ignore[no-untyped-def]
+    """The bounding box of each cell's points: int32 [cells, 4] left, top, right, bottom; of no meaning where there are none."""
+    cells = len(starts) - 1
+    bounds = np.zeros((cells, 4), np.int32)
+    for cell in range(cells):
+        first = starts[cell]
+        if first == starts[cell + 1]:
+            continue
+        left, top, right, bottom = ordered[0, first], ordered[1, first], ordered[0, first], ordered[1, first]
+        for i in range(first + 1, starts[cell + 1]):
+            left = min(left, ordered[0, i])
+            right = max(right, ordered[0, i])
+            top = min(top, ordered[1, i])
+            bottom = max(bottom, ordered[1, i])
+        bounds[cell, 0] = left
+        bounds[cell, 1] = top
+        bounds[cell, 2] = right
+        bounds[cell, 3] = bottom
+    return bounds
+
+
+@kernel
+def chunks_needed(starts, ordered, bounds, boxes):  # type: ignore[no-untyped-def]
+    """Which chunks have a point in their closed box: boxes float64 [chunks, 4] pixels → bool [chunks]."""
+    needed = np.zeros(len(boxes), np.bool_)
+    for chunk in range(len(boxes)):
+        x0, y0, x1, y1 = (
+            boxes[chunk, 0] * UNITS,
+            boxes[chunk, 1] * UNITS,
+            boxes[chunk, 2] * UNITS,
+            boxes[chunk, 3] * UNITS,
+        )
+        for cell in range(len(starts) - 1):
+            if starts[cell] == starts[cell + 1]:
+                continue
+            if bounds[cell, 0] > x1 or bounds[cell, 2] < x0 or bounds[cell, 1] > y1 or bounds[cell, 3] < y0:
+                continue
+            for i in range(starts[cell], starts[cell + 1]):
+                x = ordered[0, i]
+                y = ordered[1, i]
+                if x0 <= x and x <= x1 and y0 <= y and y <= y1:
+                    needed[chunk] = True
+                    break
+            if needed[chunk]:
+                break
+    return needed
+
+
+@kernel
+def sample_row(  # type: ignore[no-untyped-def]
+    means,
+    factors,
+    features,
+    row_starts,
+    row_members,
+    starts,
+    order,
+    ordered,
+    bounds,
+    lows,
+    highs,
+    numbers,
+    rule,
+    row,
+    out,
+):
+    """Values at the points of one row of cells.
+
+    lows, highs: float64 [columns] of x; numbers: float64 (R⁺, origin, cells per unit, K, sum, top, bottom), the last two
+    the row's band of y; out: float32 [m, C], written at ``order``. The rest as in ``tiles.render_rows``.
+    """
+    reach, origin, per_unit = numbers[0], numbers[1], numbers[2]
+    top_k, is_sum = int(numbers[3]), numbers[4] != 0.0
+    channels = out.shape[1]
+    columns = len(lows)
+    members = row_members[row_starts[row] : row_starts[row + 1]]
+    first = np.empty(len(members), np.int32)
+    last = np.empty(len(members), np.int32)
+    counts = np.empty(columns, np.int64)
+    entry_starts = np.empty(columns + 1, np.int64)
+    place = np.empty(columns, np.int64)
+    entries = np.empty(0, np.int32)
+    capacity = 16
+    table = np.empty((9, capacity), np.float32)
+    where = np.empty((3, capacity), np.int32)
+    local = np.empty(capacity * channels, np.float32)
+    d2s = np.empty(capacity * 16, np.float32)
+    active = np.arange(capacity).astype(np.int32)
+    ranks = np.empty(32 * 16, np.float32)
+    lanes = np.empty(channels * 16, np.float32)
+    row_spans(
+        means, factors, reach, members, numbers[5], numbers[6], lows, highs, origin, per_unit, first, last, counts
+    )
+    segment = 0
+    while segment < columns:
+        end = next_segment(counts, segment, entry_starts)
+        if entry_starts[end] > len(entries):
+            entries = np.empty(entry_starts[end] + entry_starts[end] // 2, np.int32)
+        fill_segment(members, first, last, segment, end, entry_starts, place, entries)
+        for column in range(segment, end):
+            cell = row * columns + column
+            if starts[cell] == starts[cell + 1]:
+                continue
+            number = entry_starts[column + 1] - entry_starts[column]
+            if number > capacity:
+                capacity = (number + number // 2 + 15) & ~15
+                table = np.empty((9, capacity), np.float32)
+                where = np.empty((3, capacity), np.int32)
+                local = np.empty(capacity * channels, np.float32)
+                d2s = np.empty(capacity * 16, np.float32)
+                active = np.arange(capacity).astype(np.int32)
+            kept = gather(
+                means, factors, features, entries, entry_starts[column], entry_starts[column + 1], bounds[cell, 0],
+                bounds[cell, 2], bounds[cell, 1], bounds[cell, 3], rule, top_k, is_sum, table, where, local,
+            )  # fmt: skip
+            for group in range(starts[cell], starts[cell + 1], 16):
+                x = load(ordered, group)
+                y = load(ordered, ordered.shape[1] + group)
+                nearest = splat(np.float32(np.inf))
+                for k in range(kept):
+                    dx = to_floats(x - splat_int(where[0, k]))
+                    dy = to_floats(y - splat_int(where[1, k]))
+                    u = splat(table[P, k]) * dx + splat(table[Q, k]) * dy
+                    v = splat(table[R, k]) * dy
+                    d2 = u * u + v * v
+                    store(d2s, k * 16, d2)
+                    nearest = minimum(nearest, d2)
+                blend(d2s, active, kept, nearest, local, channels, rule, top_k, is_sum, ranks, lanes)
+                for lane in range(min(16, starts[cell + 1] - group)):
+                    i = order[group + lane]
+                    for c in range(channels):
+                        out[i, c] = lanes[c * 16 + lane]
+        segment = end

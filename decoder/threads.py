@@ -1,0 +1,42 @@
+"""Work shared by Python threads; the kernels inside release the GIL."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections.abc import Callable
+
+
+def default_threads() -> int:
+    """The cores this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on this system
+        return os.cpu_count() or 1
+
+
+def run(count: int, threads: int, work: Callable[[int], None]) -> None:
+    """Call work(0) … work(count − 1), each once, from up to ``threads`` threads; re-raise the first error."""
+    if threads <= 1 or count <= 1:
+        for i in range(count):
+            work(i)
+        return
+    numbers = itertools.count()
+    errors: list[BaseException] = []
+
+    def take_turns() -> None:
+        try:
+            while not errors and (i := next(numbers)) < count:
+                work(i)
+        except BaseException as error:  # also KeyboardInterrupt: the others must stop too
+            errors.append(error)
+
+    helpers = [threading.Thread(target=take_turns, daemon=True) for _ in range(min(threads, count) - 1)]
+    for helper in helpers:
+        helper.start()
+    take_turns()
+    for helper in helpers:
+        helper.join()
+    if errors:
+        raise errors[0]

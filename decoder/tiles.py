@@ -1,0 +1,173 @@
+"""The fast path for regions: stored values on a grid of samples (spec §7, §8.1, §8.2), by tiles of up to 16 × 16 samples.
+
+For each tile the candidates are collected once, for each of its rows the few that can count there; see ``blend.py``.
+With reduction (scale < 1) tiles follow output pixels, so that each mean is summed in an order of its own.
+Does not know about files, groups, gamma or integer outputs.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from igs.decoder.bins import fill_segment, next_segment, row_spans
+from igs.decoder.blend import PL, P, active_in_row, blend, gather
+from igs.decoder.jit import inline, kernel
+from igs.decoder.simd import load, minimum, splat, splat_int, store, store3, to_floats
+
+TILE = 16  # samples: one vector
+
+
+def tile_axis(samples: int, reduction: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], int, int]:
+    """How an axis of ``samples`` output samples, ``reduction`` points each, is cut into tiles.
+
+    → first point and number of points per tile, tiles per unit, output samples per unit. A unit is as many whole output
+    samples as fit 16 points, or one output sample cut into several tiles.
+    """
+    if reduction <= TILE:
+        per_unit = TILE // reduction
+        firsts = np.arange(0, samples, per_unit, dtype=np.int64)
+        return firsts * reduction, np.minimum(per_unit, samples - firsts) * reduction, 1, per_unit
+    parts = -(-reduction // TILE)
+    inner = np.arange(parts, dtype=np.int64) * TILE
+    firsts = (np.arange(samples, dtype=np.int64)[:, None] * reduction + inner).ravel()
+    return firsts, np.tile(np.minimum(TILE, reduction - inner), samples), parts, 1
+
+
+@inline
+def accumulate(lanes, used, reduction, channels, sums, place):  # type: ignore[no-untyped-def]
+    """Add a row of lanes to the float64 sums of its output samples, from element ``place`` on, in order of lanes."""
+    width = min(reduction, used)
+    for start in range(0, used, width):
+        for c in range(channels):
+            total = 0.0
+            for lane in range(start, start + width):
+                total += np.float64(lanes[c * 16 + lane])
+            sums[place] += total
+            place += 1
+
+
+@kernel
+def render_rows(  # type: ignore[no-untyped-def]
+    means,
+    factors,
+    features,
+    row_starts,
+    row_members,
+    xs,
+    ys,
+    tiles_x,
+    tiles_y,
+    lows,
+    highs,
+    numbers,
+    rule,
+    first_row,
+    out,
+):
+    """Write the stored values of some tile rows.
+
+    means: int32 [2, n]; factors: float32 [3, n]; features: float32 [n, C]; row_starts, row_members: Gaussians per tile
+    row (``tile_rows``); xs, ys: int32 sample coordinates; tiles_x, tiles_y: int64 [2, tiles] first point and number of
+    points, tiles_y only of the rows to write; lows, highs: float64 [tiles] of x; numbers: float64 (R⁺, origin, per unit,
+    K, sum, reduction); rule: float32 R², Q², background; first_row: tile row of row_starts[0]; out: float32
+    [output rows, columns, C] of exactly these rows.
+    """
+    reach, origin, per_unit = numbers[0], numbers[1], numbers[2]
+    top_k, is_sum, reduction = int(numbers[3]), numbers[4] != 0.0, int(numbers[5])
+    columns, channels = out.shape[1], out.shape[2]
+    tiles = tiles_x.shape[1]
+    rows = tiles_y.shape[1]
+    longest = 0
+    for row in range(rows):
+        longest = max(longest, row_starts[first_row + row + 1] - row_starts[first_row + row])
+    first = np.empty(longest, np.int32)
+    last = np.empty(longest, np.int32)
+    counts = np.empty(tiles, np.int64)
+    starts = np.empty(tiles + 1, np.int64)
+    place = np.empty(tiles, np.int64)
+    entries = np.empty(0, np.int32)
+    table = np.empty((9, 16), np.float32)
+    where = np.empty((3, 16), np.int32)
+    local = np.empty(16 * channels, np.float32)
+    products = np.empty(16 * 16, np.float32)
+    d2s = np.empty(16 * 16, np.float32)
+    active = np.empty(16, np.int32)
+    ranks = np.empty(32 * 16, np.float32)
+    lanes = np.empty(channels * 16, np.float32)
+    tile_x = np.empty(16, np.int32)
+    sums = np.zeros(out.size if reduction > 1 else 0, np.float64)
+    flat = out.reshape(out.size)
+    for row in range(rows):
+        members = row_members[row_starts[first_row + row] : row_starts[first_row + row + 1]]
+        y0, y_count = tiles_y[0, row], tiles_y[1, row]
+        top, bottom = ys[y0], ys[y0 + y_count - 1]
+        row_spans(
+            means,
+            factors,
+            reach,
+            members,
+            float(top),
+            float(bottom),
+            lows,
+            highs,
+            origin,
+            per_unit,
+            first,
+            last,
+            counts,
+        )
+        segment = 0
+        while segment < tiles:
+            end = next_segment(counts, segment, starts)
+            if starts[end] > len(entries):
+                entries = np.empty(starts[end] + starts[end] // 2, np.int32)
+            fill_segment(members, first, last, segment, end, starts, place, entries)
+            for tile in range(segment, end):
+                x0, x_count = tiles_x[0, tile], tiles_x[1, tile]
+                number = starts[tile + 1] - starts[tile]
+                if number > table.shape[1]:
+                    capacity = (number + number // 2 + 15) & ~15
+                    table = np.empty((9, capacity), np.float32)
+                    where = np.empty((3, capacity), np.int32)
+                    local = np.empty(capacity * channels, np.float32)
+                    products = np.empty(capacity * 16, np.float32)
+                    d2s = np.empty(capacity * 16, np.float32)
+                    active = np.empty(capacity, np.int32)
+                for lane in range(16):
+                    tile_x[lane] = xs[x0 + min(lane, x_count - 1)]
+                kept = gather(
+                    means, factors, features, entries, starts[tile], starts[tile + 1], tile_x[0], tile_x[15], top, bottom,
+                    rule, top_k, is_sum, table, where, local,
+                )  # fmt: skip
+                x = load(tile_x, 0)
+                for k in range(kept):
+                    store(products, k * 16, splat(table[P, k]) * to_floats(x - splat_int(where[0, k])))
+                for y in range(y0, y0 + y_count):
+                    count = active_in_row(table, where, kept, ys[y], rule, is_sum, active)
+                    nearest = splat(np.float32(np.inf))
+                    for k in range(count):
+                        i = active[k]
+                        u = load(products, i * 16) + splat(table[PL + 2, i])
+                        d2 = u * u + splat(table[PL + 3, i])
+                        store(d2s, k * 16, d2)
+                        nearest = minimum(nearest, d2)
+                    blend(d2s, active, count, nearest, local, channels, rule, top_k, is_sum, ranks, lanes)
+                    if reduction > 1:
+                        place_out = (
+                            (y // reduction - tiles_y[0, 0] // reduction) * columns + x0 // reduction
+                        ) * channels
+                        accumulate(lanes, x_count, reduction, channels, sums, place_out)
+                    else:
+                        place_out = ((y - tiles_y[0, 0]) * columns + x0) * channels
+                        if channels == 3 and x_count == 16:
+                            store3(flat, place_out, load(lanes, 0), load(lanes, 16), load(lanes, 32))
+                        else:
+                            for lane in range(x_count):
+                                for c in range(channels):
+                                    flat[place_out] = lanes[c * 16 + lane]
+                                    place_out += 1
+            segment = end
+    if reduction > 1:
+        for i in range(out.size):
+            flat[i] = sums[i] / (reduction * reduction)

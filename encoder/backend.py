@@ -1,0 +1,192 @@
+"""Where a fit computes: one interface over the compiled CPU kernels and plain torch.
+
+A backend takes the four parameter tensors of a :class:`Model` and gives pictures, losses and gradients. Adam is here too,
+since its state lives where the parameters do.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from igs.encoder import kernels, reference
+from igs.encoder.reference import RasterOptions
+
+SIGMA_MIN, SIGMA_MAX = 2.0**-6, 2.0**15  # spec §6.2
+
+
+@dataclasses.dataclass
+class Model:
+    """The Gaussians of a fit. ``scale`` holds σ, 1/σ or ln σ, whichever ``scale_map`` says (pixels)."""
+
+    position: Tensor  # [N, 2] pixels
+    scale: Tensor  # [N, 2]
+    rotation: Tensor  # [N] half-turns
+    feature: Tensor  # [N, C] stored values
+    scale_map: str
+
+    NAMES = ("position", "scale", "rotation", "feature")
+
+    def __len__(self) -> int:
+        return self.position.shape[0]
+
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return self.position, self.scale, self.rotation, self.feature
+
+    def clone(self) -> Model:
+        return Model(*(t.clone() for t in self.tensors()), self.scale_map)
+
+    def sigmas(self) -> Tensor:
+        """Standard deviations [N, 2] in pixels, clamped as the format does."""
+        if self.scale_map == "log":
+            sigma = self.scale.exp()
+        elif self.scale_map == "inverse":
+            sigma = 1 / self.scale.clamp_min(1e-6)
+        else:
+            sigma = self.scale
+        return sigma.clamp(SIGMA_MIN, SIGMA_MAX)
+
+    def is_finite(self) -> bool:
+        return all(bool(torch.isfinite(t).all()) for t in self.tensors())
+
+
+def scale_parameter(sigma: Tensor, scale_map: str) -> Tensor:
+    """The inverse of :meth:`Model.sigmas`."""
+    return sigma.log() if scale_map == "log" else 1 / sigma if scale_map == "inverse" else sigma.clone()
+
+
+@dataclasses.dataclass(frozen=True)
+class LossWeights:
+    l1: float
+    l2: float
+    ssim: float
+
+
+@dataclasses.dataclass
+class StepResult:
+    loss: float
+    mse: float
+    ssim: float | None
+    grads: tuple[Tensor, Tensor, Tensor, Tensor]  # as Model.NAMES
+
+
+class Backend(Protocol):
+    """What a fit needs of a device."""
+
+    name: str
+
+    def render(self, model: Model, options: RasterOptions) -> Tensor: ...
+    def step(self, model: Model, options: RasterOptions, target: Tensor, weights: LossWeights) -> StepResult: ...
+    def blend_weights(self, model: Model, options: RasterOptions) -> Tensor: ...
+    def measure(self, image: Tensor, target: Tensor, ssim: bool) -> tuple[float, float | None]: ...
+    def adam(
+        self, values: Tensor, grads: Tensor, m: Tensor, v: Tensor, age: Tensor, lr: float, betas: tuple[float, float],
+        epsilon: float,
+    ) -> None: ...  # fmt: skip
+
+
+class KernelBackend:
+    """The compiled CPU kernels."""
+
+    def __init__(self) -> None:
+        self._rasterizer = kernels.Rasterizer()
+        self.name = "cpu"
+
+    def _factors(self, model: Model) -> Tensor:
+        return kernels.factors(model.scale, model.rotation, model.scale_map, SIGMA_MIN, SIGMA_MAX)
+
+    def render(self, model: Model, options: RasterOptions) -> Tensor:
+        factors = self._factors(model)
+        self._rasterizer.bin(model.position, factors, model.feature, options)
+        return self._rasterizer.forward(model.position, factors, model.feature, options)
+
+    def step(self, model: Model, options: RasterOptions, target: Tensor, weights: LossWeights) -> StepResult:
+        factors = self._factors(model)
+        arrays = model.position, factors, model.feature
+        self._rasterizer.bin(*arrays, options)
+        if weights.ssim:
+            image = self._rasterizer.forward(*arrays, options)
+            e1, e2, ssim, grad = kernels.loss_and_gradient(image, target, weights.l1, weights.l2, weights.ssim)
+            assert grad is not None
+            grads = self._rasterizer.backward(*arrays, options, grad)
+            loss = weights.l1 * e1 + weights.l2 * e2 + weights.ssim * (1 - ssim)
+            measured: float | None = ssim
+        else:
+            e1, e2, grads = self._rasterizer.fused(*arrays, options, target, weights.l1, weights.l2)
+            loss, measured = weights.l1 * e1 + weights.l2 * e2, None
+        scale, rotation = kernels.factors_gradient(
+            model.scale, model.rotation, grads[1], model.scale_map, SIGMA_MIN, SIGMA_MAX
+        )
+        return StepResult(loss, e2, measured, (grads[0], scale, rotation, grads[2]))
+
+    def blend_weights(self, model: Model, options: RasterOptions) -> Tensor:
+        """Σ over pixels of each Gaussian's share of the blend, [N]."""
+        # The gradient of Σ image by a feature is that share: one channel of ones asks for it.
+        ones = torch.ones(1, options.height, options.width)
+        feature = torch.ones(len(model), 1)
+        factors = self._factors(model)
+        plain = dataclasses.replace(options, background=(0.0,), pull=0.0)
+        self._rasterizer.bin(model.position, factors, feature, plain)
+        return self._rasterizer.backward(model.position, factors, feature, plain, ones)[2][:, 0]
+
+    def measure(self, image: Tensor, target: Tensor, ssim: bool) -> tuple[float, float | None]:
+        """(mean squared error, mean SSIM or None)."""
+        _, e2, s, _ = kernels.loss_and_gradient(image, target, 0.0, 1.0, 1.0 if ssim else 0.0, gradient=False)
+        return e2, s if ssim else None
+
+    def adam(
+        self, values: Tensor, grads: Tensor, m: Tensor, v: Tensor, age: Tensor, lr: float, betas: tuple[float, float],
+        epsilon: float,
+    ) -> None:  # fmt: skip
+        kernels.adam(values, grads, m, v, age, lr, betas, epsilon)
+
+
+class TorchBackend:
+    """Plain torch: tiled (the fallback without compiled kernels), or every Gaussian at every pixel."""
+
+    def __init__(self, tiles: bool = True) -> None:
+        self._rasterize = reference.rasterize_tiled if tiles else reference.rasterize_reference
+        self.name = "cpu-torch"
+
+    def _image(self, tensors: tuple[Tensor, ...], scale_map: str, options: RasterOptions) -> Tensor:
+        position, scale, rotation, feature = tensors
+        factors = reference.factors_reference(scale, rotation, scale_map, SIGMA_MIN, SIGMA_MAX)
+        return self._rasterize(position, factors, feature, options)
+
+    def render(self, model: Model, options: RasterOptions) -> Tensor:
+        with torch.no_grad():
+            return self._image(model.tensors(), model.scale_map, options)
+
+    def step(self, model: Model, options: RasterOptions, target: Tensor, weights: LossWeights) -> StepResult:
+        leaves = tuple(t.detach().clone().requires_grad_() for t in model.tensors())
+        image = self._image(leaves, model.scale_map, options)
+        loss = reference.loss_reference(image, target, weights.l1, weights.l2, weights.ssim)
+        grads = torch.autograd.grad(loss, leaves)
+        mse = float(((image.detach() - target) ** 2).mean())
+        ssim = float(reference.ssim_map_reference(image.detach(), target).mean()) if weights.ssim else None
+        return StepResult(float(loss.detach()), mse, ssim, grads)  # type: ignore[arg-type]
+
+    def blend_weights(self, model: Model, options: RasterOptions) -> Tensor:
+        feature = torch.ones(len(model), 1, requires_grad=True)
+        plain = dataclasses.replace(options, background=(0.0,), pull=0.0)
+        image = self._image((*model.tensors()[:3], feature), model.scale_map, plain)
+        return torch.autograd.grad(image.sum(), feature)[0][:, 0]
+
+    def measure(self, image: Tensor, target: Tensor, ssim: bool) -> tuple[float, float | None]:
+        s = float(reference.ssim_map_reference(image, target).mean()) if ssim else None
+        return float(((image - target) ** 2).mean()), s
+
+    def adam(
+        self, values: Tensor, grads: Tensor, m: Tensor, v: Tensor, age: Tensor, lr: float, betas: tuple[float, float],
+        epsilon: float,
+    ) -> None:  # fmt: skip
+        reference.adam_reference(values, grads, m, v, age, lr, betas, epsilon)
+
+
+def psnr_of(mse: float) -> float:
+    """10·log10(1/mse); inf for 0."""
+    return math.inf if mse <= 0 else -10 * math.log10(mse)

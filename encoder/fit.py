@@ -1,0 +1,372 @@
+"""Fitting Gaussians to a picture: initialise, optimise, grow, relocate, decay, stop (Image-GS section 3, and more).
+
+The fit knows nothing of files, bits or rates; it returns the best model that it has seen. Everything random comes from
+one generator, so that a seed fixes the result for a given backend.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from igs.encoder import init
+from igs.encoder.backend import Backend, LossWeights, Model, psnr_of, scale_parameter
+from igs.encoder.options import Progress, Recipe
+from igs.encoder.quantize import straight_through
+from igs.encoder.reference import RasterOptions
+from igs.format.errors import InputError
+
+# dL/dd² of a pixel that nothing reaches, times the number of pixels: the gradient that a moderate error (0.1) would give.
+PULL = 0.01
+# A Gaussian is idle if its share of all pixels is below this part of the average.
+IDLE_SHARE = 0.03
+RELOCATE_EVERY, RELOCATE_FROM, RELOCATE_TO = 0.04, 0.10, 0.54  # shares of the steps
+
+
+@dataclasses.dataclass
+class FitState:
+    """All that a fit needs to go on: what a checkpoint holds."""
+
+    model: Model
+    moments: list[tuple[Tensor, Tensor]]  # Adam's m and v, as Model.NAMES
+    age: Tensor  # int32 [N]
+    step: int = 0
+    lr_factor: float = 1.0  # plateau schedule
+    decays: int = 0
+    plateau_best: tuple[float, float] = (-math.inf, -math.inf)
+    plateau_step: int = 0
+
+
+class Fit:
+    """One picture, one recipe. Call :meth:`run`; then :attr:`best` is the model and :attr:`history` the log."""
+
+    def __init__(
+        self,
+        target: Tensor,  # [C, H, W] stored values
+        num_gaussians: int,
+        recipe: Recipe,
+        backend: Backend,
+        *,
+        seed: int = 0,
+        weights: NDArray[np.float64] | None = None,  # [H, W] position map instead of the recipe's
+        log_every: int = 100,
+        on_progress: Callable[[Progress], None] | None = None,
+        on_step: Callable[[Fit], None] | None = None,  # checkpoints, pictures
+    ) -> None:
+        self.target, self.recipe, self.backend = target.contiguous(), recipe, backend
+        self.num_gaussians = max(1, num_gaussians)
+        self.rng = np.random.default_rng(seed)
+        self.channels, self.height, self.width = target.shape
+        self.log_every, self.on_progress, self.on_step = max(1, log_every), on_progress, on_step
+        self.history: list[Progress] = []
+        self.best: Model | None = None
+        self.best_loss = math.inf
+        self._weights = weights
+        self._pixels = np.ascontiguousarray(target.permute(1, 2, 0).numpy())
+        self._loss = LossWeights(recipe.loss_l1, recipe.loss_l2, recipe.loss_ssim)
+        self._started = time.perf_counter()
+        self.options = RasterOptions(
+            self.width,
+            self.height,
+            recipe.blend,
+            recipe.top_k,
+            recipe.reach2,
+            recipe.relative_reach2,
+            PULL / (self.width * self.height) if recipe.pull_empty and recipe.blend == "topk" else 0.0,
+        )
+        self.plan = growth_plan(recipe, self.num_gaussians)
+        self.state = self._initial_state(self.plan[0])
+
+    # -- Gaussians come and go
+
+    def _initial_state(self, n: int) -> FitState:
+        r = self.recipe
+        if self._weights is not None:
+            weights, uniform = self._weights, r.init_uniform
+        elif r.init == "gradient":
+            weights, uniform = init.gradient_map(self._pixels), r.init_uniform
+        elif r.init == "saliency":
+            weights, uniform = init.spectral_residual(self._pixels), r.init_uniform
+        else:
+            weights, uniform = np.ones((self.height, self.width)), 1.0
+        points = init.draw_positions(weights, n, uniform, r.init_power, self.rng)
+        model = self._new_gaussians(points, points, r.init_scale, r.init_color)
+        return FitState(model, [_moments(t) for t in model.tensors()], torch.zeros(n, dtype=torch.int32))
+
+    def _new_gaussians(
+        self, points: NDArray[np.float64], among: NDArray[np.float64], scale: float, color: bool
+    ) -> Model:
+        n = len(points)
+        if self.recipe.init_scale_mode == "neighbours":
+            limit = 2 * math.sqrt(self.width * self.height / max(len(among), 1)) + 1
+            sigma = scale * init.neighbour_distance(points, among, limit)
+        else:
+            sigma = np.full(n, scale)
+        if color:
+            feature = init.sample_bilinear(self._pixels, points)
+        else:
+            feature = self.rng.random((n, self.channels), dtype=np.float32)
+        sigmas = torch.from_numpy(np.repeat(np.maximum(sigma, 0.3)[:, None], 2, axis=1).astype(np.float32))
+        return Model(
+            torch.from_numpy(points.astype(np.float32)),
+            scale_parameter(sigmas, self.recipe.scale_parameter),
+            torch.zeros(n),
+            torch.from_numpy(feature),
+            self.recipe.scale_parameter,
+        )
+
+    def _error_points(self, n: int) -> NDArray[np.float64]:
+        error = (self.backend.render(self.state.model, self.options) - self.target).abs().sum(dim=0)
+        return init.draw_positions(
+            error.numpy().astype(np.float64), n, 0.0, self.recipe.growth_error_power, self.rng
+        )
+
+    def grow(self, n: int) -> None:
+        """Add n Gaussians where the error is, with the target's colours."""
+        if n <= 0:
+            return
+        s = self.state
+        points = self._error_points(n)
+        among = np.concatenate([s.model.position.numpy().astype(np.float64), points])
+        new = self._new_gaussians(points, among, self.recipe.growth_scale, True)
+        pairs = zip(s.model.tensors(), new.tensors(), strict=True)
+        s.model = Model(*(torch.cat([a, b]) for a, b in pairs), s.model.scale_map)
+        if self.recipe.keep_adam_state:
+            s.moments = [
+                (torch.cat([m, torch.zeros_like(b)]), torch.cat([v, torch.zeros_like(b)]))
+                for (m, v), b in zip(s.moments, new.tensors(), strict=True)
+            ]
+            s.age = torch.cat([s.age, torch.zeros(n, dtype=torch.int32)])
+        else:
+            s.moments = [_moments(t) for t in s.model.tensors()]
+            s.age = torch.zeros(len(s.model), dtype=torch.int32)
+        self.num_gaussians = max(self.num_gaussians, len(s.model))
+        self.best, self.best_loss = None, math.inf
+
+    def relocate(self) -> int:
+        """Move Gaussians that hardly count to where the error is; returns how many."""
+        s = self.state
+        share = self.backend.blend_weights(s.model, self.options)
+        idle = (share < IDLE_SHARE * self.width * self.height / len(s.model)).nonzero().squeeze(1)
+        if len(idle) == 0:
+            return 0
+        points = self._error_points(len(idle))
+        among = s.model.position.numpy().astype(np.float64).copy()
+        among[idle.numpy()] = points
+        new = self._new_gaussians(points, among, self.recipe.growth_scale, True)
+        for (m, v), old, fresh in zip(s.moments, s.model.tensors(), new.tensors(), strict=True):
+            old[idle], m[idle], v[idle] = fresh, 0.0, 0.0
+        s.age[idle] = 0
+        return len(idle)
+
+    # -- steps
+
+    def learning_rate(self) -> float:
+        """The schedule's factor at the current step."""
+        r, s = self.recipe, self.state
+        if r.lr_schedule == "exponential":
+            progress = s.step / max(1, r.steps)
+            late = max(0.0, (progress - r.lr_decay_from) / max(1e-9, 1 - r.lr_decay_from))
+            return r.lr_decay_to**late
+        return s.lr_factor
+
+    def run(self, until: int | None = None) -> Model:
+        """Take steps up to ``until`` (default: the recipe's) and return the best model seen."""
+        r, s = self.recipe, self.state
+        end = r.steps if until is None else until
+        relocate_every = max(1, round(RELOCATE_EVERY * r.steps))
+        while s.step < end:
+            if s.step > 0:
+                self.grow(min(self.plan.get(s.step, 0), self.num_gaussians - len(s.model)))
+                if (
+                    r.relocate
+                    and s.step % relocate_every == 0
+                    and RELOCATE_FROM * r.steps <= s.step <= RELOCATE_TO * r.steps
+                ):
+                    self.relocate()
+            if self.on_step:
+                self.on_step(self)
+            self._step(quantized=s.step >= end * (1 - r.quantize_forward))
+            if s.step % self.log_every == 0 or s.step == end:
+                self._log()
+            if r.lr_schedule == "plateau" and self._plateau():
+                break
+        self.consider(self._loss_of(s.model), s.model)
+        if self.best is None or not self.best.is_finite():
+            raise InputError("the fit diverged: no finite state was reached; try a lower learning rate")
+        return self.best
+
+    def _step(self, quantized: bool) -> None:
+        r, s = self.recipe, self.state
+        seen = straight_through(s.model, r, self.width, self.height) if quantized else s.model
+        result = self.backend.step(seen, self.options, self.target, self._loss)
+        self.last = result
+        grown = len(s.model) >= self.num_gaussians
+        if grown and (s.step % 20 == 0 or s.step > 0.9 * r.steps):
+            self.consider(result.loss, s.model)
+        s.age += 1
+        factor = self.learning_rate()
+        rates = (r.lr_position, r.lr_scale, r.lr_rotation, r.lr_feature)
+        betas = (r.adam_beta1, r.adam_beta2)
+        for name, value, grad, (m, v), rate in zip(
+            Model.NAMES, s.model.tensors(), result.grads, s.moments, rates, strict=True
+        ):
+            if rate == 0:
+                continue
+            if name == "position" and r.lr_position_unit == "picture":
+                # The parameter is a share of the picture: Adam's step is the same share of each side.
+                before = value.clone()
+                side = torch.tensor([self.width, self.height], dtype=torch.float32)
+                self.backend.adam(value, grad * side, m, v, s.age, rate * factor, betas, r.adam_epsilon)
+                value.copy_(before + (value - before) * side)
+            else:
+                self.backend.adam(value, grad, m, v, s.age, rate * factor, betas, r.adam_epsilon)
+        bound_model(s.model, self.width, self.height)
+        s.step += 1
+
+    def consider(self, loss: float, model: Model) -> None:
+        """Remember the model if it is the best so far (and finite)."""
+        if math.isfinite(loss) and loss < self.best_loss and model.is_finite():
+            self.best, self.best_loss = model.clone(), loss
+
+    def _loss_of(self, model: Model) -> float:
+        image = self.backend.render(model, self.options)
+        w = self._loss
+        if w.l1 == 0 and w.ssim == 0:
+            return w.l2 * self.backend.measure(image, self.target, False)[0]
+        mse, ssim = self.backend.measure(image, self.target, w.ssim > 0)
+        return w.l1 * float((image - self.target).abs().mean()) + w.l2 * mse + w.ssim * (1 - (ssim or 0.0))
+
+    def _log(self) -> None:
+        mse, ssim = self.last.mse, self.last.ssim
+        entry = Progress(
+            self.state.step,
+            self.recipe.steps,
+            time.perf_counter() - self._started,
+            len(self.state.model),
+            self.last.loss,
+            psnr_of(mse),
+            ssim,
+        )
+        self.history.append(entry)
+        if self.on_progress:
+            self.on_progress(entry)
+
+    def _plateau(self) -> bool:
+        """Image-GS's stop: without progress for a while the rates fall, the second time the fit ends."""
+        r, s = self.recipe, self.state
+        if s.step % 100 or len(s.model) < self.num_gaussians:
+            return False
+        psnr, ssim = psnr_of(self.last.mse), self.last.ssim or 0.0
+        if psnr > s.plateau_best[0] + r.plateau_psnr or ssim > s.plateau_best[1] + r.plateau_ssim:
+            s.plateau_best, s.plateau_step = (psnr, ssim), s.step
+        if s.step - s.plateau_step < r.plateau_steps:
+            return False
+        s.plateau_step, s.decays = s.step, s.decays + 1
+        s.lr_factor *= r.lr_decay_to
+        return s.decays >= 2
+
+    # -- checkpoints
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint (npz, arrays only)."""
+        s = self.state
+        arrays: dict[str, Any] = {"age": s.age.numpy()}
+        for name, value, (m, v) in zip(Model.NAMES, s.model.tensors(), s.moments, strict=True):
+            arrays |= {name: value.numpy(), f"m_{name}": m.numpy(), f"v_{name}": v.numpy()}
+        if self.best is not None:
+            arrays |= {f"best_{n}": t.numpy() for n, t in zip(Model.NAMES, self.best.tensors(), strict=True)}
+        scalars = {
+            "step": s.step,
+            "lr_factor": s.lr_factor,
+            "decays": s.decays,
+            "plateau_best": s.plateau_best,
+            "plateau_step": s.plateau_step,
+            "best_loss": self.best_loss,
+            "num_gaussians": self.num_gaussians,
+            "shape": list(self.target.shape),
+            "rng": self.rng.bit_generator.state,
+        }
+        arrays["scalars"] = np.frombuffer(json.dumps(scalars).encode(), np.uint8)
+        temporary = path.with_name(path.name + ".tmp.npz")
+        np.savez(temporary, **arrays)
+        temporary.replace(path)
+
+    def restore(self, path: Path) -> None:
+        """Go on from a checkpoint of a fit of the same picture and recipe."""
+        try:
+            with np.load(path, allow_pickle=False) as f:
+                arrays = {k: f[k] for k in f.files}
+            scalars = json.loads(arrays["scalars"].tobytes())
+            if scalars["shape"] != list(self.target.shape):
+                raise InputError(
+                    f"{path}: checkpoint of a picture {scalars['shape']}, this one is {list(self.target.shape)}"
+                )
+
+            def tensor(name: str) -> Tensor:
+                return torch.from_numpy(arrays[name].copy())
+
+            map_ = self.recipe.scale_parameter
+            model = Model(*(tensor(n) for n in Model.NAMES), map_)
+            self.state = FitState(
+                model,
+                [(tensor(f"m_{n}"), tensor(f"v_{n}")) for n in Model.NAMES],
+                tensor("age"),
+                scalars["step"],
+                scalars["lr_factor"],
+                scalars["decays"],
+                tuple(scalars["plateau_best"]),
+                scalars["plateau_step"],
+            )
+            self.num_gaussians = scalars["num_gaussians"]
+            self.best_loss = scalars["best_loss"]
+            self.best = Model(*(tensor(f"best_{n}") for n in Model.NAMES), map_) if "best_position" in arrays else None
+            self.rng.bit_generator.state = scalars["rng"]
+        except (OSError, KeyError, ValueError, json.JSONDecodeError) as error:
+            raise InputError(f"{path}: not a checkpoint of this program ({error})") from error
+
+
+def growth_plan(recipe: Recipe, n: int) -> dict[int, int]:
+    """How many Gaussians join at which step; step 0 holds the first ones. The counts sum to n."""
+    if not recipe.growth or recipe.growth_rounds == 0 or recipe.growth_start >= 1 or n < 2 or recipe.steps < 2:
+        return {0: n}
+    start = max(1, round(recipe.growth_start * n))
+    rounds = min(recipe.growth_rounds, n - start, recipe.steps - 1)
+    plan = {0: start}
+    for k in range(1, rounds + 1):
+        if recipe.growth_interval is not None:
+            at = min(k * recipe.growth_interval, recipe.steps - 1)
+        else:
+            at = max(1, round(recipe.growth_until * recipe.steps * k / rounds))
+        share = (n - start) * k // rounds - (n - start) * (k - 1) // rounds
+        plan[at] = plan.get(at, 0) + share
+    return plan
+
+
+def bound_model(model: Model, width: int, height: int) -> None:
+    """Keep what the format can hold: means within one picture of the picture, deviations within its clamps."""
+    side = max(width, height)
+    model.position[:, 0].clamp_(-width, 2 * width)
+    model.position[:, 1].clamp_(-height, 2 * height)
+    top = 4.0 * side + 4.0
+    low, high = 0.05, top
+    if model.scale_map == "log":
+        model.scale.clamp_(math.log(low), math.log(high))
+    elif model.scale_map == "inverse":
+        model.scale.clamp_(1 / high, 1 / low)
+    else:
+        model.scale.clamp_(low, high)
+
+
+def _moments(t: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.zeros_like(t), torch.zeros_like(t)

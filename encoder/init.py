@@ -1,0 +1,100 @@
+"""Where the first Gaussians go: position maps (gradient, saliency), drawing from a map, neighbour distances.
+
+Sources: Image-GS section 3.2 (content-adaptive initialisation: probability (1 − λ)·‖∇I‖/Σ + λ/(HW)); spectral residual
+saliency after Hou and Zhang, CVPR 2007.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Map = NDArray[np.float64]
+
+
+def gradient_map(pixels: NDArray[np.float32]) -> Map:
+    """‖∇I‖ [H, W] of pixels [H, W, C]: central differences of every channel, root of the sum of squares."""
+    total = np.zeros(pixels.shape[:2])
+    for c in range(pixels.shape[2]):
+        plane = pixels[:, :, c].astype(np.float64)
+        for axis in (0, 1):
+            if plane.shape[axis] > 1:
+                total += np.gradient(plane, axis=axis) ** 2
+    return np.sqrt(total)
+
+
+def spectral_residual(pixels: NDArray[np.float32], size: int = 64) -> Map:
+    """Saliency [H, W]: what the log spectrum of the small grey picture has beyond its own local mean."""
+    grey = pixels.mean(axis=2)
+    h, w = grey.shape
+    small = np.asarray(
+        Image.fromarray(grey.astype(np.float32)).resize((min(size, w), min(size, h)), Image.Resampling.BOX),
+        np.float64,
+    )
+    spectrum = np.fft.fft2(small)
+    log_amplitude = np.log(np.abs(spectrum) + 1e-9)
+    residual = log_amplitude - _box3(log_amplitude)
+    saliency = np.abs(np.fft.ifft2(np.exp(residual + 1j * np.angle(spectrum)))) ** 2
+    for _ in range(3):  # three 3×3 box filters: about the Gaussian blur of the paper
+        saliency = _box3(saliency)
+    return resample_map(saliency, w, h)
+
+
+def _box3(a: Map) -> Map:
+    padded = np.pad(a, 1, mode="edge")
+    h, w = a.shape
+    total = np.zeros_like(a)
+    for i in range(3):
+        for j in range(3):
+            total += padded[i : i + h, j : j + w]
+    return total / 9
+
+
+def resample_map(values: Map, width: int, height: int) -> Map:
+    """Any map [h, w] at the picture's size [H, W], bilinear; never negative."""
+    image = Image.fromarray(np.ascontiguousarray(values, np.float32))
+    return np.maximum(np.asarray(image.resize((width, height), Image.Resampling.BILINEAR), np.float64), 0)
+
+
+def draw_positions(weights: Map, n: int, uniform: float, power: float, rng: np.random.Generator) -> NDArray[np.float64]:
+    """n positions [n, 2] (x, y in pixels), each inside a pixel drawn with (1 − uniform)·map^power + uniform share.
+
+    No pixel is drawn twice while there are enough of them; inside its pixel a position is uniform.
+    """
+    h, w = weights.shape
+    p = np.maximum(weights, 0).ravel() ** power
+    total = p.sum()
+    p = np.full(h * w, 1 / (h * w)) if not total > 0 else (1 - uniform) * p / total + uniform / (h * w)
+    # Exponential races (Efraimidis and Spirakis): the n smallest arrival times are a draw without replacement.
+    times = rng.exponential(size=p.size)
+    with np.errstate(divide="ignore"):
+        times = np.where(p > 0, times / p, np.inf)
+    chosen = [np.argpartition(times, min(n, p.size) - 1)[: min(n, p.size)]]
+    while (missing := n - sum(map(len, chosen))) > 0:  # more Gaussians than pixels
+        chosen.append(rng.choice(p.size, min(missing, p.size), p=p / p.sum()))
+    index = np.sort(np.concatenate(chosen))
+    return np.stack([index % w, index // w], axis=1) + rng.random((n, 2))
+
+
+def neighbour_distance(points: NDArray[np.float64], among: NDArray[np.float64], limit: float) -> NDArray[np.float64]:
+    """Mean distance [n] from each of points [n, 2] to its three nearest others of ``among`` (which holds them too)."""
+    from scipy.spatial import cKDTree
+
+    k = min(4, len(among))
+    if k < 2:
+        return np.full(len(points), limit)
+    distance, _ = cKDTree(among).query(points, k=k)
+    return np.clip(distance[:, 1:].mean(axis=1), 0.25, limit)
+
+
+def sample_bilinear(pixels: NDArray[np.float32], points: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Values [n, C] of pixels [H, W, C] at points [n, 2], between pixel centres."""
+    h, w = pixels.shape[:2]
+    x, y = np.clip(points[:, 0] - 0.5, 0, w - 1), np.clip(points[:, 1] - 0.5, 0, h - 1)
+    x0, y0 = np.floor(x).astype(int), np.floor(y).astype(int)
+    x1, y1 = np.minimum(x0 + 1, w - 1), np.minimum(y0 + 1, h - 1)
+    fx, fy = (x - x0)[:, None], (y - y0)[:, None]
+    top = pixels[y0, x0] * (1 - fx) + pixels[y0, x1] * fx
+    bottom = pixels[y1, x0] * (1 - fx) + pixels[y1, x1] * fx
+    return (top * (1 - fy) + bottom * fy).astype(np.float32)

@@ -1,0 +1,232 @@
+"""The compiled kernels as torch functions: rasteriser, fused loss, factors, Adam. CPU, float32, contiguous.
+
+Each has a twin in :mod:`igs.encoder.reference` with the same signature. Where the library is missing, ``available()``
+is False and the encoder uses the tiled torch path instead.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from igs.csrc import Raster, library
+from igs.encoder.reference import RasterOptions
+
+SCALE_MAPS = {"raw": 0, "inverse": 1, "log": 2}
+
+
+def available() -> bool:
+    """Whether the compiled kernels can be used."""
+    return library() is not None
+
+
+def _lib() -> ctypes.CDLL:
+    lib = library()
+    if lib is None:
+        raise RuntimeError("the compiled kernels are not installed; check available() first")
+    return lib
+
+
+def _check(t: Tensor, shape: tuple[int, ...]) -> Tensor:
+    if t.shape != shape or t.dtype != torch.float32 or t.device.type != "cpu":
+        raise ValueError(f"expected a float32 CPU tensor {shape}, found {t.dtype} {t.device} {tuple(t.shape)}")
+    return t.contiguous()
+
+
+class Rasterizer:
+    """Owns the tile lists of one fit, reused from step to step. Not thread-safe; one per fit."""
+
+    def __init__(self) -> None:
+        self._lib = _lib()
+        self._bins = ctypes.c_void_p(self._lib.igs_bins_create())
+        self.entries = 0
+
+    def __del__(self) -> None:
+        if getattr(self, "_bins", None):
+            self._lib.igs_bins_destroy(self._bins)
+
+    def _raster(self, means: Tensor, features: Tensor, o: RasterOptions) -> tuple[Raster, Tensor]:
+        channels = features.shape[1]
+        background = torch.tensor(o.background or (0.0,) * channels, dtype=torch.float32)
+        relative = min(o.relative_reach2, 1e30)
+        raster = Raster(
+            o.width, o.height, channels, means.shape[0], 0 if o.blend == "topk" else 1, o.top_k, o.reach2, relative,
+            o.pull, background.data_ptr(),
+        )  # fmt: skip
+        return raster, background  # the caller keeps background alive
+
+    def bin(self, means: Tensor, factors: Tensor, features: Tensor, o: RasterOptions) -> int:
+        """Rebuild the tile lists; returns the number of (tile, Gaussian) entries."""
+        raster, _keep = self._raster(means, features, o)
+        self.entries = self._lib.igs_bin(self._bins, ctypes.byref(raster), means.data_ptr(), factors.data_ptr())
+        if self.entries < 0:
+            raise MemoryError("no memory for the tile lists")
+        return self.entries
+
+    def forward(self, means: Tensor, factors: Tensor, features: Tensor, o: RasterOptions) -> Tensor:
+        """The picture [C, H, W]; bin() must have been called for these Gaussians."""
+        raster, _keep = self._raster(means, features, o)
+        image = torch.empty(features.shape[1], o.height, o.width)
+        self._run(
+            self._lib.igs_rasterize_forward, raster, means.data_ptr(), factors.data_ptr(), features.data_ptr(),
+            image.data_ptr(),
+        )  # fmt: skip
+        return image
+
+    def backward(
+        self, means: Tensor, factors: Tensor, features: Tensor, o: RasterOptions, grad_image: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradients of means, factors and features for dL/dimage [C, H, W]."""
+        raster, _keep = self._raster(means, features, o)
+        grads = torch.empty_like(means), torch.empty_like(factors), torch.empty_like(features)
+        self._run(
+            self._lib.igs_rasterize_backward, raster, means.data_ptr(), factors.data_ptr(), features.data_ptr(),
+            grad_image.contiguous().data_ptr(), *(g.data_ptr() for g in grads),
+        )  # fmt: skip
+        return grads
+
+    def fused(
+        self, means: Tensor, factors: Tensor, features: Tensor, o: RasterOptions, target: Tensor, l1: float, l2: float,
+        image: Tensor | None = None,
+    ) -> tuple[float, float, tuple[Tensor, Tensor, Tensor]]:  # fmt: skip
+        """One pass for L = l1·mean|e| + l2·mean e²: returns (mean |e|, mean e², gradients); image is filled if given."""
+        raster, _keep = self._raster(means, features, o)
+        grads = torch.empty_like(means), torch.empty_like(factors), torch.empty_like(features)
+        sums = (ctypes.c_double * 2)()
+        self._run(
+            self._lib.igs_rasterize_fused, raster, means.data_ptr(), factors.data_ptr(), features.data_ptr(),
+            target.data_ptr(), l1, l2, None if image is None else image.data_ptr(), sums,
+            *(g.data_ptr() for g in grads),
+        )  # fmt: skip
+        n = target.numel()
+        return sums[0] / n, sums[1] / n, grads
+
+    def _run(self, function: Any, raster: Raster, *arguments: Any) -> None:
+        if function(self._bins, ctypes.byref(raster), *arguments) != 0:
+            raise MemoryError("no memory for the rasteriser")
+
+
+class _Rasterize(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, means: Tensor, factors: Tensor, features: Tensor, o: RasterOptions) -> Tensor:  # type: ignore[override]
+        n, c = features.shape
+        arrays = _check(means, (n, 2)), _check(factors, (n, 3)), _check(features, (n, c))
+        ctx.rasterizer, ctx.options = Rasterizer(), o
+        ctx.rasterizer.bin(*arrays, o)
+        ctx.save_for_backward(*arrays)
+        return ctx.rasterizer.forward(*arrays, o)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        return (*ctx.rasterizer.backward(*ctx.saved_tensors, ctx.options, grad), None)
+
+
+def rasterize(means: Tensor, factors: Tensor, features: Tensor, options: RasterOptions) -> Tensor:
+    """The picture [C, H, W]; see :func:`igs.encoder.reference.rasterize_reference`."""
+    return _Rasterize.apply(means, factors, features, options)  # type: ignore[no-any-return]
+
+
+def loss_and_gradient(
+    image: Tensor, target: Tensor, l1: float, l2: float, ssim: float, gradient: bool = True
+) -> tuple[float, float, float, Tensor | None]:
+    """(mean |e|, mean e², mean SSIM, dL/dimage or None). SSIM is 0 where its weight is 0."""
+    c, h, w = image.shape
+    sums = (ctypes.c_double * 3)()
+    grad = torch.empty_like(image) if gradient else None
+    image, target = _check(image, (c, h, w)), _check(target, (c, h, w))
+    if _lib().igs_loss(w, h, c, image.data_ptr(), target.data_ptr(), l1, l2, ssim, sums, grad.data_ptr() if grad is not None else None):  # fmt: skip
+        raise MemoryError("no memory for the loss")
+    n = image.numel()
+    return sums[0] / n, sums[1] / n, sums[2] / n, grad
+
+
+class _Loss(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, image: Tensor, target: Tensor, l1: float, l2: float, ssim: float) -> Tensor:  # type: ignore[override]
+        e1, e2, s, grad = loss_and_gradient(image, target, l1, l2, ssim)
+        ctx.save_for_backward(grad)
+        return image.new_tensor(l1 * e1 + l2 * e2 + (ssim * (1 - s) if ssim else 0.0))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        return ctx.saved_tensors[0] * grad, None, None, None, None
+
+
+def loss(image: Tensor, target: Tensor, l1: float, l2: float, ssim: float) -> Tensor:
+    """See :func:`igs.encoder.reference.loss_reference`."""
+    return _Loss.apply(image, target, l1, l2, ssim)  # type: ignore[no-any-return]
+
+
+class _Factors(torch.autograd.Function):
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, scales: Tensor, rotations: Tensor, scale_map: str, sigma_min: float, sigma_max: float, lowpass: float
+    ) -> Tensor:
+        n = rotations.shape[0]
+        scales, rotations = _check(scales, (n, 2)), _check(rotations, (n,))
+        ctx.arguments = n, SCALE_MAPS[scale_map], sigma_min, sigma_max, lowpass
+        ctx.save_for_backward(scales, rotations)
+        factors = torch.empty(n, 3)
+        _lib().igs_factors_forward(*ctx.arguments, scales.data_ptr(), rotations.data_ptr(), factors.data_ptr())
+        return factors
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        scales, rotations = ctx.saved_tensors
+        grad_scales, grad_rotations = torch.empty_like(scales), torch.empty_like(rotations)
+        _lib().igs_factors_backward(
+            *ctx.arguments, scales.data_ptr(), rotations.data_ptr(), grad.contiguous().data_ptr(),
+            grad_scales.data_ptr(), grad_rotations.data_ptr(),
+        )  # fmt: skip
+        return grad_scales, grad_rotations, None, None, None, None
+
+
+def factors(
+    scales: Tensor,
+    rotations: Tensor,
+    scale_map: str = "log",
+    sigma_min: float = 2**-6,
+    sigma_max: float = 2**15,
+    lowpass: float = 0.0,
+) -> Tensor:
+    """See :func:`igs.encoder.reference.factors_reference`."""
+    return _Factors.apply(scales, rotations, scale_map, sigma_min, sigma_max, lowpass)  # type: ignore[no-any-return]
+
+
+def set_num_threads(n: int) -> None:
+    """Threads of the compiled kernels (results do not depend on it)."""
+    _lib().igs_set_num_threads(n)
+
+
+def factors_gradient(
+    scales: Tensor,
+    rotations: Tensor,
+    grad_factors: Tensor,
+    scale_map: str = "log",
+    sigma_min: float = 2**-6,
+    sigma_max: float = 2**15,
+    lowpass: float = 0.0,
+) -> tuple[Tensor, Tensor]:
+    """Gradients of scales [N, 2] and rotations [N] from dL/dfactors [N, 3], without an autograd graph."""
+    grad_scales, grad_rotations = torch.empty_like(scales), torch.empty_like(rotations)
+    _lib().igs_factors_backward(
+        rotations.shape[0], SCALE_MAPS[scale_map], sigma_min, sigma_max, lowpass, scales.data_ptr(),
+        rotations.data_ptr(), grad_factors.data_ptr(), grad_scales.data_ptr(), grad_rotations.data_ptr(),
+    )  # fmt: skip
+    return grad_scales, grad_rotations
+
+
+def adam(
+    values: Tensor, grads: Tensor, m: Tensor, v: Tensor, age: Tensor, lr: float, betas: tuple[float, float],
+    epsilon: float,
+) -> None:  # fmt: skip
+    """One step of Adam in place; see :func:`igs.encoder.reference.adam_reference`."""
+    rows = age.shape[0]
+    columns = values.numel() // rows
+    _lib().igs_adam(
+        rows, columns, values.data_ptr(), grads.contiguous().data_ptr(), m.data_ptr(), v.data_ptr(), age.data_ptr(),
+        lr, *betas, epsilon,
+    )  # fmt: skip

@@ -1,0 +1,323 @@
+"""Reads a source picture — file, stream, Pillow image or array — into floating-point picture values and channel groups.
+
+First step of the encoder. Pillow decodes; :mod:`igs.encoder.load_deep` takes what Pillow would reduce to 8 bits;
+:mod:`igs.encoder.load_metadata` collects the ICC, EXIF and XMP sections. The EXIF orientation is applied here. Nothing
+is resampled or colour-managed: values are the file's own, and a profile travels along as a section. Without torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+import threading
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from igs.encoder import load_deep
+from igs.encoder.load_metadata import oriented, read_metadata
+from igs.format import Alpha, Colour, Group, Transfer
+from igs.format.errors import InputError, UsageError
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+SIZE_LIMIT = 2**28  # pixels; the same default as a reader's (spec §12), so that what is written can be read
+DIMENSION_LIMIT = 32768  # pixels, the longer side
+_IGS_SIGNATURE = b"\x89IGS"
+_PILLOW_LIMIT = threading.Lock()
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceImage:
+    """A picture to encode.
+
+    pixels: float32 [H, W, C], picture values with straight alpha, nominally in [0, 1]. groups: what the channels are;
+    the alpha in a group says how it will be *stored* (see :func:`to_stored`). sections: metadata by type (spec §10).
+    bit_depth: of the source, 8, 16 or 32 (float). name: for messages.
+    """
+
+    pixels: NDArray[np.float32]
+    groups: tuple[Group, ...]
+    sections: dict[str, bytes]
+    warnings: list[str]
+    bit_depth: int
+    name: str = "image"
+
+    @property
+    def height(self) -> int:
+        return int(self.pixels.shape[0])
+
+    @property
+    def width(self) -> int:
+        return int(self.pixels.shape[1])
+
+    @property
+    def channels(self) -> int:
+        return int(self.pixels.shape[2])
+
+
+def load_image(
+    source: Any,
+    *,
+    size_limit: int = SIZE_LIMIT,
+    dimension_limit: int = DIMENSION_LIMIT,
+    groups: tuple[Group, ...] | None = None,
+    name: str | None = None,
+) -> SourceImage:
+    """Read a picture.
+
+    source: a path, bytes, a binary file object that can seek, a ``PIL.Image``, a NumPy array or a ``SourceImage``.
+    Arrays are uint8, uint16 or float (finite, nominally in [0, 1]), [H, W] or [H, W, C] with 1–64 channels; 2 and 4
+    channels mean that the last is alpha unless ``groups`` says otherwise. Of an animation the first frame is taken,
+    with a warning.
+    Raises UsageError for a bad array, InputError for a file that can't be read or is above a limit.
+    """
+    if isinstance(source, SourceImage):
+        return source
+    limits = load_deep.SizeLimits(size_limit, dimension_limit)
+    if isinstance(source, np.ndarray):
+        return _from_array(source, limits, groups, name or "array")
+    if isinstance(source, Image.Image):
+        loaded = _from_pillow(source, None, limits, name or getattr(source, "filename", "") or "image")
+    elif isinstance(source, (str, os.PathLike)):
+        path = Path(source)
+        try:
+            with path.open("rb") as file:
+                loaded = _from_file(file, limits, name or str(path))
+        except OSError as error:
+            raise InputError(f"{path}: {error.strerror or error}") from error
+    elif isinstance(source, (bytes, bytearray, memoryview)):
+        loaded = _from_file(io.BytesIO(source), limits, name or "image")
+    elif hasattr(source, "read") and hasattr(source, "seek"):
+        label = getattr(source, "name", None)
+        loaded = _from_file(source, limits, name or (label if isinstance(label, str) else "image"))
+    else:
+        raise UsageError(f"expected a path, bytes, a file, a PIL image or an array, found {type(source).__name__}")
+    return loaded if groups is None else dataclasses.replace(loaded, groups=_checked(groups, loaded.channels))
+
+
+def to_stored(pixels: NDArray[np.float32], groups: tuple[Group, ...]) -> NDArray[np.float32]:
+    """Picture values [..., C] as the values that Gaussians hold: gamma undone, then premultiplied if the group is.
+
+    The inverse of spec §8.3 wherever alpha is above 0. Returns a new float32 array of the same shape.
+    """
+    stored = np.array(pixels, dtype=np.float32)
+    first = 0
+    for group in groups:
+        last = first + group.channels
+        colours = stored[..., first : last - 1 if group.alpha != Alpha.NONE else last]
+        if group.gamma != 1:
+            np.maximum(colours, 0, out=colours)
+            np.power(colours, np.float32(1 / group.gamma), out=colours)
+        if group.alpha == Alpha.PREMULTIPLIED:
+            colours *= stored[..., last - 1 : last]
+        first = last
+    return stored
+
+
+def default_groups(channels: int, bit_depth: int, *, alpha: bool, colour: Colour | None = None) -> tuple[Group, ...]:
+    """One unnamed group for a picture of ``channels`` channels, the last being alpha if ``alpha``."""
+    if colour is None:
+        colour = {1: Colour.GREY, 3: Colour.RGB}.get(channels - alpha, Colour.UNSPECIFIED)
+    kind = Alpha.PREMULTIPLIED if alpha else Alpha.NONE
+    return (
+        Group(
+            channels=channels,
+            transfer=Transfer.SRGB,
+            alpha=kind,
+            bit_depth=bit_depth,
+            colour=colour,
+            gamma=1.0,
+            name="",
+        ),
+    )
+
+
+def _checked(groups: tuple[Group, ...], channels: int) -> tuple[Group, ...]:
+    if sum(group.channels for group in groups) != channels:
+        raise UsageError(f"groups hold {sum(group.channels for group in groups)} channels, the picture has {channels}")
+    return groups
+
+
+# -- arrays
+
+
+def _from_array(
+    array: NDArray[Any], limits: load_deep.SizeLimits, groups: tuple[Group, ...] | None, name: str
+) -> SourceImage:
+    if array.ndim not in (2, 3):
+        raise UsageError(f"{name}: expected a shape [H, W] or [H, W, C], found {list(array.shape)}")
+    if array.dtype.kind not in "uf" or array.dtype not in ("u1", "u2", "f2", "f4", "f8"):
+        raise UsageError(f"{name}: expected uint8, uint16 or float values, found {array.dtype}")
+    array = array[..., None] if array.ndim == 2 else array
+    height, width, channels = array.shape
+    if not (height and width and 1 <= channels <= 64):
+        raise UsageError(f"{name}: expected at least one pixel and 1 to 64 channels, found {list(array.shape)}")
+    limits.check(width, height, name)
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise UsageError(f"{name}: expected finite values, found NaN or infinity")
+    bit_depth = {"u1": 8, "u2": 16}.get(array.dtype.str[1:], 32)
+    scale = {8: 255, 16: 65535, 32: 1}[bit_depth]
+    if groups is None:
+        groups = default_groups(channels, bit_depth, alpha=channels in (2, 4))
+    return _finished(array, scale, _checked(groups, channels), {}, [], bit_depth, name)
+
+
+def _finished(
+    values: NDArray[Any],
+    scale: float,
+    groups: tuple[Group, ...],
+    sections: Mapping[str, bytes],
+    notes: list[str],
+    bit_depth: int,
+    name: str,
+) -> SourceImage:
+    """Scale to [0, 1]; alpha outside it (a resampled float picture's overshoot) is clipped."""
+    pixels = np.divide(values, scale, dtype=np.float32) if scale != 1 else np.array(values, dtype=np.float32)
+    if not np.isfinite(pixels).all():  # a float64 beyond float32, or NaN in a float file
+        raise InputError(f"{name}: expected finite values, found NaN or infinity")
+    last = 0
+    for group in groups:
+        last += group.channels
+        if group.alpha != Alpha.NONE:
+            np.clip(pixels[..., last - 1], 0, 1, out=pixels[..., last - 1])
+    return SourceImage(np.ascontiguousarray(pixels), groups, dict(sections), notes, bit_depth, name)
+
+
+# -- files
+
+
+def _from_file(file: BinaryIO, limits: load_deep.SizeLimits, name: str) -> SourceImage:
+    start = file.read(32)
+    file.seek(0)
+    if not start:
+        raise InputError(f"{name}: the file is empty")
+    if start.startswith(_IGS_SIGNATURE):
+        raise InputError(f"{name}: this is an .igs file already; igs-decode turns it into an image")
+    deep = load_deep.read_whole(file, start, limits, name)
+    if deep is not None:
+        return _from_deep(deep, {}, [], name)
+    try:
+        with _raised_pillow_limit(limits.size), warnings.catch_warnings():
+            # Pillow's own bomb warning comes at 89 Mpx whatever limit its user chose; ours is checked right after.
+            warnings.simplefilter("ignore")
+            image = Image.open(file)
+    except UnidentifiedImageError as error:
+        if start[:4] in load_deep.TIFF_SIGNATURES:
+            deep = load_deep.read_tiff(file, limits, name)
+            if deep is not None:
+                return _from_deep(deep, {}, [], name)
+        raise InputError(f"{name}: not an image in a known format, or damaged") from error
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{name}: above the limit of {limits.size} pixels (--size-limit)") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's parsers raise many types on damaged files
+        raise InputError(f"{name}: can't be read as an image: {_reason(error)}") from error
+    with image:
+        return _from_pillow(image, file, limits, name)
+
+
+@contextmanager
+def _raised_pillow_limit(size_limit: int) -> Iterator[None]:
+    """Let Pillow open what our own limit allows: it refuses at twice a module-wide constant, and takes no argument."""
+    with _PILLOW_LIMIT:
+        before = Image.MAX_IMAGE_PIXELS
+        if before is not None:
+            Image.MAX_IMAGE_PIXELS = max(before, size_limit)
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+
+
+def _from_deep(deep: load_deep.Deep, sections: Mapping[str, bytes], notes: list[str], name: str) -> SourceImage:
+    groups = default_groups(deep.values.shape[2], deep.bit_depth, alpha=deep.alpha, colour=deep.colour)
+    merged = {**deep.sections, **sections}
+    return _finished(deep.values, deep.scale, groups, merged, [*notes, *deep.warnings], deep.bit_depth, name)
+
+
+def _from_pillow(image: Image.Image, file: BinaryIO | None, limits: load_deep.SizeLimits, name: str) -> SourceImage:
+    limits.check(image.width, image.height, name)
+    notes: list[str] = []
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            frames = getattr(image, "n_frames", 1)
+            if frames > 1 and file is not None:
+                image.seek(0)
+                notes.append(f"{name}: only the first of {frames} frames is encoded")
+            deep = None if file is None else load_deep.read_if_deep(image, file, limits, name, notes)
+            if deep is None or image.format == "PNG":  # whose text and EXIF may stand behind the pixels
+                image.load()
+            metadata = read_metadata(image, name, notes)
+            values, scale, alpha, colour = (
+                (None, 0, False, None)
+                if deep is not None
+                else _pillow_values(image, name, load_deep.grey_bits(image, file))
+            )
+        notes += [f"{name}: {w.message}" for w in caught if not issubclass(w.category, Image.DecompressionBombWarning)]
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # as above
+        raise InputError(f"{name}: can't be read as an image: {_reason(error)}") from error
+    if deep is not None:
+        turned = dataclasses.replace(deep, values=oriented(deep.values, deep.orientation or metadata.orientation))
+        return _from_deep(turned, metadata.sections, notes, name)
+    assert values is not None
+    bit_depth = {255: 8, 65535: 16}.get(int(scale), 32)
+    groups = default_groups(values.shape[2], bit_depth, alpha=alpha, colour=colour)
+    return _finished(oriented(values, metadata.orientation), scale, groups, metadata.sections, notes, bit_depth, name)
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip() or type(error).__name__
+
+
+# Mode that a Pillow mode is converted to first, where it is not read as it is.
+_CONVERT = {"1": "L", "La": "LA", "RGBa": "RGBA", "RGBX": "RGB", "YCbCr": "RGB", "HSV": "RGB", "PA": "RGBA"}
+
+
+def _pillow_values(image: Image.Image, name: str, grey_bits: int) -> tuple[NDArray[Any], float, bool, Colour | None]:
+    """A loaded Pillow image as values [H, W, C], the value that means 1, whether the last channel is alpha, colour."""
+    mode = image.mode
+    transparent = image.info.get("transparency")
+    if mode == "P":
+        target = "RGBA" if image.has_transparency_data else "RGB"
+        return np.asarray(image.convert(target)), 255, target == "RGBA", None
+    if mode.startswith("I;16"):
+        values: NDArray[Any] = np.asarray(image)
+        return _with_key(values[..., None], transparent, 65535), 65535, transparent is not None, None
+    if mode == "I":
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 65535:
+            raise InputError(f"{name}: expected values of 0 to 65535, found {values.min()} to {values.max()}")
+        return values.astype(np.uint16)[..., None], 65535, False, None
+    if mode == "F":
+        return np.asarray(image)[..., None], 1, False, None
+    image = image.convert(_CONVERT[mode]) if mode in _CONVERT else image
+    if image.mode not in ("L", "LA", "RGB", "RGBA", "CMYK"):
+        raise InputError(f"{name}: pixels of kind {mode} are not supported; convert the image to RGB first")
+    values = np.asarray(image)
+    values = values[..., None] if values.ndim == 2 else values
+    if image.mode in ("L", "RGB") and transparent is not None:
+        # A grey level of a PNG with 2 or 4 bits is stated in its own range, while its pixels are stretched to 8 bits.
+        if isinstance(transparent, int) and mode == "L":
+            transparent = transparent * (255 // (2**grey_bits - 1))
+        return _with_key(values, transparent, 255), 255, True, None
+    return values, 255, image.mode in ("LA", "RGBA"), Colour.CMYK if image.mode == "CMYK" else None
+
+
+def _with_key(values: NDArray[Any], transparent: Any, opaque: int) -> NDArray[Any]:
+    """Append an alpha channel: 0 where all channels have the transparent value (PNG tRNS), otherwise ``opaque``."""
+    if transparent is None:
+        return values
+    key = np.asarray(transparent).reshape(-1)
+    if key.size not in (1, values.shape[2]):
+        raise InputError(f"a transparent value of {key.size} channels in a picture of {values.shape[2]}")
+    shown = (values != key).any(axis=-1, keepdims=True)
+    return np.concatenate([values, np.where(shown, opaque, 0).astype(values.dtype)], axis=-1)

@@ -1,0 +1,241 @@
+"""Reads pictures with more than 8 bits per channel where Pillow would silently reduce them to 8.
+
+16-bit PNG with several channels by imagecodecs and TIFF by tifffile (both optional, extra ``images``; without them
+Pillow's 8 bits are used, with a warning), PGM/PPM and NPY by hand. 16-bit JPEG 2000 and 10-bit AVIF are left to Pillow,
+as 8 bits.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import logging
+import os
+import re
+from typing import Any, BinaryIO
+
+import numpy as np
+from igs.encoder.load_metadata import SECTION_LIMIT
+from igs.format import Colour
+from igs.format.errors import InputError
+from numpy.typing import NDArray
+from PIL import Image
+
+TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_EXTRA = 'pip install "igs-codec[images]"'
+
+
+@dataclasses.dataclass(frozen=True)
+class SizeLimits:
+    """Pixels and longer side that may be loaded; checked before anything of that size is allocated."""
+
+    size: int
+    dimension: int
+
+    def check(self, width: int, height: int, name: str) -> None:
+        if width < 1 or height < 1:
+            raise InputError(f"{name}: expected at least one pixel, found {width}×{height}")
+        if width * height > self.size:
+            raise InputError(f"{name}: {width}×{height} is above the limit of {self.size} pixels (--size-limit)")
+        if max(width, height) > self.dimension:
+            raise InputError(
+                f"{name}: {width}×{height} is above the limit of {self.dimension} pixels a side (--dimension-limit)"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Deep:
+    """values [H, W, C] of which ``scale`` means 1. orientation: 1–8, or 0: look into the EXIF data."""
+
+    values: NDArray[Any]
+    scale: float
+    alpha: bool
+    colour: Colour | None
+    bit_depth: int
+    orientation: int = 0
+    sections: dict[str, bytes] = dataclasses.field(default_factory=dict)
+    warnings: list[str] = dataclasses.field(default_factory=list)
+
+
+def read_whole(file: BinaryIO, start: bytes, limits: SizeLimits, name: str) -> Deep | None:
+    """Formats read here alone: NPY, and PGM/PPM with more than 8 bits. None for all others; the file is rewound."""
+    if start.startswith(b"\x93NUMPY"):
+        return _read_npy(file, limits, name)
+    if start[:2] in (b"P5", b"P6"):
+        return _read_pnm(file, limits, name)
+    return None
+
+
+def read_if_deep(image: Image.Image, file: BinaryIO, limits: SizeLimits, name: str, notes: list[str]) -> Deep | None:
+    """The pixels of an image that Pillow has opened, if it would lose bits; None if not, or if no library helps."""
+    if image.format == "PNG":
+        head = _peek(file, 26)
+        if head[12:16] != b"IHDR" or head[24] != 16 or head[25] not in (2, 4, 6):
+            return None  # 16-bit grey is whole in Pillow's mode I;16
+        imagecodecs = _optional("imagecodecs", name, notes)
+        if imagecodecs is None:
+            return None
+        values = np.asarray(imagecodecs.png_decode(_pixels_only(_whole(file))))
+        values = values[..., None] if values.ndim == 2 else values
+        # libpng has turned a tRNS colour into an alpha channel
+        return Deep(values, 65535, values.shape[2] in (2, 4), None, 16)
+    if image.format == "TIFF":
+        bits = image.tag_v2.get(258, (1,))  # type: ignore[attr-defined]  # BitsPerSample, one per channel
+        bits = bits if isinstance(bits, tuple) else (bits,)
+        if max(bits) <= 8 or len(bits) < 2:
+            return None  # one channel of 16 bits or float is whole in Pillow's modes I;16, I and F
+        return read_tiff(file, limits, name, notes)
+    return None
+
+
+def read_tiff(file: BinaryIO, limits: SizeLimits, name: str, notes: list[str] | None = None) -> Deep | None:
+    """The first page of a TIFF, by tifffile.
+
+    Where that is missing: with ``notes`` (Pillow can show the file, at 8 bits) a note and None, otherwise InputError.
+    """
+    tifffile = _optional("tifffile", name, notes)
+    if tifffile is None:
+        if notes is None:
+            raise InputError(f"{name}: this kind of TIFF needs tifffile: {_EXTRA}")
+        return None
+    log = logging.getLogger("tifffile")
+    if not log.handlers:
+        log.addHandler(logging.NullHandler())  # else its remarks on damaged files go to stderr
+    file.seek(0)
+    try:
+        with tifffile.TiffFile(file) as tiff:
+            page = tiff.pages[0]
+            width, height, channels = int(page.imagewidth), int(page.imagelength), int(page.samplesperpixel)
+            limits.check(width, height, name)
+            if page.imagedepth != 1 or not 1 <= channels <= 64:
+                raise InputError(f"{name}: expected one picture of 1 to 64 channels, found {list(page.shape)}")
+            values = page.asarray()
+            separate = page.planarconfig == 2 and channels > 1
+            photometric, extra = int(page.photometric), tuple(page.extrasamples or ())
+            bits, kind = page.bitspersample, values.dtype.kind
+            sections = {}
+            for section, code in (("iccp", 34675), ("xmpd", 700)):
+                tag = page.tags.get(code)
+                if tag is not None and isinstance(tag.value, bytes) and 0 < len(tag.value) <= SECTION_LIMIT:
+                    sections[section] = tag.value
+            tag = page.tags.get(274)
+            orientation = int(tag.value) if tag is not None and int(tag.value) in range(1, 9) else 1
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # tifffile and its codecs raise many types on damaged files
+        raise InputError(f"{name}: can't be read as a TIFF: {error or type(error).__name__}") from error
+    values = np.moveaxis(values, 0, -1) if separate else values
+    values = values.reshape(height, width, channels)
+    if kind not in "uf":
+        raise InputError(f"{name}: expected unsigned or float samples, found {values.dtype}")
+    scale = 1 if kind == "f" else 2 ** int(bits) - 1
+    alpha = bool(extra) and int(extra[-1]) in (1, 2) and channels in (2, 4, 5)
+    if photometric == 0 and channels == 1:
+        values = (scale - values).astype(values.dtype)  # white is zero
+    if alpha and int(extra[-1]) == 1:
+        values = _unpremultiplied(values, scale)
+    colour = Colour.CMYK if photometric == 5 and channels - alpha == 4 else None
+    depth = 32 if kind == "f" or int(bits) > 16 else 16
+    return Deep(values, scale, alpha, colour, depth, orientation, sections)
+
+
+def _pixels_only(png: bytes) -> bytes:
+    """A PNG without its other chunks: libpng prints warnings about damaged profiles straight to stderr."""
+    parts, at = [png[:8]], 8
+    while at + 12 <= len(png):
+        end = at + 12 + int.from_bytes(png[at : at + 4], "big")
+        if png[at + 4 : at + 8] in (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"):
+            parts.append(png[at:end])
+        at = end
+    return b"".join(parts)
+
+
+def grey_bits(image: Image.Image, file: BinaryIO | None) -> int:
+    """Bits per sample that a PNG states: its tRNS value is in that range, while Pillow stretches pixels to 8 bits."""
+    if file is None or image.format != "PNG":
+        return 8
+    return {2: 2, 4: 4}.get(_peek(file, 25)[24], 8)
+
+
+def _unpremultiplied(values: NDArray[Any], scale: float) -> NDArray[Any]:
+    alpha = values[..., -1:].astype(np.float64)
+    straight = np.divide(values[..., :-1] * scale, alpha, out=np.zeros(values[..., :-1].shape), where=alpha > 0)
+    if values.dtype.kind == "u":
+        straight = np.minimum(np.rint(straight), scale)
+    return np.concatenate([straight.astype(values.dtype), values[..., -1:]], axis=-1)
+
+
+def _read_pnm(file: BinaryIO, limits: SizeLimits, name: str) -> Deep | None:
+    """Binary PGM/PPM with a maximum above 255; others are Pillow's."""
+    head = _peek(file, 1024)
+    blank = rb"(?:\s|#[^\n]*\n)+"
+    found = re.match(rb"P([56])" + blank + rb"(\d+)" + blank + rb"(\d+)" + blank + rb"(\d+)\s", head)
+    if found is None or len(max(found.groups(), key=len)) > 9:
+        return None
+    kind, width, height, maximum = (int(group) for group in found.groups())
+    if not 255 < maximum < 65536:
+        return None
+    limits.check(width, height, name)
+    channels = 3 if kind == 6 else 1
+    needed = width * height * channels * 2
+    file.seek(found.end())
+    data = file.read(needed)
+    if len(data) < needed:
+        raise InputError(f"{name}: truncated: expected {needed} bytes of pixels, found {len(data)}")
+    values = np.frombuffer(data, ">u2").reshape(height, width, channels)
+    return Deep(np.minimum(values, maximum), maximum, False, None, 16)
+
+
+def _read_npy(file: BinaryIO, limits: SizeLimits, name: str) -> Deep:
+    """An array as igs-decode writes it: [H, W] or [H, W, C], uint8, uint16 or float."""
+    lib = np.lib.format
+    try:
+        version = lib.read_magic(file)
+        read_header = lib.read_array_header_1_0 if version == (1, 0) else lib.read_array_header_2_0
+        shape, fortran, dtype = read_header(file)
+        if len(shape) not in (2, 3) or dtype.kind not in "uf" or dtype.itemsize > (2 if dtype.kind == "u" else 8):
+            raise InputError(
+                f"{name}: expected [H, W] or [H, W, C] of uint8, uint16 or float, found {shape} of {dtype}"
+            )
+        height, width, channels = (*shape, 1)[:3]
+        limits.check(width, height, name)
+        if not 1 <= channels <= 64:
+            raise InputError(f"{name}: expected 1 to 64 channels, found {channels}")
+        needed = height * width * channels * dtype.itemsize
+        at = file.tell()
+        present = file.seek(0, os.SEEK_END) - at
+        if present < needed:
+            raise InputError(f"{name}: truncated: expected {needed} bytes of values, found {present}")
+        file.seek(at)
+        values = np.frombuffer(file.read(needed), dtype).reshape(shape, order="F" if fortran else "C")
+    except (ValueError, EOFError) as error:
+        raise InputError(f"{name}: can't be read as an array: {error}") from error
+    depth = 32 if dtype.kind == "f" else 8 * dtype.itemsize
+    scale = 1 if dtype.kind == "f" else 2**depth - 1
+    return Deep(values.reshape(height, width, channels), scale, channels in (2, 4), None, depth)
+
+
+def _optional(module: str, name: str, notes: list[str] | None) -> Any:
+    """The module, or None after noting what its absence costs."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        if notes is not None:
+            notes.append(f"{name}: reduced to 8 bits per channel, since {module} is not installed: {_EXTRA}")
+        return None
+
+
+def _peek(file: BinaryIO, count: int) -> bytes:
+    at = file.tell()
+    file.seek(0)
+    head = file.read(count)
+    file.seek(at)
+    return head
+
+
+def _whole(file: BinaryIO) -> bytes:
+    at = file.tell()
+    file.seek(0)
+    data = file.read()
+    file.seek(at)
+    return data

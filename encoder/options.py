@@ -1,0 +1,198 @@
+"""What an encode can be asked for: the recipe (how Gaussians are fitted) and the request (rate, effort, outputs).
+
+A preset is a named :class:`Recipe`; every field of it can be overridden. ``docs/presets.md`` shows them side by side.
+Sources: Image-GS (Zhang et al., SIGGRAPH 2025), section 3 and its released code; GaussianImage++ (AAAI 2026).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from igs.format.errors import UsageError
+
+Init = Literal["gradient", "saliency", "random"]
+ScaleParameter = Literal["raw", "inverse", "log"]
+LrSchedule = Literal["constant", "exponential", "plateau"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How Gaussians are fitted to a picture. Lengths are in pixels, angles in half-turns, colours in [0, 1]."""
+
+    # -- length of the fit
+    steps: int = 1000
+    # -- model (spec §7)
+    blend: Literal["topk", "sum"] = "topk"
+    top_k: int = 10
+    reach2: float = 25.0  # R²: squared absolute reach, in standard deviations
+    relative_reach2: float = 9.0  # Q²; inf: none
+    # -- initialisation
+    init: Init = "gradient"
+    init_uniform: float = 0.6  # share of positions drawn uniformly (λ in the paper)
+    init_power: float = 1.0  # the map is raised to this power before drawing (paper 1, released code 2)
+    init_scale: float = 0.6  # standard deviation at the start: pixels, or a multiple of the neighbour distance
+    init_scale_mode: Literal["fixed", "neighbours"] = "neighbours"
+    init_color: bool = True  # colours start as the target's at the mean; otherwise random
+    # -- growth
+    growth: bool = True
+    growth_start: float = 0.25  # share of the Gaussians present at step 0
+    growth_rounds: int = 6  # how many times Gaussians are added
+    growth_until: float = 0.30  # the last addition, as a share of the steps (ignored if growth_interval is set)
+    growth_interval: int | None = None  # steps between additions
+    growth_error_power: float = 1.0  # positions are drawn in proportion to |error| to this power
+    growth_scale: float = 0.4  # standard deviation of added Gaussians, same mode as init_scale
+    relocate: bool = True  # move Gaussians that hardly count to where the error is
+    # -- optimisation
+    loss_l1: float = 0.0
+    loss_l2: float = 1.0
+    loss_ssim: float = 0.0  # weight of 1 − SSIM
+    scale_parameter: ScaleParameter = "log"
+    lr_position: float = 0.3
+    lr_position_unit: Literal["pixels", "picture"] = "pixels"  # picture: a share of the width (x) and height (y)
+    lr_scale: float = 0.06
+    lr_rotation: float = 0.02 / math.pi
+    lr_feature: float = 0.01
+    adam_beta1: float = 0.9
+    adam_beta2: float = 0.99
+    adam_epsilon: float = 1e-15
+    keep_adam_state: bool = True  # when Gaussians are added
+    lr_schedule: LrSchedule = "exponential"
+    lr_decay_from: float = 0.6  # exponential: constant up to this share of the steps …
+    lr_decay_to: float = 0.01  # … then down to this factor at the end. plateau: the factor of one decay
+    plateau_steps: int = 1000  # plateau: steps without +plateau_psnr / +plateau_ssim before a decay; the second time stops
+    plateau_psnr: float = 0.1
+    plateau_ssim: float = 1e-3
+    pull_empty: bool = True  # a pixel that nothing reaches pulls its nearest Gaussian
+    # -- quantisation: bits per code; 32 stores float32
+    pos_bits: int = 14
+    scale_bits: int = 8
+    rot_bits: int = 8
+    feat_bits: int = 8
+    quantize_forward: float = 0.0  # the last share of the steps runs with quantised attributes (straight-through)
+    gamma: float = 1.0  # the fit sees v^(1/gamma)
+    tiles: bool = True  # False: every Gaussian is tried at every pixel (the reference; slow)
+
+    def validate(self) -> None:
+        """Raise :class:`UsageError` naming the first field that is out of range."""
+        checks: list[tuple[str, bool, str]] = [
+            ("steps", 0 <= self.steps <= 1_000_000, "0 to 1000000"),
+            ("top_k", 1 <= self.top_k <= 32, "1 to 32"),
+            ("reach2", 0 < self.reach2 <= 1024, "above 0, up to 1024"),
+            ("relative_reach2", self.relative_reach2 >= 0, "0 or more"),
+            ("init_uniform", 0 <= self.init_uniform <= 1, "0 to 1"),
+            ("init_scale", 0 < self.init_scale < 1e4, "above 0"),
+            ("growth_start", 0 < self.growth_start <= 1, "above 0, up to 1"),
+            ("growth_rounds", self.growth_rounds >= 0, "0 or more"),
+            ("growth_interval", self.growth_interval is None or self.growth_interval >= 1, "1 or more"),
+            ("gamma", 1 / 16 <= self.gamma <= 16, "1/16 to 16"),
+            ("loss weights", min(self.loss_l1, self.loss_l2, self.loss_ssim) >= 0, "0 or more"),
+            ("loss weights", self.loss_l1 + self.loss_l2 + self.loss_ssim > 0, "one above 0"),
+            *((n, 1 <= getattr(self, n) <= 32, "1 to 32") for n in ("pos_bits", "scale_bits", "rot_bits", "feat_bits")),
+            *(
+                (n, getattr(self, n) >= 0, "0 or more")
+                for n in ("lr_position", "lr_scale", "lr_rotation", "lr_feature")
+            ),
+        ]
+        for name, ok, expected in checks:
+            if not ok:
+                raise UsageError(f"{name}: expected {expected}, found {getattr(self, name, '…')}")
+
+
+_IMAGE_GS = Recipe(
+    steps=5000,
+    reach2=9.0,
+    relative_reach2=math.inf,
+    init_uniform=0.3,
+    init_scale=5.0,
+    init_scale_mode="fixed",
+    growth_start=0.5,
+    growth_rounds=4,
+    growth_interval=500,
+    growth_scale=5.0,
+    relocate=False,
+    loss_l1=1.0,
+    loss_l2=0.0,
+    loss_ssim=0.1,
+    scale_parameter="inverse",
+    lr_position=5e-4,
+    lr_position_unit="picture",
+    lr_scale=2e-3,
+    lr_rotation=2e-3 / math.pi,
+    lr_feature=5e-3,
+    adam_beta2=0.999,
+    adam_epsilon=1e-8,
+    keep_adam_state=False,
+    lr_schedule="constant",
+    pull_empty=False,
+    pos_bits=16,
+    scale_bits=16,
+    rot_bits=16,
+    feat_bits=16,
+)
+
+PRESETS: dict[str, Recipe] = {
+    "default": Recipe(),
+    "image-gs": _IMAGE_GS,
+    "image-gs-code": dataclasses.replace(
+        _IMAGE_GS,
+        steps=10_000,
+        init_power=2.0,
+        growth_error_power=2.0,
+        lr_schedule="plateau",
+        lr_decay_to=0.1,
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """One line of the encode log. ``psnr`` and ``ssim`` are of the unquantised fit, None where not measured."""
+
+    step: int
+    steps: int
+    seconds: float
+    num_gaussians: int
+    loss: float
+    psnr: float | None = None
+    ssim: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodeOptions:
+    """One encode: at most one rate target, an effort, a preset with overrides, and what to write along the way."""
+
+    # -- rate: at most one; none means quality=75
+    num_gaussians: int | None = None
+    bpp: float | None = None
+    size: int | None = None  # bytes
+    psnr: float | None = None  # dB
+    quality: float | None = None  # 0–100
+    strict_rate: bool = False  # a target that is missed is an error (exit 4) instead of a warning
+    # -- how
+    effort: int = 5
+    preset: str = "default"
+    overrides: dict[str, Any] = dataclasses.field(default_factory=dict)  # Recipe fields
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int | None = None  # None: one per core
+    seed: int = 0
+    saliency_map: Path | None = None  # any image; resampled to the picture's size
+    codec: Literal["raw", "zstd"] = "zstd"
+    chunk_size: int = 128  # Gaussians per chunk aimed at
+    sections: dict[str, bytes] = dataclasses.field(default_factory=dict)  # metadata to embed, by section type
+    # -- along the way
+    log_every: int = 100
+    render_every: int | None = None  # write the fit as PNG every n steps into render_dir
+    render_dir: Path | None = None
+    checkpoint: Path | None = None  # written every checkpoint_every steps (npz)
+    checkpoint_every: int = 500
+    resume: Path | None = None
+    on_progress: Callable[[Progress], None] | None = None
+    on_warning: Callable[[str], None] | None = None
+
+    def recipe(self) -> Recipe:
+        """The preset with its overrides and the effort applied; raises UsageError for an unknown name or value."""
+        raise NotImplementedError  # replaced in effort.py's favour once efforts are measured

@@ -1,0 +1,91 @@
+"""The fit's parameters as the format's codes, and back: which quantiser each attribute gets, and rounding in the forward pass.
+
+Scales are stored as log2 σ (spec §6.2), rotations as half-turns that wrap. Spec §6.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from igs.encoder.backend import Model, scale_parameter
+from igs.encoder.options import Recipe
+from igs.format import Quantizer
+
+Values = NDArray[np.float64]
+
+
+def attributes(model: Model) -> tuple[Values, Values, Values, Values]:
+    """Position [N, 2] pixels, log2 σ [N, 2], rotation [N, 1] half-turns in [0, 1), feature [N, C], in float64."""
+    sigma = model.sigmas().double().numpy()
+    rotation = model.rotation.double().numpy()[:, None]
+    return (
+        model.position.double().numpy(),
+        np.log2(sigma),
+        rotation - np.floor(rotation),
+        model.feature.double().numpy(),
+    )
+
+
+def _range(values: Values, axis: int | None) -> tuple[Values, Values]:
+    """Bounds as binary32, outward, so that every value lies between them."""
+    lo, hi = np.atleast_1d(values.min(axis=axis)), np.atleast_1d(values.max(axis=axis))
+    lo32, hi32 = lo.astype(np.float32), hi.astype(np.float32)
+    lo32 = np.where(lo32 > lo, np.nextafter(lo32, np.float32(-np.inf)), lo32)
+    hi32 = np.where(hi32 < hi, np.nextafter(hi32, np.float32(np.inf)), hi32)
+    return lo32.astype(np.float64), hi32.astype(np.float64)
+
+
+def choose_quantizers(
+    values: tuple[Values, Values, Values, Values], recipe: Recipe
+) -> tuple[Quantizer, Quantizer, Quantizer, Quantizer]:
+    """Uniform quantisers over the values' range at the recipe's bit widths; 32 bits store float32.
+
+    Position has a range per axis, scale and feature one for all columns (fewer bytes), rotation the whole circle.
+    """
+    position, scale, _, feature = values
+
+    def shared(v: Values, bits: int) -> Quantizer:
+        if bits == 32:
+            return Quantizer.float32(v.shape[1])
+        lo, hi = _range(v, None)
+        return Quantizer.uniform(np.repeat(lo, v.shape[1]), np.repeat(hi, v.shape[1]), bits, shared=True)
+
+    if recipe.pos_bits == 32:
+        pos = Quantizer.float32(2)
+    else:
+        pos = Quantizer.uniform(*_range(position, 0), recipe.pos_bits)
+    if recipe.rot_bits == 32:
+        rot = Quantizer.float32(1)
+    else:  # code 2^bits would be code 0 again: the last code is one step short of a half-turn
+        levels = 2**recipe.rot_bits
+        rot = Quantizer.uniform(np.zeros(1), np.array([(levels - 1) / levels], np.float32).astype(np.float64), recipe.rot_bits)
+    return pos, shared(scale, recipe.scale_bits), rot, shared(feature, recipe.feat_bits)
+
+
+def wrap_rotation(rotation: Values, quantizer: Quantizer, bits: int) -> Values:
+    """Half-turns just below 1 as negative ones where code 0 is nearer than the last code."""
+    if bits == 32:
+        return rotation
+    return np.where(rotation > 1 - 0.5 / 2**bits, rotation - 1, rotation)
+
+
+def straight_through(model: Model, recipe: Recipe, width: int, height: int) -> Model:
+    """The model as it would be after rounding; gradients taken there are applied to the unrounded one (Image-GS 3.4)."""
+
+    def rounded(t: Tensor, bits: int, lo: Tensor, hi: Tensor) -> Tensor:
+        if bits == 32:
+            return t
+        step = ((hi - lo) / (2**bits - 1)).clamp_min(1e-12)
+        return lo + torch.round((t - lo) / step) * step
+
+    position = rounded(model.position, recipe.pos_bits, model.position.amin(0), model.position.amax(0))
+    log2 = model.sigmas().log2()
+    sigma = torch.exp2(rounded(log2, recipe.scale_bits, log2.min(), log2.max()))
+    rotation = model.rotation
+    if recipe.rot_bits < 32:
+        rotation = torch.round(rotation * 2**recipe.rot_bits) / 2**recipe.rot_bits
+    feature = rounded(model.feature, recipe.feat_bits, model.feature.min(), model.feature.max())
+    return Model(position, scale_parameter(sigma, model.scale_map), rotation, feature, model.scale_map)

@@ -1,0 +1,196 @@
+"""The rasteriser, the loss and the factors in plain torch: slow, obvious, differentiable by autograd.
+
+Same signatures as the functions of :mod:`igs.encoder.kernels`, which are tested against these, forward and gradient.
+``rasterize_reference`` tries every Gaussian at every pixel; ``rasterize_tiled`` does the same in blocks of rows with the
+Gaussians that reach them, and is what the encoder falls back to where the compiled kernels are missing.
+Sources: spec §6.2 and §7; Image-GS eq. 5; SSIM as in Wang et al. 2004, zero padding.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class RasterOptions:
+    """The picture and who counts in it. ``relative_reach2`` may be inf; ``pull`` > 0: see :func:`rasterize_reference`."""
+
+    width: int
+    height: int
+    blend: str = "topk"
+    top_k: int = 10
+    reach2: float = 25.0
+    relative_reach2: float = 9.0
+    pull: float = 0.0
+    background: tuple[float, ...] = ()
+
+
+def factors_reference(
+    scales: Tensor,  # [N, 2]
+    rotations: Tensor,  # [N] half-turns
+    scale_map: str = "log",
+    sigma_min: float = 2**-6,
+    sigma_max: float = 2**15,
+    lowpass: float = 0.0,
+) -> Tensor:
+    """Factors [N, 3] (p, q, r) of scale parameters (raw σ, inverse 1/σ, or log σ, natural) and rotations (spec §6.2)."""
+    if scale_map == "log":
+        sigma = scales.exp()
+    elif scale_map == "inverse":
+        sigma = 1 / scales.clamp_min(1e-6)
+    else:
+        sigma = scales
+    sigma = sigma.clamp(sigma_min, sigma_max)
+    a, b = sigma[:, 0] ** 2 + lowpass, sigma[:, 1] ** 2 + lowpass
+    c, s = torch.cos(math.pi * rotations), torch.sin(math.pi * rotations)
+    syy, sxy, d = a * s * s + b * c * c, (a - b) * s * c, a.sqrt() * b.sqrt()
+    g = syy.sqrt()
+    return torch.stack([g / d, -sxy / (d * g), 1 / g], dim=1)
+
+
+def _pixel_d2(means: Tensor, factors: Tensor, points: Tensor) -> Tensor:
+    """d² [P, N] of points [P, 2]."""
+    delta = points[:, None, :] - means[None, :, :]
+    u = factors[:, 0] * delta[..., 0] + factors[:, 1] * delta[..., 1]
+    v = factors[:, 2] * delta[..., 1]
+    return u * u + v * v
+
+
+def _blend(d2: Tensor, features: Tensor, background: Tensor, o: RasterOptions) -> Tensor:
+    """Values [P, C] from d² [P, N]."""
+    if o.blend == "sum":
+        weight = torch.where(d2 <= o.reach2, torch.exp(-d2 / 2), torch.zeros_like(d2))
+        return background + weight @ features
+    if d2.shape[1] == 0:
+        return background.expand(d2.shape[0], -1)
+    nearest = d2.detach().min(dim=1, keepdim=True).values
+    limit = (nearest + o.relative_reach2).clamp_max(o.reach2)
+    if o.pull > 0:
+        limit = torch.maximum(limit, nearest)
+    if d2.shape[1] > o.top_k:
+        kth = d2.detach().kthvalue(o.top_k, dim=1, keepdim=True).values
+        limit = torch.minimum(limit, kth)
+    weight = torch.where(d2 <= limit, torch.exp(-(d2 - nearest) / 2), torch.zeros_like(d2))
+    total = weight.sum(dim=1, keepdim=True)
+    value = weight @ features / total.clamp_min(1e-30)
+    if o.pull > 0:  # no change of the value, but a gradient: the nearest Gaussian is drawn to a pixel beyond every reach
+        pulled = torch.where((nearest > o.reach2) & (d2 <= nearest), d2, torch.zeros_like(d2)).sum(dim=1, keepdim=True)
+        value = value + _PullLoss.apply(pulled, o.pull, value.shape[1])
+    return torch.where(total > 0, value, background)
+
+
+class _PullLoss(torch.autograd.Function):
+    """Zero forward; backward gives dL/dd² = pull, whatever the loss."""
+
+    @staticmethod
+    def forward(ctx, pulled: Tensor, pull: float, channels: int) -> Tensor:  # type: ignore[override]
+        ctx.pull = pull
+        ctx.save_for_backward(pulled)
+        return pulled.new_zeros(pulled.shape[0], channels)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):  # type: ignore[override]
+        (pulled,) = ctx.saved_tensors
+        return (pulled > 0).to(pulled.dtype) * ctx.pull, None, None
+
+
+def rasterize_reference(means: Tensor, factors: Tensor, features: Tensor, options: RasterOptions) -> Tensor:
+    """The picture [C, H, W] of Gaussians with means [N, 2] (pixels), factors [N, 3] and features [N, C].
+
+    Differentiable in all three. With ``options.pull`` > 0 a pixel that nothing reaches takes its nearest Gaussian's
+    colour, and that Gaussian's d² there gets the gradient ``pull``: an edge of support has none of its own.
+    """
+    o = options
+    y, x = torch.meshgrid(
+        torch.arange(o.height, dtype=means.dtype) + 0.5, torch.arange(o.width, dtype=means.dtype) + 0.5, indexing="ij"
+    )
+    points = torch.stack([x.reshape(-1), y.reshape(-1)], dim=1)
+    background = features.new_tensor(o.background or (0.0,) * features.shape[1])
+    value = _blend(_pixel_d2(means, factors, points), features, background, o)
+    return value.T.reshape(-1, o.height, o.width)
+
+
+def rasterize_tiled(means: Tensor, factors: Tensor, features: Tensor, options: RasterOptions, tile: int = 32) -> Tensor:
+    """:func:`rasterize_reference` tile by tile, with the Gaussians whose bounding box meets the tile.
+
+    Memory is bounded by one tile's candidates because each tile is recomputed in the backward pass (checkpointing).
+    """
+    o = options
+    p, q, r = factors.detach().unbind(1)
+    reach = math.sqrt(o.reach2) * (1.5 if o.pull > 0 else 1.0)
+    hx, hy = reach * (q * q + r * r).sqrt() / (p * r), reach / r
+    mx, my = means.detach().unbind(1)
+    background = features.new_tensor(o.background or (0.0,) * features.shape[1])
+    rows = []
+    for y0 in range(0, o.height, tile):
+        y1 = min(y0 + tile, o.height)
+        in_rows = ((my + hy >= y0 + 0.5) & (my - hy <= y1 - 0.5)).nonzero().squeeze(1)
+        row = []
+        for x0 in range(0, o.width, tile):
+            x1 = min(x0 + tile, o.width)
+            who = in_rows[(mx[in_rows] + hx[in_rows] >= x0 + 0.5) & (mx[in_rows] - hx[in_rows] <= x1 - 0.5)]
+            if o.pull > 0:
+                corners = means.new_tensor([(x, y) for x in (x0 + 0.5, x1 - 0.5) for y in (y0 + 0.5, y1 - 0.5)])
+                farthest = _pixel_d2(means.detach(), factors.detach(), corners).max(dim=0).values  # d² is convex
+                if farthest.min() > reach * reach:  # some pixel's nearest Gaussian may be outside the box
+                    who = torch.arange(means.shape[0])
+            ys, xs = torch.meshgrid(
+                torch.arange(y0, y1, dtype=means.dtype) + 0.5,
+                torch.arange(x0, x1, dtype=means.dtype) + 0.5,
+                indexing="ij",
+            )
+            points = torch.stack([xs.reshape(-1), ys.reshape(-1)], dim=1)
+
+            def value(m: Tensor, f: Tensor, c: Tensor, points: Tensor = points) -> Tensor:
+                return _blend(_pixel_d2(m, f, points), c, background, o)
+
+            part = torch.utils.checkpoint.checkpoint(
+                value, means[who], factors[who], features[who], use_reentrant=False, preserve_rng_state=False
+            )
+            row.append(part.T.reshape(-1, y1 - y0, x1 - x0))
+        rows.append(torch.cat(row, dim=2))
+    return torch.cat(rows, dim=1)
+
+
+def ssim_map_reference(image: Tensor, target: Tensor) -> Tensor:
+    """SSIM [C, H, W] of two pictures [C, H, W]: 11×11 Gaussian window, deviation 1.5, zero padding."""
+    k = torch.arange(-5, 6, dtype=torch.float64)
+    w = torch.exp(-k * k / (2 * 1.5**2))
+    w = (w / w.sum()).to(image.dtype)
+
+    def blur(t: Tensor) -> Tensor:
+        t = F.conv2d(t[:, None], w.view(1, 1, 1, -1), padding=(0, 5))
+        return F.conv2d(t, w.view(1, 1, -1, 1), padding=(5, 0))[:, 0]
+
+    ma, mb = blur(image), blur(target)
+    saa, sbb = blur(image * image) - ma * ma, blur(target * target) - mb * mb
+    sab = blur(image * target) - ma * mb
+    return ((2 * ma * mb + 1e-4) * (2 * sab + 9e-4)) / ((ma * ma + mb * mb + 1e-4) * (saa + sbb + 9e-4))
+
+
+def loss_reference(image: Tensor, target: Tensor, l1: float, l2: float, ssim: float) -> Tensor:
+    """l1·mean|e| + l2·mean e² + ssim·(1 − mean SSIM), a scalar."""
+    e = image - target
+    total = l1 * e.abs().mean() + l2 * (e * e).mean()
+    if ssim:
+        total = total + ssim * (1 - ssim_map_reference(image, target).mean())
+    return total
+
+
+def adam_reference(
+    values: Tensor, grads: Tensor, m: Tensor, v: Tensor, age: Tensor, lr: float, betas: tuple[float, float],
+    epsilon: float,
+) -> None:  # fmt: skip
+    """One step of Adam in place on values [N, …]; age [N] int32 counts the steps of each row, so that Gaussians added
+    later get their own bias correction."""
+    shape = (-1, *(1,) * (values.dim() - 1))
+    t = age.to(torch.float64).view(shape)
+    m.mul_(betas[0]).add_(grads, alpha=1 - betas[0])
+    v.mul_(betas[1]).addcmul_(grads, grads, value=1 - betas[1])
+    c1, c2 = (1 / (1 - betas[0] ** t)).to(values.dtype), (1 / (1 - betas[1] ** t)).to(values.dtype)
+    values.sub_(lr * (m * c1) / ((v * c2).sqrt() + epsilon))

@@ -1,0 +1,88 @@
+"""Chunk codecs (spec §5): a registry from the index's ``codec`` to functions between codes tables and payloads.
+
+A codec states no sizes of its own: they follow from the count and the header's code columns, so that a payload is
+checked before anything is allocated for it. Offsets in errors are added by the reader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import zstandard
+
+from igs.format.bitpack import pack, packed_bytes, unpack, unused_bits_are_zero
+from igs.format.codes import invalid
+from igs.format.fields import Codec
+from igs.format.quantize import Codes
+
+ZSTD_LEVEL = 19  # chunks are a few KiB: the strongest level costs next to nothing
+
+
+class ChunkCodec(NamedTuple):
+    """``encode(codes, bits) -> payload``, ``decode(payload, count, bits) -> codes``; decode raises InvalidFile."""
+
+    encode: Callable[[Codes, Sequence[int]], bytes]
+    decode: Callable[[bytes, int, Sequence[int]], Codes]
+
+
+def _decode_raw(payload: bytes, count: int, bits: Sequence[int]) -> Codes:
+    expected = packed_bytes(count, bits)
+    if len(payload) != expected:
+        raise invalid("E_CHUNK_BYTES", f"{expected} bytes for {count} Gaussians", str(len(payload)))
+    if not unused_bits_are_zero(payload, count, bits):
+        raise invalid("E_PADDING", "zero in the unused bits of the last byte", hex(payload[-1]))
+    return unpack(payload, count, bits)
+
+
+def plane_bytes(bits: Sequence[int]) -> int:
+    """Byte planes of one Gaussian: Σ⌈b/8⌉."""
+    return sum(-(-b // 8) for b in bits)
+
+
+def _encode_zstd(codes: Codes, bits: Sequence[int]) -> bytes:
+    little = np.ascontiguousarray(codes.T, "<u4").view(np.uint8).reshape(len(bits), len(codes), 4)
+    planes = [little[column, :, byte].tobytes() for column, b in enumerate(bits) for byte in range(-(-b // 8))]
+    compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_checksum=False, write_content_size=True)
+    return compressor.compress(b"".join(planes))
+
+
+def zstd_content(payload: bytes, expected: int) -> bytes:
+    """The content of the one frame that ``payload`` is, checked to state ``expected`` bytes before decompressing."""
+    try:
+        frame = zstandard.get_frame_parameters(payload)
+        if payload[:4] != zstandard.FRAME_HEADER:
+            raise invalid("E_ZSTD", "a Zstandard frame", "a skippable one")
+        if frame.content_size == zstandard.CONTENTSIZE_UNKNOWN:
+            raise invalid("E_ZSTD", "a frame that states its content size", "none")
+        if frame.dict_id:
+            raise invalid("E_ZSTD", "a frame without a dictionary", f"dictionary {frame.dict_id}")
+        if frame.content_size != expected:
+            raise invalid("E_CHUNK_BYTES", f"a content size of {expected}", str(frame.content_size))
+        # The library ignores max_output_size where the frame states a size, hence the check above.
+        return zstandard.ZstdDecompressor().decompress(payload, read_across_frames=False, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise invalid("E_ZSTD", "one valid Zstandard frame and nothing behind it", str(error)) from None
+
+
+def _decode_zstd(payload: bytes, count: int, bits: Sequence[int]) -> Codes:
+    content = zstd_content(payload, count * plane_bytes(bits))
+    planes = np.frombuffer(content, np.uint8).reshape(-1, count)
+    codes = np.empty((count, len(bits)), np.uint32)
+    row = 0
+    for column, b in enumerate(bits):
+        value = planes[row].astype(np.uint32)
+        for byte in range(1, -(-b // 8)):
+            value |= planes[row + byte].astype(np.uint32) << np.uint32(8 * byte)
+        row += -(-b // 8)
+        codes[:, column] = value
+        if b % 8 and int(planes[row - 1].max()) >> (b % 8):
+            raise invalid("E_PADDING", f"zero at and above bit {b} of code column {column}", "a set bit")
+    return codes
+
+
+CODECS: dict[int, ChunkCodec] = {
+    Codec.RAW: ChunkCodec(pack, _decode_raw),
+    Codec.ZSTD: ChunkCodec(_encode_zstd, _decode_zstd),
+}

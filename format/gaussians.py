@@ -1,0 +1,198 @@
+"""Codes → Gaussians (spec §6), their boxes of reach (§4), and numbers → codes for a writer.
+
+Everything here is binary64 NumPy, one rounding per operation in the order that the specification writes, so that every
+machine gets the same bits. What a point's value is (§7) is the decoder's business.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from igs.format.codes import invalid
+from igs.format.errors import UsageError
+from igs.format.fields import FEATURE_MAX, MEAN_UNIT, REACH_MARGIN, SIGMA_MAX, SIGMA_MIN, SIGMA_RATIO, ScaleMap, Shape
+from igs.format.header import Header
+from igs.format.quantize import Codes, split_columns
+
+F64 = NDArray[np.float64]
+_PI = float.fromhex("0x1.921FB54442D18p+1")
+_LN2 = float.fromhex("0x1.62E42FEFA39EFp-1")
+_SIN = [(-1) ** i / math.factorial(2 * i + 1) for i in range(9)]  # of z = a², up to z⁸/17!
+_COS = [(-1) ** i / math.factorial(2 * i) for i in range(9)]  # up to z⁸/16!
+_EXP = [1 / math.factorial(i) for i in range(18)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Gaussians:
+    """Dequantised Gaussians, in file order. Lengths are pixels unless said otherwise.
+
+    means: int32 [n, 2], units of 2^-14 pixel. factors: float32 [n, 3], P, Q, R_ of spec §6.2. features: float32 [n, F].
+    covariances: float64 [n, 3], Σxx, Σxy, Σyy. scales: float64 [n, 2], √A, √B: σ after clamps and lowpass.
+    first_index: the file-wide index of the first one.
+    """
+
+    means: NDArray[np.int32]
+    factors: NDArray[np.float32]
+    features: NDArray[np.float32]
+    covariances: F64
+    scales: F64
+    first_index: int = 0
+
+    def __len__(self) -> int:
+        return len(self.means)
+
+    def __getitem__(self, part: slice) -> Gaussians:
+        """A run of successive Gaussians, as views."""
+        start, stop, step = part.indices(len(self))
+        if step != 1:
+            raise UsageError("Gaussians can be sliced into successive runs only")
+        arrays = (self.means, self.factors, self.features, self.covariances, self.scales)
+        return Gaussians(*(a[start:stop] for a in arrays), first_index=self.first_index + start)
+
+    @staticmethod
+    def concatenate(parts: Sequence[Gaussians]) -> Gaussians:
+        """All Gaussians of ``parts`` in order; first_index is that of the first part."""
+        if not parts:
+            raise UsageError("Gaussians.concatenate: expected one part or more, found none")
+        names = ("means", "factors", "features", "covariances", "scales")
+        return Gaussians(
+            *(np.concatenate([getattr(p, n) for p in parts]) for n in names), first_index=parts[0].first_index
+        )
+
+
+def _horner(coefficients: Sequence[float], z: F64) -> F64:
+    total = coefficients[-1] * z
+    for c in reversed(coefficients[1:-1]):
+        total += c
+        total *= z
+    total += coefficients[0]
+    return total
+
+
+def cospi_sinpi(t: F64) -> tuple[F64, F64]:
+    """(cos πt, sin πt) by the polynomials of spec §6.3, exact to the bit everywhere."""
+    f = t - np.floor(t)
+    k = np.floor(2.0 * f + 0.5)
+    a = (f - k / 2.0) * _PI
+    z = a * a
+    s = a * _horner(_SIN, z)
+    c = _horner(_COS, z)
+    cos = np.where(k == 0, c, np.where(k == 1, -s, -c))
+    sin = np.where(k == 0, s, np.where(k == 1, c, -s))
+    return cos, sin
+
+
+def exp2(v: F64) -> F64:
+    """2^v by the polynomial of spec §6.3."""
+    n = np.floor(v)
+    a = (v - n) * _LN2
+    return np.ldexp(_horner(_EXP, a), n.astype(np.int32))
+
+
+def _scale_rotation(header: Header, scale: F64, t: F64) -> tuple[F64, F64, F64, F64, F64]:
+    if header.scale_map == ScaleMap.LOG2:
+        scale = exp2(np.clip(scale, -6.0, 15.0))
+    elif header.scale_map == ScaleMap.INVERSE:
+        tiny = scale <= 2.0**-15
+        scale = np.where(tiny, 2.0**15, 1.0 / np.where(tiny, 1.0, scale))
+    c, s = cospi_sinpi(t)
+    return scale[:, 0], scale[:, 1], c * c, s * s, s * c
+
+
+def _covariance(sxx: F64, syy: F64, sxy: F64) -> tuple[F64, F64, F64, F64, F64]:
+    m = (sxx + syy) / 2.0
+    d = (sxx - syy) / 2.0
+    h = np.sqrt(d * d + sxy * sxy)
+    sigma1 = np.sqrt(np.maximum(m + h, 0.0))
+    sigma2 = np.sqrt(np.maximum(m - h, 0.0))
+    round_ = h == 0
+    safe = np.where(round_, 1.0, h)
+    cc = np.where(round_, 1.0, (1.0 + d / safe) / 2.0)
+    ss = np.where(round_, 0.0, (1.0 - d / safe) / 2.0)
+    sc = np.where(round_, 0.0, (sxy / safe) / 2.0)
+    return sigma1, sigma2, cc, ss, sc
+
+
+def dequantize(header: Header, codes: Codes, first_index: int = 0) -> Gaussians:
+    """The Gaussians of a codes table uint32 [n, header.code_columns] (spec §6), exact to the bit.
+
+    Raises InvalidFile E_VALUE if a float code is NaN or infinite.
+    """
+    columns = split_columns([q.code_columns for q in header.quantizers])
+    values = [q.decode(codes[:, part]) for q, part in zip(header.quantizers, columns, strict=True)]
+    for name, value in zip(("position", "scale", "rotation", "feature"), values, strict=True):
+        if not np.isfinite(value).all():
+            raise invalid("E_VALUE", f"finite {name}s", "NaN or infinity")
+    position, scale, rotation, feature = values
+
+    means = np.clip(np.floor(position * 2.0**14 + 0.5), -(2.0**30), 2.0**30 - 1).astype(np.int32)
+    t = rotation[:, 0]
+    if header.shape == Shape.SCALE_ROTATION:
+        sigma1, sigma2, cc, ss, sc = _scale_rotation(header, scale, t)
+    elif header.shape == Shape.CHOLESKY:
+        l11, l22 = scale[:, 0], scale[:, 1]
+        sigma1, sigma2, cc, ss, sc = _covariance(l11 * l11, t * t + l22 * l22, l11 * t)
+    else:
+        sigma1, sigma2, cc, ss, sc = _covariance(scale[:, 0], scale[:, 1], t)
+
+    sigma = np.clip(np.stack([sigma1, sigma2], axis=1), SIGMA_MIN, SIGMA_MAX)
+    sigma = np.maximum(sigma, sigma.max(axis=1, keepdims=True) * SIGMA_RATIO)
+    variance = sigma * sigma
+    if header.lowpass:
+        variance = variance + header.lowpass
+    a, b = variance[:, 0], variance[:, 1]
+    root = np.sqrt(variance)
+    d = root[:, 0] * root[:, 1]
+    sxx = a * cc + b * ss
+    syy = a * ss + b * cc
+    sxy = (a - b) * sc
+    g = np.sqrt(syy)
+    factors = np.stack([(g / d) * MEAN_UNIT, (-sxy / (d * g)) * MEAN_UNIT, (1.0 / g) * MEAN_UNIT], axis=1)
+    return Gaussians(
+        means=means,
+        factors=factors.astype(np.float32),
+        features=np.clip(feature, -FEATURE_MAX, FEATURE_MAX).astype(np.float32),
+        covariances=np.stack([sxx, sxy, syy], axis=1),
+        scales=root,
+        first_index=first_index,
+    )
+
+
+def quantize(
+    header: Header, position: ArrayLike, scale: ArrayLike, rotation: ArrayLike, feature: ArrayLike
+) -> Codes:
+    """Numbers → codes table uint32 [n, header.code_columns], each to its nearest code.
+
+    position: [n, 2] pixels. scale, rotation: [n, 2], [n, 1], what the header's ``shape`` and ``scale_map`` call for
+    (log2 σ, half-turns, …); angles wrap. feature: [n, F]. Raises UsageError for NaN, infinity or wrong shapes.
+    """
+    encode_rotation = header.rotation.encode
+    if header.shape == Shape.SCALE_ROTATION:
+        encode_rotation = header.rotation.encode_angle
+    parts = [
+        header.position.encode(position),
+        header.scale.encode(scale),
+        encode_rotation(rotation),
+        header.feature.encode(feature),
+    ]
+    if len({len(p) for p in parts}) != 1:
+        raise UsageError(f"quantize: expected one row per Gaussian everywhere, found {[len(p) for p in parts]}")
+    return np.concatenate(parts, axis=1)
+
+
+def reach_boxes(header: Header, gaussians: Gaussians) -> F64:
+    """Boxes of reach (spec §4): float64 [n, 4], x0, y0, x1, y1 in pixels, with the margin R⁺ = R·(1 + 2^-9)."""
+    reach = math.sqrt(header.reach2) * REACH_MARGIN
+    mean = gaussians.means * MEAN_UNIT
+    half = reach * np.sqrt(gaussians.covariances[:, ::2])
+    return np.concatenate([mean - half, mean + half], axis=1)
+
+
+def reach_areas(header: Header, gaussians: Gaussians) -> F64:
+    """Areas of the ellipses of reach: float64 [n], π·R²·√A·√B, pixels²."""
+    return math.pi * header.reach2 * (gaussians.scales[:, 0] * gaussians.scales[:, 1])

@@ -1,0 +1,217 @@
+"""The head as a whole (spec §2, §3.5): header, levels, section table, inline sections, index, checksum.
+
+``parse_head`` checks everything that can be known without reading further; ``build_head`` is its inverse.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import struct
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from igs.format import index as ix
+from igs.format import sections as sx
+from igs.format.codes import invalid
+from igs.format.fields import DRAFT, ENTRY_BYTES, HEADER_BYTES, NODE_BYTES, SECTION_ENTRY_BYTES, SIGNATURE, VERSION
+from igs.format.header import FIXED, OFFSETS, TWO_STAGE, Cursor, Header, build_header, parse_header
+from igs.format.limits import Limits
+
+_LEVEL = struct.Struct("<IQ")
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """A parsed head. Offsets are from the start of the file.
+
+    level_chunks, level_ends: per level. rows: entries, or nodes if two_stage. index_offset: where they begin.
+    """
+
+    header: Header
+    num_gaussians: int
+    head_bytes: int
+    file_bytes: int
+    level_chunks: tuple[int, ...]
+    level_ends: tuple[int, ...]
+    sections: tuple[sx.SectionEntry, ...]
+    inline: dict[str, bytes]
+    two_stage: bool
+    rows: ix.Entries
+    index_offset: int
+
+    @property
+    def num_chunks(self) -> int:
+        """Chunks of all levels."""
+        return sum(self.level_chunks)
+
+    @property
+    def payload_offset(self) -> int:
+        """Where the first payload begins."""
+        return self.head_bytes + ENTRY_BYTES * self.num_chunks * self.two_stage
+
+
+def parse_start(start: bytes, limits: Limits) -> int:
+    """Check the signature, version and head length in the file's first 76 bytes; returns head_bytes."""
+    if start[:8] != SIGNATURE[: len(start)]:
+        raise invalid("E_SIGNATURE", SIGNATURE.hex(" "), start[:8].hex(" ") or "nothing", 0)
+    if len(start) < HEADER_BYTES:
+        raise invalid("E_TRUNCATED", f"a header of {HEADER_BYTES} bytes", f"{len(start)} bytes", len(start))
+    if (start[8], start[9]) != (VERSION, DRAFT):
+        raise invalid("E_VERSION", f"version {VERSION}, draft {DRAFT}", f"version {start[8]}, draft {start[9]}", 8)
+    head_bytes = int.from_bytes(start[12:16], "little")
+    limits.check("head_bytes", head_bytes, 12)
+    if head_bytes < HEADER_BYTES + 4:
+        raise invalid("E_HEAD_BYTES", f"head_bytes of at least {HEADER_BYTES + 4}", str(head_bytes), 12)
+    return head_bytes
+
+
+def parse_head(data: bytes, limits: Limits) -> Head:
+    """The head from exactly its bytes, of which ``parse_start`` has seen the first. Raises InvalidFile."""
+    crc, found = int.from_bytes(data[-4:], "little"), zlib.crc32(data[:-4])
+    if crc != found:
+        raise invalid("E_HEAD_CRC", f"{crc:08x}", f"{found:08x}", len(data) - 4)
+    fields = FIXED.parse(data[:HEADER_BYTES])
+    limits.check("pixels", fields.width * fields.height, OFFSETS["width"])
+    limits.check("side", max(fields.width, fields.height), OFFSETS["width"])
+    limits.check("gaussians", fields.num_gaussians, OFFSETS["num_gaussians"])
+    limits.check("channels", fields.channels, OFFSETS["channels"])
+    cursor = Cursor(data, HEADER_BYTES)
+    header = parse_header(fields, cursor)
+    for name, low, high in (("num_gaussians", 1, 2**32 - 1), ("num_levels", 1, 16)):
+        if not low <= fields[name] <= high:
+            raise invalid("E_FIELD", f"{name} of {low} to {high}", str(fields[name]), OFFSETS[name])
+
+    levels_offset = cursor.position
+    table = cursor.take(_LEVEL.size * fields.num_levels, "levels")
+    level_chunks, level_ends = (tuple(c) for c in zip(*_LEVEL.iter_unpack(table), strict=True))
+    sections, inline = _parse_sections(cursor, fields.num_sections, limits, level_ends[-1])
+    index_offset = cursor.position
+
+    num_chunks = sum(level_chunks)
+    two_stage = bool(fields.flags & TWO_STAGE)
+    if two_stage != ix.is_two_stage(num_chunks):
+        raise invalid("E_FIELD", f"two_stage {not two_stage} for {num_chunks} chunks", str(two_stage), OFFSETS["flags"])
+    unit = NODE_BYTES * ix.num_nodes(num_chunks) if two_stage else ENTRY_BYTES * num_chunks
+    rows = np.frombuffer(cursor.take(unit, "index"), ix.NODE if two_stage else ix.ENTRY)
+    if cursor.position != cursor.end:
+        raise invalid("E_HEAD_BYTES", f"head_bytes of {cursor.position + 4}", str(len(data)), OFFSETS["head_bytes"])
+    head = Head(
+        header=header,
+        num_gaussians=fields.num_gaussians,
+        head_bytes=len(data),
+        file_bytes=fields.file_bytes,
+        level_chunks=level_chunks,
+        level_ends=level_ends,
+        sections=sections,
+        inline=inline,
+        two_stage=two_stage,
+        rows=rows,
+        index_offset=index_offset,
+    )
+    _check_levels(head, levels_offset)
+    _check_index(head, limits, levels_offset)
+    return head
+
+
+def _parse_sections(
+    cursor: Cursor, count: int, limits: Limits, tail_offset: int
+) -> tuple[tuple[sx.SectionEntry, ...], dict[str, bytes]]:
+    start = cursor.position
+    rows = sx.parse_table(cursor.take(SECTION_ENTRY_BYTES * count, "section table"), start, limits)
+    placed: list[sx.SectionEntry] = []
+    inline: dict[str, bytes] = {}
+    for row in rows:
+        if row.place == sx.INLINE:
+            placed.append(row._replace(offset=cursor.position))
+            inline[row.type] = cursor.take(row.bytes, f"section {row.type}")
+        else:
+            placed.append(row._replace(offset=tail_offset))
+            tail_offset += row.bytes
+    return tuple(placed), inline
+
+
+def _check_levels(head: Head, offset: int) -> None:
+    """The levels' ends ascend and lie within the file, which the tail ends."""
+    previous = head.payload_offset
+    for number, (chunks, end) in enumerate(zip(head.level_chunks, head.level_ends, strict=True)):
+        at = offset + _LEVEL.size * number
+        if chunks < 1:
+            raise invalid("E_LEVEL", "num_chunks of 1 or more", str(chunks), at, where=f"level {number}")
+        if end <= previous:
+            raise invalid("E_LEVEL", f"an end above {previous}", str(end), at + 4, where=f"level {number}")
+        previous = end
+    total = previous + sum(s.bytes for s in head.sections if s.place == sx.TAIL)
+    if total != head.file_bytes:
+        raise invalid("E_LEVEL", f"file_bytes of {total}", str(head.file_bytes), OFFSETS["file_bytes"])
+
+
+def _check_index(head: Head, limits: Limits, levels_offset: int) -> None:
+    """The rows in the head, and their sums."""
+    rows, header = head.rows, head.header
+    if head.two_stage:
+        ix.check_nodes(rows, limits, head.index_offset)
+    else:
+        ix.check_entries(rows, header, limits, head.index_offset)
+    counts = sum(rows["count"].tolist())
+    if counts != head.num_gaussians:
+        raise invalid("E_COUNT", f"counts that sum to {head.num_gaussians}", str(counts), OFFSETS["num_gaussians"])
+    sizes = rows["bytes"].tolist()
+    if head.two_stage:  # ends of lower levels lie within blocks and are checked when those are read
+        check_end(head, len(head.level_ends) - 1, head.payload_offset + sum(sizes), levels_offset)
+    else:
+        chunk, end = 0, head.payload_offset
+        for number, chunks in enumerate(head.level_chunks):
+            end += sum(sizes[chunk : chunk + chunks])
+            chunk += chunks
+            check_end(head, number, end, levels_offset)
+    area = float(rows["reach_area"].astype(np.float64).sum())
+    limits.check("reach_ratio", area / (header.width * header.height + 4096), head.index_offset)
+
+
+def check_end(head: Head, level: int, end: int, levels_offset: int | None = None) -> None:
+    """A level's stated end against the sum of its payloads."""
+    if head.level_ends[level] != end:
+        at = None if levels_offset is None else levels_offset + _LEVEL.size * level + 4
+        raise invalid("E_LEVEL", f"an end of {end}", str(head.level_ends[level]), at, where=f"level {level}")
+
+
+def build_head(
+    header: Header,
+    level_chunks: Sequence[int],
+    entries: ix.Entries,
+    sections: Sequence[sx.Section],
+    nodes: ix.Entries | None = None,
+) -> bytes:
+    """The head, and stage two behind it if there is one. nodes: made from the entries unless given."""
+    two_stage = ix.is_two_stage(len(entries))
+    if two_stage and nodes is None:
+        nodes = ix.build_nodes(entries)
+    rows = nodes if two_stage and nodes is not None else entries
+    inline = b"".join(s.data for s in sections if s.place == sx.INLINE)
+    table = b"".join(sx.ENTRY.pack(s.type.encode(), len(s.data), zlib.crc32(s.data), s.place, b"") for s in sections)
+    fields: dict[str, Any] = {
+        "signature": SIGNATURE,
+        "version": VERSION,
+        "draft": DRAFT,
+        "flags": TWO_STAGE * two_stage,
+        "num_gaussians": sum(entries["count"].tolist()),
+        "num_levels": len(level_chunks),
+        "num_sections": len(sections),
+    }
+    size = len(build_header(header, **fields, head_bytes=0, file_bytes=0)) + _LEVEL.size * len(level_chunks)
+    head_bytes = size + len(table) + len(inline) + rows.nbytes + 4
+    end = head_bytes + entries.nbytes * two_stage
+    sizes = entries["bytes"].tolist()
+    levels, chunk = b"", 0
+    for chunks in level_chunks:
+        end += sum(sizes[chunk : chunk + chunks])
+        chunk += chunks
+        levels += _LEVEL.pack(chunks, end)
+    file_bytes = end + sum(len(s.data) for s in sections if s.place == sx.TAIL)
+    head = build_header(header, **fields, head_bytes=head_bytes, file_bytes=file_bytes)
+    head += levels + table + inline + rows.tobytes()
+    head += zlib.crc32(head).to_bytes(4, "little")
+    return head + (entries.tobytes() if two_stage else b"")

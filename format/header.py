@@ -1,0 +1,366 @@
+"""The header (spec §3): the picture's size, model, quantisers, background and groups; parsed, checked, and built.
+
+``FIXED`` is the fixed part as ``construct`` sees it; arrays are NumPy's. Levels, sections and index: see index.py,
+sections.py and head.py. Field names are the specification's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import struct
+from collections.abc import Iterator, Sequence
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+import construct
+import numpy as np
+from numpy.typing import NDArray
+
+from igs.format.codes import invalid
+from igs.format.errors import UsageError
+from igs.format.fields import (
+    FEATURE_MAX,
+    HEADER_BYTES,
+    Alpha,
+    Blend,
+    Colour,
+    LevelMode,
+    Primitive,
+    QuantizerKind,
+    ScaleMap,
+    Shape,
+    Transfer,
+)
+from igs.format.quantize import Quantizer, parameter_count, quantizer_from_parameters
+
+ATTRIBUTES = ("position", "scale", "rotation", "feature")
+_RECORD = construct.Struct(
+    "kind" / construct.Int8ul, "bits" / construct.Int8ul, "flags" / construct.Int8ul, "stages" / construct.Int8ul
+)
+FIXED = construct.Struct(
+    "signature" / construct.Bytes(8),
+    "version" / construct.Int8ul,
+    "draft" / construct.Int8ul,
+    "flags" / construct.Int8ul,
+    "box_shift" / construct.Int8ul,
+    "head_bytes" / construct.Int32ul,
+    "file_bytes" / construct.Int64ul,
+    "width" / construct.Int32ul,
+    "height" / construct.Int32ul,
+    "num_gaussians" / construct.Int32ul,
+    "channels" / construct.Int8ul,
+    "num_groups" / construct.Int8ul,
+    "num_levels" / construct.Int8ul,
+    "level_mode" / construct.Int8ul,
+    "num_sections" / construct.Int8ul,
+    "blend" / construct.Int8ul,
+    "top_k" / construct.Int8ul,
+    "primitive" / construct.Int8ul,
+    "shape" / construct.Int8ul,
+    "scale_map" / construct.Int8ul,
+    "reserved" / construct.Int16ul,
+    "reach2" / construct.Float32l,
+    "relative_reach2" / construct.Float32l,
+    "lowpass" / construct.Float32l,
+    "position" / _RECORD,
+    "scale" / _RECORD,
+    "rotation" / _RECORD,
+    "feature" / _RECORD,
+)
+_SIZES = {name: FIXED._subcons[name].sizeof() for name in FIXED._subcons}
+OFFSETS = dict(zip(_SIZES, np.concatenate([[0], np.cumsum(list(_SIZES.values()))[:-1]]).tolist(), strict=True))
+_GROUP = struct.Struct("<BBBBBfB")
+TWO_STAGE = 1  # bit 0 of flags
+SHARED = 1  # bit 0 of a quantiser record's flags
+
+
+def round_f32(value: float) -> float:
+    """The number as a binary32 field holds it; beyond its range infinite."""
+    with np.errstate(over="ignore"):
+        return float(np.float32(value))
+
+
+class Problem(NamedTuple):
+    """A field out of range: the code it gives in a file, the field, what was expected, what was found."""
+
+    code: str
+    field: str
+    expected: str
+    found: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Group:
+    """Channels that belong together (spec §3.4). ``alpha``: if not NONE the last of the channels is alpha."""
+
+    channels: int
+    transfer: Transfer = Transfer.SRGB
+    alpha: Alpha = Alpha.NONE
+    bit_depth: int = 8
+    colour: Colour = Colour.UNSPECIFIED
+    gamma: float = 1.0
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "gamma", round_f32(self.gamma))
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Pairs (expected, found) for what is out of range."""
+        colours = self.channels - (self.alpha != Alpha.NONE)
+        if not 1 <= self.channels <= 64 or colours < 1:
+            yield f"1 to 64 channels, 2 or more with alpha, in group {self.name!r}", str(self.channels)
+        if self.colour.channels not in (None, colours):
+            yield f"{self.colour.channels} channels for colour {self.colour.name.lower()}", str(colours)
+        if self.bit_depth not in (8, 16, 32):
+            yield "bit_depth 8, 16 or 32", str(self.bit_depth)
+        if not 2.0**-4 <= self.gamma <= 2.0**4:
+            yield "gamma from 1/16 to 16", str(self.gamma)
+        if len(self.name.encode("utf-8", "surrogatepass")) > 64:
+            yield "a name of at most 64 bytes", repr(self.name)
+        if any(ord(c) < 32 or 127 <= ord(c) < 160 or 0xD800 <= ord(c) < 0xE000 for c in self.name):
+            yield "a name without control characters", repr(self.name)
+
+    def to_bytes(self) -> bytes:
+        """The record of spec §3.4."""
+        name = self.name.encode()
+        fixed = (self.channels, self.transfer, self.alpha, self.bit_depth, self.colour, self.gamma, len(name))
+        return _GROUP.pack(*fixed) + name
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Header:
+    """All that a decoder needs to know besides the Gaussians. Float fields are rounded to binary32 at once.
+
+    width, height: pixels. background: stored value per channel where nothing counts. reach2, relative_reach2: R², Q².
+    lowpass: pixels². position, scale, rotation, feature: quantisers of 2, 2, 1, F columns. box_shift: None lets the
+    writer choose.
+    """
+
+    width: int
+    height: int
+    channels: int
+    groups: tuple[Group, ...]
+    background: tuple[float, ...]
+    position: Quantizer
+    scale: Quantizer
+    rotation: Quantizer
+    feature: Quantizer
+    blend: Blend = Blend.TOPK
+    top_k: int = 10
+    primitive: Primitive = Primitive.CONSTANT
+    shape: Shape = Shape.SCALE_ROTATION
+    scale_map: ScaleMap = ScaleMap.LOG2
+    reach2: float = 25.0
+    relative_reach2: float = 9.0
+    lowpass: float = 0.0
+    level_mode: LevelMode = LevelMode.UNION
+    box_shift: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("reach2", "relative_reach2", "lowpass"):
+            object.__setattr__(self, name, round_f32(getattr(self, name)))
+        object.__setattr__(self, "background", tuple(round_f32(v) for v in self.background))
+        object.__setattr__(self, "groups", tuple(self.groups))
+
+    @property
+    def features(self) -> int:
+        """F: feature columns that a Gaussian of this primitive carries."""
+        return feature_columns(self.primitive, self.channels)
+
+    @property
+    def quantizers(self) -> tuple[Quantizer, Quantizer, Quantizer, Quantizer]:
+        """Position, scale, rotation, feature: the order of the code columns."""
+        return (self.position, self.scale, self.rotation, self.feature)
+
+    @property
+    def code_columns(self) -> int:
+        """Columns of a codes table."""
+        return sum(q.code_columns for q in self.quantizers)
+
+    @property
+    def code_bits(self) -> tuple[int, ...]:
+        """Bits of each code column."""
+        return sum((q.code_bits for q in self.quantizers), ())
+
+    @property
+    def bits_per_gaussian(self) -> int:
+        """Bits of one Gaussian under the raw codec."""
+        return sum(self.code_bits)
+
+    def validate(self) -> None:
+        """Raise UsageError for the first field that is out of range."""
+        for problem in self.problems():
+            raise UsageError(f"header: {problem.field}: expected {problem.expected}, found {problem.found}")
+
+    def problems(self) -> Iterator[Problem]:
+        """Every field that is out of range or contradicts another one (spec §3)."""
+        topk = self.blend == Blend.TOPK
+        rotated = self.shape == Shape.SCALE_ROTATION
+        q2 = self.relative_reach2
+        checks: list[tuple[str, bool, str]] = [
+            ("width", 1 <= self.width < 2**32, "1 to 2^32 − 1"),
+            ("height", 1 <= self.height < 2**32, "1 to 2^32 − 1"),
+            ("channels", 1 <= self.channels <= 64, "1 to 64"),
+            ("box_shift", self.box_shift is None or 0 <= self.box_shift <= 15, "0 to 15"),
+            ("top_k", 1 <= self.top_k <= 32 if topk else self.top_k == 0, "1 to 32 for topk, 0 for sum"),
+            ("scale_map", rotated or self.scale_map == ScaleMap.RAW, "raw unless shape is scale_rotation"),
+            ("reach2", 0 < self.reach2 <= 1024, "above 0, up to 1024"),
+            ("relative_reach2", q2 >= 0 and (topk or q2 == math.inf), "0 or more for topk, infinity for sum"),
+            ("lowpass", 0 <= self.lowpass <= 2.0**20, "0 to 2^20"),
+        ]
+        for name, ok, expected in checks:
+            if not ok:
+                yield Problem("E_FIELD", name, expected, str(getattr(self, name)))
+        if len(self.background) != self.channels or not all(abs(v) <= FEATURE_MAX for v in self.background):
+            yield Problem("E_FIELD", "background", f"{self.channels} numbers within ±2^32", str(self.background))
+        for name, columns in zip(ATTRIBUTES, (2, 2, 1, self.features), strict=True):
+            quantizer: Quantizer = getattr(self, name)
+            for text in quantizer.problems():
+                expected, _, found = text.removeprefix("expected ").rpartition(", found ")
+                yield Problem("E_QUANTIZER", name, expected, found)
+            if quantizer.columns != columns:
+                yield Problem("E_QUANTIZER", name, f"{columns} columns", str(quantizer.columns))
+        if not 1 <= len(self.groups) <= 64 or sum(g.channels for g in self.groups) != self.channels:
+            yield Problem("E_GROUP", "groups", f"1 to 64 groups of {self.channels} channels together", _sum(self.groups))
+        if len({g.name for g in self.groups}) != len(self.groups):
+            yield Problem("E_GROUP", "groups", "different names", str([g.name for g in self.groups]))
+        for group in self.groups:
+            for expected, found in group.problems():
+                yield Problem("E_GROUP", "groups", expected, found)
+
+
+def feature_columns(primitive: Primitive, channels: int) -> int:
+    """F, the number of feature columns (spec §3.1, ``primitive``)."""
+    return {Primitive.CONSTANT: channels}[primitive]
+
+
+def _sum(groups: Sequence[Group]) -> str:
+    return f"{len(groups)} groups of {sum(g.channels for g in groups)}"
+
+
+def build_header(header: Header, **file_fields: int) -> bytes:
+    """Fixed header, parameters, background and groups. file_fields: those of spec §3.1 that Header doesn't have."""
+    values: dict[str, Any] = {name: getattr(header, name) for name in OFFSETS if hasattr(header, name)}
+    for name in ATTRIBUTES:
+        q: Quantizer = getattr(header, name)
+        values[name] = {"kind": q.kind, "bits": q.bits, "flags": SHARED * q.shared, "stages": q.stages}
+    values |= {"reserved": 0, "num_groups": len(header.groups)} | file_fields
+    fixed: bytes = FIXED.build(values)
+    parameters = b"".join(q.parameters.astype("<f4").tobytes() for q in header.quantizers)
+    background = np.array(header.background, "<f4").tobytes()
+    return fixed + parameters + background + b"".join(g.to_bytes() for g in header.groups)
+
+
+class Cursor:
+    """Reads the head's parts in order and never beyond its end (``E_HEAD_BYTES``)."""
+
+    def __init__(self, data: bytes, position: int) -> None:
+        self.data = data
+        self.position = position
+        self.end = len(data) - 4  # head_crc
+
+    def take(self, count: int, what: str) -> bytes:
+        """The next ``count`` bytes."""
+        if count > self.end - self.position:
+            raise invalid("E_HEAD_BYTES", f"{count} bytes of {what}", str(self.end - self.position), self.position)
+        self.position += count
+        return self.data[self.position - count : self.position]
+
+
+def enumerated(kind: type[IntEnum], value: int, field: str, offset: int) -> Any:
+    """The member of ``kind``; an undefined value is ``E_UNKNOWN``."""
+    try:
+        return kind(value)
+    except ValueError:
+        names = ", ".join(f"{m.value} {m.name.lower()}" for m in kind)
+        raise invalid("E_UNKNOWN", f"{field} one of {names}", str(value), offset) from None
+
+
+def parse_header(fields: Any, cursor: Cursor) -> Header:
+    """The header from the parsed ``FIXED`` and the bytes behind it; moves the cursor behind the groups.
+
+    Raises InvalidFile: E_RESERVED, E_UNKNOWN, E_FIELD, E_QUANTIZER, E_GROUP, E_HEAD_BYTES.
+    """
+    if fields.reserved:
+        raise invalid("E_RESERVED", "zero in reserved", hex(fields.reserved), OFFSETS["reserved"])
+    if fields.flags & ~TWO_STAGE:
+        raise invalid("E_RESERVED", "zero in bits 1–7 of flags", hex(fields.flags), OFFSETS["flags"])
+    known: dict[str, Any] = {
+        name: enumerated(kind, fields[name], name, OFFSETS[name])
+        for name, kind in (
+            ("level_mode", LevelMode),
+            ("blend", Blend),
+            ("primitive", Primitive),
+            ("shape", Shape),
+            ("scale_map", ScaleMap),
+        )
+    }
+    if not 1 <= fields.channels <= 64:
+        raise invalid("E_FIELD", "channels of 1 to 64", str(fields.channels), OFFSETS["channels"])
+    if not 1 <= fields.num_groups <= 64:
+        raise invalid("E_FIELD", "num_groups of 1 to 64", str(fields.num_groups), OFFSETS["num_groups"])
+    columns = (2, 2, 1, feature_columns(known["primitive"], fields.channels))
+    for name, count in zip(ATTRIBUTES, columns, strict=True):
+        known[name] = _parse_quantizer(name, fields[name], count, cursor)
+    background_at = cursor.position
+    background = _floats(cursor, fields.channels, "background", finite=False)
+    groups = tuple(_parse_group(cursor) for _ in range(fields.num_groups))
+    same = ("width", "height", "channels", "top_k", "box_shift", "reach2", "relative_reach2", "lowpass")
+    header = Header(groups=groups, background=tuple(background.tolist()), **known, **{n: fields[n] for n in same})
+    places = OFFSETS | {"background": background_at, "groups": background_at + 4 * fields.channels}
+    for problem in header.problems():
+        raise invalid(problem.code, problem.expected, problem.found, places[problem.field], where=problem.field)
+    return header
+
+
+def _floats(cursor: Cursor, count: int, what: str, finite: bool) -> NDArray[np.float32]:
+    start = cursor.position
+    values = np.frombuffer(cursor.take(4 * count, what), "<f4")
+    if finite and not np.isfinite(values).all():
+        raise invalid("E_QUANTIZER", f"finite {what}", "NaN or infinity", start)
+    return values
+
+
+def _parse_quantizer(name: str, record: Any, columns: int, cursor: Cursor) -> Quantizer:
+    offset = OFFSETS[name]
+    kind = enumerated(QuantizerKind, record.kind, f"{name}.kind", offset)
+    if record.flags & ~SHARED:
+        raise invalid("E_RESERVED", f"zero in bits 1–7 of {name}.flags", hex(record.flags), offset + 2)
+    shared = bool(record.flags & SHARED)
+    pair = kind in (QuantizerKind.UNIFORM, QuantizerKind.AFFINE)
+    codebook = kind == QuantizerKind.CODEBOOK
+    expected = {QuantizerKind.FLOAT16: (16, 16), QuantizerKind.FLOAT32: (32, 32), QuantizerKind.CODEBOOK: (1, 16)}
+    low, high = expected.get(kind, (1, 32))
+    if not low <= record.bits <= high:
+        raise invalid("E_QUANTIZER", f"{name}.bits from {low} to {high}", str(record.bits), offset + 1)
+    if shared and not pair:
+        raise invalid("E_QUANTIZER", f"{name}.flags without shared", hex(record.flags), offset + 2)
+    if not (1 <= record.stages <= 8 if codebook else record.stages == 0):
+        raise invalid("E_QUANTIZER", f"{name}.stages of {'1 to 8' if codebook else '0'}", str(record.stages), offset + 3)
+    count = parameter_count(kind, record.bits, columns, record.stages, shared)
+    parameters = _floats(cursor, count, f"{name} parameters", finite=True)
+    return quantizer_from_parameters(kind, record.bits, columns, record.stages, shared, parameters)
+
+
+def _parse_group(cursor: Cursor) -> Group:
+    start = cursor.position
+    channels, transfer, alpha, depth, colour, gamma, name_bytes = _GROUP.unpack(cursor.take(_GROUP.size, "group"))
+    if name_bytes > 64:
+        raise invalid("E_GROUP", "name_bytes of at most 64", str(name_bytes), cursor.position - 1)
+    try:
+        name = cursor.take(name_bytes, "group name").decode()
+    except UnicodeDecodeError:
+        raise invalid("E_GROUP", "a UTF-8 name", "other bytes", start + _GROUP.size) from None
+    return Group(
+        channels=channels,
+        transfer=enumerated(Transfer, transfer, "transfer", start + 1),
+        alpha=enumerated(Alpha, alpha, "alpha", start + 2),
+        bit_depth=depth,
+        colour=enumerated(Colour, colour, "colour", start + 4),
+        gamma=gamma,
+        name=name,
+    )
+
+
+assert FIXED.sizeof() == HEADER_BYTES

@@ -1,0 +1,159 @@
+"""The index (spec §4): entries of chunks, nodes of a two-stage index, boxes in integer units, and all their checks.
+
+Arrays only; files are read in read.py. Checks raise InvalidFile with the byte of the first bad field.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from igs.format.bitpack import packed_bytes
+from igs.format.codes import invalid
+from igs.format.fields import BLOCK_ENTRIES, ENTRY_BYTES, MAX_SINGLE_STAGE, NODE_BYTES, Codec
+from igs.format.header import Header
+from igs.format.limits import Limits
+
+ENTRY = np.dtype(
+    [
+        ("bytes", "<u4"),
+        ("count", "<u2"),
+        ("codec", "u1"),
+        ("reserved", "u1"),
+        ("box", "<i2", 4),
+        ("reach_area", "<f4"),
+        ("crc", "<u4"),
+    ]
+)
+NODE = np.dtype([("box", "<i2", 4), ("reach_area", "<f4"), ("count", "<u4"), ("bytes", "<u8"), ("crc", "<u4")])
+assert (ENTRY.itemsize, NODE.itemsize) == (ENTRY_BYTES, NODE_BYTES)
+
+Entries = NDArray[Any]
+F64 = NDArray[np.float64]
+BOX_MIN, BOX_MAX = -32768, 32767  # as a low and a high side: −∞ and +∞
+AREA_SLACK = 1 + 2.0**-20  # sums of reach areas may be taken in any order and precision
+
+
+def is_two_stage(num_chunks: int) -> bool:
+    """Whether an index of so many chunks has nodes in the head and entries in stage two."""
+    return num_chunks > MAX_SINGLE_STAGE
+
+
+def num_nodes(num_chunks: int) -> int:
+    """Nodes of a two-stage index."""
+    return -(-num_chunks // BLOCK_ENTRIES)
+
+
+def box_to_units(boxes: F64, box_shift: int) -> NDArray[np.int16]:
+    """Boxes in pixels [n, 4] → the smallest boxes in units of 2^box_shift pixels that contain them."""
+    scaled = boxes * 2.0**-box_shift
+    units = np.concatenate([np.floor(scaled[:, :2]), np.ceil(scaled[:, 2:])], axis=1)
+    return np.clip(units, BOX_MIN, BOX_MAX).astype(np.int16)
+
+
+def box_to_pixels(units: NDArray[np.int16], box_shift: int) -> F64:
+    """Boxes in units → pixels [n, 4], infinite where the unit says so."""
+    boxes = units.astype(np.float64) * 2.0**box_shift
+    boxes[:, :2][units[:, :2] == BOX_MIN] = -np.inf
+    boxes[:, 2:][units[:, 2:] == BOX_MAX] = np.inf
+    return boxes
+
+
+def choose_box_shift(width: int, height: int) -> int:
+    """The finest unit in which boxes around a picture of this size, and half of it beyond each side, can be told."""
+    shift = 0
+    while 2 * max(width, height) > BOX_MAX << shift and shift < 15:
+        shift += 1
+    return shift
+
+
+def round_up_f32(values: F64) -> NDArray[np.float32]:
+    """The next binary32 number above each value: a bound that survives rounding."""
+    return np.nextafter(values.astype(np.float32), np.float32(np.inf))
+
+
+def build_nodes(entries: Entries) -> Entries:
+    """The nodes over blocks of entries, with tight boxes."""
+    import zlib
+
+    starts = np.arange(0, len(entries), BLOCK_ENTRIES)
+    nodes = np.zeros(len(starts), NODE)
+    boxes = entries["box"]
+    nodes["box"][:, :2] = np.minimum.reduceat(boxes[:, :2], starts)
+    nodes["box"][:, 2:] = np.maximum.reduceat(boxes[:, 2:], starts)
+    nodes["reach_area"] = round_up_f32(np.add.reduceat(entries["reach_area"].astype(np.float64), starts))
+    nodes["count"] = np.add.reduceat(entries["count"].astype(np.uint32), starts)
+    nodes["bytes"] = np.add.reduceat(entries["bytes"].astype(np.uint64), starts)
+    nodes["crc"] = [zlib.crc32(entries[s : s + BLOCK_ENTRIES].tobytes()) for s in starts.tolist()]
+    return nodes
+
+
+def _first(bad: NDArray[np.bool_]) -> int | None:
+    return int(bad.argmax()) if bad.any() else None
+
+
+def _check_common(rows: Entries, offset: int, unit: int, what: str, numbers: int) -> None:
+    """Box order and area, for entries and nodes alike. numbers: the number of the first row, for the message."""
+    box_at, area_at = (rows.dtype.fields or {})["box"][1], (rows.dtype.fields or {})["reach_area"][1]
+    box = rows["box"]
+    row = _first((box[:, 0] > box[:, 2]) | (box[:, 1] > box[:, 3]))
+    if row is not None:
+        where = f"{what} {numbers + row}"
+        raise invalid("E_INDEX", "x0 ≤ x1, y0 ≤ y1", str(box[row].tolist()), offset + unit * row + box_at, where=where)
+    area = rows["reach_area"]
+    row = _first(~(np.isfinite(area) & (area >= 0)))
+    if row is not None:
+        where = f"{what} {numbers + row}"
+        raise invalid("E_INDEX", "a reach_area of 0 or more", str(area[row]), offset + unit * row + area_at, where=where)
+
+
+def check_entries(entries: Entries, header: Header, limits: Limits, offset: int, first: int = 0) -> None:
+    """Every entry by itself. offset: of entry ``first`` in the file."""
+    bits = header.bits_per_gaussian
+    count, size, codec = entries["count"].astype(np.int64), entries["bytes"].astype(np.int64), entries["codec"]
+
+    def fail(code: str, bad: NDArray[np.bool_], expected: str, found: NDArray[Any], at: int) -> None:
+        row = _first(bad)
+        if row is not None:
+            raise invalid(code, expected, str(found[row]), offset + ENTRY_BYTES * row + at, where=f"chunk {first + row}")
+
+    fail("E_RESERVED", entries["reserved"] != 0, "zero in the reserved byte", entries["reserved"], 7)
+    fail("E_INDEX", size == 0, "bytes of 1 or more", size, 0)
+    fail("E_INDEX", count == 0, "a count of 1 or more", count, 4)
+    _check_common(entries, offset, ENTRY_BYTES, "chunk", first)
+    known = np.isin(codec, [int(c) for c in Codec])
+    fail("E_CODEC", ~known, f"codec {', '.join(f'{c.value} {c.name.lower()}' for c in Codec)}", codec, 6)
+    wrong = (codec == Codec.RAW) & (size != (count * bits + 7) // 8)
+    row = _first(wrong)
+    if row is not None:
+        expected = f"{packed_bytes(int(count[row]), header.code_bits)} bytes for {count[row]} Gaussians"
+        fail("E_CHUNK_BYTES", wrong, expected, size, 0)
+    limits.check("chunk_bytes", int(count.max()) * 4 * header.code_columns, offset)
+    limits.check("gaussians_per_byte", float((count / size).max()), offset)
+
+
+def check_nodes(nodes: Entries, limits: Limits, offset: int) -> None:
+    """Every node by itself."""
+    _check_common(nodes, offset, NODE_BYTES, "node", 0)
+    size = nodes["bytes"].astype(np.float64)
+    row = _first((size == 0) | (nodes["count"] == 0))
+    if row is not None:
+        raise invalid("E_INDEX", "count and bytes of 1 or more", "0", offset + NODE_BYTES * row + 12, where=f"node {row}")
+    limits.check("gaussians_per_byte", float((nodes["count"] / size).max()), offset)
+
+
+def check_block(node: Any, entries: Entries, number: int, offset: int) -> None:
+    """A node against its block of entries (``E_NODE``). offset: of the node."""
+    box, boxes = node["box"], entries["box"]
+    where = f"node {number}"
+    for name, at in (("count", 12), ("bytes", 16)):
+        total = sum(entries[name].tolist())
+        if total != int(node[name]):
+            raise invalid("E_NODE", f"{name} of {total}, as its entries", str(node[name]), offset + at, where=where)
+    if (boxes[:, :2].min(axis=0) < box[:2]).any() or (boxes[:, 2:].max(axis=0) > box[2:]).any():
+        raise invalid("E_NODE", "a box around its entries'", str(box.tolist()), offset, where=where)
+    total = float(entries["reach_area"].astype(np.float64).sum())
+    if total > float(node["reach_area"]) * AREA_SLACK:
+        raise invalid("E_NODE", f"a reach_area of at least {total:g}", str(node["reach_area"]), offset + 8, where=where)

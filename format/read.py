@@ -1,0 +1,378 @@
+"""Reading a file in parts (spec §4, §9): the head on opening, then the chunks that a region needs and nothing else.
+
+``FileReader`` yields codes and Gaussians, checked; it caches nothing but the index. Sampling is the decoder's business.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import threading
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from igs.format import index as ix
+from igs.format.codecs import CODECS
+from igs.format.codes import invalid
+from igs.format.errors import InvalidFile, UsageError
+from igs.format.fields import BLOCK_ENTRIES, ENTRY_BYTES, HEADER_BYTES, NODE_BYTES, LevelMode
+from igs.format.gaussians import Gaussians, dequantize, reach_areas, reach_boxes
+from igs.format.head import Head, check_end, parse_head, parse_start
+from igs.format.limits import Limits
+from igs.format.quantize import Codes
+from igs.format.sections import INLINE, SectionEntry
+from igs.format.source import Source
+
+Chunks = NDArray[np.intp]
+
+
+class Level(NamedTuple):
+    """One level of quality. first_chunk: the number of its first chunk. end: the byte behind its last payload."""
+
+    first_chunk: int
+    num_chunks: int
+    num_gaussians: int
+    end: int
+
+
+class Sections(Mapping[str, bytes]):
+    """The metadata sections that this file holds, read and checked when asked for (``E_SECTION_CRC``)."""
+
+    def __init__(self, entries: Sequence[SectionEntry], inline: Mapping[str, bytes], source: Source) -> None:
+        self.entries = {e.type: e for e in entries}
+        self._inline = inline
+        self._source = source
+
+    def __getitem__(self, name: str) -> bytes:
+        entry = self.entries[name]
+        data = self._inline[name] if entry.place == INLINE else self._source.read_at(entry.offset, entry.bytes)
+        if len(data) != entry.bytes or zlib.crc32(data) != entry.crc:
+            found = f"{zlib.crc32(data):08x}"
+            raise invalid("E_SECTION_CRC", f"{entry.crc:08x}", found, entry.offset, where=f"section {name}")
+        return data
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+
+def open_file(
+    source: Any, limits: Limits | None = None, allow_partial: bool = False, first_read: int = HEADER_BYTES
+) -> FileReader:
+    """Open a file; only its head is read.
+
+    source: a path, a bytes-like object, or a file object with seek and read. allow_partial: open a truncated file up to
+    its last whole level. first_read: bytes of the first request; over a slow link 65536 fetches most heads in one.
+    Raises InvalidFile (LimitExceeded, UnsupportedFile), InputError, UsageError.
+    """
+    opened = Source(source)
+    try:
+        return FileReader(opened, limits or Limits(), allow_partial, first_read)
+    except BaseException:
+        opened.close()
+        raise
+
+
+class FileReader:
+    """An open file. Thread-safe; a context manager. Chunks are numbered from 0 through all levels.
+
+    ``partial``: some levels or tail sections are missing. ``available_levels``: how many levels are there.
+    ``box_x0 box_y0 box_x1 box_y1``: float64 [num_chunks] boxes in pixels, NaN in blocks of stage two not read yet.
+    """
+
+    def __init__(self, source: Source, limits: Limits, allow_partial: bool, first_read: int) -> None:
+        self._source = source
+        self.limits = limits
+        start = source.read_at(0, max(first_read, HEADER_BYTES))
+        head_bytes = parse_start(start[:HEADER_BYTES], limits)
+        if source.length < head_bytes:
+            raise invalid("E_TRUNCATED", f"a head of {head_bytes} bytes", f"{source.length} bytes", source.length)
+        if len(start) < head_bytes:
+            start += source.read_at(len(start), head_bytes - len(start))
+        if len(start) < head_bytes:
+            raise invalid("E_TRUNCATED", f"a head of {head_bytes} bytes", f"{len(start)} bytes", len(start))
+        self.head: Head = parse_head(start[:head_bytes], limits)
+        self.header = self.head.header
+        self.available_levels = self._find_levels(allow_partial)
+        self.partial = source.length < self.head.file_bytes
+        present = [s for s in self.head.sections if s.offset + s.bytes <= source.length]
+        self.sections = Sections(present, self.head.inline, source)
+        self._lock = threading.Lock()
+        self._level_first = np.concatenate([[0], np.cumsum(self.head.level_chunks)]).tolist()
+        self._build_index()
+
+    def _find_levels(self, allow_partial: bool) -> int:
+        length, head = self._source.length, self.head
+        if length > head.file_bytes:
+            raise invalid("E_TRAILING", f"{head.file_bytes} bytes", f"{length} bytes", head.file_bytes)
+        whole = sum(end <= length for end in head.level_ends)
+        exact = length in (head.file_bytes, *head.level_ends)
+        if not whole or not (exact or allow_partial):
+            ends = f"{head.file_bytes} bytes, or the end of a level ({', '.join(map(str, head.level_ends))})"
+            raise invalid("E_TRUNCATED", ends, f"{length} bytes", length)
+        return whole
+
+    # -- the index
+
+    def _build_index(self) -> None:
+        head, n = self.head, self.head.num_chunks
+        self._loaded: NDArray[np.bool_] | None = None
+        if not head.two_stage:
+            self.entries = head.rows
+            self._boxes = np.ascontiguousarray(ix.box_to_pixels(head.rows["box"], self._shift).T)
+            self._starts = head.payload_offset + _cumulative(head.rows["bytes"])
+            self._firsts = _cumulative(head.rows["count"])
+        else:
+            blocks = ix.num_nodes(n)
+            self.entries = np.zeros(n, ix.ENTRY)
+            self._boxes = np.full((4, blocks * BLOCK_ENTRIES), np.nan)
+            self._node_boxes = np.ascontiguousarray(ix.box_to_pixels(head.rows["box"], self._shift).T)
+            self._starts = np.zeros(n, np.int64)
+            self._firsts = np.zeros(n, np.int64)
+            self._node_starts = head.payload_offset + _cumulative(head.rows["bytes"])
+            self._node_firsts = _cumulative(head.rows["count"])
+            self._loaded = np.zeros(blocks, bool)
+        self.box_x0, self.box_y0, self.box_x1, self.box_y1 = (b[:n] for b in self._boxes)
+
+    @property
+    def _shift(self) -> int:
+        assert self.header.box_shift is not None
+        return self.header.box_shift
+
+    def load_index(self, blocks: Sequence[int] | None = None) -> None:
+        """Read and check blocks of a two-stage index (all of them by default); nothing to do for the other kind."""
+        if self._loaded is None:
+            return
+        for block in range(len(self._loaded)) if blocks is None else blocks:
+            if not self._loaded[block]:
+                with self._lock:
+                    if not self._loaded[block]:
+                        self._load_block(block)
+
+    def _load_block(self, block: int) -> None:
+        head, n = self.head, self.head.num_chunks
+        first, last = block * BLOCK_ENTRIES, min((block + 1) * BLOCK_ENTRIES, n)
+        offset = head.head_bytes + ENTRY_BYTES * first
+        data = self._source.read_at(offset, ENTRY_BYTES * (last - first))
+        node = head.rows[block]
+        if zlib.crc32(data) != node["crc"] or len(data) != ENTRY_BYTES * (last - first):
+            found = f"{zlib.crc32(data):08x}"
+            raise invalid("E_NODE_CRC", f"{node['crc']:08x}", found, offset, where=f"block {block}")
+        rows = np.frombuffer(data, ix.ENTRY)
+        ix.check_entries(rows, self.header, self.limits, offset, first)
+        ix.check_block(node, rows, block, head.index_offset + NODE_BYTES * block)
+        starts = int(self._node_starts[block]) + _cumulative(rows["bytes"])
+        for level, boundary in enumerate(self._level_first[1:-1]):
+            if first < boundary <= last:
+                check_end(head, level, int(starts[boundary - 1 - first]) + int(rows["bytes"][boundary - 1 - first]))
+        self.entries[first:last] = rows
+        self._starts[first:last] = starts
+        self._firsts[first:last] = int(self._node_firsts[block]) + _cumulative(rows["count"])
+        self._boxes[:, first:last] = ix.box_to_pixels(rows["box"], self._shift).T
+        assert self._loaded is not None
+        self._loaded[block] = True
+
+    def _entry(self, chunk: int) -> Any:
+        if not 0 <= chunk < self.num_chunks:
+            raise UsageError(f"chunk: expected 0 to {self.num_chunks - 1}, found {chunk}")
+        if self._loaded is not None:
+            self.load_index([chunk // BLOCK_ENTRIES])
+        return self.entries[chunk]
+
+    def chunks_in_box(self, x0: float, y0: float, x1: float, y1: float, level: int | None = None) -> Chunks:
+        """Numbers, ascending, of the chunks that sample points in the closed box (pixels) can need at ``level``.
+
+        level: None is the highest available one; lower levels are included as the file's level_mode says. The corners
+        are rounded as sample points are (spec §7). Reads blocks of a two-stage index as needed.
+        """
+        first, last = self.level_range(level)
+        x0, y0, x1, y1 = (math.floor(v * 2.0**14 + 0.5) * 2.0**-14 for v in (x0, y0, x1, y1))
+        bx0, by0, bx1, by1 = self._boxes
+        if self._loaded is None:
+            part = slice(first, last)
+            hit = (bx0[part] <= x1) & (bx1[part] >= x0) & (by0[part] <= y1) & (by1[part] >= y0)
+            return np.asarray(hit.nonzero()[0] + first if first else hit.nonzero()[0])
+        nx0, ny0, nx1, ny1 = self._node_boxes
+        blocks = ((nx0 <= x1) & (nx1 >= x0) & (ny0 <= y1) & (ny1 >= y0)).nonzero()[0]
+        blocks = blocks[(blocks >= first // BLOCK_ENTRIES) & (blocks <= (last - 1) // BLOCK_ENTRIES)]
+        self.load_index(blocks.tolist())
+        chunks = (blocks[:, None] * BLOCK_ENTRIES + np.arange(BLOCK_ENTRIES)).reshape(-1)
+        hit = (bx0[chunks] <= x1) & (bx1[chunks] >= x0) & (by0[chunks] <= y1) & (by1[chunks] >= y0)
+        return np.asarray(chunks[hit & (chunks >= first) & (chunks < last)])
+
+    def level_range(self, level: int | None = None) -> tuple[int, int]:
+        """First chunk, and last plus one, that ``level`` (None: the highest available) is decoded from."""
+        if level is None:
+            level = self.available_levels - 1
+        if not 0 <= level < self.available_levels:
+            raise UsageError(f"level: expected 0 to {self.available_levels - 1}, found {level}")
+        first = self._level_first[level] if self.header.level_mode == LevelMode.REPLACEMENT else 0
+        return first, self._level_first[level + 1]
+
+    def chunk_level(self, chunk: int) -> int:
+        """The level that a chunk belongs to."""
+        return int(np.searchsorted(self._level_first, chunk, side="right")) - 1
+
+    def chunk_box(self, chunk: int) -> tuple[float, float, float, float]:
+        """x0, y0, x1, y1 in pixels; infinite where the box is open."""
+        self._entry(chunk)
+        x0, y0, x1, y1 = self._boxes[:, chunk].tolist()
+        return x0, y0, x1, y1
+
+    # -- facts
+
+    @property
+    def num_gaussians(self) -> int:
+        """Gaussians of all levels, as the header states, also those that a partial file lacks."""
+        return self.head.num_gaussians
+
+    @property
+    def num_chunks(self) -> int:
+        """Chunks of all levels, as the index states."""
+        return self.head.num_chunks
+
+    @property
+    def file_bytes(self) -> int:
+        """Length of the whole file as the header states it; a partial file is shorter."""
+        return self.head.file_bytes
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes fetched from the source so far."""
+        return self._source.bytes_read
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """All levels, also those that a partial file lacks. In a two-stage index with several reads some blocks."""
+        bounds = self._level_first
+        firsts = [0 if not b else self.first_index(b) for b in bounds[:-1]] + [self.num_gaussians]
+        return tuple(
+            Level(bounds[i], bounds[i + 1] - bounds[i], firsts[i + 1] - firsts[i], end)
+            for i, end in enumerate(self.head.level_ends)
+        )
+
+    def first_index(self, chunk: int) -> int:
+        """File-wide index of a chunk's first Gaussian."""
+        self._entry(chunk)
+        return int(self._firsts[chunk])
+
+    def payload_range(self, chunk: int) -> tuple[int, int]:
+        """Offset and length of a chunk's payload in the file."""
+        entry = self._entry(chunk)
+        return int(self._starts[chunk]), int(entry["bytes"])
+
+    # -- chunks
+
+    def payload(self, chunk: int) -> bytes:
+        """A chunk's payload, its checksum checked."""
+        return next(self.payloads([chunk]))
+
+    def payloads(self, chunks: Sequence[int] | Chunks) -> Iterator[bytes]:
+        """Payloads in the order given, neighbours in the file fetched by one read, checksums checked."""
+        wanted = [int(c) for c in chunks]
+        at = 0
+        while at < len(wanted):
+            stop = at + 1
+            while stop < len(wanted) and wanted[stop] == wanted[stop - 1] + 1:
+                stop += 1
+            run = wanted[at:stop]
+            ranges = [self.payload_range(c) for c in run]
+            self.level_check(run[-1])
+            begin = ranges[0][0]
+            data = self._source.read_at(begin, sum(ranges[-1]) - begin)
+            for chunk, (offset, size) in zip(run, ranges, strict=True):
+                yield self._check_payload(chunk, data[offset - begin : offset - begin + size], offset, size)
+            at = stop
+
+    def _check_payload(self, chunk: int, payload: bytes, offset: int, size: int) -> bytes:
+        where = f"chunk {chunk}"
+        if len(payload) != size:
+            raise invalid("E_TRUNCATED", f"{size} bytes", f"{len(payload)}", offset, where=where)
+        crc, found = int(self.entries[chunk]["crc"]), zlib.crc32(payload)
+        if crc != found:
+            raise invalid("E_CHUNK_CRC", f"{crc:08x}", f"{found:08x}", offset, where=where)
+        return payload
+
+    def level_check(self, chunk: int) -> None:
+        """Raise UsageError if a chunk belongs to a level that this partial file lacks."""
+        if chunk >= self._level_first[self.available_levels]:
+            raise UsageError(f"chunk {chunk}: its level {self.chunk_level(chunk)} is missing from this partial file")
+
+    def codes(self, chunk: int) -> Codes:
+        """A chunk's codes table uint32 [count, header.code_columns]."""
+        return self._decode(chunk, self.payload(chunk))
+
+    def _decode(self, chunk: int, payload: bytes) -> Codes:
+        entry = self.entries[chunk]
+        try:
+            return CODECS[int(entry["codec"])].decode(payload, int(entry["count"]), self.header.code_bits)
+        except InvalidFile as error:
+            raise self._in_chunk(error, chunk) from None
+
+    def gaussians(self, chunk: int) -> Gaussians:
+        """A chunk's Gaussians: checksum, codec, finiteness, box and reach area checked."""
+        return self.read_gaussians([chunk])[0]
+
+    def read_gaussians(self, chunks: Sequence[int] | Chunks) -> list[Gaussians]:
+        """The Gaussians of several chunks, in the order given: neighbours in one read, all in one dequantisation."""
+        numbers = [int(c) for c in chunks]
+        tables = [self._decode(c, p) for c, p in zip(numbers, self.payloads(numbers), strict=True)]
+        if not tables:
+            return []
+        bounds = np.concatenate([[0], np.cumsum([len(t) for t in tables])]).tolist()
+        try:
+            every = dequantize(self.header, np.concatenate(tables))
+        except InvalidFile as error:
+            if len(numbers) > 1:  # name the chunk that is at fault
+                return [self.gaussians(c) for c in numbers]
+            raise self._in_chunk(error, numbers[0]) from None
+        boxes, areas = reach_boxes(self.header, every), reach_areas(self.header, every)
+        parts = []
+        for i, chunk in enumerate(numbers):
+            run = slice(bounds[i], bounds[i + 1])
+            self._check_reach(chunk, boxes[run], areas[run])
+            parts.append(dataclasses.replace(every[run], first_index=int(self._firsts[chunk])))
+        return parts
+
+    def _check_reach(self, chunk: int, boxes: ix.F64, areas: ix.F64) -> None:
+        box = self._boxes[:, chunk]
+        out = (boxes[:, :2] < box[:2]).any(axis=1) | (boxes[:, 2:] > box[2:]).any(axis=1)
+        offset = int(self._starts[chunk])
+        if out.any():
+            row = int(out.argmax())
+            where = f"chunk {chunk}, Gaussian {row}"
+            raise invalid("E_REACH", f"a reach within {box.tolist()}", str(boxes[row].tolist()), offset, where=where)
+        total, stated = float(areas.sum()), float(self.entries[chunk]["reach_area"])
+        if total > stated * ix.AREA_SLACK:
+            where = f"chunk {chunk}"
+            raise invalid("E_REACH_AREA", f"reach areas of at most {stated:g}", f"{total:g}", offset, where=where)
+
+    def _in_chunk(self, error: InvalidFile, chunk: int) -> InvalidFile:
+        return invalid(error.code, error.expected, error.found, int(self._starts[chunk]), where=f"chunk {chunk}")
+
+    # -- end
+
+    def close(self) -> None:
+        """Close the file if it was opened by path."""
+        self._source.close()
+
+    def __enter__(self) -> FileReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _cumulative(values: NDArray[Any]) -> NDArray[np.int64]:
+    """Sums of all values before each one."""
+    sums = np.cumsum(values.astype(np.int64))
+    return np.concatenate([np.zeros(1, np.int64), sums[:-1]])

@@ -1,0 +1,128 @@
+"""Codes tables → the bytes of a file (spec §2, §14). Partial control over chunks and codecs is the caller's.
+
+What stands in the index (boxes, areas) is computed from the dequantised codes, exactly as a reader will check it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from igs.format import index as ix
+from igs.format.codecs import CODECS
+from igs.format.errors import InvalidFile, UsageError
+from igs.format.fields import MAX_COUNT, Codec
+from igs.format.gaussians import dequantize, reach_areas, reach_boxes
+from igs.format.head import build_head
+from igs.format.header import Header, build_header
+from igs.format.partition import automatic_chunk_size, partition
+from igs.format.quantize import Codes
+from igs.format.sections import TAIL, arrange
+
+Level = Codes | Sequence[Codes]
+
+
+def write(
+    header: Header,
+    levels: Sequence[Level],
+    *,
+    codec: Codec = Codec.ZSTD,
+    chunk_size: int | None = None,
+    sections: Mapping[str, bytes] | None = None,
+) -> bytes:
+    """The file as bytes.
+
+    levels: one codes table uint32 [n, header.code_columns] per level, which is then grouped into chunks, or a list of
+    such tables, which become the chunks as they are. codec: ZSTD means Zstandard wherever it is smaller than raw.
+    chunk_size: Gaussians per chunk to aim at, 1–65535; None chooses by the file's size. sections: metadata by type.
+    Raises UsageError for a header, code or section that no valid file can hold.
+    """
+    header.validate()
+    if not 1 <= len(levels) <= 16:
+        raise UsageError(f"levels: expected 1 to 16, found {len(levels)}")
+    if chunk_size is not None and not 1 <= chunk_size <= MAX_COUNT:
+        raise UsageError(f"chunk_size: expected 1 to {MAX_COUNT}, found {chunk_size}")
+    if header.box_shift is None:
+        header = dataclasses.replace(header, box_shift=ix.choose_box_shift(header.width, header.height))
+    placed = arrange(sections or {})
+
+    payloads: list[bytes] = []
+    entries: list[ix.Entries] = []
+    for number, level in enumerate(levels):
+        level_entries, level_payloads = _write_level(header, level, Codec(codec), chunk_size, f"level {number}")
+        entries.append(level_entries)
+        payloads += level_payloads
+    index = np.concatenate(entries)
+    if sum(index["count"].tolist()) >= 2**32:
+        raise UsageError("levels: expected fewer than 2^32 Gaussians")
+    head = build_head(header, [len(e) for e in entries], index, placed)
+    return b"".join([head, *payloads, *(s.data for s in placed if s.place == TAIL)])
+
+
+def _write_level(
+    header: Header, level: Level, codec: Codec, chunk_size: int | None, where: str
+) -> tuple[ix.Entries, list[bytes]]:
+    tables = [level] if isinstance(level, np.ndarray) else list(level)
+    tables = [_checked(header, table, where) for table in tables]
+    if not tables:
+        raise UsageError(f"{where}: expected one Gaussian or more, found none")
+    codes = np.concatenate(tables)
+    try:
+        gaussians = dequantize(header, codes)
+    except InvalidFile as error:
+        raise UsageError(f"{where}: {error}") from None
+    boxes, areas = reach_boxes(header, gaussians), reach_areas(header, gaussians)
+    if isinstance(level, np.ndarray):
+        size = chunk_size or automatic_chunk_size(len(codes), header.bits_per_gaussian, _head_rest(header))
+        order, sizes = partition(boxes, min(size, MAX_COUNT), header.width, header.height)
+        codes, boxes, areas = codes[order], boxes[order], areas[order]
+    else:
+        sizes = [len(table) for table in tables]
+        if max(sizes) > MAX_COUNT:
+            raise UsageError(f"{where}: expected at most {MAX_COUNT} Gaussians in a chunk, found {max(sizes)}")
+
+    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.intp)
+    entries = np.zeros(len(sizes), ix.ENTRY)
+    low = np.minimum.reduceat(boxes[:, :2], starts)
+    high = np.maximum.reduceat(boxes[:, 2:], starts)
+    assert header.box_shift is not None
+    entries["box"] = ix.box_to_units(np.concatenate([low, high], axis=1), header.box_shift)
+    entries["reach_area"] = ix.round_up_f32(np.add.reduceat(areas, starts))
+    entries["count"] = sizes
+    payloads = []
+    for row, start in enumerate(starts.tolist()):
+        chosen, payload = _encode(codes[start : start + sizes[row]], header.code_bits, codec)
+        entries[row]["codec"], entries[row]["bytes"], entries[row]["crc"] = chosen, len(payload), zlib.crc32(payload)
+        payloads.append(payload)
+    return entries, payloads
+
+
+def _checked(header: Header, table: Any, where: str) -> Codes:
+    if not isinstance(table, np.ndarray) or table.dtype.kind not in "ui":
+        raise UsageError(f"{where}: expected codes as an integer array, found {type(table).__name__}")
+    if table.ndim != 2 or table.shape[1] != header.code_columns or not len(table):
+        raise UsageError(f"{where}: expected codes of shape [n ≥ 1, {header.code_columns}], found {table.shape}")
+    top = np.array([2**b - 1 for b in header.code_bits], np.int64)
+    bad = (table < 0) | (table > top)
+    if bad.any():
+        column = int(bad.any(axis=0).argmax())
+        raise UsageError(f"{where}: expected codes of 0 to {top[column]} in column {column}, found others")
+    return table.astype(np.uint32, copy=False)
+
+
+def _head_rest(header: Header) -> int:
+    fields = ("version", "draft", "flags", "head_bytes", "file_bytes", "num_gaussians", "num_levels", "num_sections")
+    return len(build_header(header, **dict.fromkeys(fields, 0), signature=bytes(8))) + 16  # one level, checksum
+
+
+def _encode(codes: Codes, bits: tuple[int, ...], codec: Codec) -> tuple[Codec, bytes]:
+    payload = CODECS[Codec.RAW].encode(codes, bits)
+    if codec != Codec.RAW:
+        other = CODECS[codec].encode(codes, bits)
+        if len(other) < len(payload):
+            return codec, other
+    return Codec.RAW, payload

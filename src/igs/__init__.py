@@ -1,0 +1,47 @@
+"""igs: an image codec that stores a picture as 2D Gaussians and samples it anywhere.
+
+This module is a thin face: ``igs.open`` and ``igs.encode`` load what they need on first use, so that ``import igs``
+is quick and decoding never imports torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from igs.format.errors import IgsError, InputError, InvalidFile, LimitExceeded, Unsupported, UsageError
+
+if TYPE_CHECKING:
+    from igs.decoder import Image
+    from igs.decoder import open as open
+    from igs.encoder import encode as encode
+    from igs.format import Limits
+
+__version__ = "0.1.0"
+__all__ = [
+    "IgsError",
+    "Image",
+    "InputError",
+    "InvalidFile",
+    "LimitExceeded",
+    "Limits",
+    "Unsupported",
+    "UsageError",
+    "encode",
+    "open",
+]
+
+_LAZY = {
+    "open": ("igs.decoder", "open"),
+    "Image": ("igs.decoder", "Image"),
+    "encode": ("igs.encoder", "encode"),
+    "Limits": ("igs.format", "Limits"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        import importlib
+
+        module, attribute = _LAZY[name]
+        return getattr(importlib.import_module(module), attribute)
+    raise AttributeError(f"module 'igs' has no attribute {name!r}")
