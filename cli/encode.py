@@ -21,8 +21,6 @@ _TORCH_HELP = (
     'encoding needs PyTorch: pip install "igs-codec[encoder]" '
     "(on a machine without a GPU `pip install torch==2.13.0` first: the CPU build, a fraction of the size)"
 )
-# Bytes per pixel and channel that loading holds at its peak: the file's samples, their float32, Pillow's own copy.
-_LOAD_BYTES = 12
 
 
 def _rate(*names: str, **kwargs: Any) -> Any:
@@ -232,10 +230,7 @@ class Job:
             stream: Any = source
             if source == files.PIPE:
                 stream = files.read_stdin(self.limits["memory_limit"])
-            bound = min(self.limits["size_limit"], self.limits["memory_limit"] // _LOAD_BYTES)
-            image = load_image(
-                stream, size_limit=bound, dimension_limit=self.limits["dimension_limit"], name=files.display(source)
-            )
+            image = load_image(stream, name=files.display(source), **self.limits)
             for warning in image.warnings:
                 self.console.warn(warning)
             encoder = load_encoder()

@@ -26,17 +26,21 @@ def read_stdin(limit: int) -> bytes:
     stream = sys.stdin.buffer
     if sys.stdin.isatty():
         raise UsageError("expected data on standard input, found a terminal")
-    data = stream.read(limit + 1)
-    if len(data) > limit:
-        raise InputError(f"standard input: more than {limit} bytes (--memory-limit)")
+    data = bytearray()
+    while block := stream.read(1 << 20):  # read(limit) would allocate the limit
+        data += block
+        if len(data) > limit:
+            raise InputError(f"standard input: more than {limit} bytes (--memory-limit)")
     if not data:
         raise InputError("standard input: no data")
-    return data
+    return bytes(data)
 
 
 def write_stdout(data: bytes) -> None:
     sys.stdout.flush()
-    sys.stdout.buffer.write(data)
+    rest = memoryview(data)
+    while rest:  # with PYTHONUNBUFFERED this is a raw stream, which may take a part only
+        rest = rest[sys.stdout.buffer.write(rest) :]
     sys.stdout.buffer.flush()
 
 
@@ -89,7 +93,8 @@ def atomic_output(path: str, *, overwrite: bool = True) -> Iterator[BinaryIO]:
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from error
     try:
-        with os.fdopen(handle, "wb") as file:
+        os.close(handle)
+        with open(temporary, "w+b") as file:  # not fdopen: writers of images look at the name
             yield file
             file.flush()
             _set_mode(file, mode)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import click
@@ -12,6 +13,7 @@ from igs.cli.common import Console, command, option, to_json
 @command(
     "igs-info",
     click.argument("source", metavar="IN"),
+    option("--chunks", is_flag=True, help="List the chunks too."),
     option("--allow-partial", is_flag=True, help="Open a file that is cut short, up to its last whole level."),
     common.SIZE_LIMIT,
     common.DIMENSION_LIMIT,
@@ -19,6 +21,7 @@ from igs.cli.common import Console, command, option, to_json
 )
 def info(
     source: str,
+    chunks: bool,
     allow_partial: bool,
     size_limit: int,
     dimension_limit: int,
@@ -31,7 +34,7 @@ def info(
 
     IN is an .igs file, or - for standard input.
     """
-    from igs.format import Limits, describe, open_file
+    from igs.format import Limits, describe, describe_text, open_file
 
     data: Any = source
     if source == files.PIPE:
@@ -43,38 +46,22 @@ def info(
         common.named(files.display(source)),
         open_file(data, limits=limits, allow_partial=allow_partial) as reader,
     ):
-        found = {"input": source, **describe(reader)}
-    if as_json:
-        click.echo(to_json(found, indent=2))
-        return
-    if found.get("partial"):
-        Console(quiet, verbose).warn(f"{files.display(source)}: the file is partial")
-    click.echo("\n".join(_lines(found)))
-
-
-def _lines(found: dict[str, Any], indent: str = "") -> list[str]:
-    """A nested object as indented ``key: value`` lines, in its own order."""
-    lines: list[str] = []
-    width = max((len(key) for key in found), default=0)
-    for key, value in found.items():
-        if isinstance(value, dict) and value:
-            lines += [f"{indent}{key}", *_lines(value, indent + "  ")]
-        elif isinstance(value, list) and value and isinstance(value[0], dict):
-            for number, item in enumerate(value):
-                lines += [f"{indent}{key} {number}", *_lines(item, indent + "  ")]
+        if as_json:
+            text = to_json({"input": source, **describe(reader, chunks=chunks)}, indent=2)
         else:
-            lines.append(f"{indent}{key:<{width}}  {_text(value)}")
-    return lines
+            text = describe_text(reader)
+            if chunks:
+                text += "\n" + "\n".join(_chunk_lines(describe(reader, chunks=True)["chunks"]))
+        if reader.partial:
+            Console(quiet, verbose).warn(f"{files.display(source)}: the file is partial")
+    click.echo(text)
 
 
-def _text(value: Any) -> str:
-    if isinstance(value, bool) or value is None:
-        return {True: "yes", False: "no", None: "–"}[value]
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, (list, tuple)):
-        return " ".join(_text(item) for item in value) or "–"
-    return str(value) or "–"
+def _chunk_lines(entries: list[dict[str, Any]]) -> Iterator[str]:
+    yield "  chunk    bytes  count  codec  box"
+    for number, entry in enumerate(entries):
+        box = " ".join("∞" if side is None else f"{side:g}" for side in entry["box"])
+        yield f"{number:7}  {entry['bytes']:7}  {entry['count']:5}  {entry['codec']:5}  {box}"
 
 
 def main() -> NoReturn:

@@ -6,6 +6,7 @@ tifffile (extra ``images``). Sections ``iccp``, ``exif`` and ``xmpd`` are writte
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 from collections.abc import Mapping, Sequence
@@ -173,19 +174,21 @@ def _write_pillow(
     options = dict(_PILLOW_OPTIONS.get(format_.name, {}))
     if "iccp" in sections:
         options["icc_profile"] = sections["iccp"]
-    if "exif" in sections:
+    if "exif" in sections and format_.name != "tiff":
         options["exif"] = b"Exif\0\0" + sections["exif"]
-    if "xmpd" in sections:
+    if format_.name == "tiff":
+        options["exif"] = _tiff_directory(sections)
+        if 0x8769 in options["exif"] or 0x8825 in options["exif"]:
+            options["compression"] = "raw"  # Pillow hands compressed TIFFs to libtiff, without their inner directories
+    elif "xmpd" in sections:
         if format_.name == "png":
             from PIL.PngImagePlugin import PngInfo
 
             options["pnginfo"] = PngInfo()
             options["pnginfo"].add_itxt("XML:com.adobe.xmp", sections["xmpd"].decode("utf-8", "replace"))
-        elif format_.name == "tiff":
-            options["tiffinfo"] = {700: sections["xmpd"]}
         else:
             options["xmp"] = sections["xmpd"]
-    metadata = [key for key in ("icc_profile", "exif", "xmp", "pnginfo", "tiffinfo") if key in options]
+    metadata = [key for key in ("icc_profile", "exif", "xmp", "pnginfo") if key in options]
     try:
         image.save(file, format_.name, **options)
         return []
@@ -198,6 +201,28 @@ def _write_pillow(
         file.truncate()
         image.save(file, format_.name, **{key: value for key, value in options.items() if key not in metadata})
         return [f"the metadata could not be written as {format_.name} and was left out ({error})"]
+
+
+def _tiff_directory(sections: Mapping[str, bytes]) -> Any:
+    """EXIF and XMP as tags for Pillow's TIFF writer: what describes, nothing that could contradict the layout."""
+    from PIL import Image
+
+    kept = Image.Exif()
+    with contextlib.suppress(Exception):  # a damaged block: what could be read of it is kept
+        if "exif" in sections:
+            source = Image.Exif()
+            source.load(sections["exif"])
+            for tag in (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298):  # description, make, model, …
+                if tag in source:
+                    kept[tag] = source[tag]
+            for tag in (0x8769, 0x8825):  # the EXIF and GPS directories
+                directory = source.get_ifd(tag)
+                if directory:
+                    kept.get_ifd(tag).update(directory)
+                    kept[tag] = kept.get_ifd(tag)
+    if "xmpd" in sections:
+        kept[700] = sections["xmpd"]
+    return kept
 
 
 def _write_tiff(file: BinaryIO, pixels: Any, layout: str, sections: Mapping[str, bytes]) -> list[str]:
@@ -223,4 +248,4 @@ def _write_tiff(file: BinaryIO, pixels: Any, layout: str, sections: Mapping[str,
         metadata=None,
         software=False,
     )
-    return ["EXIF data is only written to TIFFs of 8 bits"] if "exif" in sections else []
+    return ["EXIF data can't be written to this kind of TIFF"] if "exif" in sections else []

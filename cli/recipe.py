@@ -37,6 +37,7 @@ HELP: dict[str, tuple[str, str]] = {
     "loss_ssim": (_FIT, "Weight of 1 − SSIM."),
     "scale_parameter": (_FIT, "What is optimised for the size: σ, 1/σ or log σ."),
     "lr_position": (_FIT, "Learning rate of positions."),
+    "lr_position_unit": (_FIT, "What --lr-position is measured in."),
     "lr_scale": (_FIT, "Learning rate of sizes."),
     "lr_rotation": (_FIT, "Learning rate of angles, in half-turns."),
     "lr_feature": (_FIT, "Learning rate of colours."),

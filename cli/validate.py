@@ -50,10 +50,9 @@ def validate(
             if as_json:
                 click.echo(to_json(error_object(error, source)))
             continue
-        codes.add(common.EXIT_OK if report.valid else common.EXIT_INVALID)
+        codes.add(report.exit_code)
         if as_json:
-            found = {"input": source, "valid": report.valid, "findings": list(report.findings)}
-            click.echo(to_json(found))
+            click.echo(to_json({"input": source, **report.to_dict()}))
         elif not (quiet and report.valid):
             _print(files.display(source), report)
     # An invalid file is what was asked about, and outranks one that could not be read.

@@ -1,1 +1,27 @@
-"""In preparation."""
+"""igs.decoder: `.igs` bytes → values, anywhere in the picture (spec §7 to §9). Never imports torch.
+
+The pipeline in file names: image (requests, levels) → store (chunks read so far) → grid → strips, sample (work for
+threads) → bins (lists per tile) → blend (who counts, weights) inside the kernels of tiles, points, coverage → output,
+convert. ``reference`` is the slow, obvious version that the kernels agree with; ``simd`` and ``jit`` are how they
+compile.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from igs.decoder.image import Image, open
+from igs.decoder.strips import render
+
+if TYPE_CHECKING:
+    from igs.decoder.coverage import holes
+
+__all__ = ["Image", "holes", "open", "render"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "holes":  # loads Numba
+        from igs.decoder.coverage import holes
+
+        return holes
+    raise AttributeError(f"module 'igs.decoder' has no attribute {name!r}")

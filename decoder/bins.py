@@ -8,10 +8,10 @@ Lists are in order of index: ties between equal d2 depend on it.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
-
 from igs.decoder.jit import inline, kernel
 
 # Entries of tile lists held at once in one thread, 4 bytes each; a row with more is cut into runs of tiles.
@@ -165,4 +165,4 @@ def bands(counts: Any, unit: int) -> list[tuple[int, int]]:
             total = 0
         total += count
     edges.append(len(counts))
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(itertools.pairwise(edges))

@@ -1,14 +1,13 @@
 """The inner loops: which of a tile's candidates can count, and the blend at 16 sample points at once (spec §7).
 
-Bounds on d² over a tile, a row or a group of points only ever drop Gaussians that cannot count there; who counts is then
-decided per point from d2 in binary32, so that no result depends on how points were grouped. The weighted sum runs in
-order of index with the same instructions on every path: equal points have equal values to the bit.
+Bounds on d² over a tile, a row or a group of points only ever drop Gaussians that cannot count there; who counts is
+then decided per point from d2 in binary32, so that no result depends on how points were grouped. The weighted sum runs
+in order of index with the same instructions on every path: equal points have equal values to the bit.
 """
 
 from __future__ import annotations
 
 import numpy as np
-
 from igs.decoder.jit import inline
 from igs.decoder.simd import (
     bits,
@@ -27,8 +26,8 @@ from igs.decoder.simd import (
     to_floats,
 )
 
-# Bounds are evaluated in binary32 like d2 itself, each within 1.5e-3 of the exact value (elongation 4096, spec §6.2: the
-# two terms of u are up to 2049 times d and each is rounded 3 times). A bound compares two d2 and two bounds of such.
+# Bounds are evaluated in binary32 like d2 itself, each within 1.5e-3 of the exact value (elongation 4096, spec §6.2:
+# the two terms of u are up to 2049 times d and each is rounded 3 times). A bound compares two d2 and two such bounds.
 SLACK = np.float32(1.0 + 2.0**-6)
 
 # Rows of the scratch table of a tile's candidates, float32 unless said otherwise.
@@ -254,8 +253,8 @@ def keep_k(d2s, count, threshold, top_k, ranks):  # type: ignore[no-untyped-def]
 def blend(d2s, active, count, nearest, features, channels, rule, top_k, is_sum, ranks, out):  # type: ignore[no-untyped-def]
     """The values at 16 points → out, float32 [C · 16].
 
-    d2s: float32 [count · 16], overwritten; active: their places in ``features`` (float32 [· · C]); nearest: the smallest
-    d2 per lane; rule: float32 R², Q², background.
+    d2s: float32 [count · 16], overwritten; active: their places in ``features`` (float32 [places · C]); nearest: the
+    smallest d2 per lane; rule: float32 R², Q², background.
     """
     zero = splat(np.float32(0.0))
     threshold = splat(rule[0])
@@ -296,7 +295,7 @@ def blend(d2s, active, count, nearest, features, channels, rule, top_k, is_sum, 
 
 @inline
 def finish(value, total, background, is_sum):  # type: ignore[no-untyped-def]
-    """From the weighted sum to the value of a channel; the nearest Gaussian that counts weighs 1, so no total is small."""
+    """From the weighted sum to the value of a channel; the nearest Gaussian weighs 1, so that no total is small."""
     if is_sum:
         return value + splat(background)
     return select(splat(np.float32(0.0)) < total, value / total, splat(background))

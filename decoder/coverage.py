@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-
 from igs.decoder.bins import bands, count_tile_rows, fill_segment, next_segment, row_spans, tile_rows
 from igs.decoder.blend import HIGH, PL, SLACK, P, active_in_row, gather
 from igs.decoder.grid import make_grid
 from igs.decoder.jit import kernel
-from igs.decoder.render import Axis
 from igs.decoder.rule import Rule, Splats
 from igs.decoder.simd import bits, load, lowest_bit, minimum, splat, splat_int, to_floats
+from igs.decoder.strips import Axis
 from igs.decoder.threads import default_threads, run
 
 if TYPE_CHECKING:
@@ -28,7 +27,10 @@ if TYPE_CHECKING:
 def holes_in_rows(  # type: ignore[no-untyped-def]
     means, factors, row_starts, row_members, xs, ys, tiles_x, tiles_y, lows, highs, numbers, rule, first_row, limit
 ):
-    """The samples of some tile rows without a candidate → int32 [2, m] numbers in xs and ys. Arguments as ``render_rows``."""
+    """The samples of some tile rows without a candidate → int32 [2, m], their numbers in xs and ys.
+
+    Arguments as for ``render_rows``; limit: the most to return.
+    """
     reach, origin, per_unit = numbers[0], numbers[1], numbers[2]
     tiles = tiles_x.shape[1]
     found = np.empty((2, 64), np.int32)
@@ -81,8 +83,8 @@ def holes_in_rows(  # type: ignore[no-untyped-def]
                 for lane in range(16):
                     tile_x[lane] = xs[x0 + min(lane, x_count - 1)]
                 kept = gather(
-                    means, factors, features, entries, starts[tile], starts[tile + 1], tile_x[0], tile_x[15], top, bottom,
-                    rule, 1, True, table, where, local,
+                    means, factors, features, entries, starts[tile], starts[tile + 1], tile_x[0], tile_x[15], top,
+                    bottom, rule, 1, True, table, where, local,
                 )  # fmt: skip
                 covered = False
                 for k in range(kept):
@@ -136,8 +138,8 @@ def holes(
             first = start + number * step
             tiles_y = np.ascontiguousarray(down.tiles[:, first : min(first + step, end)])
             found[first] = holes_in_rows(
-                splats.means, splats.factors, *lists, grid.xs, grid.ys, across.tiles, tiles_y, across.lows, across.highs,
-                numbers, rule.floats, first - start, limit,
+                splats.means, splats.factors, *lists, grid.xs, grid.ys, across.tiles, tiles_y, across.lows,
+                across.highs, numbers, rule.floats, first - start, limit,
             )  # fmt: skip
 
         run(-(-(end - start) // step), default_threads() if threads is None else threads, piece)

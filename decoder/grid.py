@@ -21,7 +21,7 @@ _MAX_SIDE = 1 << 20  # of a decoded region, in samples: keeps sizes far inside 6
 class Grid:
     """The sample points of a region: one row of x and one column of y, as int32 units.
 
-    Each output column has ``reduction`` successive entries of ``xs``, each row as many of ``ys``; its value is the mean.
+    An output column has ``reduction`` successive entries of ``xs``, each row as many of ``ys``; it holds their mean.
     """
 
     columns: int

@@ -1,4 +1,4 @@
-"""Values at scattered points (spec §7): a few directly from the chunks that reach them, many by sorting them into cells.
+"""Values at scattered points (spec §7): a few directly from the chunks that reach them, many sorted into cells.
 
 Kernels only; which chunks to read, levels and picture values are ``image.py``'s.
 """
@@ -6,7 +6,6 @@ Kernels only; which chunks to read, levels and picture values are ``image.py``'s
 from __future__ import annotations
 
 import numpy as np
-
 from igs.decoder.bins import fill_segment, next_segment, row_spans
 from igs.decoder.blend import P, Q, R, blend, gather
 from igs.decoder.jit import kernel
@@ -38,13 +37,14 @@ def fix_points(points, xs, ys):  # type: ignore[no-untyped-def]
 
 @kernel
 def values_at(  # type: ignore[no-untyped-def]
-    xs, ys, start, boxes, loaded, firsts, means, factors, features, rule, top_k, sum_blend, out
+    xs, ys, start, end, chunks, boxes, loaded, starts, ends, means, factors, features, rule, top_k, sum_blend, out
 ):
-    """Values at the points from ``start`` on, from the chunks whose boxes hold them.
+    """Values at the points ``start`` to ``end`` − 1, from the chunks whose boxes hold them.
 
-    xs, ys: int32 [m]; boxes: float64 [chunks, 4] pixels; loaded: uint8 [chunks]; firsts: int64 [chunks + 1] their first
-    Gaussians; means: int32 [2, ≥ n + 16], factors: float32 [3, ≥ n + 16], features: float32 [≥ n, C]; rule: float32 R², Q²,
-    background; out: float32 [m, C]. → (number of points done, a chunk that must be loaded before going on, or -1).
+    xs, ys: int32 [m]; chunks: int64, ascending; boxes: float64 [4, the same] x0, y0, x1, y1 in pixels; loaded: uint8,
+    and starts, ends: int64, per chunk of the file; means: int32 [2, n], factors: float32 [3, n] (``Store``: 16 more
+    elements can be read), features: float32 [n, C]; rule: float32 R², Q², background; out: float32 [m, C].
+    → (point to go on with, a chunk that must be loaded before, or -1).
     """
     is_sum = sum_blend != 0
     channels = out.shape[1]
@@ -57,29 +57,28 @@ def values_at(  # type: ignore[no-untyped-def]
     ranks = np.empty(32 * 16, np.float32)
     lanes = np.empty(channels * 16, np.float32)
     reach2 = splat(rule[0])
-    for point in range(start, len(xs)):
+    for point in range(start, end):
         count = 0
         if xs[point] != NOWHERE:
             px = xs[point] / UNITS
             py = ys[point] / UNITS
             x = splat_int(xs[point])
             y = splat_int(ys[point])
-            for chunk in range(len(loaded)):
-                if not (
-                    boxes[chunk, 0] <= px and px <= boxes[chunk, 2] and boxes[chunk, 1] <= py and py <= boxes[chunk, 3]
-                ):
+            for number in range(len(chunks)):
+                if boxes[0, number] > px or boxes[2, number] < px or boxes[1, number] > py or boxes[3, number] < py:
                     continue
+                chunk = chunks[number]
                 if not loaded[chunk]:
                     return point, chunk
-                end = firsts[chunk + 1]
-                for k in range(firsts[chunk], end, 16):
+                last = ends[chunk]
+                for k in range(starts[chunk], last, 16):
                     dx = to_floats(x - load(means, k))
                     dy = to_floats(y - load(means, stride + k))
                     u = load(factors, k) * dx + load(factors, stride + k) * dy
                     v = load(factors, 2 * stride + k) * dy
                     within = bits(u * u + v * v <= reach2)
-                    if end - k < 16:
-                        within &= (1 << (end - k)) - 1
+                    if last - k < 16:
+                        within &= (1 << (last - k)) - 1
                     while within != 0:
                         if count == capacity:
                             capacity *= 2
@@ -110,7 +109,7 @@ def values_at(  # type: ignore[no-untyped-def]
         else:
             for c in range(channels):
                 out[point, c] = rule[2 + c]
-    return len(xs), -1
+    return end, -1
 
 
 @kernel
@@ -151,7 +150,7 @@ def sort_into_cells(xs, ys, cells):  # type: ignore[no-untyped-def]
 
 @kernel
 def cell_bounds(starts, ordered):  # type: ignore[no-untyped-def]
-    """The bounding box of each cell's points: int32 [cells, 4] left, top, right, bottom; of no meaning where there are none."""
+    """The bounding box of each cell's points: int32 [cells, 4] left, top, right, bottom; zeros where there are none."""
     cells = len(starts) - 1
     bounds = np.zeros((cells, 4), np.int32)
     for cell in range(cells):
@@ -173,15 +172,11 @@ def cell_bounds(starts, ordered):  # type: ignore[no-untyped-def]
 
 @kernel
 def chunks_needed(starts, ordered, bounds, boxes):  # type: ignore[no-untyped-def]
-    """Which chunks have a point in their closed box: boxes float64 [chunks, 4] pixels → bool [chunks]."""
-    needed = np.zeros(len(boxes), np.bool_)
-    for chunk in range(len(boxes)):
-        x0, y0, x1, y1 = (
-            boxes[chunk, 0] * UNITS,
-            boxes[chunk, 1] * UNITS,
-            boxes[chunk, 2] * UNITS,
-            boxes[chunk, 3] * UNITS,
-        )
+    """Which chunks have a point in their closed box: boxes float64 [4, chunks] pixels → bool [chunks]."""
+    needed = np.zeros(boxes.shape[1], np.bool_)
+    for chunk in range(boxes.shape[1]):
+        x0, y0 = boxes[0, chunk] * UNITS, boxes[1, chunk] * UNITS
+        x1, y1 = boxes[2, chunk] * UNITS, boxes[3, chunk] * UNITS
         for cell in range(len(starts) - 1):
             if starts[cell] == starts[cell + 1]:
                 continue
@@ -218,8 +213,9 @@ def sample_row(  # type: ignore[no-untyped-def]
 ):
     """Values at the points of one row of cells.
 
-    lows, highs: float64 [columns] of x; numbers: float64 (R⁺, origin, cells per unit, K, sum, top, bottom), the last two
-    the row's band of y; out: float32 [m, C], written at ``order``. The rest as in ``tiles.render_rows``.
+    starts: int64 [columns + 1]; order, ordered: as ``sort_into_cells`` gives; bounds: int32 [columns, 4];
+    lows, highs: float64 [columns] of x; numbers: float64 (R⁺, origin, cells per unit, K, sum, top, bottom), the last
+    two the row's band of y; out: float32 [m, C], written at ``order``. The rest as in ``tiles.render_rows``.
     """
     reach, origin, per_unit = numbers[0], numbers[1], numbers[2]
     top_k, is_sum = int(numbers[3]), numbers[4] != 0.0
@@ -250,7 +246,7 @@ def sample_row(  # type: ignore[no-untyped-def]
             entries = np.empty(entry_starts[end] + entry_starts[end] // 2, np.int32)
         fill_segment(members, first, last, segment, end, entry_starts, place, entries)
         for column in range(segment, end):
-            cell = row * columns + column
+            cell = column
             if starts[cell] == starts[cell + 1]:
                 continue
             number = entry_starts[column + 1] - entry_starts[column]

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
 from igs.decoder.rule import Rule
 
 _POINTS_AT_ONCE = 4096  # times the Gaussians is the size of the largest temporary array
@@ -41,7 +40,8 @@ def counting_reference(d2: npt.NDArray[np.float32], rule: Rule) -> npt.NDArray[n
     order = np.argsort(np.where(remaining, d2, np.float32(np.inf)), axis=1, kind="stable")  # ties: lower index first
     counts = np.zeros_like(candidates)
     np.put_along_axis(counts, order[:, : rule.top_k], True, axis=1)
-    return counts & remaining
+    counts &= remaining
+    return counts
 
 
 def values_reference(

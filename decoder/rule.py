@@ -1,4 +1,4 @@
-"""Which Gaussians count at a point and how they are blended: the header fields of spec §7, and Gaussians as kernels want them."""
+"""What the kernels work on: the header fields that decide a value (spec §7), and Gaussians in columns."""
 
 from __future__ import annotations
 

@@ -10,19 +10,26 @@ from __future__ import annotations
 import operator
 from typing import Any
 
+import numba.core.cgutils
+import numba.core.imputils
+import numba.core.typing.templates
+import numba.extending
 from llvmlite import ir
-from numba.core import cgutils, types
-from numba.core.datamodel import models
+from numba.core import types
+from numba.core.datamodel import models as _models
 from numba.core.datamodel.registry import register_default
-from numba.core.imputils import lower_builtin
-from numba.core.typing import signature
-from numba.core.typing.templates import ConcreteTemplate, infer_global
-from numba.extending import intrinsic
+
+# Without types of their own: Numba's stubs are partial, and describe an intrinsic as Python sees it, not a kernel.
+cgutils: Any = numba.core.cgutils
+models: Any = _models
+templates: Any = numba.core.typing.templates
+lower_builtin: Any = numba.core.imputils.lower_builtin
+intrinsic: Any = numba.extending.intrinsic
 
 LANES = 16
 
-# 2^f = Σ coefficient[k]·f^k for |f| ≤ ½, relative error 1.1e-7 before rounding: least squares at 4000 Chebyshev nodes with
-# the constant term held at 1, so that the nearest Gaussian weighs exactly 1.
+# 2^f = Σ coefficient[k]·f^k for |f| ≤ ½, relative error 1.1e-7 before rounding: least squares at 4000 Chebyshev nodes
+# with the constant term held at 1, so that the nearest Gaussian weighs exactly 1.
 EXP2_COEFFICIENTS = (
     1.0,
     0.6931468844413757,
@@ -33,7 +40,7 @@ EXP2_COEFFICIENTS = (
 )
 
 
-class _Vector(types.Type):  # type: ignore[misc]
+class _Vector(types.Type):
     element: ir.Type
 
 
@@ -57,15 +64,15 @@ mask = _Mask("mask16")
 @register_default(_FloatVector)
 @register_default(_IntVector)
 @register_default(_Mask)
-class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
+class _VectorModel(models.PrimitiveModel):
     def __init__(self, dmm: Any, fe_type: _Vector) -> None:
         super().__init__(dmm, fe_type, ir.VectorType(fe_type.element, LANES))
 
 
 def _binary(function: Any, operands: _Vector, result: _Vector, emit: Any) -> None:
-    @infer_global(function)
-    class _Template(ConcreteTemplate):  # type: ignore[misc]
-        cases = [signature(result, operands, operands)]  # noqa: RUF012 (Numba's own convention)
+    @templates.infer_global(function)
+    class _Template(templates.ConcreteTemplate):
+        cases = [templates.signature(result, operands, operands)]  # noqa: RUF012 (Numba's own convention)
 
     @lower_builtin(function, operands, operands)
     def _lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -96,7 +103,7 @@ def _vector_of(array: Any) -> _Vector:
     return floats if array.dtype == types.float32 else ints
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def load(typingctx, array, index):  # type: ignore[no-untyped-def]
     """16 successive float32 or int32 of a C-contiguous array of any shape, from element ``index`` on."""
     result = _vector_of(array)
@@ -109,7 +116,7 @@ def load(typingctx, array, index):  # type: ignore[no-untyped-def]
     return result(array, index), codegen
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def store(typingctx, array, index, value):  # type: ignore[no-untyped-def]
     """Write 16 lanes into a C-contiguous float32 or int32 array from element ``index`` on."""
 
@@ -122,7 +129,7 @@ def store(typingctx, array, index, value):  # type: ignore[no-untyped-def]
     return types.none(array, index, value), codegen
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def store3(typingctx, array, index, first, second, third):  # type: ignore[no-untyped-def]
     """Write 3·16 lanes interleaved (r g b r g b …) into a C-contiguous float32 array from element ``index`` on."""
 
@@ -149,7 +156,7 @@ def _splat(builder: Any, element: Any, value: Any) -> Any:
     return builder.shuffle_vector(one, one, zeros)
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def splat(typingctx, value):  # type: ignore[no-untyped-def]
     """All lanes the same float32."""
 
@@ -159,7 +166,7 @@ def splat(typingctx, value):  # type: ignore[no-untyped-def]
     return floats(value), codegen
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def splat_int(typingctx, value):  # type: ignore[no-untyped-def]
     """All lanes the same int32."""
 
@@ -169,7 +176,7 @@ def splat_int(typingctx, value):  # type: ignore[no-untyped-def]
     return ints(value), codegen
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def lane_numbers(typingctx):  # type: ignore[no-untyped-def]
     """The lanes 0 … 15."""
 
@@ -179,7 +186,7 @@ def lane_numbers(typingctx):  # type: ignore[no-untyped-def]
     return ints(), codegen
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def to_floats(typingctx, value):  # type: ignore[no-untyped-def]
     """int32 → float32, rounded to nearest even."""
 
@@ -189,7 +196,7 @@ def to_floats(typingctx, value):  # type: ignore[no-untyped-def]
     return floats(value), codegen
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def select(typingctx, condition, yes, no):  # type: ignore[no-untyped-def]
     """Per lane: ``yes`` where the mask is set, else ``no``."""
 
@@ -199,7 +206,7 @@ def select(typingctx, condition, yes, no):  # type: ignore[no-untyped-def]
     return yes(condition, yes, no), codegen
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def minimum(typingctx, x, y):  # type: ignore[no-untyped-def]
     """Per lane the smaller; y where they are unordered."""
 
@@ -209,7 +216,7 @@ def minimum(typingctx, x, y):  # type: ignore[no-untyped-def]
     return floats(x, y), codegen
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def maximum(typingctx, x, y):  # type: ignore[no-untyped-def]
     """Per lane the larger; y where they are unordered."""
 
@@ -219,7 +226,7 @@ def maximum(typingctx, x, y):  # type: ignore[no-untyped-def]
     return floats(x, y), codegen
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def muladd(typingctx, x, y, z):  # type: ignore[no-untyped-def]
     """x·y + z per lane, fused where the processor can."""
 
@@ -233,7 +240,7 @@ def muladd(typingctx, x, y, z):  # type: ignore[no-untyped-def]
     return floats(x, y, z), codegen
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def bits(typingctx, condition):  # type: ignore[no-untyped-def]
     """A mask as an integer: bit i is lane i."""
 
@@ -243,7 +250,7 @@ def bits(typingctx, condition):  # type: ignore[no-untyped-def]
     return types.int64(condition), codegen
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def lowest_bit(typingctx, value):  # type: ignore[no-untyped-def]
     """Number of the lowest set bit of a non-zero int64."""
 
@@ -265,7 +272,7 @@ def _horizontal(builder: Any, value: Any, comparison: str) -> Any:
     return builder.extract_element(rest, ir.Constant(ir.IntType(32), 0))
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def horizontal_minimum(typingctx, value):  # type: ignore[no-untyped-def]
     """The smallest lane."""
 
@@ -275,7 +282,7 @@ def horizontal_minimum(typingctx, value):  # type: ignore[no-untyped-def]
     return types.float32(value), codegen
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def horizontal_maximum(typingctx, value):  # type: ignore[no-untyped-def]
     """The largest lane."""
 
@@ -285,7 +292,7 @@ def horizontal_maximum(typingctx, value):  # type: ignore[no-untyped-def]
     return types.float32(value), codegen
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def exp_half_negative(typingctx, value):  # type: ignore[no-untyped-def]
     """exp(−v/2) per lane for v ≥ 0, relative error below 3e-7; about 2^-125 for v above 173.
 

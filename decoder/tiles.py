@@ -1,4 +1,4 @@
-"""The fast path for regions: stored values on a grid of samples (spec §7, §8.1, §8.2), by tiles of up to 16 × 16 samples.
+"""The fast path for regions: stored values on a grid of samples (spec §7, §8), by tiles of up to 16 × 16 samples.
 
 For each tile the candidates are collected once, for each of its rows the few that can count there; see ``blend.py``.
 With reduction (scale < 1) tiles follow output pixels, so that each mean is summed in an order of its own.
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-
 from igs.decoder.bins import fill_segment, next_segment, row_spans
 from igs.decoder.blend import PL, P, active_in_row, blend, gather
 from igs.decoder.jit import inline, kernel
@@ -69,8 +68,8 @@ def render_rows(  # type: ignore[no-untyped-def]
 
     means: int32 [2, n]; factors: float32 [3, n]; features: float32 [n, C]; row_starts, row_members: Gaussians per tile
     row (``tile_rows``); xs, ys: int32 sample coordinates; tiles_x, tiles_y: int64 [2, tiles] first point and number of
-    points, tiles_y only of the rows to write; lows, highs: float64 [tiles] of x; numbers: float64 (R⁺, origin, per unit,
-    K, sum, reduction); rule: float32 R², Q², background; first_row: tile row of row_starts[0]; out: float32
+    points, tiles_y only of the rows to write; lows, highs: float64 [tiles] of x; numbers: float64 (R⁺, origin, tiles
+    per unit, K, sum, reduction); rule: float32 R², Q², background; first_row: tile row of row_starts[0]; out: float32
     [output rows, columns, C] of exactly these rows.
     """
     reach, origin, per_unit = numbers[0], numbers[1], numbers[2]
@@ -137,8 +136,8 @@ def render_rows(  # type: ignore[no-untyped-def]
                 for lane in range(16):
                     tile_x[lane] = xs[x0 + min(lane, x_count - 1)]
                 kept = gather(
-                    means, factors, features, entries, starts[tile], starts[tile + 1], tile_x[0], tile_x[15], top, bottom,
-                    rule, top_k, is_sum, table, where, local,
+                    means, factors, features, entries, starts[tile], starts[tile + 1], tile_x[0], tile_x[15], top,
+                    bottom, rule, top_k, is_sum, table, where, local,
                 )  # fmt: skip
                 x = load(tile_x, 0)
                 for k in range(kept):

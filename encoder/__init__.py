@@ -1,1 +1,23 @@
-"""In preparation."""
+"""igs.encoder: fits Gaussians to a picture and writes them as an .igs file. Needs torch.
+
+The pipeline in file names: load → rate → init → fit (backend, kernels, reference) → quantize → pack → pipeline.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from igs.encoder.load import SourceImage, load_image
+from igs.encoder.options import PRESETS, EncodeOptions, Progress, Recipe
+
+if TYPE_CHECKING:
+    from igs.encoder.pipeline import Encoded, encode
+
+__all__ = ["PRESETS", "EncodeOptions", "Encoded", "Progress", "Recipe", "SourceImage", "encode", "load_image"]
+
+
+def __getattr__(name: str) -> Any:
+    # Only encoding itself needs torch: options and loading are wanted by `igs-encode --help` and without it.
+    if name in ("encode", "Encoded"):
+        from igs.encoder import pipeline
+
+        return getattr(pipeline, name)
+    raise AttributeError(f"module 'igs.encoder' has no attribute {name!r}")

@@ -30,6 +30,7 @@ from igs.format.errors import InputError
 PULL = 0.01
 # A Gaussian is idle if its share of all pixels is below this part of the average.
 IDLE_SHARE = 0.03
+EXTEND_RATE = 0.3  # learning rates of a later round: most Gaussians are in place already
 RELOCATE_EVERY, RELOCATE_FROM, RELOCATE_TO = 0.04, 0.10, 0.54  # shares of the steps
 
 
@@ -85,6 +86,7 @@ class Fit:
             PULL / (self.width * self.height) if recipe.pull_empty and recipe.blend == "topk" else 0.0,
         )
         self.plan = growth_plan(recipe, self.num_gaussians)
+        self._phase = (0, recipe.steps, 1.0)  # first step, steps and peak factor of the current learning-rate schedule
         self.state = self._initial_state(self.plan[0])
 
     # -- Gaussians come and go
@@ -175,9 +177,9 @@ class Fit:
         """The schedule's factor at the current step."""
         r, s = self.recipe, self.state
         if r.lr_schedule == "exponential":
-            progress = s.step / max(1, r.steps)
+            progress = (s.step - self._phase[0]) / max(1, self._phase[1])
             late = max(0.0, (progress - r.lr_decay_from) / max(1e-9, 1 - r.lr_decay_from))
-            return r.lr_decay_to**late
+            return float(self._phase[2] * r.lr_decay_to**late)
         return s.lr_factor
 
     def run(self, until: int | None = None) -> Model:
@@ -206,13 +208,23 @@ class Fit:
             raise InputError("the fit diverged: no finite state was reached; try a lower learning rate")
         return self.best
 
+    def extend(self, n: int, steps: int) -> Model:
+        """Add n Gaussians to the best model and refine all of them for a number of steps."""
+        s = self.state
+        if self.best is not None:
+            s.model = self.best.clone()
+        self.num_gaussians = len(s.model) + n
+        self.grow(n)
+        self._phase = (s.step, steps, EXTEND_RATE)
+        return self.run(s.step + steps)
+
     def _step(self, quantized: bool) -> None:
         r, s = self.recipe, self.state
         seen = straight_through(s.model, r, self.width, self.height) if quantized else s.model
         result = self.backend.step(seen, self.options, self.target, self._loss)
         self.last = result
         grown = len(s.model) >= self.num_gaussians
-        if grown and (s.step % 20 == 0 or s.step > 0.9 * r.steps):
+        if grown and s.step % 10 == 0:
             self.consider(result.loss, s.model)
         s.age += 1
         factor = self.learning_rate()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import math
 import os
 import threading
 import warnings
@@ -65,6 +66,7 @@ def load_image(
     *,
     size_limit: int = SIZE_LIMIT,
     dimension_limit: int = DIMENSION_LIMIT,
+    memory_limit: float = math.inf,
     groups: tuple[Group, ...] | None = None,
     name: str | None = None,
 ) -> SourceImage:
@@ -74,11 +76,12 @@ def load_image(
     Arrays are uint8, uint16 or float (finite, nominally in [0, 1]), [H, W] or [H, W, C] with 1–64 channels; 2 and 4
     channels mean that the last is alpha unless ``groups`` says otherwise. Of an animation the first frame is taken,
     with a warning.
-    Raises UsageError for a bad array, InputError for a file that can't be read or is above a limit.
+    Limits: pixels, pixels a side, bytes that loading may take (about 9 per pixel and channel). Raises UsageError for a
+    bad array, InputError for a file that can't be read or is above a limit.
     """
     if isinstance(source, SourceImage):
         return source
-    limits = load_deep.SizeLimits(size_limit, dimension_limit)
+    limits = load_deep.SizeLimits(size_limit, dimension_limit, memory_limit)
     if isinstance(source, np.ndarray):
         return _from_array(source, limits, groups, name or "array")
     if isinstance(source, Image.Image):
@@ -157,7 +160,7 @@ def _from_array(
     height, width, channels = array.shape
     if not (height and width and 1 <= channels <= 64):
         raise UsageError(f"{name}: expected at least one pixel and 1 to 64 channels, found {list(array.shape)}")
-    limits.check(width, height, name)
+    limits.check(width, height, name, channels)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise UsageError(f"{name}: expected finite values, found NaN or infinity")
     bit_depth = {"u1": 8, "u2": 16}.get(array.dtype.str[1:], 32)

@@ -17,7 +17,8 @@ from PIL import Image
 SECTION_LIMIT = 2**24  # bytes of one section that readers accept by default (spec §12)
 _ORIENTATION = 0x0112
 # Of a TIFF file, whose first directory is mixed up with the layout of its pixels, only these go into the EXIF section.
-_DESCRIPTIVE = (0x010E, 0x010F, 0x0110, 0x011A, 0x011B, 0x0128, 0x0131, 0x0132, 0x013B, 0x8298)
+# description, make, model, software, date, artist, copyright
+_DESCRIPTIVE = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298)
 _SUB_DIRECTORIES = (0x8769, 0x8825)  # EXIF, GPS
 
 
@@ -87,6 +88,7 @@ def _rewritten(image: Image.Image) -> bytes:
             directory = source.get_ifd(tag)
             if directory:
                 kept.get_ifd(tag).update(directory)
+                kept[tag] = kept.get_ifd(tag)
         source = kept
     return source.tobytes() if len(source) else b""
 

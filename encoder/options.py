@@ -43,7 +43,7 @@ class Recipe:
     growth_rounds: int = 6  # how many times Gaussians are added
     growth_until: float = 0.30  # the last addition, as a share of the steps (ignored if growth_interval is set)
     growth_interval: int | None = None  # steps between additions
-    growth_error_power: float = 1.0  # positions are drawn in proportion to |error| to this power
+    growth_error_power: float = 2.0  # positions are drawn in proportion to |error| to this power
     growth_scale: float = 0.4  # standard deviation of added Gaussians, same mode as init_scale
     relocate: bool = True  # move Gaussians that hardly count to where the error is
     # -- optimisation
@@ -113,6 +113,7 @@ _IMAGE_GS = Recipe(
     growth_rounds=4,
     growth_interval=500,
     growth_scale=5.0,
+    growth_error_power=1.0,
     relocate=False,
     loss_l1=1.0,
     loss_l2=0.0,
@@ -146,6 +147,10 @@ PRESETS: dict[str, Recipe] = {
         lr_decay_to=0.1,
     ),
 }
+
+
+# Effort → how many of the preset's steps are taken. docs/presets.md shows what each gains.
+EFFORT_FACTOR = {1: 0.1, 2: 0.2, 3: 0.35, 4: 0.6, 5: 1.0, 6: 1.6, 7: 2.5, 8: 4.0, 9: 7.0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,5 +199,23 @@ class EncodeOptions:
     on_warning: Callable[[str], None] | None = None
 
     def recipe(self) -> Recipe:
-        """The preset with its overrides and the effort applied; raises UsageError for an unknown name or value."""
-        raise NotImplementedError  # replaced in effort.py's favour once efforts are measured
+        """The preset with effort and overrides applied; raises UsageError for an unknown name or value.
+
+        The effort scales the preset's steps (and the interval of growth with them); ``steps`` given as an override wins.
+        """
+        if self.preset not in PRESETS:
+            raise UsageError(f"preset: expected one of {', '.join(PRESETS)}, found {self.preset!r}")
+        if self.effort not in EFFORT_FACTOR:
+            raise UsageError(f"effort: expected 1 to 9, found {self.effort}")
+        recipe = PRESETS[self.preset]
+        factor = EFFORT_FACTOR[self.effort]
+        recipe = dataclasses.replace(recipe, steps=max(1, round(recipe.steps * factor)))
+        if recipe.growth_interval is not None:
+            recipe = dataclasses.replace(recipe, growth_interval=max(1, round(recipe.growth_interval * factor)))
+        known = {f.name for f in dataclasses.fields(Recipe)}
+        for name in self.overrides:
+            if name not in known:
+                raise UsageError(f"recipe: expected a field of Recipe, found {name!r}")
+        recipe = dataclasses.replace(recipe, **self.overrides)
+        recipe.validate()
+        return recipe

@@ -65,13 +65,6 @@ def choose_quantizers(
     return pos, shared(scale, recipe.scale_bits), rot, shared(feature, recipe.feat_bits)
 
 
-def wrap_rotation(rotation: Values, quantizer: Quantizer, bits: int) -> Values:
-    """Half-turns just below 1 as negative ones where code 0 is nearer than the last code."""
-    if bits == 32:
-        return rotation
-    return np.where(rotation > 1 - 0.5 / 2**bits, rotation - 1, rotation)
-
-
 def straight_through(model: Model, recipe: Recipe, width: int, height: int) -> Model:
     """The model as it would be after rounding; gradients taken there are applied to the unrounded one (Image-GS 3.4)."""
 

@@ -1,9 +1,11 @@
 """igs.format: the `.igs` container of spec/igs.md. Bytes ↔ header, index, sections, codes, Gaussians.
 
-The pipeline in file names: source → header, sections, index, head → read → codecs, bitpack → quantize, gaussians; and
-partition → write. document.py rewrites files, validate.py reports on them, describe.py shows them. Never imports torch.
+The pipeline in file names: source → header, sections, index, head → reader → codecs, bitpack → quantize, gaussians;
+and partition → writer. document.py rewrites files, validate.py reports on them, describe.py shows them. No torch here.
 """
 
+from igs.format.describe import describe, describe_text
+from igs.format.document import Document, read
 from igs.format.errors import (
     IgsError,
     InputError,
@@ -29,15 +31,18 @@ from igs.format.gaussians import Gaussians, dequantize, quantize, reach_areas, r
 from igs.format.header import Group, Header
 from igs.format.limits import Limits
 from igs.format.quantize import Quantizer
-from igs.format.read import FileReader, Level, open_file
-from igs.format.write import write
+from igs.format.reader import FileReader, Level, open_file
+from igs.format.validate import Finding, Report, validate_file
+from igs.format.writer import write
 
 __all__ = [
     "Alpha",
     "Blend",
     "Codec",
     "Colour",
+    "Document",
     "FileReader",
+    "Finding",
     "Gaussians",
     "Group",
     "Header",
@@ -51,6 +56,7 @@ __all__ = [
     "Primitive",
     "Quantizer",
     "QuantizerKind",
+    "Report",
     "ScaleMap",
     "Shape",
     "Transfer",
@@ -58,9 +64,13 @@ __all__ = [
     "UnsupportedFile",
     "UsageError",
     "dequantize",
+    "describe",
+    "describe_text",
     "open_file",
     "quantize",
     "reach_areas",
     "reach_boxes",
+    "read",
+    "validate_file",
     "write",
 ]

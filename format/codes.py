@@ -57,15 +57,16 @@ CODES: dict[str, Code] = {
     "E_LIMIT_CHUNK_BYTES": Code(407, "a chunk's codes exceed the limit chunk_bytes"),
     "E_LIMIT_REACH_RATIO": Code(408, "the Gaussians' reach per pixel exceeds the limit reach_ratio"),
     "E_LIMIT_GAUSSIANS_PER_BYTE": Code(409, "a chunk exceeds the limit gaussians_per_byte"),
+    "W_PARTIAL": Code(
+        501, "the file ends at the end of a level that is not its last, or lacks tail sections", fatal=False
+    ),
 }
 
 # What a reader of the future may accept: refused as unsupported (exit 5), not as broken (exit 3).
 _FUTURE = {"E_VERSION", "E_UNKNOWN", "E_CRITICAL", "E_CODEC"}
 
 
-def invalid(
-    code: str, expected: object, found: object, offset: int | None = None, *, where: str = ""
-) -> InvalidFile:
+def invalid(code: str, expected: object, found: object, offset: int | None = None, *, where: str = "") -> InvalidFile:
     """The exception for ``code``, to be raised by the caller: what was expected, what was found, at which byte."""
     if code.startswith("E_LIMIT_"):
         kind: type[InvalidFile] = LimitExceeded

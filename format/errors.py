@@ -46,7 +46,7 @@ class LimitExceeded(InvalidFile):
 
 
 class Unsupported(IgsError):
-    """Something this installation or output format can't do: a missing library, a field value of the future (exit 5)."""
+    """What this installation or output format can't do: a missing library, a field value of the future (exit 5)."""
 
     exit_code = 5
 

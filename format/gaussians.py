@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
 from igs.format.codes import invalid
 from igs.format.errors import UsageError
 from igs.format.fields import FEATURE_MAX, MEAN_UNIT, REACH_MARGIN, SIGMA_MAX, SIGMA_MIN, SIGMA_RATIO, ScaleMap, Shape
 from igs.format.header import Header
 from igs.format.quantize import Codes, split_columns
+from numpy.typing import ArrayLike, NDArray
 
 F64 = NDArray[np.float64]
 _PI = float.fromhex("0x1.921FB54442D18p+1")
@@ -51,18 +51,19 @@ class Gaussians:
         start, stop, step = part.indices(len(self))
         if step != 1:
             raise UsageError("Gaussians can be sliced into successive runs only")
-        arrays = (self.means, self.factors, self.features, self.covariances, self.scales)
-        return Gaussians(*(a[start:stop] for a in arrays), first_index=self.first_index + start)
+        return self._map(lambda name: getattr(self, name)[start:stop], self.first_index + start)
 
     @staticmethod
     def concatenate(parts: Sequence[Gaussians]) -> Gaussians:
         """All Gaussians of ``parts`` in order; first_index is that of the first part."""
         if not parts:
             raise UsageError("Gaussians.concatenate: expected one part or more, found none")
+        return Gaussians._map(lambda name: np.concatenate([getattr(p, name) for p in parts]), parts[0].first_index)
+
+    @staticmethod
+    def _map(array: Callable[[str], Any], first_index: int) -> Gaussians:
         names = ("means", "factors", "features", "covariances", "scales")
-        return Gaussians(
-            *(np.concatenate([getattr(p, n) for p in parts]) for n in names), first_index=parts[0].first_index
-        )
+        return Gaussians(**{name: array(name) for name in names}, first_index=first_index)
 
 
 def _horner(coefficients: Sequence[float], z: F64) -> F64:
@@ -163,21 +164,17 @@ def dequantize(header: Header, codes: Codes, first_index: int = 0) -> Gaussians:
     )
 
 
-def quantize(
-    header: Header, position: ArrayLike, scale: ArrayLike, rotation: ArrayLike, feature: ArrayLike
-) -> Codes:
+def quantize(header: Header, position: ArrayLike, scale: ArrayLike, rotation: ArrayLike, feature: ArrayLike) -> Codes:
     """Numbers → codes table uint32 [n, header.code_columns], each to its nearest code.
 
     position: [n, 2] pixels. scale, rotation: [n, 2], [n, 1], what the header's ``shape`` and ``scale_map`` call for
     (log2 σ, half-turns, …); angles wrap. feature: [n, F]. Raises UsageError for NaN, infinity or wrong shapes.
     """
-    encode_rotation = header.rotation.encode
-    if header.shape == Shape.SCALE_ROTATION:
-        encode_rotation = header.rotation.encode_angle
+    angle = header.shape == Shape.SCALE_ROTATION
     parts = [
         header.position.encode(position),
         header.scale.encode(scale),
-        encode_rotation(rotation),
+        header.rotation.encode_angle(rotation) if angle else header.rotation.encode(rotation),
         header.feature.encode(feature),
     ]
     if len({len(p) for p in parts}) != 1:

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-
 from igs.format import index as ix
 from igs.format import sections as sx
 from igs.format.codes import invalid
@@ -77,9 +76,9 @@ def parse_head(data: bytes, limits: Limits) -> Head:
     limits.check("pixels", fields.width * fields.height, OFFSETS["width"])
     limits.check("side", max(fields.width, fields.height), OFFSETS["width"])
     limits.check("gaussians", fields.num_gaussians, OFFSETS["num_gaussians"])
-    limits.check("channels", fields.channels, OFFSETS["channels"])
     cursor = Cursor(data, HEADER_BYTES)
     header = parse_header(fields, cursor)
+    limits.check("channels", header.channels, OFFSETS["channels"])
     for name, low, high in (("num_gaussians", 1, 2**32 - 1), ("num_levels", 1, 16)):
         if not low <= fields[name] <= high:
             raise invalid("E_FIELD", f"{name} of {low} to {high}", str(fields[name]), OFFSETS[name])

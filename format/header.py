@@ -15,8 +15,6 @@ from typing import Any, NamedTuple
 
 import construct
 import numpy as np
-from numpy.typing import NDArray
-
 from igs.format.codes import invalid
 from igs.format.errors import UsageError
 from igs.format.fields import (
@@ -33,6 +31,7 @@ from igs.format.fields import (
     Transfer,
 )
 from igs.format.quantize import Quantizer, parameter_count, quantizer_from_parameters
+from numpy.typing import NDArray
 
 ATTRIBUTES = ("position", "scale", "rotation", "feature")
 _RECORD = construct.Struct(
@@ -222,7 +221,9 @@ class Header:
             if quantizer.columns != columns:
                 yield Problem("E_QUANTIZER", name, f"{columns} columns", str(quantizer.columns))
         if not 1 <= len(self.groups) <= 64 or sum(g.channels for g in self.groups) != self.channels:
-            yield Problem("E_GROUP", "groups", f"1 to 64 groups of {self.channels} channels together", _sum(self.groups))
+            yield Problem(
+                "E_GROUP", "groups", f"1 to 64 groups of {self.channels} channels together", _sum(self.groups)
+            )
         if len({g.name for g in self.groups}) != len(self.groups):
             yield Problem("E_GROUP", "groups", "different names", str([g.name for g in self.groups]))
         for group in self.groups:
@@ -239,7 +240,7 @@ def _sum(groups: Sequence[Group]) -> str:
     return f"{len(groups)} groups of {sum(g.channels for g in groups)}"
 
 
-def build_header(header: Header, **file_fields: int) -> bytes:
+def build_header(header: Header, **file_fields: Any) -> bytes:
     """Fixed header, parameters, background and groups. file_fields: those of spec §3.1 that Header doesn't have."""
     values: dict[str, Any] = {name: getattr(header, name) for name in OFFSETS if hasattr(header, name)}
     for name in ATTRIBUTES:
@@ -337,7 +338,9 @@ def _parse_quantizer(name: str, record: Any, columns: int, cursor: Cursor) -> Qu
     if shared and not pair:
         raise invalid("E_QUANTIZER", f"{name}.flags without shared", hex(record.flags), offset + 2)
     if not (1 <= record.stages <= 8 if codebook else record.stages == 0):
-        raise invalid("E_QUANTIZER", f"{name}.stages of {'1 to 8' if codebook else '0'}", str(record.stages), offset + 3)
+        raise invalid(
+            "E_QUANTIZER", f"{name}.stages of {'1 to 8' if codebook else '0'}", str(record.stages), offset + 3
+        )
     count = parameter_count(kind, record.bits, columns, record.stages, shared)
     parameters = _floats(cursor, count, f"{name} parameters", finite=True)
     return quantizer_from_parameters(kind, record.bits, columns, record.stages, shared, parameters)

@@ -1,20 +1,20 @@
 """The index (spec §4): entries of chunks, nodes of a two-stage index, boxes in integer units, and all their checks.
 
-Arrays only; files are read in read.py. Checks raise InvalidFile with the byte of the first bad field.
+Arrays only; files are read in reader.py. Checks raise InvalidFile with the byte of the first bad field.
 """
 
 from __future__ import annotations
 
+import zlib
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-
 from igs.format.bitpack import packed_bytes
 from igs.format.codes import invalid
 from igs.format.fields import BLOCK_ENTRIES, ENTRY_BYTES, MAX_SINGLE_STAGE, NODE_BYTES, Codec
 from igs.format.header import Header
 from igs.format.limits import Limits
+from numpy.typing import NDArray
 
 ENTRY = np.dtype(
     [
@@ -50,7 +50,7 @@ def box_to_units(boxes: F64, box_shift: int) -> NDArray[np.int16]:
     """Boxes in pixels [n, 4] → the smallest boxes in units of 2^box_shift pixels that contain them."""
     scaled = boxes * 2.0**-box_shift
     units = np.concatenate([np.floor(scaled[:, :2]), np.ceil(scaled[:, 2:])], axis=1)
-    return np.clip(units, BOX_MIN, BOX_MAX).astype(np.int16)
+    return np.asarray(np.clip(units, BOX_MIN, BOX_MAX), np.int16)
 
 
 def box_to_pixels(units: NDArray[np.int16], box_shift: int) -> F64:
@@ -76,8 +76,6 @@ def round_up_f32(values: F64) -> NDArray[np.float32]:
 
 def build_nodes(entries: Entries) -> Entries:
     """The nodes over blocks of entries, with tight boxes."""
-    import zlib
-
     starts = np.arange(0, len(entries), BLOCK_ENTRIES)
     nodes = np.zeros(len(starts), NODE)
     boxes = entries["box"]
@@ -96,7 +94,8 @@ def _first(bad: NDArray[np.bool_]) -> int | None:
 
 def _check_common(rows: Entries, offset: int, unit: int, what: str, numbers: int) -> None:
     """Box order and area, for entries and nodes alike. numbers: the number of the first row, for the message."""
-    box_at, area_at = (rows.dtype.fields or {})["box"][1], (rows.dtype.fields or {})["reach_area"][1]
+    assert rows.dtype.fields is not None
+    box_at, area_at = rows.dtype.fields["box"][1], rows.dtype.fields["reach_area"][1]
     box = rows["box"]
     row = _first((box[:, 0] > box[:, 2]) | (box[:, 1] > box[:, 3]))
     if row is not None:
@@ -106,7 +105,9 @@ def _check_common(rows: Entries, offset: int, unit: int, what: str, numbers: int
     row = _first(~(np.isfinite(area) & (area >= 0)))
     if row is not None:
         where = f"{what} {numbers + row}"
-        raise invalid("E_INDEX", "a reach_area of 0 or more", str(area[row]), offset + unit * row + area_at, where=where)
+        raise invalid(
+            "E_INDEX", "a reach_area of 0 or more", str(area[row]), offset + unit * row + area_at, where=where
+        )
 
 
 def check_entries(entries: Entries, header: Header, limits: Limits, offset: int, first: int = 0) -> None:
@@ -117,7 +118,9 @@ def check_entries(entries: Entries, header: Header, limits: Limits, offset: int,
     def fail(code: str, bad: NDArray[np.bool_], expected: str, found: NDArray[Any], at: int) -> None:
         row = _first(bad)
         if row is not None:
-            raise invalid(code, expected, str(found[row]), offset + ENTRY_BYTES * row + at, where=f"chunk {first + row}")
+            raise invalid(
+                code, expected, str(found[row]), offset + ENTRY_BYTES * row + at, where=f"chunk {first + row}"
+            )
 
     fail("E_RESERVED", entries["reserved"] != 0, "zero in the reserved byte", entries["reserved"], 7)
     fail("E_INDEX", size == 0, "bytes of 1 or more", size, 0)
@@ -140,7 +143,9 @@ def check_nodes(nodes: Entries, limits: Limits, offset: int) -> None:
     size = nodes["bytes"].astype(np.float64)
     row = _first((size == 0) | (nodes["count"] == 0))
     if row is not None:
-        raise invalid("E_INDEX", "count and bytes of 1 or more", "0", offset + NODE_BYTES * row + 12, where=f"node {row}")
+        raise invalid(
+            "E_INDEX", "count and bytes of 1 or more", "0", offset + NODE_BYTES * row + 12, where=f"node {row}"
+        )
     limits.check("gaussians_per_byte", float((nodes["count"] / size).max()), offset)
 
 

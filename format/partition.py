@@ -1,94 +1,128 @@
-"""Grouping a level's Gaussians into chunks (spec §4, §5): the writer's free choice, made to keep regions cheap to read.
+"""Grouping a level's Gaussians into chunks (spec §4, §5): the writer's free choice, made to keep small reads small.
 
-A greedy tree over the boxes of reach: each node's Gaussians are split in two, either halved by mean along x or y, or the
-far-reaching few taken apart from the local ones, whichever leaves the least to read for a small region. Long Gaussians
-thereby end up together, and do not stretch the boxes of the short ones. Leaves in order of the tree, so that neighbours
-in the file are neighbours in the picture.
+A tree over the boxes of reach, grown best first as in the surface-area heuristic of ray tracing: a group is cut in two
+where that saves the most bytes for a reader of a small region, along its Gaussians' centres, sides or extents, and only
+while the saving is more than the index entry that every reader then has to fetch. Far-reaching Gaussians thereby end up
+in groups of their own and do not stretch the boxes of local ones. No chunk size has to be chosen.
 """
 
 from __future__ import annotations
 
-import math
+import heapq
+from typing import NamedTuple
 
 import numpy as np
+from igs.format.fields import ENTRY_BYTES
 from numpy.typing import NDArray
 
 F64 = NDArray[np.float64]
 Order = NDArray[np.intp]
 
-MIN_CHUNK, MAX_CHUNK = 64, 1024
-REGION = 0.1  # side of the region that the split is tuned for, as a share of the picture's: 1 % of its area
-APART = (1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32)  # shares of the farthest-reaching that may be taken apart
+REGION = 0.01  # side of the region tuned for, as a share of the picture's: between one pixel and 1 % of the area
+MIN_CHUNK = 8
+MAX_CHUNK = 4096  # a chunk is the least that a reader can fetch and hold
+FINE = 16384  # members up to which all keys are tried
+SMALL_FILE = 2**16  # bytes up to which the head is kept within SMALL_HEAD of the file
+SMALL_HEAD = 0.02
+LARGE_HEAD = 0.035
 
 
-def automatic_chunk_size(num_gaussians: int, bits_per_gaussian: int, head_rest: int) -> int:
-    """Gaussians per chunk: about the square root of their number, within a head of 2 % of a small file.
-
-    The index costs 24·N/size bytes for every reader, the chunks at a point cost a few times ``size``: the sum is least
-    where size grows as √N. head_rest: bytes of the head without the index.
-    """
-    size = min(max(round(0.75 * math.sqrt(num_gaussians)), MIN_CHUNK), MAX_CHUNK)
+def max_chunks(num_gaussians: int, bits_per_gaussian: int, head_rest: int) -> int:
+    """How many chunks the head's share of the file allows. head_rest: bytes of the head without the index."""
     payload = num_gaussians * bits_per_gaussian / 8
-    entries = max(1.0, (0.02 * (payload + head_rest) - head_rest) / 24)
-    if payload < 2**15:
-        size = max(size, math.ceil(num_gaussians / entries))
-    return size
+    share = SMALL_HEAD if payload <= SMALL_FILE else LARGE_HEAD
+    return max(1, int((share * payload - head_rest) / ((1 - share) * ENTRY_BYTES)))
 
 
-def partition(boxes: F64, chunk_size: int, width: int, height: int) -> tuple[Order, list[int]]:
-    """Group Gaussians by their boxes of reach [n, 4] (pixels) into chunks of at most ``chunk_size``, nearly equal ones.
+class _Cut(NamedTuple):
+    """The best way to cut a group in two: members in the order of the key, and how many go left."""
 
-    Returns the order of the Gaussians and the sizes of the successive chunks. O(n log² n) time.
+    saving: float  # bytes per read
+    ranked: Order
+    at: int
+
+
+def partition(
+    boxes: F64,
+    width: int,
+    height: int,
+    bytes_per_gaussian: float,
+    chunk_size: int | None = None,
+    chunk_limit: int | None = None,
+) -> tuple[Order, list[int]]:
+    """Group Gaussians by their boxes of reach, float64 [n, 4] in pixels. About O(n log² n) time.
+
+    chunk_size: cut until no chunk is larger, and no further; None: until a cut no longer pays or there are chunk_limit.
+    Returns the order of the Gaussians and the sizes of the successive chunks; within a chunk the order given is kept.
     """
-    num_chunks = -(-len(boxes) // chunk_size)
-    # Beyond the picture nothing is read, so boxes count only as far as they cover it.
-    low, high = np.zeros(4), np.array([width, height, width, height], np.float64)
-    clipped = np.clip(boxes, low, high)
-    center = (boxes[:, :2] + boxes[:, 2:]) / 2
-    extent = ((boxes[:, 2:] - boxes[:, :2]) / np.array([width, height])).max(axis=1)
-    keys = np.stack([center[:, 0], center[:, 1], extent], axis=1)
-    region = np.array([width, height]) * REGION
+    size = np.array([width, height], np.float64)
+    # Beyond the picture nothing is read, so a box counts as far as it covers the picture.
+    clipped = np.clip(boxes / np.tile(size, 2), 0.0, 1.0)
+    largest = MAX_CHUNK if chunk_size is None else chunk_size
+    groups: dict[int, tuple[int, int]] = {}  # inner node → its two parts
+    leaves: dict[int, Order] = {0: np.arange(len(boxes))}
+    queue: list[tuple[float, int, _Cut]] = []
+    last = 0
 
-    order: list[Order] = []
-    sizes: list[int] = []
-    stack: list[tuple[Order, int]] = [(np.arange(len(boxes)), num_chunks)]
-    while stack:
-        members, chunks = stack.pop()
-        if chunks == 1:
-            order.append(np.sort(members))
-            sizes.append(len(members))
-            continue
-        left, right, left_chunks = _split(members, chunks, clipped, keys, region)
-        stack.append((right, chunks - left_chunks))
-        stack.append((left, left_chunks))
-    return np.concatenate(order), sizes
+    def consider(node: int) -> None:
+        members = leaves[node]
+        must = len(members) > largest
+        if must or (chunk_size is None and len(members) >= 2 * MIN_CHUNK):
+            cut = _best_cut(members, clipped, bytes_per_gaussian, 1 if must else MIN_CHUNK)
+            if must or cut.saving > ENTRY_BYTES:
+                heapq.heappush(queue, (-np.inf if must else -cut.saving, node, cut))
+
+    consider(0)
+    while queue:
+        priority, node, cut = heapq.heappop(queue)
+        if priority != -np.inf and chunk_limit is not None and len(leaves) >= chunk_limit:
+            break
+        del leaves[node]
+        groups[node] = (last + 1, last + 2)
+        for part in (cut.ranked[: cut.at], cut.ranked[cut.at :]):
+            last += 1
+            leaves[last] = np.sort(part)
+            consider(last)
+
+    order, stack = [], [0]
+    while stack:  # leaves from left to right: neighbours in the tree are neighbours in the file
+        node = stack.pop()
+        if node in groups:
+            stack += reversed(groups[node])
+        else:
+            order.append(leaves[node])
+    return np.concatenate(order), [len(members) for members in order]
 
 
-def _split(members: Order, chunks: int, boxes: F64, keys: F64, region: F64) -> tuple[Order, Order, int]:
-    """The best of the possible splits: members of both sides, and how many chunks the first becomes."""
-    best: tuple[float, Order, int, int] | None = None
+def _best_cut(members: Order, boxes: F64, bytes_per_gaussian: float, least: int) -> _Cut:
+    """The cut that saves the most bytes per read among all places along nine keys, three for large groups."""
     n = len(members)
-    for axis in range(3):
-        ranked = members[np.argsort(keys[members, axis], kind="stable")]
-        counts = {chunks // 2} if axis < 2 else {chunks - max(1, round(chunks * share)) for share in APART}
-        ranked_boxes = boxes[ranked]
-        for left_chunks in sorted(counts):
-            if not 1 <= left_chunks < chunks:
-                continue
-            at = n * left_chunks // chunks
-            cost = 0.0
-            for part, k in ((ranked_boxes[:at], left_chunks), (ranked_boxes[at:], chunks - left_chunks)):
-                cost += len(part) * _cost(part, k, region)
-            if best is None or cost < best[0]:
-                best = (cost, ranked, at, left_chunks)
+    own = boxes[members]
+    low, high = own[:, :2], own[:, 2:]
+    center, side = low + high, high - low
+    # No tiny slices of large groups: the depth of the tree, and the time, stay bounded.
+    least = max(least, n // 32 if n > MAX_CHUNK else 0)
+    places = np.arange(least, n - least + 1)
+    best: _Cut | None = None
+    whole = n * _chance(low.min(axis=0), high.max(axis=0))
+    keys = (*center.T, side.max(axis=1))
+    if n <= FINE:
+        keys += (*side.T, *own.T)
+    for key in keys:
+        ranks = np.argsort(key, kind="stable")
+        lo, hi = low[ranks], high[ranks]
+        left = _chance(np.minimum.accumulate(lo), np.maximum.accumulate(hi))
+        right = _chance(np.minimum.accumulate(lo[::-1]), np.maximum.accumulate(hi[::-1]))[::-1]
+        cost = places * left[places - 1] + (n - places) * right[places % n]
+        k = int(cost.argmin())
+        saving = bytes_per_gaussian * float(whole - cost[k])
+        if best is None or saving > best.saving:
+            best = _Cut(saving, members[ranks], int(places[k]))
     assert best is not None
-    _, ranked, at, left_chunks = best
-    return ranked[:at], ranked[at:], left_chunks
+    return best
 
 
-def _cost(boxes: F64, chunks: int, region: F64) -> float:
-    """Expected share read of a part that will be split into ``chunks``: its area per chunk, grown by reach and region."""
-    span = boxes[:, 2:].max(axis=0) - boxes[:, :2].min(axis=0)
-    side = (boxes[:, 2:] - boxes[:, :2]).max(axis=0)
-    inner = np.maximum(span - side, 0) / math.sqrt(chunks)
-    return float(np.prod(inner + side + region))
+def _chance(low: F64, high: F64) -> F64:
+    """How likely a region of REGION placed at random meets the boxes; low, high: [..., 2] as shares of the picture."""
+    span = np.minimum(high, 1.0) - np.maximum(low - REGION, 0.0)
+    return np.asarray(np.clip(span / (1.0 - REGION), 0.0, 1.0).prod(axis=-1))

@@ -7,13 +7,13 @@ choice and not normative. No bits are packed here; see bitpack.py.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
 from igs.format.errors import UsageError
 from igs.format.fields import QuantizerKind
+from numpy.typing import ArrayLike, NDArray
 
 Codes = NDArray[np.uint32]
 Values = NDArray[np.float64]
@@ -108,9 +108,11 @@ class Quantizer:
 
     def problems(self) -> Iterator[str]:
         """What is wrong with this quantiser, as 'expected …, found …' texts; nothing for a valid one."""
-        low, high = {QuantizerKind.CODEBOOK: (1, 16), QuantizerKind.FLOAT16: (16, 16), QuantizerKind.FLOAT32: (32, 32)}.get(
-            self.kind, (1, 32)
-        )
+        low, high = {
+            QuantizerKind.CODEBOOK: (1, 16),
+            QuantizerKind.FLOAT16: (16, 16),
+            QuantizerKind.FLOAT32: (32, 32),
+        }.get(self.kind, (1, 32))
         if not low <= self.bits <= high:
             yield f"expected {low} to {high} bits for kind {self.kind.name.lower()}, found {self.bits}"
         if not 1 <= self.columns <= MAX_COLUMNS:
@@ -135,15 +137,15 @@ class Quantizer:
         k = np.asarray(codes, np.uint32)
         if self.kind == QuantizerKind.UNIFORM:
             lo, hi = np.array(self.lo), np.array(self.hi)
-            return lo + k * ((hi - lo) / (2.0**self.bits - 1))
+            return np.asarray(lo + k * ((hi - lo) / (2.0**self.bits - 1)))
         if self.kind == QuantizerKind.AFFINE:
-            return np.array(self.offset) + k * np.array(self.step)
+            return np.asarray(np.array(self.offset) + k * np.array(self.step))
         if self.kind == QuantizerKind.FLOAT16:
             return k.astype(np.uint16).view(np.float16).astype(np.float64)
         if self.kind == QuantizerKind.FLOAT32:
             return np.ascontiguousarray(k).view(np.float32).astype(np.float64)
         assert self.tables is not None
-        total = self.tables[0][k[:, 0]].astype(np.float64)
+        total: Values = self.tables[0][k[:, 0]].astype(np.float64)
         for stage in range(1, self.stages):
             total = total + self.tables[stage][k[:, stage]]
         return total
@@ -171,7 +173,7 @@ class Quantizer:
         return self._encode_codebook(v)
 
     def encode_angle(self, turns: ArrayLike) -> Codes:
-        """Like ``encode`` for angles in half-turns [n, 1], where t and t + 1 are the same and may wrap to either end."""
+        """Like ``encode`` for angles in half-turns [n, 1]: t and t + 1 are the same and may wrap to either end."""
         t = np.asarray(turns, np.float64)
         if self.kind not in _PAIR or not np.isfinite(t).all():
             return self.encode(t)
@@ -250,5 +252,4 @@ def parameter_count(kind: int, bits: int, columns: int, stages: int, shared: boo
 
 def split_columns(widths: Sequence[int]) -> list[slice]:
     """Slices of consecutive columns of the given widths."""
-    starts = np.concatenate([[0], np.cumsum(widths)]).tolist()
-    return [slice(a, b) for a, b in zip(starts[:-1], starts[1:], strict=True)]
+    return [slice(a, b) for a, b in itertools.pairwise([0, *itertools.accumulate(widths)])]

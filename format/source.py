@@ -26,7 +26,8 @@ class Source:
         self.bytes_read = 0
         self.name = "<bytes>"
         if isinstance(source, bytes | bytearray | memoryview):
-            self._data = memoryview(source).cast("B")
+            view = memoryview(source)
+            self._data = view.cast("B") if view.contiguous else memoryview(view.tobytes())
             self.length = len(self._data)
         elif isinstance(source, str | os.PathLike):
             self._open(Path(os.fspath(source)))
@@ -89,4 +90,3 @@ class Source:
                 self._file.close()
             self._file = None
             self._data = None
-            self.length = self.length

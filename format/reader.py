@@ -14,8 +14,6 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-
 from igs.format import index as ix
 from igs.format.codecs import CODECS
 from igs.format.codes import invalid
@@ -27,6 +25,7 @@ from igs.format.limits import Limits
 from igs.format.quantize import Codes
 from igs.format.sections import INLINE, SectionEntry
 from igs.format.source import Source
+from numpy.typing import NDArray
 
 Chunks = NDArray[np.intp]
 
@@ -193,6 +192,8 @@ class FileReader:
         are rounded as sample points are (spec §7). Reads blocks of a two-stage index as needed.
         """
         first, last = self.level_range(level)
+        if not (math.isfinite(x0 + x1) and math.isfinite(y0 + y1)):
+            raise UsageError(f"box: expected finite numbers, found {x0}, {y0}, {x1}, {y1}")
         x0, y0, x1, y1 = (math.floor(v * 2.0**14 + 0.5) * 2.0**-14 for v in (x0, y0, x1, y1))
         bx0, by0, bx1, by1 = self._boxes
         if self._loaded is None:
@@ -356,6 +357,10 @@ class FileReader:
 
     def _in_chunk(self, error: InvalidFile, chunk: int) -> InvalidFile:
         return invalid(error.code, error.expected, error.found, int(self._starts[chunk]), where=f"chunk {chunk}")
+
+    def read_bytes(self, offset: int, count: int) -> bytes:
+        """Bytes of the file as they are, unchecked: for programs that copy parts."""
+        return self._source.read_at(offset, count)
 
     # -- end
 

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-
 from igs.format import index as ix
 from igs.format.codecs import CODECS
 from igs.format.errors import InvalidFile, UsageError
@@ -19,7 +18,7 @@ from igs.format.fields import MAX_COUNT, Codec
 from igs.format.gaussians import dequantize, reach_areas, reach_boxes
 from igs.format.head import build_head
 from igs.format.header import Header, build_header
-from igs.format.partition import automatic_chunk_size, partition
+from igs.format.partition import max_chunks, partition
 from igs.format.quantize import Codes
 from igs.format.sections import TAIL, arrange
 
@@ -38,8 +37,8 @@ def write(
 
     levels: one codes table uint32 [n, header.code_columns] per level, which is then grouped into chunks, or a list of
     such tables, which become the chunks as they are. codec: ZSTD means Zstandard wherever it is smaller than raw.
-    chunk_size: Gaussians per chunk to aim at, 1–65535; None chooses by the file's size. sections: metadata by type.
-    Raises UsageError for a header, code or section that no valid file can hold.
+    chunk_size: at most so many Gaussians per chunk, 1–65535; None lets partition.py weigh index against reads.
+    sections: metadata by type. Raises UsageError for a header, code or section that no valid file can hold.
     """
     header.validate()
     if not 1 <= len(levels) <= 16:
@@ -77,8 +76,9 @@ def _write_level(
         raise UsageError(f"{where}: {error}") from None
     boxes, areas = reach_boxes(header, gaussians), reach_areas(header, gaussians)
     if isinstance(level, np.ndarray):
-        size = chunk_size or automatic_chunk_size(len(codes), header.bits_per_gaussian, _head_rest(header))
-        order, sizes = partition(boxes, min(size, MAX_COUNT), header.width, header.height)
+        limit = max_chunks(len(codes), header.bits_per_gaussian, _head_rest(header))
+        size = header.bits_per_gaussian / 8
+        order, sizes = partition(boxes, header.width, header.height, size, chunk_size, limit)
         codes, boxes, areas = codes[order], boxes[order], areas[order]
     else:
         sizes = [len(table) for table in tables]

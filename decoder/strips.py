@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-
 from igs.decoder.grid import Grid, make_grid
 from igs.decoder.rule import Rule, Splats
 from igs.decoder.threads import default_threads, run
@@ -23,7 +22,7 @@ Layer = tuple[Splats, Rule]
 Strip = npt.NDArray[np.float32]  # [rows, columns, C]
 
 # Sample points per piece of work: many pieces for the threads to share, each far longer than a call takes (10 µs).
-_STRIP_SAMPLES = 1 << 15
+STRIP_SAMPLES = 1 << 15
 
 
 class Axis:
@@ -73,7 +72,7 @@ def render_strips(
         counts += count_tile_rows(splats.means, splats.factors, rule.reach, down.lows, down.highs, *down.guess())
     unit = down.tiles_per_unit
     unit_samples = max(1, len(grid.xs) * down.samples_per_unit * grid.reduction)
-    step = unit * max(1, _STRIP_SAMPLES // unit_samples)  # tile rows per piece of work
+    step = unit * max(1, STRIP_SAMPLES // unit_samples)  # tile rows per piece of work
     for start, end in bands(counts, unit):
         lists = [
             tile_rows(

@@ -1,0 +1,378 @@
+"""An open picture: which chunks a request needs, levels, and picture values (spec §7 to §9). The kernels do the rest.
+
+What the bytes mean is ``igs.format``'s. Nothing here loads Numba before the first value is asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import operator
+import threading
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from igs.decoder.grid import UNIT, make_grid
+from igs.decoder.output import is_plain, output_dtype, to_dtype, to_picture
+from igs.decoder.rule import Rule
+from igs.decoder.store import Chunks, Store
+from igs.decoder.strips import Layer, Strip, render_strips
+from igs.decoder.threads import default_threads
+from igs.format import FileReader, Group, Level, LevelMode, Limits, open_file
+from igs.format.errors import InvalidFile, UsageError
+from igs.format.fields import MAX_SINGLE_STAGE
+
+if TYPE_CHECKING:
+    from igs.decoder.sample import Cells
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int32]
+Boxes = npt.NDArray[np.float64]  # [4, chunks] x0, y0, x1, y1 in pixels
+
+# Below so many points each is looked up by itself in the chunks that reach it; above, sorting them pays.
+_FEW_POINTS = 512
+_BLOCK_CELLS = 16  # cells a side that are looked up together in a two-stage index
+
+
+class _Part(NamedTuple):
+    """A run of chunks that is blended by itself, and what the kernels want to know about it."""
+
+    first: int
+    last: int  # plus one
+    rule: Rule
+    floats: Floats
+    chunks: Chunks
+    boxes: Boxes
+
+
+class Metadata(Mapping[str, Any]):
+    """Metadata by section type, read when asked for.
+
+    ``json`` is the parsed object and ``soft`` a string; ``exif``, ``iccp``, ``xmpd`` and unknown types are bytes.
+    Asking for one that does not hold what its type promises raises InvalidFile.
+    """
+
+    def __init__(self, sections: Mapping[str, bytes]) -> None:
+        self._sections = sections
+
+    def __getitem__(self, name: str) -> Any:
+        data = self._sections[name]
+        try:
+            if name == "json":
+                return json.loads(data.decode("utf-8"))
+            return data.decode("utf-8") if name == "soft" else data
+        except (ValueError, RecursionError) as error:
+            expected = "a JSON object in UTF-8" if name == "json" else "UTF-8"
+            raise InvalidFile("E_SECTION_CONTENT", f"section {name}: expected {expected}, found {error}") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sections)
+
+    def __len__(self) -> int:
+        return len(self._sections)
+
+
+class Image:
+    """A picture that can be sampled anywhere. Open one with :func:`open`; thread-safe; a context manager.
+
+    Coordinates are pixels: the centre of the pixel in column c, row r is (c + 0.5, r + 0.5). Values are the picture's,
+    nominally in [0, 1], with straight alpha; with ``raw=True`` the stored ones, before alpha and gamma are undone.
+    ``level`` is a level of quality, 0 (coarsest) to ``len(levels) − 1``; None is the last.
+    """
+
+    def __init__(self, reader: FileReader, threads: int | None = None) -> None:
+        if threads is not None and (not isinstance(threads, int) or threads < 1):
+            raise UsageError(f"threads: expected 1 or more, found {threads!r}")
+        self.header = reader.header
+        self._reader = reader
+        self._threads = threads or default_threads()
+        self._store: Store | None = None
+        self._store_lock = threading.Lock()
+        self._closed = False
+        self._rule = Rule.of(reader.header)
+        self._plain = is_plain(reader.header.groups)
+        self._two_stage = reader.num_chunks > MAX_SINGLE_STAGE
+        self._known_parts: dict[int | None, list[_Part]] = {}
+
+    # -- what it is
+
+    @property
+    def width(self) -> int:
+        """Pixels."""
+        return self.header.width
+
+    @property
+    def height(self) -> int:
+        """Pixels."""
+        return self.header.height
+
+    @property
+    def channels(self) -> int:
+        """Channels of all groups together."""
+        return self.header.channels
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """What the channels are, in order."""
+        return self.header.groups
+
+    @property
+    def num_gaussians(self) -> int:
+        """Gaussians of all levels, as the header states."""
+        return self._reader.num_gaussians
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """The levels that can be decoded."""
+        self._check_open()
+        return self._reader.levels[: self._reader.available_levels]
+
+    @property
+    def partial(self) -> bool:
+        """Whether the file ends before its last level or its last metadata section."""
+        return self._reader.partial
+
+    @property
+    def metadata(self) -> Metadata:
+        """Metadata by section type."""
+        self._check_open()
+        return Metadata(self._reader.sections)
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes of the file read so far."""
+        return self._reader.bytes_read
+
+    # -- values
+
+    def decode(
+        self, scale: float = 1.0, level: int | None = None, dtype: Any = "uint8", raw: bool = False
+    ) -> npt.NDArray[Any]:
+        """The whole picture: ``region(0, 0, width, height)``, [max(1, round(height·scale)), …, C]."""
+        return self.region(0, 0, self.width, self.height, scale, dtype, level, raw)
+
+    def region(
+        self,
+        x: float,
+        y: float,
+        w: float,
+        h: float,
+        scale: float = 1.0,
+        dtype: Any = "uint8",
+        level: int | None = None,
+        raw: bool = False,
+    ) -> npt.NDArray[Any]:
+        """A rectangle of the picture, [max(1, round(h·scale)), max(1, round(w·scale)), C]; sizes round half up.
+
+        x, y, w, h: pixels, also fractions, within the picture. scale: samples per pixel; below 1 each value is the mean
+        of ⌈1/scale⌉² points. dtype: "uint8" and "uint16" are clipped and rounded half up, "float32" is not clipped.
+        Raises UsageError for a region outside the picture; InvalidFile if a chunk that it needs is damaged.
+        """
+        self._check_open()
+        kind = output_dtype(dtype)
+        level = self._check_level(level)
+        grid = make_grid(x, y, w, h, scale, self.width, self.height)
+        box = (grid.xs[0] / UNIT, grid.ys[0] / UNIT, grid.xs[-1] / UNIT, grid.ys[-1] / UNIT)
+        layers = self._layers(self._reader.chunks_in_box(*box, level), level)
+        shape = (grid.rows, grid.columns, self.channels)
+        try:
+            out = np.empty(shape, kind)
+        except (MemoryError, ValueError):
+            raise UsageError(f"scale: a result of {shape} {kind} values does not fit into memory") from None
+
+        def emit(top: int, strip: Strip) -> None:
+            if not (raw or self._plain):
+                to_picture(strip, self.groups)
+            if kind != np.float32:
+                to_dtype(strip, out[top : top + len(strip)])
+
+        render_strips(layers, grid, self._threads, emit, out if kind == np.float32 else None)
+        return out
+
+    def sample(self, points: Any, level: int | None = None, raw: bool = False) -> Floats:
+        """Values at any finite points, also outside the picture: [N, 2] pixels (x, y) → float32 [N, C], not clipped."""
+        self._check_open()
+        level = self._check_level(level)
+        try:
+            array = np.ascontiguousarray(points, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"points: expected numbers [N, 2], found {error}") from None
+        if array.ndim != 2 or array.shape[1] != 2:
+            raise UsageError(f"points: expected shape [N, 2], found {list(array.shape)}")
+        from igs.decoder.points import fix_points
+
+        xs, ys = np.empty(len(array), np.int32), np.empty(len(array), np.int32)
+        bad = fix_points(array, xs, ys)
+        if bad >= 0:
+            raise UsageError(f"points: expected finite numbers, found {array[bad].tolist()} in row {bad}")
+        out = np.empty((len(array), self.channels), np.float32)
+        if len(array) <= _FEW_POINTS:
+            self._sample_few(xs, ys, level, out)
+        else:
+            self._sample_many(xs, ys, level, out)
+        if not (raw or self._plain):
+            to_picture(out, self.groups)
+        return out
+
+    def pixel(self, x: int, y: int) -> Floats:
+        """The value at the centre of the pixel in column x, row y: float32 [C], not clipped."""
+        self._check_open()
+        try:
+            inside = 0 <= x < self.width and 0 <= y < self.height and x == int(x) and y == int(y)
+        except (TypeError, ValueError, OverflowError):
+            inside = False
+        if not inside:
+            raise UsageError(
+                f"pixel: expected a column of 0 to {self.width - 1} and a row of 0 to {self.height - 1}, "
+                f"found {x!r}, {y!r}"
+            )
+        xs = np.array([x * UNIT + UNIT // 2], np.int32)
+        ys = np.array([y * UNIT + UNIT // 2], np.int32)
+        out = np.empty((1, self.channels), np.float32)
+        self._sample_few(xs, ys, None, out)
+        if not self._plain:
+            to_picture(out, self.groups)
+        value: Floats = out[0]
+        return value
+
+    # -- from requests to chunks and Gaussians
+
+    def _layers(self, chunks: Chunks, level: int | None) -> list[Layer]:
+        """What is to be rendered and added up, from the chunks that are needed."""
+        store = self._open_store()
+        return [
+            (store.splats(chunks[(chunks >= part.first) & (chunks < part.last)]), part.rule)
+            for part in self._parts(level)
+        ]
+
+    def _parts(self, level: int | None) -> list[_Part]:
+        """The runs of chunks whose values are added up at a level."""
+        if level not in self._known_parts:
+            first, last = self._reader.level_range(level)
+            runs = [(first, last)]
+            if self.header.level_mode == LevelMode.RESIDUAL:
+                runs = [(l.first_chunk, l.first_chunk + l.num_chunks) for l in self.levels if l.first_chunk < last]
+            rules = [self._rule] + [self._rule.without_background()] * (len(runs) - 1)
+            self._known_parts[level] = [
+                _Part(f, l, rule, rule.floats, *self._scan(f, l)) for (f, l), rule in zip(runs, rules, strict=True)
+            ]
+        return self._known_parts[level]
+
+    def _scan(self, first: int, last: int) -> tuple[Chunks, Boxes]:
+        """Chunk numbers and boxes for the kernels to go through; of a two-stage index none."""
+        if self._two_stage:
+            last = first
+        return np.arange(first, last), self._boxes(slice(first, last))
+
+    def _boxes(self, chunks: slice | Chunks) -> Boxes:
+        reader = self._reader
+        return np.stack([side[chunks] for side in (reader.box_x0, reader.box_y0, reader.box_x1, reader.box_y1)])
+
+    def _sample_few(self, xs: Ints, ys: Ints, level: int | None, out: Floats) -> None:
+        from igs.decoder.points import values_at
+
+        store = self._open_store()
+        every = store.all
+        for number, part in enumerate(self._parts(level)):
+            target = out if number == 0 else np.empty_like(out)
+            done, end, chunks, boxes = 0, len(xs), part.chunks, part.boxes
+            while done < len(xs):
+                if self._two_stage:  # one point at a time
+                    x, y, end = xs[done] / UNIT, ys[done] / UNIT, done + 1
+                    found = self._reader.chunks_in_box(x, y, x, y, level)
+                    chunks = found[(found >= part.first) & (found < part.last)]
+                    boxes = self._boxes(chunks)
+                    store.load(chunks)
+                done, missing = values_at(
+                    xs, ys, done, end, chunks, boxes, store.loaded, store.starts, store.ends, every.means,
+                    every.factors, every.features, part.floats, self._rule.top_k, self._rule.sum_blend, target,
+                )  # fmt: skip
+                if missing >= 0:
+                    store.load(np.array([missing]))
+            if number:
+                out += target
+
+    def _sample_many(self, xs: Ints, ys: Ints, level: int | None, out: Floats) -> None:
+        from igs.decoder.points import chunks_needed
+        from igs.decoder.sample import sample_many
+
+        def layers(cells: Cells) -> list[Layer]:
+            found = self._near(cells, level) if self._two_stage else np.arange(*self._reader.level_range(level))
+            needed = chunks_needed(cells.starts, cells.ordered, cells.bounds, self._boxes(found))
+            return self._layers(found[needed], level)
+
+        sample_many(xs, ys, (self.width * UNIT, self.height * UNIT), layers, self._threads, out)
+
+    def _near(self, cells: Cells, level: int | None) -> Chunks:
+        """Chunks of a two-stage index around the points: asked for by blocks of cells, to read little of the index."""
+        found = [np.empty(0, np.intp)]
+        filled = np.diff(cells.starts).reshape(cells.rows, cells.columns) > 0
+        bounds = cells.bounds.reshape(cells.rows, cells.columns, 4) / UNIT
+        for row in range(0, cells.rows, _BLOCK_CELLS):
+            for column in range(0, cells.columns, _BLOCK_CELLS):
+                block = (slice(row, row + _BLOCK_CELLS), slice(column, column + _BLOCK_CELLS))
+                if filled[block].any():
+                    boxes = bounds[block][filled[block]]
+                    (x0, y0), (x1, y1) = boxes[:, :2].min(axis=0).tolist(), boxes[:, 2:].max(axis=0).tolist()
+                    found.append(self._reader.chunks_in_box(x0, y0, x1, y1, level))
+        return np.unique(np.concatenate(found))
+
+    # -- opening and closing
+
+    def _open_store(self) -> Store:
+        if self._store is None:
+            with self._store_lock:
+                if self._store is None:
+                    self._store = Store(self._reader)
+        return self._store
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise UsageError("image: expected an open one, found it closed")
+
+    def _check_level(self, level: Any) -> int | None:
+        available = self._reader.available_levels
+        try:
+            number = None if level is None else operator.index(level)
+        except TypeError:
+            number = -1
+        if number is None or 0 <= number < available:
+            return number
+        raise UsageError(f"level: expected 0 to {available - 1}, found {level!r}")
+
+    def close(self) -> None:
+        """Close the file and let go of its Gaussians; anything but closing again is then an error."""
+        self._closed = True
+        self._store = None
+        self._reader.close()
+
+    def __enter__(self) -> Image:
+        self._check_open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<igs image {self.width}×{self.height}×{self.channels}, {self.num_gaussians} Gaussians>"
+
+
+def open(
+    source: Any, *, limits: Limits | None = None, threads: int | None = None, allow_partial: bool = False
+) -> Image:
+    """Open an .igs file; only its header and index are read.
+
+    source: a path, bytes, or a file object with seek and read (left open afterwards). limits: what a file may ask for.
+    threads: for regions and many points; None: one per core. allow_partial: open a truncated file up to its last whole
+    level. Raises InvalidFile, InputError, UsageError.
+    """
+    reader = open_file(source, limits, allow_partial)
+    try:
+        return Image(reader, threads)
+    except BaseException:
+        reader.close()
+        raise

@@ -1,0 +1,103 @@
+"""Values at many scattered points: sorted into cells, cells shared among threads, the result the same for any cells.
+
+Kernels are in ``points.py``; a few points take the shorter way in ``image.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from igs.decoder.bins import bands, count_tile_rows, tile_rows
+from igs.decoder.points import NOWHERE, cell_bounds, sample_row, sort_into_cells
+from igs.decoder.rule import Rule, Splats
+from igs.decoder.threads import run
+
+Ints = npt.NDArray[np.int32]
+
+BATCH = 1 << 20  # points at a time: bounds the memory for sorting to about 30 bytes each
+# Four vectors of points share a cell's candidates; fewer, and finding those costs more than it saves.
+_POINTS_PER_CELL = 64
+_MAX_CELLS_PER_SIDE = 4096
+
+
+class Cells:
+    """Points in the order of a grid of square cells. Points beyond the grid belong to the cells at its border."""
+
+    def __init__(self, xs: Ints, ys: Ints, width: int, height: int) -> None:
+        """xs, ys: int32 units, NOWHERE for none; width, height: the rectangle in units that the grid is fitted to."""
+        somewhere = xs != NOWHERE
+        self.number = int(somewhere.sum())
+        spans = []
+        for values, limit in ((xs, width), (ys, height)):
+            low = int(np.min(values, initial=limit, where=somewhere))
+            high = int(np.max(values, initial=0, where=somewhere))
+            low, high = min(max(low, 0), limit), min(max(high, 0), limit)
+            spans.append((low, max(high - low, 0) + 1))
+        (x0, w), (y0, h) = spans
+        side = max(1.0, float(np.sqrt(w * h * _POINTS_PER_CELL / max(self.number, 1))))
+        side = max(side, w / _MAX_CELLS_PER_SIDE, h / _MAX_CELLS_PER_SIDE)
+        self.columns, self.rows = int(np.ceil(w / side)), int(np.ceil(h / side))
+        self.per_unit = 1.0 / side
+        self.x0, self.y0 = float(x0), float(y0)
+        description = np.array([x0, y0, self.per_unit, self.columns, self.rows], np.float64)
+        self.starts, self.order, self.ordered = sort_into_cells(xs, ys, description)
+        self.bounds = cell_bounds(self.starts, self.ordered)
+        self.lows_x, self.highs_x = self._edges(self.x0, self.columns)
+        self.lows_y, self.highs_y = self._edges(self.y0, self.rows)
+
+    def _edges(self, start: float, cells: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        edges = start + np.arange(cells + 1) / self.per_unit
+        lows, highs = edges[:-1] - 1.0, edges[1:] + 1.0  # a unit of room for the rounding of the division
+        lows[0], highs[-1] = -np.inf, np.inf
+        return lows, highs
+
+
+def sample_cells(cells: Cells, splats: Splats, rule: Rule, threads: int, out: npt.NDArray[np.float32]) -> None:
+    """Stored values at the points of ``cells`` → their rows of ``out``, float32 [points, C]."""
+    out[...] = rule.background
+    counts = count_tile_rows(
+        splats.means, splats.factors, rule.reach, cells.lows_y, cells.highs_y, cells.y0, cells.per_unit
+    )
+    for start, end in bands(counts, 1):
+        origin = cells.y0 + start / cells.per_unit
+        lists = tile_rows(
+            splats.means, splats.factors, rule.reach, cells.lows_y[start:end], cells.highs_y[start:end], origin,
+            cells.per_unit,
+        )  # fmt: skip
+
+        def piece(number: int, start: int = start, lists: Any = lists) -> None:
+            row = start + number
+            band = cells.lows_y[row], cells.highs_y[row]
+            numbers = np.array([rule.reach, cells.x0, cells.per_unit, rule.top_k, float(rule.sum_blend), *band])
+            first, last = row * cells.columns, (row + 1) * cells.columns
+            sample_row(
+                splats.means, splats.factors, splats.features, *lists, cells.starts[first : last + 1], cells.order,
+                cells.ordered, cells.bounds[first:last], cells.lows_x, cells.highs_x, numbers, rule.floats, number, out,
+            )  # fmt: skip
+
+        run(end - start, threads, piece)
+
+
+def sample_many(
+    xs: Ints,
+    ys: Ints,
+    size: tuple[int, int],
+    layers: Callable[[Cells], list[tuple[Splats, Rule]]],
+    threads: int,
+    out: npt.NDArray[np.float32],
+) -> None:
+    """The sum of the layers' stored values at points: xs, ys int32 units → out float32 [points, C].
+
+    size: the picture's, in units. layers: what to add up, for the points of some cells.
+    """
+    for start in range(0, len(xs), BATCH):
+        part = slice(start, start + BATCH)
+        cells = Cells(xs[part], ys[part], *size)
+        for number, (splats, rule) in enumerate(layers(cells)):
+            target = out[part] if number == 0 else np.empty_like(out[part])
+            sample_cells(cells, splats, rule, threads, target)
+            if number:
+                out[part] += target

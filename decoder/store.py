@@ -1,0 +1,73 @@
+"""The Gaussians of an open file that have been read so far, each at its file-wide index.
+
+Chunks are read once, when first needed. Memory is claimed for all Gaussians of the file at once but used only as chunks
+arrive (the operating system gives pages when they are written).
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from igs.decoder.rule import Splats
+from igs.format import FileReader
+from igs.format.errors import LimitExceeded
+
+Chunks = npt.NDArray[np.intp]
+
+
+def _columns(rows: int, n: int, dtype: type) -> npt.NDArray[Any]:
+    """[rows, n], with 16 elements behind the end: kernels load whole vectors."""
+    flat: npt.NDArray[Any] = np.empty(rows * n + 16, dtype)
+    flat[rows * n :] = 0
+    return flat[: rows * n].reshape(rows, n)
+
+
+class Store:
+    """Chunks of a reader, cached. ``load`` is thread-safe; what it has loaded never changes."""
+
+    def __init__(self, reader: FileReader) -> None:
+        n, chunks = reader.num_gaussians, reader.num_chunks
+        self._reader = reader
+        self._lock = threading.Lock()
+        try:
+            means, factors = _columns(2, n, np.int32), _columns(3, n, np.float32)
+            features = np.empty((n, reader.header.features), np.float32)
+        except MemoryError:
+            raise LimitExceeded("E_LIMIT_GAUSSIANS", f"expected memory for {n} Gaussians, found too little") from None
+        self.all = Splats(means, factors, features)
+        self.loaded = np.zeros(chunks, np.uint8)
+        self.starts = np.zeros(chunks, np.int64)  # file-wide index of a loaded chunk's first Gaussian
+        self.ends = np.zeros(chunks, np.int64)
+
+    def load(self, chunks: Chunks) -> None:
+        """Read those of the chunks (ascending numbers) that have not been read yet."""
+        if self.loaded[chunks].all():
+            return
+        with self._lock:
+            missing = chunks[self.loaded[chunks] == 0]
+            # In batches: what is on the way (payloads, codes, binary64 columns) takes several times the final memory.
+            for start in range(0, len(missing), 64):
+                batch = missing[start : start + 64]
+                for chunk, part in zip(batch.tolist(), self._reader.read_gaussians(batch), strict=True):
+                    rows = slice(part.first_index, part.first_index + len(part))
+                    self.all.means[:, rows] = part.means.T
+                    self.all.factors[:, rows] = part.factors.T
+                    self.all.features[rows] = part.features
+                    self.starts[chunk], self.ends[chunk] = rows.start, rows.stop
+                    self.loaded[chunk] = 1
+
+    def splats(self, chunks: Chunks) -> Splats:
+        """The Gaussians of some chunks (ascending numbers, loaded by this call), in file order."""
+        self.load(chunks)
+        starts, ends = self.starts[chunks], self.ends[chunks]
+        total = int((ends - starts).sum())
+        if total == self.all.factors.shape[1]:
+            return self.all
+        if total and total == ends[-1] - starts[0]:
+            return self.all.take(slice(int(starts[0]), int(ends[-1])))
+        counts = ends - starts
+        before = np.cumsum(counts) - counts
+        return self.all.take(np.arange(total, dtype=np.int64) + np.repeat(starts - before, counts))

@@ -1,0 +1,262 @@
+"""One picture to one file: load → plan the rate → fit → quantise → write → decode again and report.
+
+The report's quality is that of the decoded file, never of the fit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from igs import decoder
+from igs.encoder import init, kernels, metrics, pack, rate
+from igs.encoder.backend import Backend, KernelBackend, Model, TorchBackend
+from igs.encoder.fit import Fit
+from igs.encoder.load import SourceImage, load_image, to_stored
+from igs.encoder.options import EncodeOptions, Recipe
+from igs.format.errors import IgsError, InputError, Unsupported, UsageError
+
+# --psnr: the number of Gaussians grows by this factor from round to round, from this share of the pixels.
+_PSNR_GROWTH, _PSNR_START = 1.3, 1 / 400
+_PSNR_ROUND_STEPS = 0.35  # of the recipe's, per further round
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+    """The file's bytes, and the report that ``igs-encode --json`` prints."""
+
+    data: bytes
+    report: dict[str, Any]
+
+
+def encode(image: Any, options: EncodeOptions | None = None, **settings: Any) -> Encoded:
+    """Encode a picture.
+
+    image: a path, a binary file, a ``PIL.Image``, or an array uint8/uint16/float [H, W] or [H, W, C], C ≤ 64, floats
+    nominally in [0, 1]. options or settings: fields of :class:`EncodeOptions`; any other name is a field of the preset's
+    :class:`Recipe`, such as ``encode(a, bpp=0.2, effort=3, blend="sum")``.
+    Raises UsageError for settings that make no sense, InputError for pictures that can't be read, IgsError with
+    ``strict_rate`` where a target can't be met.
+    """
+    options = _options(options, settings)
+    started = time.perf_counter()
+    rate.check_one_target(options)
+    recipe = options.recipe()
+    warn = options.on_warning or (lambda message: None)
+    source = load_image(image)
+    for message in source.warnings:
+        warn(message)
+    backend = choose_backend(options, recipe, warn)
+    job = _Job(source, recipe, options, backend)
+    if options.psnr is not None:
+        result = _to_psnr(job, options.psnr)
+    else:
+        result = _to_count(job)
+    if result.missed:
+        if options.strict_rate:
+            raise IgsError(result.missed)
+        warn(result.missed)
+    report = _report(job, result, time.perf_counter() - started)
+    return Encoded(result.data, report)
+
+
+def _options(options: EncodeOptions | None, settings: dict[str, Any]) -> EncodeOptions:
+    options = options or EncodeOptions()
+    fields = {f.name for f in dataclasses.fields(EncodeOptions)}
+    recipe_fields = {f.name for f in dataclasses.fields(Recipe)}
+    for name in settings:
+        if name not in fields and name not in recipe_fields:
+            raise UsageError(f"expected an encode option or a recipe field, found {name!r}")
+    overrides = options.overrides | {k: v for k, v in settings.items() if k not in fields}
+    return dataclasses.replace(
+        options, **({k: v for k, v in settings.items() if k in fields} | {"overrides": overrides})
+    )
+
+
+def choose_backend(options: EncodeOptions, recipe: Recipe, warn: Any) -> Backend:
+    """Where the fit computes."""
+    if options.device == "cuda":
+        raise Unsupported("--device cuda: this version encodes on the CPU only; use --device cpu or auto")
+    threads = options.threads or os.cpu_count() or 1
+    torch.set_num_threads(threads)
+    if not recipe.tiles:
+        return TorchBackend(tiles=False)
+    if kernels.available():
+        kernels.set_num_threads(threads)
+        return KernelBackend()
+    warn("the compiled kernels are missing (installed without a C++ compiler): encoding will be many times slower")
+    return TorchBackend()
+
+
+@dataclasses.dataclass
+class _Result:
+    data: bytes
+    packed: pack.Packed
+    steps: int
+    missed: str | None = None
+
+
+class _Job:
+    """What the rate loops share: the stored target, and the way from a model to a file."""
+
+    def __init__(self, source: SourceImage, recipe: Recipe, options: EncodeOptions, backend: Backend) -> None:
+        self.source, self.recipe, self.options, self.backend = source, recipe, options, backend
+        self.groups = tuple(dataclasses.replace(g, gamma=recipe.gamma) for g in source.groups)
+        stored = to_stored(source.pixels, self.groups)
+        self.target = torch.from_numpy(np.ascontiguousarray(stored.transpose(2, 0, 1)))
+        self.channels = source.channels
+        self.pixels = source.width * source.height
+        self.sections = {**source.sections, **options.sections}
+        mean = self.target.double().mean(dim=(1, 2)).tolist()
+        self.background = tuple(mean) if recipe.blend == "topk" else (0.0,) * self.channels
+        self.weights = self._weights()
+
+    def _weights(self) -> Any:
+        path = self.options.saliency_map
+        if path is None:
+            return None
+        try:
+            with Image.open(path) as picture:
+                values = np.asarray(picture.convert("F"), np.float64)
+        except (OSError, ValueError, SyntaxError) as error:
+            raise InputError(f"{path}: not a picture that can serve as a saliency map ({error})") from error
+        return init.resample_map(values, self.source.width, self.source.height)
+
+    def fit(self, num_gaussians: int) -> Fit:
+        o = self.options
+        fit = Fit(
+            self.target,
+            num_gaussians,
+            self.recipe,
+            self.backend,
+            seed=o.seed,
+            weights=self.weights,
+            log_every=o.log_every,
+            on_progress=o.on_progress,
+            on_step=self._on_step if o.checkpoint or o.render_every else None,
+        )
+        if o.resume is not None:
+            fit.restore(o.resume)
+        return fit
+
+    def _on_step(self, fit: Fit) -> None:
+        o, step = self.options, fit.state.step
+        if o.checkpoint and step and step % o.checkpoint_every == 0:
+            fit.save(o.checkpoint)
+        if o.render_every and step % o.render_every == 0:
+            folder = Path(o.render_dir or ".")
+            folder.mkdir(parents=True, exist_ok=True)
+            self._picture(fit.state.model, fit).save(folder / f"step_{step:06d}.png")
+
+    def _picture(self, model: Model, fit: Fit) -> Image.Image:
+        values = self.backend.render(model, fit.options).permute(1, 2, 0).numpy() ** self.recipe.gamma
+        levels = np.floor(np.clip(values, 0, 1) * 255 + 0.5).astype(np.uint8)
+        return Image.fromarray(levels[:, :, 0] if levels.shape[2] < 3 else levels[:, :, :3])
+
+    def pack(self, model: Model) -> tuple[pack.Packed, bytes]:
+        packed = pack.quantize_model(
+            model, self.recipe, self.source.width, self.source.height, self.groups, self.background
+        )
+        return packed, pack.to_bytes(packed, self.options.codec, self.options.chunk_size, self.sections)
+
+    def decoded(self, data: bytes) -> np.ndarray:
+        """Picture values [H, W, C] in [0, 1] as a user gets them at the source's depth."""
+        depth = self.source.bit_depth
+        with decoder.open(data, threads=self.options.threads) as im:
+            if depth == 32:
+                return np.asarray(im.decode(dtype="float32"))
+            dtype, top = ("uint8", 255) if depth == 8 else ("uint16", 65535)
+            return im.decode(dtype=dtype).astype(np.float32) / np.float32(top)
+
+    def psnr(self, data: bytes) -> float:
+        value = metrics.psnr(self.decoded(data), self.source.pixels)
+        return math.inf if value is None else value
+
+
+def _to_count(job: _Job) -> _Result:
+    """--num-gaussians, --bpp, --size, -q: the count is known before the fit."""
+    o, limit = job.options, None
+    if o.num_gaussians is not None:
+        n = o.num_gaussians
+    else:
+        if o.size is not None:
+            limit = float(o.size)
+        else:
+            quality = 75.0 if o.quality is None else o.quality
+            limit = (o.bpp if o.bpp is not None else rate.quality_to_bpp(quality)) * job.pixels / 8
+        n = rate.gaussians_for_bytes(limit, job.recipe, job.channels, o.chunk_size, job.sections)
+        smallest = rate.smallest_file(job.recipe, job.channels, job.sections)
+        if o.size is not None and o.size < smallest:
+            raise UsageError(f"size: expected {smallest} or more, the smallest file of this picture, found {o.size}")
+        n = max(rate.SMALLEST, n)
+    fit = job.fit(n)
+    model = fit.run()
+    packed, data = job.pack(model)
+    if limit is not None:
+        while len(data) > limit and len(model) > 1:
+            # The estimate of the index was short by a few entries: leave out what counts least.
+            excess = math.ceil((len(data) - limit) * 8 / packed.header.bits_per_gaussian)
+            model = _without_least(job, fit, model, min(excess, len(model) - 1))
+            packed, data = job.pack(model)
+    missed = None
+    if o.bpp is not None and limit is not None and len(data) > limit:
+        missed = f"--bpp {o.bpp:g}: the smallest file of this picture has {len(data) * 8 / job.pixels:.4g} bpp"
+    return _Result(data, packed, fit.state.step, missed)
+
+
+def _without_least(job: _Job, fit: Fit, model: Model, count: int) -> Model:
+    share = job.backend.blend_weights(model, fit.options)
+    keep = torch.sort(torch.argsort(share, stable=True)[count:]).values
+    return Model(*(t[keep].clone() for t in model.tensors()), model.scale_map)
+
+
+def _to_psnr(job: _Job, target: float) -> _Result:
+    """--psnr: grow, refine, decode, until met, or as many as pixels/8."""
+    most = max(1, int(job.pixels * rate.MAX_SHARE))
+    fit = job.fit(max(1, min(most, round(job.pixels * _PSNR_START))))
+    model = fit.run()
+    steps = max(1, round(_PSNR_ROUND_STEPS * job.recipe.steps))
+    while True:
+        packed, data = job.pack(model)
+        reached = job.psnr(data)
+        n = len(model)
+        if reached >= target or n >= most:
+            break
+        more = min(most, max(n + 1, math.ceil(n * _PSNR_GROWTH))) - n
+        model = fit.extend(more, steps)
+    missed = None
+    if reached < target:
+        missed = f"--psnr {target:g}: reached {reached:.2f} dB with {n} Gaussians, as many as this picture may have"
+    return _Result(data, packed, fit.state.step, missed)
+
+
+def _report(job: _Job, result: _Result, seconds: float) -> dict[str, Any]:
+    decoded = job.decoded(result.data)
+    value = metrics.psnr(decoded, job.source.pixels)
+    return {
+        "width": job.source.width,
+        "height": job.source.height,
+        "channels": job.channels,
+        "num_gaussians": len(result.packed.codes),
+        "bytes": len(result.data),
+        "bpp": len(result.data) * 8 / job.pixels,
+        "bits_per_gaussian": result.packed.header.bits_per_gaussian,
+        "psnr": value,
+        "exact": value is None,
+        "ms_ssim": metrics.ms_ssim(decoded, job.source.pixels),
+        "seconds": round(seconds, 3),
+        "steps": result.steps,
+        "effort": job.options.effort,
+        "preset": job.options.preset,
+        "seed": job.options.seed,
+        "device": job.backend.name,
+        "rate_met": result.missed is None,
+    }

@@ -1,0 +1,140 @@
+"""A file in words: a dictionary whose keys are the specification's field names, and the same as text for people.
+
+Reads the head (and, if asked for chunks, the index); decodes nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from igs.format.fields import DRAFT, VERSION, Codec, QuantizerKind
+from igs.format.header import ATTRIBUTES
+from igs.format.quantize import Quantizer
+from igs.format.reader import FileReader
+from igs.format.sections import INLINE
+
+
+def _number(value: float) -> float | int | None:
+    """A binary32 field as the shortest number that rounds to it; None for infinity, which JSON lacks."""
+    if math.isinf(value):
+        return None
+    short = float(str(np.float32(value)))
+    return int(short) if short.is_integer() and abs(short) < 2**53 else short
+
+
+def _quantizer(q: Quantizer) -> dict[str, Any]:
+    fields: dict[str, Any] = {"kind": q.kind.name.lower(), "bits": q.bits, "shared": q.shared, "stages": q.stages}
+    for name in ("lo", "hi", "offset", "step"):
+        values = [_number(v) for v in getattr(q, name)]
+        if values:
+            fields[name] = values[:1] if q.shared else values
+    if q.kind == QuantizerKind.CODEBOOK:
+        fields["rows"] = 2**q.bits
+    return fields
+
+
+def describe(file: FileReader, chunks: bool = False) -> dict[str, Any]:
+    """All fields of the head, for JSON. chunks: also every entry of the index (reads all of a two-stage one)."""
+    head, header = file.head, file.header
+    found: dict[str, Any] = {
+        "version": VERSION,
+        "draft": DRAFT,
+        "two_stage": head.two_stage,
+        "box_shift": header.box_shift,
+        "head_bytes": head.head_bytes,
+        "file_bytes": head.file_bytes,
+        "width": header.width,
+        "height": header.height,
+        "num_gaussians": head.num_gaussians,
+        "num_chunks": head.num_chunks,
+        "channels": header.channels,
+        "level_mode": header.level_mode.name.lower(),
+        "blend": header.blend.name.lower(),
+        "top_k": header.top_k,
+        "primitive": header.primitive.name.lower(),
+        "shape": header.shape.name.lower(),
+        "scale_map": header.scale_map.name.lower(),
+        "reach2": _number(header.reach2),
+        "relative_reach2": _number(header.relative_reach2),
+        "lowpass": _number(header.lowpass),
+    }
+    found |= {name: _quantizer(getattr(header, name)) for name in ATTRIBUTES}
+    found["background"] = [_number(v) for v in header.background]
+    found["groups"] = [
+        {
+            "name": g.name,
+            "channels": g.channels,
+            "transfer": g.transfer.name.lower(),
+            "alpha": g.alpha.name.lower(),
+            "bit_depth": g.bit_depth,
+            "colour": g.colour.name.lower(),
+            "gamma": _number(g.gamma),
+        }
+        for g in header.groups
+    ]
+    found["levels"] = [{"num_chunks": n, "end": e} for n, e in zip(head.level_chunks, head.level_ends, strict=True)]
+    found["sections"] = [
+        {
+            "type": s.type,
+            "bytes": s.bytes,
+            "place": "inline" if s.place == INLINE else "tail",
+            "critical": s.critical,
+            "present": s.type in file.sections,
+        }
+        for s in head.sections
+    ]
+    found |= {
+        "partial": file.partial,
+        "available_levels": file.available_levels,
+        "bits_per_gaussian": header.bits_per_gaussian,
+        "bpp": 8 * head.file_bytes / (header.width * header.height),
+    }
+    if chunks:
+        file.load_index()
+        boxes = np.stack([file.box_x0, file.box_y0, file.box_x1, file.box_y1], axis=1).tolist()
+        found["chunks"] = [
+            {
+                "bytes": int(e["bytes"]),
+                "count": int(e["count"]),
+                "codec": Codec(int(e["codec"])).name.lower(),
+                "box": [None if math.isinf(v) else v for v in box],
+                "reach_area": float(e["reach_area"]),
+                "crc": f"{int(e['crc']):08x}",
+            }
+            for e, box in zip(file.entries, boxes, strict=True)
+        ]
+    return found
+
+
+def describe_text(file: FileReader) -> str:
+    """The same for people: one short line per fact."""
+    d = describe(file)
+    q2 = "none" if d["relative_reach2"] is None else f"{d['relative_reach2']:g}"
+    blend = d["blend"] + (f", K = {d['top_k']}" if d["top_k"] else "")
+    lines = [
+        f"{d['width']} × {d['height']} pixels, {d['channels']} channels",
+        f"{d['num_gaussians']} Gaussians of {d['bits_per_gaussian']} bits in {d['num_chunks']} chunks",
+        f"{d['file_bytes']} bytes, {d['bpp']:.4f} bits per pixel; head {d['head_bytes']} bytes",
+        f"blend {blend}; R² = {d['reach2']:g}, Q² = {q2}; lowpass {d['lowpass']:g}",
+        f"shape {d['shape']}, scale_map {d['scale_map']}, primitive {d['primitive']}",
+    ]
+    for name in ATTRIBUTES:
+        q = d[name]
+        pairs = [f"{key} {' '.join(f'{v:g}' for v in q[key])}" for key in ("lo", "hi", "offset", "step") if key in q]
+        shared = " shared" if q["shared"] else ""
+        lines.append(f"{name}: {q['kind']}, {q['bits']} bits{shared}" + "".join(f", {p}" for p in pairs))
+    for group in d["groups"]:
+        about = f"{group['channels']} channels, {group['colour']}, {group['transfer']}, {group['bit_depth']} bits"
+        about += f", alpha {group['alpha']}" if group["alpha"] != "none" else ""
+        lines.append(f"group {group['name']!r}: {about}, gamma {group['gamma']:g}")
+    lines.append("background: " + " ".join(f"{v:g}" for v in d["background"]))
+    if len(d["levels"]) > 1 or d["partial"]:
+        ends = ", ".join(str(level["end"]) for level in d["levels"])
+        lines.append(f"{len(d['levels'])} levels, {d['level_mode']}, ending at bytes {ends}")
+    if d["partial"]:
+        lines.append(f"partial: {d['available_levels']} of {len(d['levels'])} levels present")
+    for s in d["sections"]:
+        lines.append(f"section {s['type']}: {s['bytes']} bytes, {s['place']}" + ("" if s["present"] else ", missing"))
+    return "\n".join(lines)

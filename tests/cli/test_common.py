@@ -1,0 +1,149 @@
+"""Exit codes and their one place, help, number formats, and the option pages of docs/cli.md."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import pytest
+from igs.cli import common
+from igs.cli.common import Number, Numbers, Size, describe_error, run, to_json
+from igs.cli.decode import decode
+from igs.cli.encode import encode
+from igs.cli.info import info
+from igs.cli.recipe import HELP
+from igs.cli.validate import validate
+from igs.encoder.options import EncodeOptions, Recipe
+from igs.format.errors import InputError, InvalidFile, LimitExceeded, Unsupported, UsageError
+
+import igs
+
+COMMANDS = {command.name: command for command in (encode, decode, info, validate)}
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "cli.md"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (click.UsageError("x"), 1),
+        (click.BadParameter("x"), 1),
+        (UsageError("x"), 1),
+        (InputError("x"), 2),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "f"), 2),
+        (InvalidFile("E_SIGNATURE", "x", 0), 3),
+        (LimitExceeded("E_LIMIT_PIXELS", "x"), 3),
+        (igs.IgsError("the target could not be met"), 4),
+        (MemoryError(), 4),
+        (ZeroDivisionError("two\nlines"), 4),
+        (Unsupported("x"), 5),
+        (KeyboardInterrupt(), 130),
+        (common.Terminated(), 143),
+        (BrokenPipeError(), 141),
+    ],
+)
+def test_every_error_has_its_exit_code(error: BaseException, code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    @click.command("test")
+    def command() -> None:
+        raise error
+
+    assert run(command, []) == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == (0 if code == 141 else 1)
+    assert "Traceback" not in captured.err
+    assert describe_error(error)[0] == code
+
+
+def test_exit_codes_of_the_errors_agree_with_the_table() -> None:
+    classes = {UsageError: 1, InputError: 2, InvalidFile: 3, igs.IgsError: 4, Unsupported: 5}
+    assert {cls: cls.exit_code for cls in classes} == classes
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_version_and_help(cli: Any, name: str) -> None:
+    assert cli(name, "-V").text == f"{name} {igs.__version__}\n"
+    assert cli(name, "--version").code == 0
+    short, full = cli(name, "-h"), cli(name, "-h", "-v")
+    assert short.code == full.code == 0
+    assert short.text == cli(name, "--help").text
+    assert full.text == cli(name, "-vh").text == cli(name, "-v", "--help").text
+    assert len(full.text) > len(short.text)
+    match = re.search(r"(\d+) more options: -h -v", short.text)
+    assert match is not None
+    hidden = sum(getattr(p, "advanced", False) for p in COMMANDS[name].params)
+    assert int(match[1]) == hidden
+    assert "more options" not in full.text
+    assert max(len(line) for line in full.text.splitlines()) <= 110
+
+
+def test_every_recipe_field_and_request_has_an_option() -> None:
+    names = {parameter.name for parameter in encode.params}
+    fields = {field.name for field in dataclasses.fields(Recipe)}
+    assert fields <= names
+    assert fields == set(HELP)
+    not_options = {"overrides", "sections", "on_progress", "on_warning"}
+    assert {field.name for field in dataclasses.fields(EncodeOptions)} - not_options <= names
+
+
+def test_defaults_are_the_encoders() -> None:
+    context = click.Context(encode)
+    defaults = {p.name: p.get_default(context) for p in encode.params}
+    for field in dataclasses.fields(EncodeOptions):
+        if field.name in defaults and field.default is not None:
+            assert (defaults[field.name] or False) == field.default, field.name
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_documentation_has_every_option(name: str) -> None:
+    text = DOCS.read_text(encoding="utf-8")
+    section = text.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
+    common_part = text.partition("\n## All commands\n")[2].partition("\n## ")[0]
+    assert section
+    for parameter in COMMANDS[name].params:
+        if isinstance(parameter, click.Option):
+            for flag in (*parameter.opts, *parameter.secondary_opts):
+                found = re.search(rf"`[^`]*(?<![\w-]){re.escape(flag)}(?![\w-])[^`]*`", section + common_part)
+                assert found, f"{name} {flag}"
+    known = {flag for p in COMMANDS[name].params for flag in (*p.opts, *p.secondary_opts)}
+    for flag in re.findall(r"^\s*- `(.+?)`", section, re.MULTILINE):
+        for word in re.findall(r"(?<![\w-])--?[a-z][\w-]*", flag):
+            assert word in known, f"docs/cli.md has {word} of {name}, which doesn't exist"
+
+
+def test_numbers() -> None:
+    convert = Number(0, 10, open_low=True).convert
+    assert convert("2.5", None, None) == 2.5
+    for bad in ("0", "10.1", "nan", "inf", "x", "", "1_0x"):
+        with pytest.raises(click.BadParameter):
+            convert(bad, None, None)
+    assert Number(0, finite=False).convert("inf", None, None) == float("inf")
+    with pytest.raises(click.BadParameter):
+        Number(0, finite=False).convert("nan", None, None)
+    with pytest.raises(click.BadParameter):
+        Number(0, whole=True).convert("1.0", None, None)
+    assert Size(1024).convert("1.5k", None, None) == 1536
+    assert Size(1000).convert("2G", None, None) == 2 * 10**9
+    for bad in ("0", "-1", "k", "", "1kk", "nan", "inf", "1e300"):
+        with pytest.raises(click.BadParameter):
+            Size(1024).convert(bad, None, None)
+    assert Numbers("X,Y", whole=True).convert("-1, 2", None, None) == (-1, 2)
+    for bad in ("1", "1,2,3", "1,x", "1.5,2", ""):
+        with pytest.raises(click.BadParameter):
+            Numbers("X,Y", whole=True).convert(bad, None, None)
+
+
+def test_json_is_valid_for_every_parser() -> None:
+    value = {
+        "a": float("nan"), "b": [np.float32(np.inf), np.int64(3)], "c": np.arange(2), "d": (True, None), "e": Path("x"),
+        1: Number(0).low,
+    }  # fmt: skip
+    text = to_json(value)
+    assert json.loads(text, parse_constant=lambda name: pytest.fail(name)) == {
+        "a": None, "b": [None, 3], "c": [0, 1], "d": [True, None], "e": "x", "1": 0,
+    }  # fmt: skip

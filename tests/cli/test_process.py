@@ -1,0 +1,178 @@
+"""What only shows in a process of its own: signals, pipes that close, what gets imported."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+Make = Callable[..., bytes]
+
+# Runs a command as its script does, after the lines given as its first argument.
+SCRIPT = """
+import sys, importlib
+exec(sys.argv[1])
+word = sys.argv[2].removeprefix("igs-")
+sys.argv = sys.argv[2:]
+importlib.import_module(f"igs.cli.{word}").main()
+"""
+
+
+def start(setup: str, *args: object, **kwargs: object) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", SCRIPT, setup, *map(str, args)]
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, **{**pipes, **kwargs})  # type: ignore[call-overload,no-any-return]
+
+
+def finish(process: subprocess.Popen[bytes]) -> tuple[int, bytes, str]:
+    out, err = process.communicate(timeout=120)
+    text = err.decode()
+    assert "Traceback" not in text, text
+    return process.returncode, out, text
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "in.png"
+    Image.fromarray(np.arange(32 * 32 * 3, dtype=np.uint32).astype(np.uint8).reshape(32, 32, 3)).save(path)
+    return path
+
+
+# -- signals
+
+# An encoder that says when it has begun, and then takes for ever.
+ENDLESS = """
+import time, igs.cli.encode as e
+def endless(image, options):
+    print("begun", flush=True)
+    time.sleep(100)
+e.load_encoder = lambda: endless
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_leaves_no_file(picture: Path, number: int, code: int) -> None:
+    with start(ENDLESS, "igs-encode", picture, picture.with_name("out.igs")) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"begun\n"
+        assert len(list(picture.parent.iterdir())) == 2  # the picture and the file that is being written
+        process.send_signal(number)
+        found, _, err = finish(process)
+    assert found == code, err
+    assert [p.name for p in picture.parent.iterdir()] == ["in.png"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
+def test_ctrl_c_in_the_middle_of_a_real_fit(picture: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    log, out = tmp_path / "log", tmp_path / "out.igs"
+    args = ["--steps", 1_000_000, "-n", 20, "--log", log, "--log-every", 1]
+    with start("", "igs-encode", picture, out, *args) as process:
+        for _ in range(600):
+            if process.poll() is not None or (log.exists() and log.stat().st_size):
+                break
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        code, _, err = finish(process)
+    assert code == 130, err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.png", "log"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="os.dup2 on a pipe")
+def test_a_reader_that_goes_away(tmp_path: Path, igs_bytes: Make) -> None:
+    path = tmp_path / "in.igs"
+    path.write_bytes(igs_bytes())
+    process = start("", "igs-decode", path, "-", "--format", "ppm", "--scale", 10)  # 360 KB: more than a pipe holds
+    assert process.stdout is not None
+    process.stdout.read(10)
+    process.stdout.close()
+    assert process.stderr is not None
+    err = process.stderr.read()
+    process.stderr.close()
+    assert (process.wait(60), err) == (141, b"")
+
+
+# -- imports
+
+NO_TORCH = """
+import sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "torch":
+            raise ImportError("torch is blocked")
+sys.meta_path.insert(0, Blocker())
+"""
+BROKEN_TORCH = """
+import sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "torch":
+            raise OSError("libtorch_cpu.so: cannot open shared object file")
+sys.meta_path.insert(0, Blocker())
+"""
+
+
+@pytest.mark.parametrize("setup", [NO_TORCH, BROKEN_TORCH])
+def test_encoding_without_torch_says_what_helps(picture: Path, setup: str) -> None:
+    code, out, err = finish(start(setup, "igs-encode", picture, picture.with_name("out.igs")))
+    assert (code, out) == (5, b"")
+    assert 'pip install "igs-codec[encoder]"' in err
+    assert "torch==2.13.0" in err
+    assert [p.name for p in picture.parent.iterdir()] == ["in.png"]
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        "igs-encode -h -v", "igs-encode -V", "igs-encode", "igs-decode -h", "igs-decode in.igs out.png",
+        "igs-decode in.igs --pixel 1,1", "igs-info in.igs --json", "igs-validate in.igs",
+    ],
+)  # fmt: skip
+def test_everything_else_works_without_torch(tmp_path: Path, igs_bytes: Make, args: str) -> None:
+    (tmp_path / "in.igs").write_bytes(igs_bytes())
+    # a blocked import that somebody catches would go unseen: so refuse to be asked at all
+    setup = NO_TORCH.replace("raise ImportError", "import os; os._exit(99)  #")
+    code, _, err = finish(start(setup, *args.split(), cwd=tmp_path))
+    assert code == (1 if args == "igs-encode" else 0), err
+
+
+def test_help_and_usage_errors_load_neither_numba_nor_pillow() -> None:
+    setup = NO_TORCH.replace('"torch"', '"numba"').replace("raise ImportError", "import os; os._exit(99)  #")
+    for name in ("igs-decode", "igs-info", "igs-validate"):
+        assert finish(start(setup, name, "-h"))[0] == 0
+    assert finish(start(setup.replace('"numba"', '"PIL"'), "igs-decode", "-h"))[0] == 0
+
+
+def test_without_the_images_extra_16_bits_become_8_with_a_warning(tmp_path: Path) -> None:
+    from igs.cli.output_png import write_png16
+
+    with (tmp_path / "deep.png").open("wb") as file:
+        write_png16(file, np.arange(4 * 4 * 3, dtype=np.uint16).reshape(4, 4, 3) * 1000, {})
+    setup = NO_TORCH.replace('== "torch"', 'in ("imagecodecs", "tifffile")') + (
+        "\nfrom igs.encoder.load import load_image\n"
+        f"source = load_image({str(tmp_path / 'deep.png')!r})\n"
+        "print(source.bit_depth, source.pixels.shape, source.warnings)\n"
+    )
+    code, out, _ = finish(start(setup, "igs-decode", "-V"))
+    assert code == 0
+    assert out.startswith(b"8 (4, 4, 3)")
+    assert b'pip install "igs-codec[images]"' in out
+
+
+def test_without_the_images_extra_deep_tiffs_are_refused_on_the_way_out(tmp_path: Path, igs_bytes: Make) -> None:
+    (tmp_path / "in.igs").write_bytes(igs_bytes())
+    setup = NO_TORCH.replace('== "torch"', 'in ("imagecodecs", "tifffile")')
+    args = ["igs-decode", tmp_path / "in.igs", tmp_path / "out.tif", "--bit-depth", 16]
+    code, _, err = finish(start(setup, *args))
+    assert (code, 'pip install "igs-codec[images]"' in err) == (5, True)
+    assert not (tmp_path / "out.tif").exists()
+    assert finish(start(setup, *args[:2], tmp_path / "out.png", *args[3:]))[0] == 0  # written without any library

@@ -1,0 +1,260 @@
+"""Every way to be invalid: file name → (bytes, limits to open it with). The name states the code that must come out."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+import numpy as np
+import zstandard
+from build import (
+    entry_at,
+    grow_head,
+    head_of,
+    header,
+    levels_at,
+    patch,
+    payload_of,
+    random_codes,
+    sections_at,
+    small_file,
+    with_payload,
+)
+from igs.format import Blend, Codec, Group, Quantizer, ScaleMap, Shape, write
+from igs.format.codecs import plane_bytes
+
+Case = tuple[str, bytes, dict[str, float]]
+SECTIONS = {"json": b'{"a": 1}', "soft": b"igs", "abcd": b"?"}
+
+
+def cases() -> Iterator[Case]:
+    """All of them, by number."""
+    for part in (_file(), _head(), _quantizers(), _groups(), _levels(), _sections(), _index(), _stages(), _chunks()):
+        for name, data in part:
+            yield name, data, {}
+    yield from _limits()
+
+
+def _file() -> Iterator[tuple[str, bytes]]:
+    base = small_file()
+    yield "101_E_SIGNATURE", b"\x8a" + base[1:]
+    yield "101_E_SIGNATURE_newlines", base.replace(b"\r\n", b"\n")
+    yield "101_E_SIGNATURE_seven_bits", bytes(b & 127 for b in base)
+    yield "101_E_SIGNATURE_png", b"\x89PNG\r\n\x1a\n" + base[8:]
+    yield "102_E_VERSION", patch(base, 8, "B", 1)
+    yield "102_E_VERSION_draft", patch(base, 9, "B", 2)
+    yield "103_E_TRUNCATED", base[:-1]
+    yield "103_E_TRUNCATED_empty", b""
+    yield "103_E_TRUNCATED_signature", base[:5]
+    yield "103_E_TRUNCATED_header", base[:40]
+    yield "103_E_TRUNCATED_head", base[:120]
+    yield "104_E_TRAILING", base + b"\0"
+    yield "105_E_HEAD_BYTES", grow_head(base, head_of(base).head_bytes - 4, bytes(4))
+    yield "105_E_HEAD_BYTES_small", patch(base, 12, "I", 79)
+    yield "105_E_HEAD_BYTES_index", patch(base, levels_at(base), "I", 2)
+    yield "106_E_HEAD_CRC", base[:24] + b"\x11" + base[25:]
+
+
+def _head() -> Iterator[tuple[str, bytes]]:
+    base = small_file()
+    yield "107_E_RESERVED", patch(base, 46, "H", 1)
+    yield "107_E_RESERVED_flags", patch(base, 10, "B", 8)
+    yield "107_E_RESERVED_quantizer", patch(base, 62, "B", 3)
+    yield "107_E_RESERVED_entry", patch(base, entry_at(base) + 7, "B", 1)
+    for field, offset in (("level_mode", 39), ("blend", 41), ("primitive", 43), ("shape", 44), ("scale_map", 45)):
+        yield f"108_E_UNKNOWN_{field}", patch(base, offset, "B", 7)
+    yield "108_E_UNKNOWN_kind", patch(base, 60, "B", 5)
+    for field, offset, layout, value in (
+        ("box_shift", 11, "B", 16),
+        ("width", 24, "I", 0),
+        ("height", 28, "I", 0),
+        ("num_gaussians", 32, "I", 0),
+        ("channels", 36, "B", 0),
+        ("channels_65", 36, "B", 65),
+        ("num_groups", 37, "B", 0),
+        ("num_levels", 38, "B", 0),
+        ("num_levels_17", 38, "B", 17),
+        ("top_k", 42, "B", 0),
+        ("top_k_33", 42, "B", 33),
+        ("reach2", 48, "f", 0.0),
+        ("reach2_nan", 48, "f", float("nan")),
+        ("reach2_large", 48, "f", 1025.0),
+        ("relative_reach2", 52, "f", -1.0),
+        ("lowpass", 56, "f", float("inf")),
+        ("two_stage", 10, "B", 1),
+    ):
+        yield f"109_E_FIELD_{field}", patch(base, offset, layout, value)
+    yield "109_E_FIELD_background", patch(base, levels_at(base) - 14, "f", float("nan"))
+    sum_head = header(blend=Blend.SUM, top_k=0, relative_reach2=float("inf"))
+    summed = write(sum_head, [[random_codes(sum_head, 1)]])
+    yield "109_E_FIELD_sum_relative_reach2", patch(summed, 52, "f", 9.0)
+    yield "109_E_FIELD_sum_top_k", patch(summed, 42, "B", 4)
+    matrix = header(shape=Shape.CHOLESKY, scale_map=ScaleMap.RAW)
+    yield "109_E_FIELD_scale_map", patch(write(matrix, [[random_codes(matrix, 1)]]), 45, "B", 1)
+
+
+def _quantizers() -> Iterator[tuple[str, bytes]]:
+    base = small_file()
+    yield "110_E_QUANTIZER_bits", patch(base, 61, "B", 0)
+    yield "110_E_QUANTIZER_bits_33", patch(base, 61, "B", 33)
+    yield "110_E_QUANTIZER_stages", patch(base, 63, "B", 1)
+    yield "110_E_QUANTIZER_order", patch(base, 76, "ff", 1.0, 0.0)
+    yield "110_E_QUANTIZER_nan", patch(base, 76, "f", float("nan"))
+    floats = header(position=Quantizer.float32(2))
+    data = write(floats, [[random_codes(floats, 1)]])
+    yield "110_E_QUANTIZER_shared", patch(data, 62, "B", 1)
+    yield "110_E_QUANTIZER_float_bits", patch(data, 61, "B", 16)
+    book = header(feature=Quantizer.codebook(np.linspace(0, 1, 4).reshape(2, 2, 1)))
+    yield "110_E_QUANTIZER_codebook", patch(write(book, [[random_codes(book, 1)]]), 75, "B", 9)
+
+
+def _groups() -> Iterator[tuple[str, bytes]]:
+    rgb = small_file(3)
+    group = levels_at(rgb) - 10  # nine bytes and name_bytes; the name is empty
+    yield "111_E_GROUP", patch(rgb, group, "B", 2)
+    yield "111_E_GROUP_colour", patch(rgb, group + 4, "B", 1)
+    yield "111_E_GROUP_bit_depth", patch(rgb, group + 3, "B", 12)
+    yield "111_E_GROUP_gamma", patch(rgb, group + 5, "f", 0.0)
+    named_head = header(3, groups=(Group(channels=3, name="n"),))
+    named = write(named_head, [[random_codes(named_head, 1)]])
+    yield "111_E_GROUP_name", patch(named, levels_at(named) - 1, "B", 0xFF)
+    yield "111_E_GROUP_control", patch(named, levels_at(named) - 1, "B", 10)
+    yield "111_E_GROUP_name_bytes", patch(rgb, group + 9, "B", 65)
+    grey = small_file(1)
+    yield "111_E_GROUP_alpha", patch(grey, levels_at(grey) - 10 + 2, "B", 1)
+    yield "108_E_UNKNOWN_transfer", patch(rgb, group + 1, "B", 2)
+    twice = header(2, groups=(Group(channels=1, name="a"), Group(channels=1, name="b")))
+    data = write(twice, [[random_codes(twice, 1)]])
+    yield "111_E_GROUP_same_name", patch(data, levels_at(data) - 1, "c", b"a")
+
+
+def _levels() -> Iterator[tuple[str, bytes]]:
+    head = header()
+    base = write(head, [[random_codes(head, 3)], [random_codes(head, 2, 1)]], codec=Codec.RAW)
+    at, ends = levels_at(base), head_of(base).level_ends
+    yield "112_E_LEVEL", patch(base, at + 4, "Q", ends[0] + 1)
+    yield "112_E_LEVEL_order", patch(base, at + 4, "Q", ends[1])
+    yield "112_E_LEVEL_last", patch(patch(base, at + 16, "Q", ends[1] + 1), 16, "Q", ends[1] + 1) + b"\0"
+    yield "112_E_LEVEL_chunks", patch(patch(base, at, "I", 0), at + 12, "I", 2)
+    yield "112_E_LEVEL_file_bytes", patch(base, 16, "Q", len(base) + 1) + b"\0"
+    yield "103_E_TRUNCATED_level", base[: ends[0] + 3]
+
+
+def _sections() -> Iterator[tuple[str, bytes]]:
+    base = small_file(sections=SECTIONS)
+    at = sections_at(base)
+    inline = at + 48
+    yield "113_E_SECTION", patch(base, at, "4s", b"zzzz")
+    yield "113_E_SECTION_type", patch(base, at, "4s", b"ab1d")
+    yield "113_E_SECTION_twice", patch(base, at + 16, "4s", b"abcd")
+    big = small_file(sections={"json": b'{"a": "' + bytes(300).replace(b"\0", b"x") + b'"}'})
+    yield "113_E_SECTION_critical_tail", patch(big, sections_at(big), "4s", b"Json")
+    yield "114_E_CRITICAL", patch(base, at, "4s", b"Abcd")
+    yield "107_E_RESERVED_section", patch(base, at + 15, "B", 1)
+    yield "108_E_UNKNOWN_place", patch(base, at + 12, "B", 2)
+    yield "115_E_SECTION_CRC", patch(base, inline, "B", 1)
+    for name, data in (
+        ("json", b"[1]"),
+        ("json", b"{"),
+        ("json", b"[" * 100_000),
+        ("soft", b"\xff"),
+        ("exif", b"IIII"),
+        ("iccp", bytes(128)),
+    ):
+        detail = f"{name}_{len(data)}"
+        if len(data) < 1000:
+            yield f"116_E_SECTION_CONTENT_{detail}", small_file(sections={name: data})
+
+
+def _index() -> Iterator[tuple[str, bytes]]:
+    head = header()
+    base = write(head, [[random_codes(head, 3), random_codes(head, 2, 1)]], codec=Codec.RAW)
+    at = entry_at(base)
+    yield "201_E_INDEX_bytes", patch(base, at, "I", 0)
+    yield "201_E_INDEX_count", patch(base, at + 4, "H", 0)
+    yield "201_E_INDEX_box", patch(base, at + 8, "4h", 5, 5, 4, 9)
+    yield "201_E_INDEX_reach_area", patch(base, at + 16, "f", float("nan"))
+    yield "201_E_INDEX_negative_area", patch(base, at + 16, "f", -1.0)
+    yield "202_E_COUNT", patch(base, 32, "I", 6)
+    yield "205_E_CODEC", patch(base, at + 6, "B", 2)
+
+
+def two_stage_file() -> bytes:
+    """The smallest file whose index has two stages: 4097 chunks of one Gaussian."""
+    head = header()
+    return write(head, [[random_codes(head, 1)] * 4097], codec=Codec.RAW)
+
+
+def _stages() -> Iterator[tuple[str, bytes]]:
+    base = two_stage_file()
+    at, block = head_of(base).index_offset, head_of(base).head_bytes
+    box = struct.unpack_from("<4h", base, at)
+    yield "203_E_NODE", patch(base, at, "4h", *box[:3], box[3] - 1)
+    yield "203_E_NODE_count", patch(patch(base, at + 12, "I", 255), at + 28 + 12, "I", 257)
+    yield "203_E_NODE_reach_area", patch(base, at + 8, "f", struct.unpack_from("<f", base, at + 8)[0] / 2)
+    yield "204_E_NODE_CRC", base[: block + 100] + b"\x7f" + base[block + 101 :]
+    yield "103_E_TRUNCATED_stage_two", base[: block + 100]
+    yield "109_E_FIELD_one_stage", patch(base, 10, "B", 0)
+    yield "201_E_INDEX_node", patch(base, at + 8, "f", float("inf"))
+
+
+def _chunks() -> Iterator[tuple[str, bytes]]:
+    base = small_file()
+    payload = payload_of(base)
+    yield "301_E_CHUNK_CRC", base[:-1] + bytes([base[-1] ^ 1])
+    yield "302_E_CHUNK_BYTES", with_payload(base, payload + b"\0")
+    yield "304_E_PADDING", with_payload(base, payload[:-1] + bytes([payload[-1] | 0x80]))
+
+    head = header()
+    planes = bytes(3 * plane_bytes(head.code_bits))
+    frame = zstandard.ZstdCompressor(write_content_size=True).compress
+    yield "302_E_CHUNK_BYTES_zstd", with_payload(base, frame(planes + b"\0"), codec=1)
+    yield "302_E_CHUNK_BYTES_bomb", with_payload(base, frame(bytes(2**24)), codec=1)
+    yield "303_E_ZSTD", with_payload(base, b"not a frame", codec=1)
+    yield "303_E_ZSTD_broken", with_payload(base, frame(planes)[:-1], codec=1)
+    yield "303_E_ZSTD_trailing", with_payload(base, frame(planes) + b"\0", codec=1)
+    yield "303_E_ZSTD_two_frames", with_payload(base, frame(planes) + frame(b""), codec=1)
+    no_size = zstandard.ZstdCompressor(write_content_size=False).compress(planes)
+    yield "303_E_ZSTD_no_size", with_payload(base, no_size, codec=1)
+    yield "303_E_ZSTD_skippable", with_payload(base, b"\x50\x2a\x4d\x18\x04\0\0\0abcd" + frame(planes), codec=1)
+    # A frame header that names dictionary 7: descriptor with a one-byte dictionary id and a one-byte content size.
+    named = b"\x28\xb5\x2f\xfd\x21\x07" + bytes([len(planes)]) + struct.pack("<I", len(planes) << 3 | 1)[:3] + planes
+    yield "303_E_ZSTD_dictionary", with_payload(base, named, codec=1)
+    yield "304_E_PADDING_zstd", with_payload(base, frame(b"\x20" + planes[1:]), codec=1)
+
+    for kind, value, layout in ((Quantizer.float16(2), 0x7C00, "H"), (Quantizer.float32(2), 0x7FC00000, "I")):
+        floats = header(position=kind)
+        data = write(floats, [[random_codes(floats, 1)]], codec=Codec.RAW)
+        name = f"305_E_VALUE_float{kind.bits}"
+        yield name, with_payload(data, struct.pack("<" + layout, value) + payload_of(data)[struct.calcsize(layout) :])
+    box = struct.unpack_from("<4h", base, entry_at(base) + 8)
+    yield "306_E_REACH", patch(base, entry_at(base) + 8, "4h", box[0] + 1, *box[1:])
+    area = struct.unpack_from("<f", base, entry_at(base) + 16)[0]
+    yield "307_E_REACH_AREA", patch(base, entry_at(base) + 16, "f", area * 0.999)
+
+
+def _limits() -> Iterator[Case]:
+    base = small_file()
+    yield "401_E_LIMIT_PIXELS", patch(base, 24, "II", 2**15, 2**14), {}
+    yield "402_E_LIMIT_SIDE", patch(base, 24, "II", 2**15 + 1, 1), {}
+    yield "403_E_LIMIT_GAUSSIANS", patch(base, 32, "I", 2**24 + 1), {}
+    yield "404_E_LIMIT_CHANNELS", small_file(3), {"channels": 2}
+    yield "405_E_LIMIT_HEAD_BYTES", patch(base + bytes(0), 12, "I", 2**26 + 1)[: len(base)], {}
+    big = small_file(sections={"json": b'{"a": "' + b"x" * 300 + b'"}'})
+    yield "406_E_LIMIT_SECTION_BYTES", patch(big, sections_at(big) + 4, "I", 2**24 + 1), {}
+
+    wide = header(64, feature=Quantizer.uniform(0, 1, 1, shared=True, columns=64))
+    frame = zstandard.ZstdCompressor(level=19, write_content_size=True).compress
+    bomb = write(wide, [[np.zeros((1, wide.code_columns), np.uint32)]])
+    planes = frame(bytes(65535 * plane_bytes(wide.code_bits)))
+    yield "407_E_LIMIT_CHUNK_BYTES", with_payload(bomb, planes, 65535, 1), {}
+
+    huge = header(scale=Quantizer.uniform(0, 15, 4, shared=True, columns=2), reach2=1024.0)
+    codes = random_codes(huge, 1)
+    codes[:, 2:4] = 15  # σ = 2^15 pixels on a picture of 16 × 12
+    yield "408_E_LIMIT_REACH_RATIO", write(huge, [[codes]]), {}
+
+    head = header()
+    one = write(head, [[np.zeros((1, head.code_columns), np.uint32)]])
+    planes = frame(bytes(65535 * plane_bytes(head.code_bits)))
+    yield "409_E_LIMIT_GAUSSIANS_PER_BYTE", with_payload(one, planes, 65535, 1), {}

@@ -1,0 +1,114 @@
+"""Valid files, one per feature: name → bytes. What they look like is computed by the decoder's reference (generate.py)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+from build import head_of, header, random_codes
+from igs.format import (
+    Alpha,
+    Blend,
+    Codec,
+    Colour,
+    Group,
+    Header,
+    LevelMode,
+    Quantizer,
+    ScaleMap,
+    Shape,
+    Transfer,
+    quantize,
+    write,
+)
+
+INF = float("inf")
+
+
+def _file(head: Header, n: int = 8, codec: Codec = Codec.RAW) -> bytes:
+    return write(head, [[random_codes(head, n)]], codec=codec)
+
+
+def cases() -> Iterator[tuple[str, bytes]]:
+    """All of them."""
+    yield from _quantizers()
+    yield from _shapes()
+    yield from _models()
+    yield from _containers()
+
+
+def _quantizers() -> Iterator[tuple[str, bytes]]:
+    q = Quantizer
+    yield "uniform", _file(header(3, position=q.uniform([-1, 0], [17, 13], 11), feature=q.uniform([0] * 3, [1] * 3, 7)))
+    yield "uniform_1_bit", _file(header(feature=q.uniform(0, 1, 1)))
+    yield "uniform_31_bits", _file(header(position=q.uniform([-1, 0], [17, 13], 31)))
+    equal = dataclasses.replace(q.uniform(0.5, 0.5, 31), bits=32)  # the one kind that the constructor turns into floats
+    yield "uniform_32_bits_lo_is_hi", _file(header(feature=equal))
+    yield "affine", _file(header(feature=q.affine(1, -1 / 63, 6), scale=q.affine([-1, 2], [0.25, -0.2], 4)))
+    yield "float16", _file(header(position=q.float16(2), scale=q.float16(2), rotation=q.float16(1)))
+    every = {"position": q.float32(2), "scale": q.float32(2), "rotation": q.float32(1), "feature": q.float32(3)}
+    yield "float32", _file(header(3, **every))
+    rng = np.random.default_rng(3)
+    yield "codebook", _file(header(3, feature=q.codebook(rng.uniform(0, 0.5, (2, 8, 3)))))
+    yield "feature_clamp", _file(header(feature=q.affine(0, 2.0**40, 6)), 2)
+
+
+def _shapes() -> Iterator[tuple[str, bytes]]:
+    q = Quantizer
+    for scale_map, scale in (
+        (ScaleMap.RAW, q.uniform(-1, 8, 8, shared=True, columns=2)),
+        (ScaleMap.INVERSE, q.uniform(0, 2, 8, shared=True, columns=2)),
+        (ScaleMap.LOG2, q.uniform(-8, 3, 8, shared=True, columns=2)),
+    ):
+        yield f"scale_{scale_map.name.lower()}", _file(header(scale_map=scale_map, scale=scale))
+    signed = {"scale_map": ScaleMap.RAW, "rotation": q.uniform(-12, 12, 10)}
+    yield "cholesky", _file(header(shape=Shape.CHOLESKY, scale=q.uniform([0, 0], [6, 6], 8), **signed))
+    yield "covariance", _file(header(shape=Shape.COVARIANCE, scale=q.uniform([-1, -1], [36, 36], 10), **signed))
+    yield "covariance_lowpass", _file(
+        header(shape=Shape.COVARIANCE, scale=q.uniform([-1, -1], [36, 36], 10), lowpass=0.3, **signed)
+    )
+    long = header(scale=q.uniform(-6, 15, 8, shared=True, columns=2), rotation=q.affine(0, 1 / 256, 8), reach2=9.0)
+    codes = quantize(long, [[8, 6], [3, 3]], [[9, -6], [-2, 3.5]], [[0.31], [0.77]], [[1], [0]])
+    yield "elongation_and_open_boxes", write(dataclasses.replace(long, box_shift=0), [[codes]], codec=Codec.RAW)
+
+
+def _models() -> Iterator[tuple[str, bytes]]:
+    yield "topk_1", _file(header(top_k=1))
+    yield "topk_32", _file(header(top_k=32), 40)
+    yield "no_relative_reach", _file(header(relative_reach2=INF, reach2=9.0))
+    yield "relative_reach_0", _file(header(relative_reach2=0.0))
+    yield "sum", _file(header(3, blend=Blend.SUM, top_k=0, relative_reach2=INF))
+    head = header(top_k=2)
+    codes = random_codes(head, 3)
+    same = np.repeat(codes[:1], 5, axis=0)
+    same[:, 5] = [1, 40, 20, 60, 33]  # five of one shape: the first two of the file count
+    yield "ties", write(head, [[same[:2], same[2:]]], codec=Codec.RAW)
+    sparse = header(scale=Quantizer.uniform(-3, -2, 4, shared=True, columns=2))
+    yield "holes", _file(sparse, 4)
+    rgba = Group(channels=4, alpha=Alpha.PREMULTIPLIED, colour=Colour.RGB, gamma=2.2)
+    yield "premultiplied_gamma", _file(header(4, groups=(rgba,)))
+    maps = (
+        Group(channels=4, alpha=Alpha.STRAIGHT, colour=Colour.RGB, name="albedo"),
+        Group(channels=3, transfer=Transfer.LINEAR, bit_depth=16, colour=Colour.NORMAL, name="normal"),
+        Group(channels=1, transfer=Transfer.LINEAR, bit_depth=32, colour=Colour.GREY, gamma=0.5, name="höhe"),
+    )
+    yield "groups", _file(header(8, groups=maps))
+    yield "channels_64", _file(header(64, feature=Quantizer.uniform(0, 1, 3, shared=True, columns=64)), 4)
+
+
+def _containers() -> Iterator[tuple[str, bytes]]:
+    head = header(3)
+    yield "zstd", write(head, [[np.repeat(random_codes(head, 20), 10, axis=0)]], codec=Codec.ZSTD)
+    yield "chunks", write(head, [[random_codes(head, 5, s) for s in range(4)]], codec=Codec.RAW)
+    sections = {"soft": b"conformance", "json": b'{"title": "' + b"x" * 300 + b'"}', "abcd": b"\0\1", "wxyz": bytes(280)}
+    yield "sections", write(head, [[random_codes(head, 4)]], codec=Codec.RAW, sections=sections)
+    for mode in LevelMode:
+        leveled = header(3, level_mode=mode)
+        levels = [[random_codes(leveled, 3)], [random_codes(leveled, 4, 1), random_codes(leveled, 2, 2)]]
+        data = write(leveled, levels, codec=Codec.RAW, sections={"json": b'{"title": "' + b"x" * 300 + b'"}'})
+        name = mode.name.lower()
+        yield f"levels_{name}", data
+        yield f"levels_{name}_partial", data[: head_of(data).level_ends[0]]
+        if mode == LevelMode.UNION:
+            yield "levels_union_without_tail", data[: head_of(data).level_ends[1]]

@@ -1,0 +1,116 @@
+"""Any bytes, also with checksums that are right: a result or an IgsError, never another exception, within memory.
+
+The mutations keep head_crc and payload checksums valid, so that they reach the checks behind them.
+"""
+
+from __future__ import annotations
+
+import struct
+import tracemalloc
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from igs.format import (
+    Codec,
+    Group,
+    Header,
+    IgsError,
+    Quantizer,
+    UsageError,
+    describe,
+    describe_text,
+    open_file,
+    read,
+    validate_file,
+    write,
+)
+from igs.format.fields import SIGNATURE
+
+HEADER = Header(
+    width=40,
+    height=30,
+    channels=3,
+    groups=(Group(channels=3, name="rgb"),),
+    background=(0, 0, 0),
+    position=Quantizer.uniform(0, 40, 10, shared=True, columns=2),
+    scale=Quantizer.float16(2),
+    rotation=Quantizer.affine(0, 1 / 64, 6),
+    feature=Quantizer.codebook(np.linspace(0, 1, 24).reshape(2, 4, 3)),
+)
+
+
+def _file(codec: Codec) -> bytes:
+    rng = np.random.default_rng(0)
+    codes = np.stack([rng.integers(0, 4, 60) for _ in HEADER.code_bits], axis=1).astype(np.uint32)
+    sections = {"json": b'{"a": 1}', "soft": b"x" * 300}
+    return write(HEADER, [[codes[:30], codes[30:45]], [codes[45:]]], codec=codec, sections=sections)
+
+
+FILES = [_file(codec) for codec in Codec]
+
+
+def _use(data: bytes, bound: int = 2**25) -> None:
+    """Everything that reads; more memory than ``bound`` is a failure even if the file is refused afterwards."""
+    tracemalloc.start()
+    try:
+        report = validate_file(data)
+        try:
+            with open_file(data, allow_partial=True) as file:
+                describe(file, chunks=True)
+                describe_text(file)
+                for chunk in file.chunks_in_box(0, 0, 1, 1):
+                    file.gaussians(int(chunk))
+                dict(file.sections)
+        except IgsError as error:
+            assert not isinstance(error, UsageError)
+            assert not report.valid
+        try:
+            assert read(data).to_bytes() == data
+        except IgsError:
+            assert not report.valid
+        assert tracemalloc.get_traced_memory()[1] < bound
+    finally:
+        tracemalloc.stop()
+
+
+@given(st.binary(max_size=400))
+def test_random_bytes(data: bytes) -> None:
+    _use(data)
+    _use(SIGNATURE + data)
+
+
+@given(st.data())
+def test_fields_of_the_head_with_right_checksums(draw: st.DataObject) -> None:
+    data = bytearray(draw.draw(st.sampled_from(FILES)))
+    head = struct.unpack_from("<I", data, 12)[0]
+    for _ in range(draw.draw(st.integers(1, 3))):
+        at = draw.draw(st.integers(8, head - 5))
+        width = draw.draw(st.sampled_from([1, 2, 4]))
+        value = draw.draw(st.one_of(st.binary(min_size=width, max_size=width), st.sampled_from([bytes(4), b"\xff" * 4])))
+        data[at : at + width] = value[:width]
+    end = struct.unpack_from("<I", data, 12)[0]
+    if 4 <= end <= len(data):
+        struct.pack_into("<I", data, end - 4, zlib.crc32(data[: end - 4]))
+    _use(bytes(data))
+
+
+@given(st.data())
+def test_payloads_with_right_checksums(draw: st.DataObject) -> None:
+    data = bytearray(draw.draw(st.sampled_from(FILES)))
+    with open_file(bytes(data)) as file:
+        chunk = draw.draw(st.integers(0, file.num_chunks - 1))
+        offset, size = file.payload_range(chunk)
+        entry, head = file.head.index_offset + 24 * chunk, file.head.head_bytes
+    for _ in range(draw.draw(st.integers(1, 3))):
+        data[offset + draw.draw(st.integers(0, size - 1))] = draw.draw(st.integers(0, 255))
+    struct.pack_into("<I", data, entry + 20, zlib.crc32(data[offset : offset + size]))
+    struct.pack_into("<I", data, head - 4, zlib.crc32(data[: head - 4]))
+    _use(bytes(data))
+
+
+@pytest.mark.parametrize("data", FILES, ids=[c.name.lower() for c in Codec])
+def test_the_seeds_are_valid(data: bytes) -> None:
+    assert validate_file(data).valid
