@@ -50,6 +50,10 @@ class BuildKernels(build_ext):
             objects, self.get_ext_fullpath(ext.name), extra_postargs=["-pthread"], target_lang="c++"
         )
 
+    def get_output_mapping(self) -> dict[str, str]:
+        """Only what was built: a strict editable install would otherwise try to link a library that doesn't exist."""
+        return {built: copy for built, copy in super().get_output_mapping().items() if Path(built).exists()}
+
 
 setup(
     ext_modules=[

@@ -36,16 +36,20 @@ class Terminated(BaseException):
 
 def main(command: click.Command) -> NoReturn:
     """Entry point of a console script."""
+    import logging
     import warnings
 
+    logging.getLogger().addHandler(logging.NullHandler())
     warnings.simplefilter("ignore")  # remarks of libraries to programmers; ours are printed by Console.warn
     signal.signal(signal.SIGTERM, _terminate)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # nohup ignores it
+        signal.signal(signal.SIGHUP, _terminate)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a file name or "×" on a terminal that can't show it
     code = run(command)
     try:
-        sys.stdout.flush()
+        _flush()
     except BrokenPipeError:
         code = EXIT_BROKEN_PIPE
     if code == EXIT_BROKEN_PIPE:
@@ -64,7 +68,7 @@ def run(command: click.Command, args: Sequence[str] | None = None) -> int:
     try:
         with command.make_context(name, list(sys.argv[1:] if args is None else args)) as context:
             code = command.invoke(context)
-        sys.stdout.flush()
+        _flush()
         return int(code or EXIT_OK)
     except BaseException as error:
         if os.environ.get("IGS_DEBUG"):  # for whoever works on igs itself
@@ -76,6 +80,11 @@ def run(command: click.Command, args: Sequence[str] | None = None) -> int:
             with contextlib.suppress(OSError):
                 click.echo(f"{name}: {message}", err=True)
         return code
+
+
+def _flush() -> None:
+    if sys.stdout is not None:  # closed by the caller (`>&-`)
+        sys.stdout.flush()
 
 
 def describe_error(error: BaseException) -> tuple[int, str]:

@@ -23,6 +23,9 @@ _TORCH_HELP = (
 )
 
 
+_BAR_STEPS = 10  # steps between updates of the progress bar: costs nothing, and 100 would be seconds on a large picture
+
+
 def _rate(*names: str, **kwargs: Any) -> Any:
     return option(*names, section="Rate (one of them; default -q 75)", **kwargs)
 
@@ -119,9 +122,8 @@ _PATH = click.Path(path_type=Path, dir_okay=False)
     _expert(
         "--log-every",
         type=Number(1, whole=True),
-        default=100,
         metavar="N",
-        help="Steps between progress reports (default 100).",
+        help="Steps between progress reports (default 100, for the bar 10).",
     ),
     _expert("--render-every", type=Number(1, whole=True), metavar="N", help="Write the fit as PNG every N steps."),
     _expert("--render-dir", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Where those go."),
@@ -158,6 +160,8 @@ def encode(
     if len(given) > 1:
         flags = " and ".join("--" + name.replace("_", "-") for name in given)
         raise UsageError(f"{flags} exclude each other: give one rate target")
+    if parameters["log_every"] is None:
+        parameters["log_every"] = EncodeOptions.log_every if verbose or parameters["log"] else _BAR_STEPS
     if parameters.pop("levels") != 1:
         raise Unsupported("--levels: this version writes files of one level only")
     if (parameters["render_every"] is None) != (parameters["render_dir"] is None):
@@ -212,7 +216,7 @@ class Job:
     force: bool
     metadata: bool
     log: Path | None
-    limits: dict[str, int]
+    limits: dict[str, Any]  # of load_image
     options: EncodeOptions
 
     def run(self, source: str, target: str) -> None:

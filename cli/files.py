@@ -23,6 +23,8 @@ def display(path: str) -> str:
 
 def read_stdin(limit: int) -> bytes:
     """All of stdin, at most ``limit`` bytes."""
+    if sys.stdin is None:
+        raise InputError("standard input: closed")
     stream = sys.stdin.buffer
     if sys.stdin.isatty():
         raise UsageError("expected data on standard input, found a terminal")
@@ -37,6 +39,8 @@ def read_stdin(limit: int) -> bytes:
 
 
 def write_stdout(data: bytes) -> None:
+    if sys.stdout is None:
+        raise InputError("standard output: closed")
     sys.stdout.flush()
     rest = memoryview(data)
     while rest:  # with PYTHONUNBUFFERED this is a raw stream, which may take a part only
@@ -58,7 +62,7 @@ def check_input(path: str) -> None:
 def check_output(path: str, sources: list[str], *, force: bool, binary: bool = True) -> None:
     """Raise before any work is done if ``path`` would replace an input or put bytes on a terminal."""
     if path == PIPE:
-        if binary and not force and sys.stdout.isatty():
+        if binary and not force and sys.stdout is not None and sys.stdout.isatty():
             raise UsageError("not writing binary data to a terminal; name a file, or use --force")
         return
     for source in sources:
@@ -82,7 +86,7 @@ def atomic_output(path: str, *, overwrite: bool = True) -> Iterator[BinaryIO]:
         mode = None
     if mode is not None and stat.S_ISDIR(mode):
         raise InputError(f"{path}: is a directory")
-    if mode is not None and not overwrite:
+    if mode is not None and stat.S_ISREG(mode) and not overwrite:
         raise InputError(f"{path}: exists already (--no-overwrite)")
     try:
         if mode is not None and not stat.S_ISREG(mode):

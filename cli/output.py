@@ -56,7 +56,9 @@ FORMATS = {
         Format("avif", (".avif",), (8,), _COMMON, _META, 65536),
     )
 }
+PNG_LEVEL = 3  # of a decoded Kodak picture: 13 % larger than level 6, 2.7 times as fast
 _PILLOW_OPTIONS: dict[str, dict[str, Any]] = {
+    "png": {"compress_level": PNG_LEVEL},
     "jpeg": {"quality": 95, "subsampling": 0},  # adds nothing visible to a picture that was lossy before
     "webp": {"lossless": True},
     "avif": {"quality": 90},
@@ -138,7 +140,7 @@ def write_image(file: BinaryIO, pixels: Any, format_: Format, layout: str, secti
     elif format_.name == "png" and pixels.itemsize == 2:
         from igs.cli.output_png import write_png16
 
-        write_png16(file, pixels, kept)
+        write_png16(file, pixels, kept, PNG_LEVEL)
     elif format_.name == "tiff" and not _pillow_tiff(pixels, layout):
         notes += _write_tiff(file, pixels, layout, kept)
     else:

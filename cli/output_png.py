@@ -17,8 +17,11 @@ _COLOUR_TYPE = {1: 0, 2: 4, 3: 2, 4: 6}  # by number of channels
 _STRIP = 64  # rows filtered at once: bounds the memory, large enough for NumPy to be quick
 
 
-def write_png16(file: BinaryIO, pixels: NDArray[np.uint16], sections: Mapping[str, bytes]) -> None:
-    """Write pixels [H, W, C], C 1–4 (of 2 and 4 the last is alpha), with sections ``iccp``, ``exif`` and ``xmpd``."""
+def write_png16(file: BinaryIO, pixels: NDArray[np.uint16], sections: Mapping[str, bytes], level: int = 6) -> None:
+    """Write pixels [H, W, C], C 1–4 (of 2 and 4 the last is alpha), with sections ``iccp``, ``exif`` and ``xmpd``.
+
+    level: of zlib's compression, 0–9.
+    """
     height, width, channels = pixels.shape
     file.write(b"\x89PNG\r\n\x1a\n")
     _chunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, 16, _COLOUR_TYPE[channels], 0, 0, 0))
@@ -28,7 +31,7 @@ def write_png16(file: BinaryIO, pixels: NDArray[np.uint16], sections: Mapping[st
         _chunk(file, b"eXIf", sections["exif"])
     if "xmpd" in sections:
         _chunk(file, b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + sections["xmpd"])
-    deflate = zlib.compressobj(6)
+    deflate = zlib.compressobj(level)
     above = np.zeros((1, 2 * width * channels), np.uint8)
     for first in range(0, height, _STRIP):
         rows = pixels[first : first + _STRIP].astype(">u2").reshape(-1, width * channels).view(np.uint8)

@@ -17,7 +17,7 @@ class ProgressLine:
 
     def __init__(self, console: Console, label: str, log: IO[str] | None = None) -> None:
         self.console, self.label, self.log = console, label, log
-        self.shown = not console.quiet and not console.verbose and sys.stderr.isatty()
+        self.shown = not console.quiet and not console.verbose and sys.stderr is not None and sys.stderr.isatty()
         self.drawn = 0
         self.last = -_INTERVAL
 
@@ -51,7 +51,7 @@ class ProgressLine:
         self.drawn = len(line)
 
     def _bar(self, progress: Any) -> str:
-        done = round(_WIDTH * progress.step / max(progress.steps, 1))
+        done = min(_WIDTH, round(_WIDTH * progress.step / max(progress.steps, 1)))
         return "#" * done + "." * (_WIDTH - done)
 
     def _text(self, progress: Any) -> str:
@@ -63,7 +63,7 @@ class ProgressLine:
             if progress.ssim is not None:
                 parts.append(f"SSIM {progress.ssim:.4f}")
         if progress.step:
-            left = progress.seconds / progress.step * (progress.steps - progress.step)
+            left = progress.seconds / progress.step * max(0, progress.steps - progress.step)  # --psnr goes on beyond
             parts.append(f"{progress.seconds:.1f} s" if self.console.verbose else f"ETA {_clock(left)}")
         return "  ".join(parts)
 

@@ -11,6 +11,7 @@ import numpy as np
 from igs.decoder.jit import inline
 from igs.decoder.simd import (
     bits,
+    count_bits,
     exp_half_negative,
     horizontal_maximum,
     horizontal_minimum,
@@ -24,6 +25,7 @@ from igs.decoder.simd import (
     splat_int,
     store,
     to_floats,
+    without,
 )
 
 # Bounds are evaluated in binary32 like d2 itself, each within 1.5e-3 of the exact value (elongation 4096, spec §6.2:
@@ -119,21 +121,16 @@ def gather(  # type: ignore[no-untyped-def]
         limit = min(limit, horizontal_minimum(smallest) + rule[1])
     kept = compact(table, where, number, limit * SLACK)
     if not is_sum and kept > top_k:
-        # K Gaussians with d² ≤ T over the whole rectangle leave no place for one with d² > T.
-        kth = kth_smallest(table[HIGH], kept, top_k, table[VV])
-        if kth * SLACK < limit:
-            kept = compact(table, where, kept, kth * SLACK)
+        for k in range(kept, (kept + 15) & ~15):
+            table[HIGH, k] = np.float32(np.inf)
+        closer = kth_bound(table, kept, top_k, np.float32(0.0), limit)
+        if closer < limit:
+            kept = compact(table, where, kept, closer * SLACK)
     channels = features.shape[1]
     for k in range(kept):
         i = where[2, k]
         for c in range(channels):
             local[k * channels + c] = features[i, c]
-    for k in range(kept, (kept + 15) & ~15):  # padding for the row test: d² = inf
-        where[1, k] = top
-        table[PL, k] = np.float32(3e38)
-        table[PR, k] = np.float32(3e38)
-        table[Q, k] = np.float32(0.0)
-        table[R, k] = np.float32(0.0)
     return kept
 
 
@@ -159,60 +156,103 @@ def compact(table, where, number, limit):  # type: ignore[no-untyped-def]
 
 
 @inline
-def kth_smallest(values, number, k, sorted_values):  # type: ignore[no-untyped-def]
-    """The k-th smallest (k ≥ 1) of values[:number], number ≥ k; ``sorted_values`` is scratch of k entries or more."""
-    filled = 0
-    for i in range(number):
-        value = values[i]
-        if filled < k:
-            place = filled
-            filled += 1
-        elif value < sorted_values[k - 1]:
-            place = k - 1
-        else:
-            continue
-        while place > 0 and sorted_values[place - 1] > value:
-            sorted_values[place] = sorted_values[place - 1]
-            place -= 1
-        sorted_values[place] = value
-    return sorted_values[k - 1]
+def tile_tables(tile_x, tile_y, table, where, kept, edges, products, qdys, vvs):  # type: ignore[no-untyped-def]
+    """What the blocks of a tile share: the parts of d2 that depend on x or on y alone.
+
+    tile_x, tile_y: int32 [16] coordinates. products, qdys, vvs: float32 [capacity · 16] get P·dx, Q·dy and v·v of spec §7
+    per candidate and column or row. edges: float32 [24, capacity] gets P·dx, Q·dy and v at the first and last column or
+    row of each block of 4, per candidate in lanes; 16 at a time, the rest is padded so that its d² is inf.
+    """
+    capacity = table.shape[1]
+    x = load(tile_x, 0)
+    y = load(tile_y, 0)
+    for k in range(kept):
+        dy = to_floats(y - splat_int(where[1, k]))
+        v = splat(table[R, k]) * dy
+        store(products, k * 16, splat(table[P, k]) * to_floats(x - splat_int(where[0, k])))
+        store(qdys, k * 16, splat(table[Q, k]) * dy)
+        store(vvs, k * 16, v * v)
+    for k in range(kept, (kept + 15) & ~15):
+        where[0, k] = 0
+        where[1, k] = tile_y[0]
+        table[P, k] = np.float32(np.inf)
+        table[Q, k] = np.float32(0.0)
+        table[R, k] = np.float32(0.0)
+    for k in range(0, kept, 16):
+        mx = load(where, k)
+        my = load(where, capacity + k)
+        p = load(table, P * capacity + k)
+        q = load(table, Q * capacity + k)
+        r = load(table, R * capacity + k)
+        for edge in range(8):
+            at = (edge // 2) * 4 + (edge % 2) * 3
+            dy = to_floats(splat_int(tile_y[at]) - my)
+            store(edges, edge * capacity + k, p * to_floats(splat_int(tile_x[at]) - mx))
+            store(edges, (8 + edge) * capacity + k, q * dy)
+            store(edges, (16 + edge) * capacity + k, r * dy)
 
 
 @inline
-def active_in_row(table, where, kept, y, rule, is_sum, active):  # type: ignore[no-untyped-def]
-    """Of a tile's candidates those that may count in its row at ``y``: their numbers to ``active``, ascending.
-
-    Also writes Q·dy and v·v of spec §7 for all of them into the table.
-    """
+def active_in_block(column, row, table, edges, kept, rule, top_k, is_sum, active):  # type: ignore[no-untyped-def]
+    """Of a tile's candidates those that may count in a block of 4 × 4 points: their numbers to ``active``, ascending."""
     capacity = table.shape[1]
     zero = splat(np.float32(0.0))
     smallest = splat(np.float32(np.inf))
     for k in range(0, kept, 16):
-        dy = to_floats(splat_int(y) - load(where, capacity + k))
-        qdy = load(table, Q * capacity + k) * dy
-        v = load(table, R * capacity + k) * dy
-        vv = v * v
-        store(table, QDY * capacity + k, qdy)
-        store(table, VV * capacity + k, vv)
-        ul = load(table, PL * capacity + k) + qdy
-        ur = load(table, PR * capacity + k) + qdy
-        ll = ul * ul
-        rr = ur * ur
-        smallest = minimum(smallest, maximum(ll, rr) + vv)
-        low = select((ul <= zero) & (zero <= ur), zero, minimum(ll, rr)) + vv
-        store(table, LOW * capacity + k, low)
+        left = load(edges, 2 * column * capacity + k)
+        right = load(edges, (2 * column + 1) * capacity + k)
+        top = load(edges, (8 + 2 * row) * capacity + k)
+        bottom = load(edges, (9 + 2 * row) * capacity + k)
+        v_top = load(edges, (16 + 2 * row) * capacity + k)
+        v_bottom = load(edges, (17 + 2 * row) * capacity + k)
+        u1 = left + top
+        u2 = right + top
+        u3 = left + bottom
+        u4 = right + bottom
+        high = maximum(maximum(u1 * u1, u2 * u2) + v_top * v_top, maximum(u3 * u3, u4 * u4) + v_bottom * v_bottom)
+        # The smallest |u| and |v| over the block, each by itself: P and R_ are positive.
+        u = maximum(maximum(minimum(u1, u3), zero - maximum(u2, u4)), zero)
+        v = maximum(maximum(v_top, zero - v_bottom), zero)
+        store(table, HIGH * capacity + k, high)
+        store(table, LOW * capacity + k, u * u + v * v)
+        smallest = minimum(smallest, high)
     limit = rule[0]
     if not is_sum:
-        limit = min(limit, horizontal_minimum(smallest) + rule[1])
+        nearest = horizontal_minimum(smallest)
+        limit = min(limit, nearest + rule[1])
+        if kept > top_k:
+            limit = kth_bound(table, kept, top_k, nearest, limit)
     bound = splat(limit * SLACK)
     count = 0
     for k in range(0, kept, 16):
-        left = bits(load(table, LOW * capacity + k) <= bound)
-        while left != 0:
-            active[count] = k + lowest_bit(left)
+        left_over = bits(load(table, LOW * capacity + k) <= bound)
+        while left_over != 0:
+            active[count] = k + lowest_bit(left_over)
             count += 1
-            left &= left - 1
+            left_over &= left_over - 1
     return count
+
+
+@inline
+def kth_bound(table, number, k, low, high):  # type: ignore[no-untyped-def]
+    """A bound T ≤ high that at least k upper bounds stay within, by bisection; ``high`` if fewer than k do.
+
+    K Gaussians with d² ≤ T at all points leave no place for one with d² > T. Reads HIGH, padded to 16 by inf.
+    """
+    capacity = table.shape[1]
+    for step in range(7):  # the first compares with ``high`` itself; six halvings leave 1/64 of the interval
+        middle = high if step == 0 else np.float32(0.5) * (low + high)
+        bound = splat(middle)
+        count = 0
+        for i in range(0, number, 16):
+            count += count_bits(bits(load(table, HIGH * capacity + i) <= bound))
+        if count >= k:
+            high = middle
+        elif step == 0:
+            return high
+        else:
+            low = middle
+    return high
 
 
 @inline
@@ -227,7 +267,23 @@ def keep_k(d2s, count, threshold, top_k, ranks):  # type: ignore[no-untyped-def]
     within = zero
     for k in range(count):
         within = within + select(load(d2s, k * 16) <= threshold, one, zero)
-    if horizontal_maximum(within) <= top_k:
+    most = horizontal_maximum(within)
+    if most <= top_k:
+        return
+    if 2 * (most - top_k) <= top_k:  # few too many: take the largest away, one per lane and round
+        limit = splat(np.float32(top_k))
+        for _ in range(int(most) - top_k):
+            largest = splat(np.float32(-1.0))
+            for k in range(count):
+                d2 = load(d2s, k * 16)
+                largest = select(d2 <= threshold, maximum(d2, largest), largest)
+            left = limit < within
+            within = within - select(left, one, zero)
+            for k in range(count - 1, -1, -1):  # of equal ones the highest index goes
+                d2 = load(d2s, k * 16)
+                hit = (d2 == largest) & left
+                left = without(left, hit)
+                store(d2s, k * 16, select(hit, inf, d2))
         return
     for s in range(top_k):
         store(ranks, s * 16, inf)

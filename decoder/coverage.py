@@ -11,16 +11,54 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 from igs.decoder.bins import bands, count_tile_rows, fill_segment, next_segment, row_spans, tile_rows
-from igs.decoder.blend import HIGH, PL, SLACK, P, active_in_row, gather
+from igs.decoder.blend import COLUMNS, HIGH, LOW, PL, PR, QDY, SLACK, VV, P, Q, R, gather
 from igs.decoder.grid import make_grid
-from igs.decoder.jit import kernel
+from igs.decoder.jit import inline, kernel
 from igs.decoder.rule import Rule, Splats
-from igs.decoder.simd import bits, load, lowest_bit, minimum, splat, splat_int, to_floats
+from igs.decoder.simd import bits, load, lowest_bit, minimum, select, splat, splat_int, store, to_floats
 from igs.decoder.strips import Axis
 from igs.decoder.threads import default_threads, run
 
 if TYPE_CHECKING:
     from igs.format import Gaussians, Header
+
+
+@inline
+def active_in_row(table, where, kept, y, rule, active):  # type: ignore[no-untyped-def]
+    """Of a tile's candidates those that may reach its row at ``y``: their numbers to ``active``.
+
+    Also writes Q·dy and v·v of spec §7 for all of them into the table.
+    """
+    capacity = table.shape[1]
+    for k in range(kept, (kept + 15) & ~15):  # padding: d² = inf
+        where[1, k] = y
+        table[PL, k] = np.float32(3e38)
+        table[PR, k] = np.float32(3e38)
+        table[Q, k] = np.float32(0.0)
+        table[R, k] = np.float32(0.0)
+    zero = splat(np.float32(0.0))
+    for k in range(0, kept, 16):
+        dy = to_floats(splat_int(y) - load(where, capacity + k))
+        qdy = load(table, Q * capacity + k) * dy
+        v = load(table, R * capacity + k) * dy
+        vv = v * v
+        store(table, QDY * capacity + k, qdy)
+        store(table, VV * capacity + k, vv)
+        ul = load(table, PL * capacity + k) + qdy
+        ur = load(table, PR * capacity + k) + qdy
+        ll = ul * ul
+        rr = ur * ur
+        low = select((ul <= zero) & (zero <= ur), zero, minimum(ll, rr)) + vv
+        store(table, LOW * capacity + k, low)
+    bound = splat(rule[0] * SLACK)
+    count = 0
+    for k in range(0, kept, 16):
+        left = bits(load(table, LOW * capacity + k) <= bound)
+        while left != 0:
+            active[count] = k + lowest_bit(left)
+            count += 1
+            left &= left - 1
+    return count
 
 
 @kernel
@@ -41,7 +79,7 @@ def holes_in_rows(  # type: ignore[no-untyped-def]
     entries = np.empty(0, np.int32)
     features = np.empty((0, 0), np.float32)
     local = np.empty(0, np.float32)
-    table = np.empty((9, 16), np.float32)
+    table = np.empty((COLUMNS, 16), np.float32)
     where = np.empty((3, 16), np.int32)
     active = np.empty(16, np.int32)
     tile_x = np.empty(16, np.int32)
@@ -77,7 +115,7 @@ def holes_in_rows(  # type: ignore[no-untyped-def]
                 number = starts[tile + 1] - starts[tile]
                 if number > table.shape[1]:
                     capacity = (number + number // 2 + 15) & ~15
-                    table = np.empty((9, capacity), np.float32)
+                    table = np.empty((COLUMNS, capacity), np.float32)
                     where = np.empty((3, capacity), np.int32)
                     active = np.empty(capacity, np.int32)
                 for lane in range(16):
@@ -93,12 +131,12 @@ def holes_in_rows(  # type: ignore[no-untyped-def]
                     continue
                 x = load(tile_x, 0)
                 for y in range(y0, y0 + y_count):
-                    count = active_in_row(table, where, kept, ys[y], rule, True, active)
+                    count = active_in_row(table, where, kept, ys[y], rule, active)
                     nearest = splat(np.float32(np.inf))
                     for k in range(count):
                         i = active[k]
-                        u = splat(table[P, i]) * to_floats(x - splat_int(where[0, i])) + splat(table[PL + 2, i])
-                        nearest = minimum(nearest, u * u + splat(table[PL + 3, i]))
+                        u = splat(table[P, i]) * to_floats(x - splat_int(where[0, i])) + splat(table[QDY, i])
+                        nearest = minimum(nearest, u * u + splat(table[VV, i]))
                     empty = ~bits(nearest <= splat(rule[0])) & ((1 << x_count) - 1)
                     while empty != 0:
                         if total == limit:

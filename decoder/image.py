@@ -216,7 +216,7 @@ class Image:
             to_picture(out, self.groups)
         return out
 
-    def pixel(self, x: int, y: int) -> Floats:
+    def pixel(self, x: int, y: int, level: int | None = None, raw: bool = False) -> Floats:
         """The value at the centre of the pixel in column x, row y: float32 [C], not clipped."""
         self._check_open()
         try:
@@ -231,8 +231,8 @@ class Image:
         xs = np.array([x * UNIT + UNIT // 2], np.int32)
         ys = np.array([y * UNIT + UNIT // 2], np.int32)
         out = np.empty((1, self.channels), np.float32)
-        self._sample_few(xs, ys, None, out)
-        if not self._plain:
+        self._sample_few(xs, ys, self._check_level(level), out)
+        if not (raw or self._plain):
             to_picture(out, self.groups)
         value: Floats = out[0]
         return value

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 from igs.decoder.bins import fill_segment, next_segment, row_spans
-from igs.decoder.blend import P, Q, R, blend, gather
+from igs.decoder.blend import COLUMNS, P, Q, R, blend, gather
 from igs.decoder.jit import kernel
 from igs.decoder.simd import bits, load, lowest_bit, minimum, splat, splat_int, store, to_floats
 
@@ -229,7 +229,7 @@ def sample_row(  # type: ignore[no-untyped-def]
     place = np.empty(columns, np.int64)
     entries = np.empty(0, np.int32)
     capacity = 16
-    table = np.empty((9, capacity), np.float32)
+    table = np.empty((COLUMNS, capacity), np.float32)
     where = np.empty((3, capacity), np.int32)
     local = np.empty(capacity * channels, np.float32)
     d2s = np.empty(capacity * 16, np.float32)
@@ -252,7 +252,7 @@ def sample_row(  # type: ignore[no-untyped-def]
             number = entry_starts[column + 1] - entry_starts[column]
             if number > capacity:
                 capacity = (number + number // 2 + 15) & ~15
-                table = np.empty((9, capacity), np.float32)
+                table = np.empty((COLUMNS, capacity), np.float32)
                 where = np.empty((3, capacity), np.int32)
                 local = np.empty(capacity * channels, np.float32)
                 d2s = np.empty(capacity * 16, np.float32)

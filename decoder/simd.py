@@ -129,6 +129,45 @@ def store(typingctx, array, index, value):  # type: ignore[no-untyped-def]
     return types.none(array, index, value), codegen
 
 
+def _repeated(order: list[int]) -> Any:
+    """An intrinsic that loads four float32 and deals them to the lanes in the order given."""
+
+    @intrinsic
+    def load_four(typingctx, array, index):  # type: ignore[no-untyped-def]
+        def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
+            four = ir.VectorType(ir.FloatType(), 4)
+            pointer = _pointer(context, builder, sig.args[0], args[0], sig.args[1], args[1], four)
+            values = builder.load(pointer, align=4, typ=four)
+            return builder.shuffle_vector(values, values, ir.Constant(ir.VectorType(ir.IntType(32), LANES), order))
+
+        return floats(array, index), codegen
+
+    return load_four
+
+
+# A block of 4 × 4 samples has lane 4·row + column: four values of its columns, or of its rows, as lanes.
+load_columns = _repeated([0, 1, 2, 3] * 4)
+load_rows = _repeated([lane // 4 for lane in range(LANES)])
+
+
+@intrinsic
+def store_block(typingctx, array, index, stride, value):  # type: ignore[no-untyped-def]
+    """Write a block of 4 × 4 into a float32 array: four lanes from ``index`` on, four from ``index + stride`` on, …"""
+
+    def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        four = ir.VectorType(ir.FloatType(), 4)
+        step = context.cast(builder, args[2], sig.args[2], types.intp)
+        place = context.cast(builder, args[1], sig.args[1], types.intp)
+        for row in range(4):
+            order = ir.Constant(ir.VectorType(ir.IntType(32), 4), [4 * row + i for i in range(4)])
+            pointer = _pointer(context, builder, sig.args[0], args[0], types.intp, place, four)
+            builder.store(builder.shuffle_vector(args[3], args[3], order), pointer, align=4)
+            place = builder.add(place, step)
+        return context.get_dummy_value()
+
+    return types.none(array, index, stride, value), codegen
+
+
 @intrinsic
 def store3(typingctx, array, index, first, second, third):  # type: ignore[no-untyped-def]
     """Write 3·16 lanes interleaved (r g b r g b …) into a C-contiguous float32 array from element ``index`` on."""
@@ -248,6 +287,26 @@ def bits(typingctx, condition):  # type: ignore[no-untyped-def]
         return builder.zext(builder.bitcast(args[0], ir.IntType(16)), ir.IntType(64))
 
     return types.int64(condition), codegen
+
+
+@intrinsic
+def count_bits(typingctx, value):  # type: ignore[no-untyped-def]
+    """How many bits of an int64 are set."""
+
+    def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        return builder.ctpop(args[0])
+
+    return types.int64(types.int64), codegen
+
+
+@intrinsic
+def without(typingctx, x, y):  # type: ignore[no-untyped-def]
+    """Lanes set in mask x and not in mask y."""
+
+    def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        return builder.and_(args[0], builder.not_(args[1]))
+
+    return mask(x, y), codegen
 
 
 @intrinsic

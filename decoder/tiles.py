@@ -1,6 +1,7 @@
 """The fast path for regions: stored values on a grid of samples (spec §7, §8), by tiles of up to 16 × 16 samples.
 
-For each tile the candidates are collected once, for each of its rows the few that can count there; see ``blend.py``.
+For each tile the candidates are collected once, for each block of 4 × 4 samples (one vector) the few that can count
+there; see ``blend.py``. Square blocks have fewer of them than rows of 16.
 With reduction (scale < 1) tiles follow output pixels, so that each mean is summed in an order of its own.
 Does not know about files, groups, gamma or integer outputs.
 """
@@ -10,11 +11,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 from igs.decoder.bins import fill_segment, next_segment, row_spans
-from igs.decoder.blend import PL, P, active_in_row, blend, gather
+from igs.decoder.blend import COLUMNS, active_in_block, blend, gather, tile_tables
 from igs.decoder.jit import inline, kernel
-from igs.decoder.simd import load, minimum, splat, splat_int, store, store3, to_floats
+from igs.decoder.simd import load, load_columns, load_rows, minimum, splat, store, store3, store_block
 
-TILE = 16  # samples: one vector
+TILE = 16  # samples a side
 
 
 def tile_axis(samples: int, reduction: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], int, int]:
@@ -34,14 +35,17 @@ def tile_axis(samples: int, reduction: int) -> tuple[npt.NDArray[np.int64], npt.
 
 
 @inline
-def accumulate(lanes, used, reduction, channels, sums, place):  # type: ignore[no-untyped-def]
-    """Add a row of lanes to the float64 sums of its output samples, from element ``place`` on, in order of lanes."""
+def accumulate(values, start, used, reduction, channels, sums, place):  # type: ignore[no-untyped-def]
+    """Add a row of a tile to the float64 sums of its output samples, from element ``place`` on, in order of columns.
+
+    values: float32 [C · 256]; start: the row's first element, of ``used``.
+    """
     width = min(reduction, used)
-    for start in range(0, used, width):
+    for first in range(start, start + used, width):
         for c in range(channels):
             total = 0.0
-            for lane in range(start, start + width):
-                total += np.float64(lanes[c * 16 + lane])
+            for i in range(c * 256 + first, c * 256 + first + width):
+                total += np.float64(values[i])
             sums[place] += total
             place += 1
 
@@ -86,7 +90,10 @@ def render_rows(  # type: ignore[no-untyped-def]
     starts = np.empty(tiles + 1, np.int64)
     place = np.empty(tiles, np.int64)
     entries = np.empty(0, np.int32)
-    table = np.empty((9, 16), np.float32)
+    table = np.empty((COLUMNS, 16), np.float32)
+    edges = np.empty((24, 16), np.float32)
+    qdys = np.empty(16 * 16, np.float32)
+    vvs = np.empty(16 * 16, np.float32)
     where = np.empty((3, 16), np.int32)
     local = np.empty(16 * channels, np.float32)
     products = np.empty(16 * 16, np.float32)
@@ -95,6 +102,8 @@ def render_rows(  # type: ignore[no-untyped-def]
     ranks = np.empty(32 * 16, np.float32)
     lanes = np.empty(channels * 16, np.float32)
     tile_x = np.empty(16, np.int32)
+    tile_y = np.empty(16, np.int32)
+    values = np.empty(channels * 256, np.float32)
     sums = np.zeros(out.size if reduction > 1 else 0, np.float64)
     flat = out.reshape(out.size)
     for row in range(rows):
@@ -127,7 +136,10 @@ def render_rows(  # type: ignore[no-untyped-def]
                 number = starts[tile + 1] - starts[tile]
                 if number > table.shape[1]:
                     capacity = (number + number // 2 + 15) & ~15
-                    table = np.empty((9, capacity), np.float32)
+                    table = np.empty((COLUMNS, capacity), np.float32)
+                    edges = np.empty((24, capacity), np.float32)
+                    qdys = np.empty(capacity * 16, np.float32)
+                    vvs = np.empty(capacity * 16, np.float32)
                     where = np.empty((3, capacity), np.int32)
                     local = np.empty(capacity * channels, np.float32)
                     products = np.empty(capacity * 16, np.float32)
@@ -139,32 +151,38 @@ def render_rows(  # type: ignore[no-untyped-def]
                     means, factors, features, entries, starts[tile], starts[tile + 1], tile_x[0], tile_x[15], top,
                     bottom, rule, top_k, is_sum, table, where, local,
                 )  # fmt: skip
-                x = load(tile_x, 0)
-                for k in range(kept):
-                    store(products, k * 16, splat(table[P, k]) * to_floats(x - splat_int(where[0, k])))
-                for y in range(y0, y0 + y_count):
-                    count = active_in_row(table, where, kept, ys[y], rule, is_sum, active)
+                for lane in range(16):
+                    tile_y[lane] = ys[y0 + min(lane, y_count - 1)]
+                tile_tables(tile_x, tile_y, table, where, kept, edges, products, qdys, vvs)
+                for block in range(16):
+                    block_row, block_column = block // 4, block % 4
+                    if block_row * 4 >= y_count or block_column * 4 >= x_count:
+                        continue
+                    count = active_in_block(block_column, block_row, table, edges, kept, rule, top_k, is_sum, active)
                     nearest = splat(np.float32(np.inf))
                     for k in range(count):
-                        i = active[k]
-                        u = load(products, i * 16) + splat(table[PL + 2, i])
-                        d2 = u * u + splat(table[PL + 3, i])
+                        i = active[k] * 16
+                        u = load_columns(products, i + block_column * 4) + load_rows(qdys, i + block_row * 4)
+                        d2 = u * u + load_rows(vvs, i + block_row * 4)
                         store(d2s, k * 16, d2)
                         nearest = minimum(nearest, d2)
                     blend(d2s, active, count, nearest, local, channels, rule, top_k, is_sum, ranks, lanes)
+                    for c in range(channels):
+                        store_block(values, c * 256 + block_row * 64 + block_column * 4, 16, load(lanes, c * 16))
+                for y in range(y_count):
                     if reduction > 1:
-                        place_out = (
-                            (y // reduction - tiles_y[0, 0] // reduction) * columns + x0 // reduction
-                        ) * channels
-                        accumulate(lanes, x_count, reduction, channels, sums, place_out)
+                        row_out = (y0 + y) // reduction - tiles_y[0, 0] // reduction
+                        place_out = (row_out * columns + x0 // reduction) * channels
+                        accumulate(values, y * 16, x_count, reduction, channels, sums, place_out)
                     else:
-                        place_out = ((y - tiles_y[0, 0]) * columns + x0) * channels
+                        place_out = ((y0 + y - tiles_y[0, 0]) * columns + x0) * channels
                         if channels == 3 and x_count == 16:
-                            store3(flat, place_out, load(lanes, 0), load(lanes, 16), load(lanes, 32))
+                            at = y * 16
+                            store3(flat, place_out, load(values, at), load(values, at + 256), load(values, at + 512))
                         else:
                             for lane in range(x_count):
                                 for c in range(channels):
-                                    flat[place_out] = lanes[c * 16 + lane]
+                                    flat[place_out] = values[c * 256 + y * 16 + lane]
                                     place_out += 1
             segment = end
     if reduction > 1:

@@ -28,6 +28,8 @@ from igs.format.errors import InputError
 
 # dL/dd² of a pixel that nothing reaches, times the number of pixels: the gradient that a moderate error (0.1) would give.
 PULL = 0.01
+# Loss below which there is nothing left to learn: 100 dB, far below a 16-bit level squared for pictures of one colour.
+PERFECT = 1e-10
 # A Gaussian is idle if its share of all pixels is below this part of the average.
 IDLE_SHARE = 0.03
 EXTEND_RATE = 0.3  # learning rates of a later round: most Gaussians are in place already
@@ -224,8 +226,11 @@ class Fit:
         result = self.backend.step(seen, self.options, self.target, self._loss)
         self.last = result
         grown = len(s.model) >= self.num_gaussians
-        if grown and s.step % 10 == 0:
+        if grown and (s.step % 10 == 0 or self.best is None):
             self.consider(result.loss, s.model)
+        if result.loss < PERFECT:
+            s.step += 1
+            return  # gradients are rounding noise, which Adam would blow up to full steps
         s.age += 1
         factor = self.learning_rate()
         rates = (r.lr_position, r.lr_scale, r.lr_rotation, r.lr_feature)

@@ -29,6 +29,7 @@ from PIL import Image, UnidentifiedImageError
 SIZE_LIMIT = 2**28  # pixels; the same default as a reader's (spec §12), so that what is written can be read
 DIMENSION_LIMIT = 32768  # pixels, the longer side
 _IGS_SIGNATURE = b"\x89IGS"
+_POSTSCRIPT = (b"%!PS", b"\xc5\xd0\xd3\xc6")
 _PILLOW_LIMIT = threading.Lock()
 
 
@@ -201,6 +202,8 @@ def _from_file(file: BinaryIO, limits: load_deep.SizeLimits, name: str) -> Sourc
         raise InputError(f"{name}: the file is empty")
     if start.startswith(_IGS_SIGNATURE):
         raise InputError(f"{name}: this is an .igs file already; igs-decode turns it into an image")
+    if start.startswith(_POSTSCRIPT):  # a program, which Pillow would hand to Ghostscript
+        raise InputError(f"{name}: PostScript is not supported; convert it to an image first")
     deep = load_deep.read_whole(file, start, limits, name)
     if deep is not None:
         return _from_deep(deep, {}, [], name)

@@ -134,6 +134,8 @@ def read_tiff(file: BinaryIO, limits: SizeLimits, name: str, notes: list[str] | 
         raise
     except Exception as error:  # tifffile and its codecs raise many types on damaged files
         raise InputError(f"{name}: can't be read as a TIFF: {error or type(error).__name__}") from error
+    if values.size != height * width * channels:  # tifffile returns nothing where the file states no data
+        raise InputError(f"{name}: expected {width}×{height} pixels of {channels} channels, found {list(values.shape)}")
     values = np.moveaxis(values, 0, -1) if separate else values
     values = values.reshape(height, width, channels)
     if kind not in "uf":

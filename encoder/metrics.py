@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 _WINDOW = np.exp(-((np.arange(11) - 5.0) ** 2) / (2 * 1.5**2))
 _WINDOW /= _WINDOW.sum()
 _SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-MS_SSIM_SIDE = 161  # pixels: below it the fifth scale has no full window
+MS_SSIM_SIDE = 161  # pixels: below it the fourth halving leaves less than a window
 
 
 def psnr(a: ArrayLike, b: ArrayLike) -> float | None:
@@ -32,6 +32,8 @@ def ms_ssim(a: NDArray[np.float32], b: NDArray[np.float32]) -> float | None:
 def _channel(x: NDArray[np.float32], y: NDArray[np.float32]) -> float:
     value = 1.0
     for i, weight in enumerate(_SCALES):
+        if min(x.shape) < len(_WINDOW):
+            break
         mx, my = _blur(x), _blur(y)
         vx, vy, vxy = _blur(x * x) - mx * mx, _blur(y * y) - my * my, _blur(x * y) - mx * my
         cs = (2 * vxy + 9e-4) / (vx + vy + 9e-4)

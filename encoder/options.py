@@ -186,7 +186,7 @@ class EncodeOptions:
     seed: int = 0
     saliency_map: Path | None = None  # any image; resampled to the picture's size
     codec: Literal["raw", "zstd"] = "zstd"
-    chunk_size: int = 128  # Gaussians per chunk aimed at
+    chunk_size: int | None = None  # Gaussians per chunk; None: what makes small reads smallest
     sections: dict[str, bytes] = dataclasses.field(default_factory=dict)  # metadata to embed, by section type
     # -- along the way
     log_every: int = 100

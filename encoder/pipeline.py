@@ -192,8 +192,8 @@ def _to_count(job: _Job) -> _Result:
         else:
             quality = 75.0 if o.quality is None else o.quality
             limit = (o.bpp if o.bpp is not None else rate.quality_to_bpp(quality)) * job.pixels / 8
-        n = rate.gaussians_for_bytes(limit, job.recipe, job.channels, o.chunk_size, job.sections)
-        smallest = rate.smallest_file(job.recipe, job.channels, job.sections)
+        n = rate.gaussians_for_bytes(limit, job.recipe, job.groups, job.sections)
+        smallest = rate.smallest_file(job.recipe, job.groups, job.sections)
         if o.size is not None and o.size < smallest:
             raise UsageError(f"size: expected {smallest} or more, the smallest file of this picture, found {o.size}")
         n = max(rate.SMALLEST, n)
@@ -202,7 +202,7 @@ def _to_count(job: _Job) -> _Result:
     packed, data = job.pack(model)
     if limit is not None:
         while len(data) > limit and len(model) > 1:
-            # The estimate of the index was short by a few entries: leave out what counts least.
+            # The index took more than its usual share: leave out the Gaussians that count least.
             excess = math.ceil((len(data) - limit) * 8 / packed.header.bits_per_gaussian)
             model = _without_least(job, fit, model, min(excess, len(model) - 1))
             packed, data = job.pack(model)

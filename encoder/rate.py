@@ -8,12 +8,15 @@ from __future__ import annotations
 import math
 
 from igs.encoder.options import EncodeOptions, Recipe
+from igs.format import Group
 from igs.format.errors import UsageError
 
 # -q is a rate: 0.02 bpp at 0, ×50 up to 1 bpp at 100, geometric in between (docs/presets.md has the table).
 _QUALITY_LOW, _QUALITY_SPAN = 0.02, 50.0
-_HEAD_BYTES = 110  # fixed header, levels, group, checksum; the rest depends on columns
+_FIXED_BYTES = 76 + 12 + 4  # fixed header, one level, checksum (spec §2)
 _ENTRY_BYTES = 24
+# The index is about this share of the payload: what the writer's partition chooses between one entry and its own limit.
+_INDEX_SHARE = 0.012
 MAX_SHARE = 1 / 8  # of the pixels: more Gaussians than that are no compression
 SMALLEST = 1
 
@@ -28,26 +31,30 @@ def bits_per_gaussian(recipe: Recipe, channels: int) -> int:
     return 2 * recipe.pos_bits + 2 * recipe.scale_bits + recipe.rot_bits + channels * recipe.feat_bits
 
 
-def head_estimate(recipe: Recipe, channels: int, sections: dict[str, bytes]) -> int:
-    """Bytes of the head without its index entries."""
-    ranges = sum(8 * n for bits, n in ((recipe.pos_bits, 2), (recipe.scale_bits, 1), (recipe.rot_bits, 1), (recipe.feat_bits, 1)) if bits < 32)  # fmt: skip
-    return _HEAD_BYTES + ranges + 4 * channels + sum(16 + len(s) for s in sections.values())
+def head_bytes(recipe: Recipe, groups: tuple[Group, ...], sections: dict[str, bytes]) -> int:
+    """Bytes of everything but index entries and payloads."""
+    channels = sum(g.channels for g in groups)
+    ranges = ((recipe.pos_bits, 2), (recipe.scale_bits, 1), (recipe.rot_bits, 1), (recipe.feat_bits, 1))
+    return (
+        _FIXED_BYTES
+        + sum(8 * n for bits, n in ranges if bits < 32)
+        + 4 * channels
+        + sum(10 + len(g.name.encode()) for g in groups)
+        + sum(16 + len(s) for s in sections.values())
+    )
 
 
-def gaussians_for_bytes(size: float, recipe: Recipe, channels: int, chunk_size: int, sections: dict[str, bytes]) -> int:
-    """Gaussians that fit into a file of ``size`` bytes, at least 0."""
-    per = bits_per_gaussian(recipe, channels) / 8
-    left = size - head_estimate(recipe, channels, sections)
-    # Small files get fewer chunks than chunk_size asks for, see format/partition.py: one entry at least.
-    n = (left - _ENTRY_BYTES) / per
-    if n > chunk_size:
-        n = left / (per + _ENTRY_BYTES / chunk_size)
-    return max(0, math.floor(n))
+def gaussians_for_bytes(size: float, recipe: Recipe, groups: tuple[Group, ...], sections: dict[str, bytes]) -> int:
+    """Gaussians whose file has about ``size`` bytes, rather too many by a few than too few; at least 0."""
+    per = bits_per_gaussian(recipe, sum(g.channels for g in groups)) / 8
+    left = size - head_bytes(recipe, groups, sections)
+    return max(0, math.floor(min((left - _ENTRY_BYTES) / per, left / (per * (1 + _INDEX_SHARE)) + 1)))
 
 
-def smallest_file(recipe: Recipe, channels: int, sections: dict[str, bytes]) -> int:
+def smallest_file(recipe: Recipe, groups: tuple[Group, ...], sections: dict[str, bytes]) -> int:
     """Bytes of a file with one Gaussian."""
-    return head_estimate(recipe, channels, sections) + _ENTRY_BYTES + math.ceil(bits_per_gaussian(recipe, channels) / 8)
+    bits = bits_per_gaussian(recipe, sum(g.channels for g in groups))
+    return head_bytes(recipe, groups, sections) + _ENTRY_BYTES + math.ceil(bits / 8)
 
 
 def check_one_target(options: EncodeOptions) -> None:

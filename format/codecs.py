@@ -16,6 +16,7 @@ from igs.format.codes import invalid
 from igs.format.fields import Codec
 from igs.format.quantize import Codes
 
+WINDOW_MAX = 2**23  # memory that a decompressor may hold besides the content, as RFC 8878 recommends
 ZSTD_LEVEL = 19  # chunks are a few KiB: the strongest level costs next to nothing
 
 
@@ -57,6 +58,8 @@ def zstd_content(payload: bytes, expected: int) -> bytes:
             raise invalid("E_ZSTD", "a frame that states its content size", "none")
         if frame.dict_id:
             raise invalid("E_ZSTD", "a frame without a dictionary", f"dictionary {frame.dict_id}")
+        if frame.window_size > max(WINDOW_MAX, expected):
+            raise invalid("E_ZSTD", f"a window of at most {WINDOW_MAX} bytes", str(frame.window_size))
         if frame.content_size != expected:
             raise invalid("E_CHUNK_BYTES", f"a content size of {expected}", str(frame.content_size))
         # The library ignores max_output_size where the frame states a size, hence the check above.

@@ -43,7 +43,7 @@ CODES: dict[str, Code] = {
     "E_CODEC": Code(205, "a chunk's codec is unknown"),
     "E_CHUNK_CRC": Code(301, "a payload does not match its crc"),
     "E_CHUNK_BYTES": Code(302, "a payload is not as long as its count and codes make it"),
-    "E_ZSTD": Code(303, "not one Zstandard frame with a content size, without dictionary, with nothing behind it"),
+    "E_ZSTD": Code(303, "not one Zstandard frame as §5 asks for, with nothing behind it"),
     "E_PADDING": Code(304, "unused bits of a payload are not zero"),
     "E_VALUE": Code(305, "a float code is NaN or infinite"),
     "E_REACH": Code(306, "a Gaussian reaches out of its chunk's box"),

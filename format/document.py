@@ -33,6 +33,7 @@ class Document:
     payloads: bytes
     sections: tuple[sx.Section, ...]
     partial: bool
+    limits: Limits
 
     @property
     def header(self) -> Header:
@@ -63,7 +64,7 @@ class Document:
             raise UsageError(f"sections: expected at most 255, found {len(placed)}")
         nodes = self.head.rows if self.head.two_stage else None
         start = build_head(self.header, self.head.level_chunks, self.entries, placed, nodes)
-        return read(b"".join([start, self.payloads, *(s.data for s in placed if s.place == sx.TAIL)]))
+        return read(b"".join([start, self.payloads, *(s.data for s in placed if s.place == sx.TAIL)]), self.limits)
 
 
 def read(source: Any, limits: Limits | None = None) -> Document:
@@ -71,6 +72,7 @@ def read(source: Any, limits: Limits | None = None) -> Document:
 
     Raises InvalidFile (LimitExceeded, UnsupportedFile), InputError.
     """
+    limits = limits or Limits()
     with open_file(source, limits) as file:
         file.load_index()
         count = file.level_range(file.available_levels - 1)[1]
@@ -85,4 +87,4 @@ def read(source: Any, limits: Limits | None = None) -> Document:
         sections = tuple(
             sx.Section(name, data, file.sections.entries[name].place) for name, data in file.sections.items()
         )
-        return Document(head, file.entries, start, payloads, sections, file.partial)
+        return Document(head, file.entries, start, payloads, sections, file.partial, limits)

@@ -36,6 +36,7 @@ class InvalidFile(IgsError):
 
     def __init__(self, code: str, message: str, offset: int | None = None) -> None:
         self.code = code
+        self.message = message
         self.offset = offset
         where = "" if offset is None else f" (at byte {offset})"
         super().__init__(f"{code}: {message}{where}")

@@ -21,7 +21,10 @@ MAX_FINDINGS = 100  # a file with more is broken enough; bounds the report
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong or worth knowing. severity: error or warning. offset: byte in the file, or None."""
+    """One thing that is wrong or worth knowing. severity: error or warning. offset: byte in the file, or None.
+
+    message: what was expected and found, and in which chunk or section; without code and offset.
+    """
 
     code: str
     number: int
@@ -71,9 +74,8 @@ class _Collector:
 
     def note(self, error: InvalidFile, severity: str = "error") -> None:
         number = CODES[error.code].number
-        message = str(error)
         if len(self.findings) < MAX_FINDINGS:
-            found = Finding(error.code, number, severity, message, error.offset, error.expected, error.found)
+            found = Finding(error.code, number, severity, error.message, error.offset, error.expected, error.found)
             if found not in self.findings:
                 self.findings.append(found)
         if severity == "error":

@@ -63,7 +63,7 @@ def test_json_is_one_object(cli: Any, picture: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("first", ["-n 5", "--bpp 1", "--size 1k", "--psnr 30", "-q 50"])
 @pytest.mark.parametrize("second", ["--num-gaussians 5", "--bpp 1", "--size 1k", "--psnr 30", "--quality 50"])
 def test_rate_options_exclude_each_other(cli: Any, picture: Path, first: str, second: str) -> None:
-    result = cli("igs-encode", picture, "out.igs", *first.split(), *second.split())
+    result = cli("igs-encode", picture, picture.with_name("out.igs"), *first.split(), *second.split())
     same = {"-n 5": "--num-gaussians", "-q 50": "--quality"}.get(first, first.split()[0]) == second.split()[0]
     if not same:
         assert result.code == 1

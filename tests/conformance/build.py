@@ -1,4 +1,4 @@
-"""Building blocks of the conformance set: small pictures, and edits of finished files that keep their checksums right."""
+"""Building blocks of the conformance set: small pictures, and edits of files that keep their checksums right."""
 
 from __future__ import annotations
 

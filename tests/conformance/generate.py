@@ -7,6 +7,7 @@ Files above 4 KiB are stored as .igs.xz.
 
 from __future__ import annotations
 
+import itertools
 import json
 import lzma
 import sys
@@ -51,7 +52,7 @@ def expected_values(file: FileReader, points: np.ndarray, level: int) -> np.ndar
     rules = [Rule.of(file.header)]
     if file.header.level_mode == LevelMode.RESIDUAL:
         bounds = [x.first_chunk for x in file.levels[: level + 1]] + [last]
-        parts = [Gaussians.concatenate(file.read_gaussians(range(a, b))) for a, b in zip(bounds, bounds[1:], strict=False)]
+        parts = [Gaussians.concatenate(file.read_gaussians(range(a, b))) for a, b in itertools.pairwise(bounds)]
         rules += [rules[0].without_background()] * level
     fixed = np.floor(points * 2.0**14 + 0.5)
     inside = ((fixed >= -(2.0**30)) & (fixed <= 2.0**30 - 1)).all(axis=1)

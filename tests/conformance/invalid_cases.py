@@ -7,6 +7,9 @@ from collections.abc import Iterator
 
 import numpy as np
 import zstandard
+from igs.format import Blend, Codec, Group, Quantizer, ScaleMap, Shape, write
+from igs.format.codecs import plane_bytes
+
 from build import (
     entry_at,
     grow_head,
@@ -20,8 +23,6 @@ from build import (
     small_file,
     with_payload,
 )
-from igs.format import Blend, Codec, Group, Quantizer, ScaleMap, Shape, write
-from igs.format.codecs import plane_bytes
 
 Case = tuple[str, bytes, dict[str, float]]
 SECTIONS = {"json": b'{"a": 1}', "soft": b"igs", "abcd": b"?"}
@@ -219,6 +220,8 @@ def _chunks() -> Iterator[tuple[str, bytes]]:
     yield "303_E_ZSTD_skippable", with_payload(base, b"\x50\x2a\x4d\x18\x04\0\0\0abcd" + frame(planes), codec=1)
     # A frame header that names dictionary 7: descriptor with a one-byte dictionary id and a one-byte content size.
     named = b"\x28\xb5\x2f\xfd\x21\x07" + bytes([len(planes)]) + struct.pack("<I", len(planes) << 3 | 1)[:3] + planes
+    wide = b"\x28\xb5\x2f\xfd\x80\xf8" + struct.pack("<I", len(planes)) + named[7:]
+    yield "303_E_ZSTD_window", with_payload(base, wide, codec=1)
     yield "303_E_ZSTD_dictionary", with_payload(base, named, codec=1)
     yield "304_E_PADDING_zstd", with_payload(base, frame(b"\x20" + planes[1:]), codec=1)
 

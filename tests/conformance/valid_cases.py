@@ -1,4 +1,4 @@
-"""Valid files, one per feature: name → bytes. What they look like is computed by the decoder's reference (generate.py)."""
+"""Valid files, one per feature: name → bytes. What they look like, the decoder's reference says (generate.py)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
-from build import head_of, header, random_codes
 from igs.format import (
     Alpha,
     Blend,
@@ -22,6 +21,8 @@ from igs.format import (
     quantize,
     write,
 )
+
+from build import head_of, header, random_codes
 
 INF = float("inf")
 
@@ -65,8 +66,9 @@ def _shapes() -> Iterator[tuple[str, bytes]]:
     signed = {"scale_map": ScaleMap.RAW, "rotation": q.uniform(-12, 12, 10)}
     yield "cholesky", _file(header(shape=Shape.CHOLESKY, scale=q.uniform([0, 0], [6, 6], 8), **signed))
     yield "covariance", _file(header(shape=Shape.COVARIANCE, scale=q.uniform([-1, -1], [36, 36], 10), **signed))
-    yield "covariance_lowpass", _file(
-        header(shape=Shape.COVARIANCE, scale=q.uniform([-1, -1], [36, 36], 10), lowpass=0.3, **signed)
+    yield (
+        "covariance_lowpass",
+        _file(header(shape=Shape.COVARIANCE, scale=q.uniform([-1, -1], [36, 36], 10), lowpass=0.3, **signed)),
     )
     long = header(scale=q.uniform(-6, 15, 8, shared=True, columns=2), rotation=q.affine(0, 1 / 256, 8), reach2=9.0)
     codes = quantize(long, [[8, 6], [3, 3]], [[9, -6], [-2, 3.5]], [[0.31], [0.77]], [[1], [0]])
@@ -101,7 +103,12 @@ def _containers() -> Iterator[tuple[str, bytes]]:
     head = header(3)
     yield "zstd", write(head, [[np.repeat(random_codes(head, 20), 10, axis=0)]], codec=Codec.ZSTD)
     yield "chunks", write(head, [[random_codes(head, 5, s) for s in range(4)]], codec=Codec.RAW)
-    sections = {"soft": b"conformance", "json": b'{"title": "' + b"x" * 300 + b'"}', "abcd": b"\0\1", "wxyz": bytes(280)}
+    sections = {
+        "soft": b"conformance",
+        "json": b'{"title": "' + b"x" * 300 + b'"}',
+        "abcd": b"\0\1",
+        "wxyz": bytes(280),
+    }
     yield "sections", write(head, [[random_codes(head, 4)]], codec=Codec.RAW, sections=sections)
     for mode in LevelMode:
         leveled = header(3, level_mode=mode)

@@ -73,9 +73,7 @@ def test_the_gaussians_that_the_specification_lists() -> None:
     with open_file(bytes.fromhex(GOLDEN)) as file:
         gaussians = file.gaussians(0)
     assert len(rows) == len(gaussians)
-    for row, mean, factor, feature in zip(
-        rows, gaussians.means, gaussians.factors, gaussians.features, strict=True
-    ):
+    for row, mean, factor, feature in zip(rows, gaussians.means, gaussians.factors, gaussians.features, strict=True):
         assert [int(v) for v in row[:2]] == mean.tolist()
         assert [float.fromhex(v) for v in row[2:5]] == factor.tolist()
         assert float.fromhex(row[5]) == feature[0]

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from igs.cli.output_png import write_png16
 from igs.encoder.load import SourceImage, load_image, to_stored
 from igs.format import Alpha, Colour, Group, Transfer
 from igs.format.errors import InputError, UsageError
@@ -222,8 +223,6 @@ def test_orientation_matches_pillow_and_is_reset(orientation: int, format_: str)
 @pytest.mark.parametrize("orientation", [3, 6, 8])
 def test_orientation_of_16_bit_png(orientation: int) -> None:
     pytest.importorskip("imagecodecs")
-    from igs.cli.output_png import write_png16
-
     exif = Image.Exif()
     exif[0x0112] = orientation
     array = ramp(3, 5, 3, top=65535)
@@ -329,11 +328,52 @@ def test_any_bytes_load_or_are_an_input_error(data: bytes, prefix: bytes) -> Non
         load_image(prefix + data)
 
 
+def _seeds() -> list[bytes]:
+    """Small files of every kind that is parsed by different code."""
+    seeds = []
+    for format_ in ("png", "gif", "tiff", "jpeg", "webp", "bmp", "tga", "ppm"):
+        buffer = io.BytesIO()
+        Image.fromarray(ramp(9, 7, 3)).save(buffer, format_)
+        seeds.append(buffer.getvalue())
+    for array in (ramp(9, 7, 3, top=65535), ramp(9, 7, 5)):
+        buffer = io.BytesIO()
+        np.save(buffer, array)
+        seeds.append(buffer.getvalue())
+    seeds.append(b"P6 7 9 999\n" + ramp(9, 7, 6).tobytes())
+    buffer = io.BytesIO()
+    write_png16(buffer, ramp(9, 7, 4, top=65535), {"exif": b"II*\0\x08\0\0\0\0\0"})
+    seeds.append(buffer.getvalue())
+    tifffile = pytest.importorskip("tifffile")
+    for array, options in [
+        (ramp(9, 7, 3, top=65535), {"photometric": "rgb"}),
+        (ramp(9, 7, 4).astype(np.float32), {"photometric": "rgb", "extrasamples": ["assocalpha"]}),
+        (ramp(5, 9, 7, top=65535), {"photometric": "minisblack", "planarconfig": "separate", "compression": "zlib"}),
+    ]:
+        buffer = io.BytesIO()
+        tifffile.imwrite(buffer, array, **options)
+        seeds.append(buffer.getvalue())
+    return seeds
+
+
+@given(st.data())
+def test_damaged_files_load_or_are_an_input_error(data: st.DataObject) -> None:
+    """A few bytes changed anywhere: a picture or an InputError, with memory bounded by the limit."""
+    damaged = bytearray(data.draw(st.sampled_from(_seeds())))
+    for _ in range(data.draw(st.integers(1, 6))):
+        place = data.draw(st.integers(0, min(len(damaged) - 1, data.draw(st.sampled_from([64, 400, 10**6])))))
+        damaged[place] = data.draw(st.integers(0, 255))
+    with contextlib.suppress(InputError):
+        source = load_image(bytes(damaged), size_limit=10**6, memory_limit=10**8)
+        assert np.isfinite(source.pixels).all()
+
+
 def test_messages_name_the_file_and_what_it_is(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"missing\.png: No such file"):
         load_image(tmp_path / "missing.png")
     with pytest.raises(InputError, match="directory"):
         load_image(tmp_path)
+    with pytest.raises(InputError, match="PostScript"):
+        load_image(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
     with pytest.raises(InputError, match="empty"):
         load_image(b"")
     with pytest.raises(InputError, match=r"\.igs file already"):

@@ -1,0 +1,311 @@
+"""The encoder: initialisation, growth, rate targets, determinism, checkpoints, hard cases. Small pictures, few steps."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="the encoder needs torch")
+
+import igs
+from igs.encoder import PRESETS, EncodeOptions, encode, init, kernels, rate
+from igs.encoder.backend import KernelBackend, TorchBackend
+from igs.encoder.fit import Fit, growth_plan
+from igs.encoder.metrics import ms_ssim
+from igs.encoder.options import Recipe
+
+
+def picture(width=40, height=30, channels=3, seed=0):
+    """Smooth, with an edge: something that Gaussians can fit and noise can't."""
+    y, x = np.mgrid[0:height, 0:width]
+    planes = [
+        0.5 + 0.4 * np.sin((x * (c + 1) + y * (seed + 1)) / 9.0) * np.cos(y / 7.0) * np.where(x > width / 2, 1, 0.5)
+        for c in range(channels)
+    ]
+    return np.round(np.stack(planes, axis=2) * 255).astype(np.uint8)
+
+
+def small(image, **settings):
+    return encode(image, **({"steps": 40, "num_gaussians": 30} | settings))
+
+
+# -- initialisation
+
+
+def test_positions_follow_the_map_and_the_uniform_share():
+    rng = np.random.default_rng(0)
+    weights = np.zeros((20, 30))
+    weights[:, :10] = 1
+    points = init.draw_positions(weights, 150, 0.0, 1.0, rng)
+    assert points[:, 0].max() < 10
+    points = init.draw_positions(weights, 300, 1.0, 1.0, rng)
+    assert 0.5 < (points[:, 0] >= 10).mean() < 0.8
+    cells = np.floor(points).astype(int)
+    assert len(np.unique(cells[:, 1] * 30 + cells[:, 0])) == 300  # no pixel twice
+
+
+def test_more_positions_than_pixels():
+    points = init.draw_positions(np.ones((2, 3)), 20, 0.3, 1.0, np.random.default_rng(0))
+    assert points.shape == (20, 2)
+    assert (points >= 0).all()
+    assert (points <= [3, 2]).all()
+
+
+def test_gradient_map_is_high_at_an_edge():
+    image = np.zeros((10, 12, 3), np.float32)
+    image[:, 6:] = 1
+    gradient = init.gradient_map(image)
+    assert gradient[:, 5:7].min() > 0
+    assert gradient[:, :4].max() == 0
+
+
+def test_spectral_residual_finds_the_odd_one_out():
+    rng = np.random.default_rng(0)
+    image = (0.5 + 0.05 * rng.standard_normal((64, 64, 1))).astype(np.float32)
+    image[40:44, 20:24] = 1
+    saliency = init.spectral_residual(image)
+    assert saliency.shape == (64, 64)
+    y, x = np.unravel_index(saliency.argmax(), saliency.shape)
+    assert abs(y - 41.5) < 8
+    assert abs(x - 21.5) < 8
+
+
+# -- growth and schedule
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 1000])
+@pytest.mark.parametrize("preset", PRESETS)
+def test_growth_adds_up(preset, n):
+    plan = growth_plan(PRESETS[preset], n)
+    assert sum(plan.values()) == n
+    assert all(count >= 0 for count in plan.values())
+    assert max(plan) < PRESETS[preset].steps
+
+
+def test_fit_improves_and_returns_its_best():
+    target = torch.from_numpy(picture().astype(np.float32) / 255).permute(2, 0, 1)
+    backend = KernelBackend() if kernels.available() else TorchBackend()
+    losses = []
+    fit = Fit(target, 40, Recipe(steps=60), backend, on_step=lambda f: losses.append(f.best_loss))
+    model = fit.run()
+    final, _ = backend.measure(backend.render(model, fit.options), target, False)
+    assert final <= min(losses) + 1e-9
+    assert final < 0.5 * fit.history[0].loss or final < 1e-3
+    assert model.is_finite()
+
+
+def test_a_wild_learning_rate_still_gives_a_finite_file():
+    encoded = small(picture(), lr_scale=5.0, lr_position=50.0, lr_feature=2.0)
+    assert np.isfinite(igs.open(encoded.data).decode(dtype="float32")).all()
+
+
+@pytest.mark.parametrize("tiles", [True, False])
+def test_torch_backend_agrees_with_the_kernels(tiles):
+    if not kernels.available():
+        pytest.skip("installed without a C++ compiler")
+    target = torch.from_numpy(picture(24, 20).astype(np.float32) / 255).permute(2, 0, 1).contiguous()
+    recipe = Recipe(steps=4, growth=False, loss_ssim=0.1)
+    pictures = []
+    for backend in (KernelBackend(), TorchBackend(tiles)):
+        fit = Fit(target, 20, recipe, backend)
+        pictures.append(backend.render(fit.run(), fit.options))
+    torch.testing.assert_close(*pictures, rtol=0, atol=2e-3)
+
+
+# -- files
+
+
+def test_same_input_same_bytes_whatever_the_threads():
+    files = {small(picture(), threads=t, seed=3).data for t in (1, 2, 2)}
+    assert len(files) == 1
+    assert small(picture(), seed=4).data not in files
+
+
+def test_flat_colour_is_exact():
+    image = np.full((9, 14, 3), (10, 200, 77), np.uint8)
+    encoded = encode(image, num_gaussians=3, steps=5, feat_bits=32)
+    assert (igs.open(encoded.data).decode() == image).all()
+    assert encoded.report["exact"]
+    assert encoded.report["psnr"] is None
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "n"), [(1, 1, 1), (1, 1, 50), (1, 40, 10), (40, 1, 10), (2, 31, 8), (5, 4, 100)]
+)
+def test_degenerate_sizes(width, height, n):
+    image = picture(width, height)
+    encoded = encode(image, num_gaussians=n, steps=10)
+    with igs.open(encoded.data) as im:
+        assert im.decode().shape == image.shape
+        assert im.num_gaussians == n
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 5, 12])
+def test_any_number_of_channels(channels):
+    image = picture(20, 16, channels)
+    encoded = small(image)
+    assert igs.open(encoded.data).decode().shape == image.shape
+    assert encoded.report["channels"] == channels
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"preset": "image-gs"},
+        {"preset": "image-gs-code"},
+        {"blend": "sum"},
+        {"init": "saliency"},
+        {"init": "random"},
+        {"init_color": False},
+        {"scale_parameter": "raw"},
+        {"scale_parameter": "inverse"},
+        {"growth": False},
+        {"loss_l1": 1.0, "loss_l2": 0.0, "loss_ssim": 0.1},
+        {"gamma": 2.2},
+        {"quantize_forward": 0.5},
+        {"pos_bits": 32, "scale_bits": 32, "rot_bits": 32, "feat_bits": 32},
+        {"pos_bits": 9, "scale_bits": 5, "rot_bits": 4, "feat_bits": 6},
+        {"codec": "raw"},
+        {"top_k": 3},
+    ],
+    ids=str,
+)
+def test_every_option_makes_a_valid_file(settings):
+    encoded = small(picture(), **settings)
+    with igs.open(encoded.data) as im:
+        decoded = im.decode()
+    assert decoded.shape == (30, 40, 3)
+    assert encoded.report["psnr"] > 10
+
+
+def test_report_is_of_the_decoded_file():
+    image = picture()
+    encoded = small(image)
+    error = (igs.open(encoded.data).decode().astype(float) - image) / 255
+    assert encoded.report["psnr"] == pytest.approx(-10 * math.log10((error**2).mean()), abs=1e-4)
+    assert encoded.report["bytes"] == len(encoded.data)
+    assert encoded.report["bpp"] == pytest.approx(len(encoded.data) * 8 / (40 * 30))
+    json.dumps(encoded.report)
+
+
+def test_no_point_of_the_picture_is_bare():
+    from igs.decoder import holes
+    from igs.format import Gaussians, open_file
+
+    encoded = encode(picture(64, 48), num_gaussians=4, steps=30, reach2=2.0, pos_bits=6, scale_bits=4)
+    reader = open_file(encoded.data)
+    gaussians = Gaussians.concatenate([reader.gaussians(i) for i in range(reader.num_chunks)])
+    assert len(holes(reader.header, gaussians, 4)) == 0
+
+
+# -- rate
+
+
+@pytest.mark.parametrize("size", [400, 900, 3000])
+def test_size_is_never_exceeded_and_nearly_used(size):
+    encoded = encode(picture(80, 60), size=size, steps=3, codec="raw")
+    one = encoded.report["bits_per_gaussian"] / 8
+    assert len(encoded.data) <= size
+    assert len(encoded.data) >= min(0.98 * size, size - one - 1)
+
+
+def test_size_below_the_smallest_file_names_it():
+    with pytest.raises(igs.UsageError, match="smallest file"):
+        encode(picture(), size=50, steps=1)
+
+
+def test_psnr_target_is_met():
+    assert encode(picture(60, 50), psnr=24.0, steps=60).report["psnr"] >= 24.0
+
+
+def test_psnr_beyond_reach_warns_or_fails():
+    noise = np.random.default_rng(0).integers(0, 256, (16, 16, 3)).astype(np.uint8)
+    warnings = []
+    encoded = encode(noise, psnr=60.0, steps=3, on_warning=warnings.append)
+    assert encoded.report["rate_met"] is False
+    assert len(warnings) == 1
+    with pytest.raises(igs.IgsError, match="reached"):
+        encode(noise, psnr=60.0, steps=3, strict_rate=True)
+
+
+def test_quality_is_a_documented_rate():
+    assert rate.quality_to_bpp(0) == pytest.approx(0.02)
+    assert rate.quality_to_bpp(100) == pytest.approx(1.0)
+    low, high = (small(picture(80, 60), num_gaussians=None, quality=q, steps=2).report["bytes"] for q in (60, 90))
+    assert low < high
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"bpp": 0.1, "size": 100},
+        {"quality": 101},
+        {"psnr": 0.0},
+        {"effort": 0},
+        {"preset": "best"},
+        {"no_such_option": 1},
+        {"top_k": 33},
+        {"steps": -1},
+        {"pos_bits": 0},
+        {"num_gaussians": 0},
+    ],
+    ids=str,
+)
+def test_settings_that_make_no_sense(settings):
+    with pytest.raises(igs.UsageError):
+        encode(picture(8, 8), **settings)
+
+
+# -- along the way
+
+
+def test_resume_gives_the_same_file(tmp_path):
+    checkpoint = tmp_path / "fit.npz"
+    settings = {"steps": 40, "num_gaussians": 30, "seed": 2}
+    whole = encode(picture(), **settings, checkpoint=checkpoint, checkpoint_every=25)
+    assert checkpoint.exists()
+    assert encode(picture(), **settings, resume=checkpoint).data == whole.data
+    with pytest.raises(igs.InputError, match="checkpoint of a picture"):
+        encode(picture(20, 20), **settings, resume=checkpoint)
+    checkpoint.write_bytes(b"not an archive")
+    with pytest.raises(igs.InputError, match="not a checkpoint"):
+        encode(picture(), **settings, resume=checkpoint)
+
+
+def test_pictures_and_log_lines(tmp_path):
+    seen = []
+    small(picture(), render_every=20, render_dir=tmp_path / "frames", log_every=10, on_progress=seen.append)
+    assert sorted(p.name for p in (tmp_path / "frames").iterdir()) == ["step_000000.png", "step_000020.png"]
+    assert [p.step for p in seen] == [10, 20, 30, 40]
+    assert all(p.psnr is not None and p.loss >= 0 and p.num_gaussians <= 30 for p in seen)
+
+
+def test_saliency_map_from_a_file(tmp_path):
+    from PIL import Image
+
+    Image.fromarray(np.eye(10, dtype=np.uint8) * 255).save(tmp_path / "map.png")
+    assert small(picture(), saliency_map=tmp_path / "map.png").report["psnr"] > 10
+    (tmp_path / "bad.png").write_bytes(b"x")
+    with pytest.raises(igs.InputError, match="saliency map"):
+        small(picture(), saliency_map=tmp_path / "bad.png")
+
+
+def test_options_object_and_device():
+    assert encode(picture(8, 8), EncodeOptions(num_gaussians=2, overrides={"steps": 2})).report["steps"] == 2
+    with pytest.raises(igs.Unsupported, match="cuda"):
+        encode(picture(8, 8), num_gaussians=2, device="cuda")
+
+
+def test_efforts_take_more_and_more_steps():
+    steps = [EncodeOptions(effort=e).recipe().steps for e in range(1, 10)]
+    assert steps == sorted(set(steps))
+
+
+def test_ms_ssim_of_equal_and_of_small_pictures():
+    a = np.random.default_rng(0).random((170, 180, 3)).astype(np.float32)
+    assert ms_ssim(a, a) == pytest.approx(1.0)
+    assert ms_ssim(a, 1 - a) < 0.2
+    assert ms_ssim(a[:160], a[:160]) is None
