@@ -14,7 +14,15 @@ from setuptools.command.build_ext import build_ext
 X86_TARGETS = {
     "baseline": [],
     "avx2": ["-mavx2", "-mfma", "-mf16c", "-mbmi2"],
-    "avx512": ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mavx512cd", "-mfma", "-mprefer-vector-width=512"],
+    "avx512": [
+        "-mavx512f",
+        "-mavx512dq",
+        "-mavx512bw",
+        "-mavx512vl",
+        "-mavx512cd",
+        "-mfma",
+        "-mprefer-vector-width=512",
+    ],
 }
 COMMON = ["-O3", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-pthread"]
 # Finite mathematics without signed zeros turns comparisons into min/max instructions, association lets sums be vectorised.

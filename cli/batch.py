@@ -24,9 +24,8 @@ def one_pair(paths: Sequence[str], out: str | None) -> tuple[str, str]:
             raise UsageError(f"expected one input with -o, found {len(paths)}; -d DIR takes several")
         return paths[0], out
     if len(paths) != 2:
-        raise UsageError(
-            f"expected IN OUT, found {len(paths)} arguments" + ("; -d DIR takes several" * (len(paths) > 2))
-        )
+        found = ", ".join(paths) or "nothing"
+        raise UsageError(f"expected IN OUT, found {found}" + ("; -d DIR takes several inputs" * (len(paths) > 2)))
     return paths[0], paths[1]
 
 

@@ -38,6 +38,7 @@ def _declare(lib: ctypes.CDLL) -> None:
         "igs_bins_create": (bins, []),
         "igs_bins_destroy": (None, [bins]),
         "igs_bin": (i64, [bins, raster, _FLOATS, _FLOATS]),
+        "igs_bins_work": (None, [bins, ctypes.POINTER(i64)]),
         "igs_rasterize_forward": (ctypes.c_int, [bins, raster, *[_FLOATS] * 4]),
         "igs_rasterize_backward": (ctypes.c_int, [bins, raster, *[_FLOATS] * 7]),
         "igs_rasterize_fused": (

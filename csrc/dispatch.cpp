@@ -174,12 +174,17 @@ IGS_EXPORT igs_bins* igs_bins_create(void) { return new (std::nothrow) igs_bins;
 IGS_EXPORT void igs_bins_destroy(igs_bins* b) {
     if (!b) return;
     for (auto& h : b->hits) igs::release(&h);
-    for (igs::Buffer* x : {&b->bound, &b->offsets, &b->list, &b->slot, &b->first, &b->partial, &b->sums, &b->cursor})
+    for (igs::Buffer* x : {&b->bound, &b->offsets, &b->list, &b->slot, &b->first, &b->partial, &b->sums, &b->cursor, &b->work})
         igs::release(x);
     delete b;
 }
 IGS_EXPORT int64_t igs_bin(igs_bins* b, const igs_raster* r, const float* means, const float* factors) {
     return table()->bin(b, r, means, factors);
+}
+IGS_EXPORT void igs_bins_work(const igs_bins* b, int64_t* out) {
+    auto* work = static_cast<const int64_t*>(b->work.data);
+    out[0] = out[1] = 0;
+    for (int64_t t = 0; t < int64_t(b->tiles_x) * b->tiles_y; t++) out[0] += work[2 * t], out[1] += work[2 * t + 1];
 }
 IGS_EXPORT int igs_rasterize_forward(igs_bins* b, const igs_raster* r, const float* means, const float* factors,
                                      const float* features, float* image) {

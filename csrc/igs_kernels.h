@@ -30,6 +30,10 @@ void igs_bins_destroy(igs_bins*);
 // Rebuilds the lists for means [N, 2] and factors [N, 3]. Returns the number of (tile, Gaussian) entries, < 0: no memory.
 int64_t igs_bin(igs_bins*, const igs_raster*, const float* means, const float* factors);
 
+// What the last rasterisation did: out[0] candidates times rows of 16 pixels evaluated, out[1] of these in rows that
+// needed the K-th smallest d². For benchmarks.
+void igs_bins_work(const igs_bins*, int64_t* out);
+
 // image [C, H, W] ← the rendered picture. Returns 0, or -1 without memory (so do the functions below).
 int igs_rasterize_forward(igs_bins*, const igs_raster*, const float* means, const float* factors, const float* features,
                           float* image);

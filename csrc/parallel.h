@@ -42,5 +42,6 @@ struct igs_bins {
     igs::Buffer first;    // int64 [N + 1]: first slot of a Gaussian
     igs::Buffer partial;  // float [entries, 5 + C]
     igs::Buffer sums;     // double [tiles, 2]
+    igs::Buffer work;     // int64 [tiles, 2]: rows of candidates evaluated, and of those through the K-th smallest
     igs::Buffer cursor;   // int64 scratch
 };

@@ -1,8 +1,8 @@
 """igs.decoder: `.igs` bytes → values, anywhere in the picture (spec §7 to §9). Never imports torch.
 
 The pipeline in file names: image (requests, levels) → store (chunks read so far) → grid → strips, sample (work for
-threads) → bins (lists per tile) → blend (who counts, weights) inside the kernels of tiles, points, coverage → output,
-convert. ``reference`` is the slow, obvious version that the kernels agree with; ``simd`` and ``jit`` are how they
+threads) → bins (lists per tile) → candidates (per tile and block) → blend (who counts, weights), the last three inside the
+kernels of tiles, points, coverage → output, convert. ``reference`` is the slow, obvious version that the kernels agree with; ``simd`` and ``jit`` are how they
 compile.
 """
 

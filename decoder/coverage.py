@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 from igs.decoder.bins import bands, count_tile_rows, fill_segment, next_segment, row_spans, tile_rows
-from igs.decoder.blend import COLUMNS, HIGH, LOW, PL, PR, QDY, SLACK, VV, P, Q, R, gather
+from igs.decoder.candidates import COLUMNS, HIGH, LOW, QDY, SLACK, VV, P, Q, R, gather
 from igs.decoder.grid import make_grid
 from igs.decoder.jit import inline, kernel
 from igs.decoder.rule import Rule, Splats
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 
 
 @inline
-def active_in_row(table, where, kept, y, rule, active):  # type: ignore[no-untyped-def]
-    """Of a tile's candidates those that may reach its row at ``y``: their numbers to ``active``.
+def active_in_row(table, where, kept, left, right, y, rule, active):  # type: ignore[no-untyped-def]
+    """Of a tile's candidates those that may reach its row at ``y``: their numbers to ``active``, ascending.
 
     Also writes Q·dy and v·v of spec §7 for all of them into the table.
     """
     capacity = table.shape[1]
     for k in range(kept, (kept + 15) & ~15):  # padding: d² = inf
+        where[0, k] = left - 1
         where[1, k] = y
-        table[PL, k] = np.float32(3e38)
-        table[PR, k] = np.float32(3e38)
+        table[P, k] = np.float32(3e38)
         table[Q, k] = np.float32(0.0)
         table[R, k] = np.float32(0.0)
     zero = splat(np.float32(0.0))
@@ -44,8 +44,10 @@ def active_in_row(table, where, kept, y, rule, active):  # type: ignore[no-untyp
         vv = v * v
         store(table, QDY * capacity + k, qdy)
         store(table, VV * capacity + k, vv)
-        ul = load(table, PL * capacity + k) + qdy
-        ur = load(table, PR * capacity + k) + qdy
+        p = load(table, P * capacity + k)
+        mx = load(where, k)
+        ul = p * to_floats(splat_int(left) - mx) + qdy
+        ur = p * to_floats(splat_int(right) - mx) + qdy
         ll = ul * ul
         rr = ur * ur
         low = select((ul <= zero) & (zero <= ur), zero, minimum(ll, rr)) + vv
@@ -53,11 +55,11 @@ def active_in_row(table, where, kept, y, rule, active):  # type: ignore[no-untyp
     bound = splat(rule[0] * SLACK)
     count = 0
     for k in range(0, kept, 16):
-        left = bits(load(table, LOW * capacity + k) <= bound)
-        while left != 0:
-            active[count] = k + lowest_bit(left)
+        within = bits(load(table, LOW * capacity + k) <= bound)
+        while within != 0:
+            active[count] = k + lowest_bit(within)
             count += 1
-            left &= left - 1
+            within &= within - 1
     return count
 
 
@@ -131,7 +133,7 @@ def holes_in_rows(  # type: ignore[no-untyped-def]
                     continue
                 x = load(tile_x, 0)
                 for y in range(y0, y0 + y_count):
-                    count = active_in_row(table, where, kept, ys[y], rule, active)
+                    count = active_in_row(table, where, kept, tile_x[0], tile_x[15], ys[y], rule, active)
                     nearest = splat(np.float32(np.inf))
                     for k in range(count):
                         i = active[k]

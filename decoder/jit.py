@@ -19,7 +19,7 @@ import numba
 _OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": False, "error_model": "numpy"}
 
 # Files whose code becomes part of kernels in other files.
-_INLINED = ("jit.py", "simd.py", "blend.py", "bins.py", "tiles.py")
+_INLINED = ("jit.py", "simd.py", "bins.py", "candidates.py", "blend.py", "tiles.py")
 
 
 def kernel(function: Callable[..., Any]) -> Any:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 from igs.decoder.bins import fill_segment, next_segment, row_spans
-from igs.decoder.blend import COLUMNS, P, Q, R, blend, gather
+from igs.decoder.blend import blend
+from igs.decoder.candidates import COLUMNS, P, Q, R, gather
 from igs.decoder.jit import kernel
 from igs.decoder.simd import bits, load, lowest_bit, minimum, splat, splat_int, store, to_floats
 

@@ -150,6 +150,28 @@ load_columns = _repeated([0, 1, 2, 3] * 4)
 load_rows = _repeated([lane // 4 for lane in range(LANES)])
 
 
+def _dealt(order: list[int]) -> Any:
+    """An intrinsic that deals the lanes of a float32 vector in the order given."""
+
+    @intrinsic
+    def deal(typingctx, value):  # type: ignore[no-untyped-def]
+        def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
+            lanes = ir.Constant(ir.VectorType(ir.IntType(32), LANES), order)
+            return builder.shuffle_vector(args[0], args[0], lanes)
+
+        return floats(value), codegen
+
+    return deal
+
+
+# A tile of 16 × 16 has the block in block row r, block column c at lane 4·r + c. From the values of the tile's columns
+# to those of each block's first and last column; from its rows to each block's first and last row.
+first_columns = _dealt([0, 4, 8, 12] * 4)
+last_columns = _dealt([3, 7, 11, 15] * 4)
+first_rows = _dealt([4 * (lane // 4) for lane in range(LANES)])
+last_rows = _dealt([4 * (lane // 4) + 3 for lane in range(LANES)])
+
+
 @intrinsic
 def store_block(typingctx, array, index, stride, value):  # type: ignore[no-untyped-def]
     """Write a block of 4 × 4 into a float32 array: four lanes from ``index`` on, four from ``index + stride`` on, …"""
@@ -290,6 +312,19 @@ def bits(typingctx, condition):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
+def have_bit(typingctx, value, number):  # type: ignore[no-untyped-def]
+    """Lanes of an int32 vector in which bit ``number`` is set."""
+
+    def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        one = builder.shl(ir.Constant(ir.IntType(32), 1), context.cast(builder, args[1], sig.args[1], types.int32))
+        vector = ir.VectorType(ir.IntType(32), LANES)
+        chosen = builder.and_(args[0], _splat(builder, ir.IntType(32), one))
+        return builder.icmp_signed("!=", chosen, ir.Constant(vector, [0] * LANES))
+
+    return mask(value, number), codegen
+
+
+@intrinsic
 def count_bits(typingctx, value):  # type: ignore[no-untyped-def]
     """How many bits of an int64 are set."""
 
@@ -297,16 +332,6 @@ def count_bits(typingctx, value):  # type: ignore[no-untyped-def]
         return builder.ctpop(args[0])
 
     return types.int64(types.int64), codegen
-
-
-@intrinsic
-def without(typingctx, x, y):  # type: ignore[no-untyped-def]
-    """Lanes set in mask x and not in mask y."""
-
-    def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
-        return builder.and_(args[0], builder.not_(args[1]))
-
-    return mask(x, y), codegen
 
 
 @intrinsic
@@ -372,13 +397,13 @@ def exp_half_negative(typingctx, value):  # type: ignore[no-untyped-def]
         power = builder.fmul(args[0], constant(-0.72134752044448170))  # −log2(e)/2
         low = constant(-125.0)  # below -126 the result would be subnormal
         power = builder.select(builder.fcmp_ordered(">", power, low), power, low)
-        # power ≤ 0, so power − ½ truncated towards zero is the nearest integer.
-        n = builder.fptosi(builder.fsub(power, constant(0.5)), integer)
-        f = builder.fsub(power, builder.sitofp(n, vector))
+        # Adding 1.5·2^23 rounds to an integer, which then stands in the low bits; nothing here is fast-math.
+        rounded = builder.fadd(power, constant(12582912.0))
+        f = builder.fsub(power, builder.fsub(rounded, constant(12582912.0)))
         result = constant(EXP2_COEFFICIENTS[-1])
         for coefficient in EXP2_COEFFICIENTS[-2::-1]:
             result = builder.call(fused, [result, f, constant(coefficient)])
-        exponent = builder.shl(n, ir.Constant(integer, [23] * LANES))
+        exponent = builder.shl(builder.bitcast(rounded, integer), ir.Constant(integer, [23] * LANES))
         return builder.bitcast(builder.add(builder.bitcast(result, integer), exponent), vector)
 
     return floats(value), codegen

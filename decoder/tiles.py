@@ -1,7 +1,7 @@
 """The fast path for regions: stored values on a grid of samples (spec §7, §8), by tiles of up to 16 × 16 samples.
 
 For each tile the candidates are collected once, for each block of 4 × 4 samples (one vector) the few that can count
-there; see ``blend.py``. Square blocks have fewer of them than rows of 16.
+there; see ``candidates.py`` and ``blend.py``. Square blocks have fewer of them than rows of 16.
 With reduction (scale < 1) tiles follow output pixels, so that each mean is summed in an order of its own.
 Does not know about files, groups, gamma or integer outputs.
 """
@@ -11,7 +11,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 from igs.decoder.bins import fill_segment, next_segment, row_spans
-from igs.decoder.blend import COLUMNS, active_in_block, blend, gather, tile_tables
+from igs.decoder.blend import blend
+from igs.decoder.candidates import COLUMNS, active_in_block, bound_blocks, gather
 from igs.decoder.jit import inline, kernel
 from igs.decoder.simd import load, load_columns, load_rows, minimum, splat, store, store3, store_block
 
@@ -91,7 +92,9 @@ def render_rows(  # type: ignore[no-untyped-def]
     place = np.empty(tiles, np.int64)
     entries = np.empty(0, np.int32)
     table = np.empty((COLUMNS, 16), np.float32)
-    edges = np.empty((24, 16), np.float32)
+    block_lows = np.empty(16 * 16, np.float32)
+    block_highs = np.empty(16 * 16, np.float32)
+    reaches = np.empty(16, np.int32)
     qdys = np.empty(16 * 16, np.float32)
     vvs = np.empty(16 * 16, np.float32)
     where = np.empty((3, 16), np.int32)
@@ -137,7 +140,9 @@ def render_rows(  # type: ignore[no-untyped-def]
                 if number > table.shape[1]:
                     capacity = (number + number // 2 + 15) & ~15
                     table = np.empty((COLUMNS, capacity), np.float32)
-                    edges = np.empty((24, capacity), np.float32)
+                    block_lows = np.empty(capacity * 16, np.float32)
+                    block_highs = np.empty(capacity * 16, np.float32)
+                    reaches = np.empty(capacity, np.int32)
                     qdys = np.empty(capacity * 16, np.float32)
                     vvs = np.empty(capacity * 16, np.float32)
                     where = np.empty((3, capacity), np.int32)
@@ -153,12 +158,27 @@ def render_rows(  # type: ignore[no-untyped-def]
                 )  # fmt: skip
                 for lane in range(16):
                     tile_y[lane] = ys[y0 + min(lane, y_count - 1)]
-                tile_tables(tile_x, tile_y, table, where, kept, edges, products, qdys, vvs)
+                bound_blocks(
+                    tile_x,
+                    tile_y,
+                    table,
+                    where,
+                    kept,
+                    rule,
+                    top_k,
+                    is_sum,
+                    products,
+                    qdys,
+                    vvs,
+                    block_lows,
+                    block_highs,
+                    reaches,
+                )
                 for block in range(16):
                     block_row, block_column = block // 4, block % 4
                     if block_row * 4 >= y_count or block_column * 4 >= x_count:
                         continue
-                    count = active_in_block(block_column, block_row, table, edges, kept, rule, top_k, is_sum, active)
+                    count = active_in_block(block, reaches, kept, active)
                     nearest = splat(np.float32(np.inf))
                     for k in range(count):
                         i = active[k] * 16

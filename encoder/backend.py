@@ -77,7 +77,8 @@ class StepResult:
 class Backend(Protocol):
     """What a fit needs of a device."""
 
-    name: str
+    name: str  # which code computes
+    device: str  # where: cpu or cuda
 
     def render(self, model: Model, options: RasterOptions) -> Tensor: ...
     def step(self, model: Model, options: RasterOptions, target: Tensor, weights: LossWeights) -> StepResult: ...
@@ -94,7 +95,7 @@ class KernelBackend:
 
     def __init__(self) -> None:
         self._rasterizer = kernels.Rasterizer()
-        self.name = "cpu"
+        self.name, self.device = f"kernels-{kernels.target()}", "cpu"
 
     def _factors(self, model: Model) -> Tensor:
         return kernels.factors(model.scale, model.rotation, model.scale_map, SIGMA_MIN, SIGMA_MAX)
@@ -150,7 +151,7 @@ class TorchBackend:
 
     def __init__(self, tiles: bool = True) -> None:
         self._rasterize = reference.rasterize_tiled if tiles else reference.rasterize_reference
-        self.name = "cpu-torch"
+        self.name, self.device = "torch", "cpu"
 
     def _image(self, tensors: tuple[Tensor, ...], scale_map: str, options: RasterOptions) -> Tensor:
         position, scale, rotation, feature = tensors

@@ -131,9 +131,7 @@ class Fit:
 
     def _error_points(self, n: int) -> NDArray[np.float64]:
         error = (self.backend.render(self.state.model, self.options) - self.target).abs().sum(dim=0)
-        return init.draw_positions(
-            error.numpy().astype(np.float64), n, 0.0, self.recipe.growth_error_power, self.rng
-        )
+        return init.draw_positions(error.numpy().astype(np.float64), n, 0.0, self.recipe.growth_error_power, self.rng)
 
     def grow(self, n: int) -> None:
         """Add n Gaussians where the error is, with the target's colours."""

@@ -30,6 +30,11 @@ def _lib() -> ctypes.CDLL:
     return lib
 
 
+def target() -> str:
+    """The instruction set that the kernels use here: baseline, avx2 or avx512."""
+    return str(_lib().igs_target().decode())
+
+
 def _check(t: Tensor, shape: tuple[int, ...]) -> Tensor:
     if t.shape != shape or t.dtype != torch.float32 or t.device.type != "cpu":
         raise ValueError(f"expected a float32 CPU tensor {shape}, found {t.dtype} {t.device} {tuple(t.shape)}")
@@ -103,6 +108,12 @@ class Rasterizer:
         )  # fmt: skip
         n = target.numel()
         return sums[0] / n, sums[1] / n, grads
+
+    def work(self) -> tuple[int, int]:
+        """What the last rasterisation did, see igs_kernels.h: (rows of candidates evaluated, those selected among)."""
+        out = (ctypes.c_int64 * 2)()
+        self._lib.igs_bins_work(self._bins, out)
+        return out[0], out[1]
 
     def _run(self, function: Any, raster: Raster, *arguments: Any) -> None:
         if function(self._bins, ctypes.byref(raster), *arguments) != 0:

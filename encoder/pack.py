@@ -6,12 +6,13 @@ Between the fit, which knows no bytes, and the format, which knows no pictures.
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import torch
 
 from igs.decoder import holes
-from igs.encoder.backend import Model
+from igs.encoder.backend import Model, scale_parameter
 from igs.encoder.options import Recipe
 from igs.encoder.quantize import attributes, choose_quantizers
 from igs.format import Blend, Codec, Gaussians, Group, Header, ScaleMap, dequantize, quantize, write
@@ -19,6 +20,8 @@ from igs.format import Blend, Codec, Gaussians, Group, Header, ScaleMap, dequant
 # A Gaussian that must reach a point gets a little more than it needs: quantising may take some of it back.
 _HOLE_MARGIN = 0.85
 _HOLE_ROUNDS = 12
+# Readers refuse files whose Gaussians together reach over more than 4096 times the picture (spec §12, reach_ratio).
+_REACH_RATIO = 2000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +41,7 @@ def quantize_model(
     Where rounding (or the fit) left a point bare, the nearest Gaussian grows until it reaches it.
     """
     model = model.clone()
+    _bound_reach(model, recipe.reach2, width * height)
     for _ in range(_HOLE_ROUNDS):
         values = attributes(model)
         position, scale, rotation, feature = choose_quantizers(values, recipe)
@@ -68,6 +72,17 @@ def quantize_model(
     return Packed(header, codes, gaussians)
 
 
+def _bound_reach(model: Model, reach2: float, pixels: int) -> None:
+    """Shrink Gaussians that reach too far together: only ever met on tiny or flat pictures."""
+    sigma = model.sigmas().double()
+    area = math.pi * reach2 * sigma[:, 0] * sigma[:, 1]
+    most = _REACH_RATIO * (pixels + 4096)
+    if float(area.sum()) <= most:
+        return
+    factor = (most / len(model) / area).clamp_max(1).sqrt()
+    model.scale.copy_(scale_parameter((sigma * factor[:, None]).float(), model.scale_map))
+
+
 def _reach(model: Model, gaussians: Gaussians, points: np.ndarray, reach2: float) -> None:
     """Enlarge the nearest Gaussian of each point until it reaches it."""
     means = gaussians.means.astype(np.float64) * 2.0**-14
@@ -83,12 +98,7 @@ def _reach(model: Model, gaussians: Gaussians, points: np.ndarray, reach2: float
     # What was decoded may already differ from the model: grow from the decoded deviations.
     grown = torch.from_numpy(gaussians.scales * factor[:, None]).float()
     chosen = torch.from_numpy(factor > 1)
-    if model.scale_map == "log":
-        model.scale[chosen] = grown.log()[chosen]
-    elif model.scale_map == "inverse":
-        model.scale[chosen] = (1 / grown)[chosen]
-    else:
-        model.scale[chosen] = grown[chosen]
+    model.scale[chosen] = scale_parameter(grown, model.scale_map)[chosen]
 
 
 def to_bytes(packed: Packed, codec: str, chunk_size: int | None, sections: dict[str, bytes]) -> bytes:

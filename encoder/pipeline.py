@@ -22,7 +22,8 @@ from igs.encoder.backend import Backend, KernelBackend, Model, TorchBackend
 from igs.encoder.fit import Fit
 from igs.encoder.load import SourceImage, load_image, to_stored
 from igs.encoder.options import EncodeOptions, Recipe
-from igs.format.errors import IgsError, InputError, Unsupported, UsageError
+from igs.format import Alpha
+from igs.format.errors import IgsError, Unsupported, UsageError
 
 # --psnr: the number of Gaussians grows by this factor from round to round, from this share of the pixels.
 _PSNR_GROWTH, _PSNR_START = 1.3, 1 / 400
@@ -123,11 +124,7 @@ class _Job:
         path = self.options.saliency_map
         if path is None:
             return None
-        try:
-            with Image.open(path) as picture:
-                values = np.asarray(picture.convert("F"), np.float64)
-        except (OSError, ValueError, SyntaxError) as error:
-            raise InputError(f"{path}: not a picture that can serve as a saliency map ({error})") from error
+        values = load_image(path).pixels.mean(axis=2, dtype=np.float64)
         return init.resample_map(values, self.source.width, self.source.height)
 
     def fit(self, num_gaussians: int) -> Fit:
@@ -176,9 +173,19 @@ class _Job:
             dtype, top = ("uint8", 255) if depth == 8 else ("uint16", 65535)
             return im.decode(dtype=dtype).astype(np.float32) / np.float32(top)
 
-    def psnr(self, data: bytes) -> float:
-        value = metrics.psnr(self.decoded(data), self.source.pixels)
-        return math.inf if value is None else value
+    def quality(self, data: bytes) -> tuple[float | None, float | None]:
+        """(PSNR or None where infinite, MS-SSIM or None where too small) of the decoded file.
+
+        Alpha is multiplied in on both sides: a colour that can't be seen counts for nothing.
+        """
+        decoded, source = self.decoded(data), self.source.pixels
+        if any(g.alpha != Alpha.NONE for g in self.source.groups):
+            seen = tuple(
+                dataclasses.replace(g, gamma=1.0, alpha=Alpha.NONE if g.alpha == Alpha.NONE else Alpha.PREMULTIPLIED)
+                for g in self.source.groups
+            )
+            decoded, source = to_stored(decoded, seen), to_stored(source, seen)
+        return metrics.psnr(decoded, source), metrics.ms_ssim(decoded, source)
 
 
 def _to_count(job: _Job) -> _Result:
@@ -226,7 +233,8 @@ def _to_psnr(job: _Job, target: float) -> _Result:
     steps = max(1, round(_PSNR_ROUND_STEPS * job.recipe.steps))
     while True:
         packed, data = job.pack(model)
-        reached = job.psnr(data)
+        measured, _ = job.quality(data)
+        reached = math.inf if measured is None else measured
         n = len(model)
         if reached >= target or n >= most:
             break
@@ -239,8 +247,7 @@ def _to_psnr(job: _Job, target: float) -> _Result:
 
 
 def _report(job: _Job, result: _Result, seconds: float) -> dict[str, Any]:
-    decoded = job.decoded(result.data)
-    value = metrics.psnr(decoded, job.source.pixels)
+    psnr, ms_ssim = job.quality(result.data)
     return {
         "width": job.source.width,
         "height": job.source.height,
@@ -249,14 +256,15 @@ def _report(job: _Job, result: _Result, seconds: float) -> dict[str, Any]:
         "bytes": len(result.data),
         "bpp": len(result.data) * 8 / job.pixels,
         "bits_per_gaussian": result.packed.header.bits_per_gaussian,
-        "psnr": value,
-        "exact": value is None,
-        "ms_ssim": metrics.ms_ssim(decoded, job.source.pixels),
+        "psnr": psnr,
+        "exact": psnr is None,
+        "ms_ssim": ms_ssim,
         "seconds": round(seconds, 3),
         "steps": result.steps,
         "effort": job.options.effort,
         "preset": job.options.preset,
         "seed": job.options.seed,
-        "device": job.backend.name,
+        "device": job.backend.device,
+        "backend": job.backend.name,
         "rate_met": result.missed is None,
     }

@@ -61,7 +61,9 @@ def choose_quantizers(
         rot = Quantizer.float32(1)
     else:  # code 2^bits would be code 0 again: the last code is one step short of a half-turn
         levels = 2**recipe.rot_bits
-        rot = Quantizer.uniform(np.zeros(1), np.array([(levels - 1) / levels], np.float32).astype(np.float64), recipe.rot_bits)
+        rot = Quantizer.uniform(
+            np.zeros(1), np.array([(levels - 1) / levels], np.float32).astype(np.float64), recipe.rot_bits
+        )
     return pos, shared(scale, recipe.scale_bits), rot, shared(feature, recipe.feat_bits)
 
 

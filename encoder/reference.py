@@ -78,7 +78,9 @@ def _blend(d2: Tensor, features: Tensor, background: Tensor, o: RasterOptions) -
     weight = torch.where(d2 <= limit, torch.exp(-(d2 - nearest) / 2), torch.zeros_like(d2))
     total = weight.sum(dim=1, keepdim=True)
     value = weight @ features / total.clamp_min(1e-30)
-    if o.pull > 0:  # no change of the value, but a gradient: the nearest Gaussian is drawn to a pixel beyond every reach
+    if (
+        o.pull > 0
+    ):  # no change of the value, but a gradient: the nearest Gaussian is drawn to a pixel beyond every reach
         pulled = torch.where((nearest > o.reach2) & (d2 <= nearest), d2, torch.zeros_like(d2)).sum(dim=1, keepdim=True)
         value = value + _PullLoss.apply(pulled, o.pull, value.shape[1])
     return torch.where(total > 0, value, background)

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import igs
 import numpy as np
 from PIL import Image
+
+import igs
 
 HERE = Path(__file__).resolve().parent
 SOURCE = HERE / "antelope_canyon.png"

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import argparse
 
-import igs
 import numpy as np
 from PIL import Image
+
+import igs
 
 
 def main() -> None:

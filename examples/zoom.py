@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import argparse
 
-import igs
 from PIL import Image
+
+import igs
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ MAX_SINGLE_STAGE = 4096  # chunks up to which the head holds the entries themsel
 SECTION_ENTRY_BYTES = 16  # §10
 MAX_COUNT = 65535  # Gaussians in a chunk: a u16
 
+SIDE_MAX = 65536  # pixels: as far as means and sample points reach, §6.1, §7
 MEAN_UNIT = 2.0**-14  # pixel, §6.1
 SIGMA_MIN, SIGMA_MAX, SIGMA_RATIO = 2.0**-6, 2.0**15, 2.0**-12  # §6.2
 FEATURE_MAX = 2.0**32  # features and background are clamped to ±this, §6

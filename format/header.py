@@ -20,6 +20,7 @@ from igs.format.errors import UsageError
 from igs.format.fields import (
     FEATURE_MAX,
     HEADER_BYTES,
+    SIDE_MAX,
     Alpha,
     Blend,
     Colour,
@@ -198,8 +199,8 @@ class Header:
         rotated = self.shape == Shape.SCALE_ROTATION
         q2 = self.relative_reach2
         checks: list[tuple[str, bool, str]] = [
-            ("width", 1 <= self.width < 2**32, "1 to 2^32 − 1"),
-            ("height", 1 <= self.height < 2**32, "1 to 2^32 − 1"),
+            ("width", 1 <= self.width <= SIDE_MAX, "1 to 65536"),
+            ("height", 1 <= self.height <= SIDE_MAX, "1 to 65536"),
             ("channels", 1 <= self.channels <= 64, "1 to 64"),
             ("box_shift", self.box_shift is None or 0 <= self.box_shift <= 15, "0 to 15"),
             ("top_k", 1 <= self.top_k <= 32 if topk else self.top_k == 0, "1 to 32 for topk, 0 for sum"),

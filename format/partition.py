@@ -68,7 +68,10 @@ def partition(
         members = leaves[node]
         must = len(members) > largest
         if must or (chunk_size is None and len(members) >= 2 * MIN_CHUNK):
-            cut = _best_cut(members, clipped, bytes_per_gaussian, 1 if must else MIN_CHUNK)
+            least = MIN_CHUNK
+            if chunk_size is not None:  # cuts are due anyway: not into tiny chunks, nor peeling off one by one
+                least = max(1, len(members) // (4 if len(members) <= 4 * chunk_size else 32))
+            cut = _best_cut(members, clipped, bytes_per_gaussian, least)
             if must or cut.saving > ENTRY_BYTES:
                 heapq.heappush(queue, (-np.inf if must else -cut.saving, node, cut))
 

@@ -18,6 +18,7 @@ from igs.format.fields import MAX_COUNT, Codec
 from igs.format.gaussians import dequantize, reach_areas, reach_boxes
 from igs.format.head import build_head
 from igs.format.header import Header, build_header
+from igs.format.limits import Limits
 from igs.format.partition import max_chunks, partition
 from igs.format.quantize import Codes
 from igs.format.sections import TAIL, arrange
@@ -123,6 +124,7 @@ def _encode(codes: Codes, bits: tuple[int, ...], codec: Codec) -> tuple[Codec, b
     payload = CODECS[Codec.RAW].encode(codes, bits)
     if codec != Codec.RAW:
         other = CODECS[codec].encode(codes, bits)
-        if len(other) < len(payload):
+        # What packs too well would be refused as a bomb by readers with the default limits.
+        if len(other) < len(payload) and len(codes) <= Limits().gaussians_per_byte * len(other):
             return codec, other
     return Codec.RAW, payload

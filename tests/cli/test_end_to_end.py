@@ -36,7 +36,8 @@ def test_report(cli: Any, picture: Path, tmp_path: Path) -> None:
     }  # fmt: skip
     assert set(report) >= expected
     assert (report["width"], report["height"], report["channels"], report["num_gaussians"]) == (32, 32, 3, 20)
-    assert (report["steps"], report["effort"], report["device"]) == (3, 5, "cpu")
+    assert (report["steps"], report["effort"]) == (3, 5)
+    assert report["device"].startswith("cpu")  # "cpu-torch" where the kernels could not be compiled
     assert report["bytes"] == out.stat().st_size
     assert report["bpp"] == pytest.approx(8 * report["bytes"] / 1024)
     assert report["ms_ssim"] is None

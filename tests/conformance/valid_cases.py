@@ -21,8 +21,7 @@ from igs.format import (
     quantize,
     write,
 )
-
-from build import head_of, header, random_codes
+from vectors import head_of, header, random_codes
 
 INF = float("inf")
 

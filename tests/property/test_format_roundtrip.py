@@ -234,6 +234,15 @@ def test_damaged_bytes_give_a_result_or_an_error(data: st.DataObject) -> None:
         _read_all(bytes(damaged))
 
 
+def test_every_flipped_bit_is_found() -> None:
+    """One flip in each byte of a file with levels, inline and tail sections; bit 7, 6, … in turn."""
+    original = _layered()
+    for at in range(len(original)):
+        damaged = bytearray(original)
+        damaged[at] ^= 1 << (-at % 8)
+        assert not validate_file(bytes(damaged)).valid, at
+
+
 def _read_all(data: bytes) -> None:
     with open_file(data) as file:
         file.read_gaussians(range(file.num_chunks))

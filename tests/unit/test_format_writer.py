@@ -56,7 +56,7 @@ CODES = make_codes(HEADER)
     ("changes", "field"),
     [
         ({"width": 0}, "width"),
-        ({"height": 2**32}, "height"),
+        ({"height": 65537}, "height"),
         ({"channels": 65}, "channels"),
         ({"top_k": 0}, "top_k"),
         ({"top_k": 33}, "top_k"),
@@ -203,6 +203,26 @@ def test_the_validator_reports_everything_it_finds() -> None:
     assert found["valid"] is False
     assert found["findings"][0]["number"] == 301
     assert found["findings"][0]["offset"] > 0
+
+
+def test_nested_json_is_a_finding_not_a_crash() -> None:
+    data = write(HEADER, [CODES], sections={"json": b"[" * 200_000})
+    assert [f.code for f in validate_file(data).findings] == ["E_SECTION_CONTENT"]
+
+
+def test_no_chunk_packs_more_gaussians_per_byte_than_readers_allow() -> None:
+    """65 535 equal Gaussians are a few bytes of zstd, which a reader takes for a bomb: they stay raw."""
+    data = write(HEADER, [[np.repeat(CODES[:1], 65535, axis=0)]], codec=Codec.ZSTD)
+    with open_file(data) as file:
+        assert file.entries["codec"].tolist() == [Codec.RAW]
+
+
+@pytest.mark.parametrize("chunk_size", [1, 7, None])
+def test_equal_gaussians_can_be_partitioned(chunk_size: int | None) -> None:
+    data = write(HEADER, [np.repeat(CODES[:1], 700, axis=0)], codec=Codec.RAW, chunk_size=chunk_size)
+    with open_file(data) as file:
+        assert file.entries["count"].max() <= (chunk_size or 700)
+        assert file.num_gaussians == 700
 
 
 def test_equal_headers_are_equal() -> None:

@@ -126,7 +126,13 @@ def test_gradient_of_scale_and_rotation_is_the_numerical_one(scale_map):
         return float((reference.rasterize_reference(*d, o) * weight.double()).sum())
 
     step = 1e-6
-    for leaf, index in ((leaves[0], (0, 0)), (leaves[0], (2, 1)), (leaves[0], (5, 0)), (leaves[1], (1,)), (leaves[1], (4,))):
+    for leaf, index in (
+        (leaves[0], (0, 0)),
+        (leaves[0], (2, 1)),
+        (leaves[0], (5, 0)),
+        (leaves[1], (1,)),
+        (leaves[1], (4,)),
+    ):
         values = [scales.double(), rotations.double()]
         which = 0 if leaf is leaves[0] else 1
         difference = []

@@ -1,0 +1,84 @@
+"""Which module may import which, and that decoding starts light: by reading the sources, and in fresh interpreters."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parents[2]
+FOLDERS = {"format", "decoder", "encoder", "csrc", "cli"}
+HEAVY = {"torch", "numba", "scipy", "PIL"}
+
+# Package → what none of its modules may import, not even inside a function.
+FORBIDDEN = {
+    "format": {"igs.decoder", "igs.encoder", "igs.csrc", "igs.cli", "torch", "numba"},
+    "decoder": {"igs.encoder", "igs.csrc", "igs.cli", "torch", "scipy"},
+    "encoder": {"igs.cli"},
+    "csrc": {"igs.format", "igs.decoder", "igs.encoder", "igs.cli", "torch", "numpy"},
+}
+
+
+def _imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import; write igs.…"
+            module = str(node.module)
+            found |= {module} | {f"{module}.{alias.name}" for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("package", sorted(FORBIDDEN))
+def test_arrows_point_one_way(package):
+    for path in sorted((REPO / package).rglob("*.py")):
+        for name in _imports(path):
+            for forbidden in FORBIDDEN[package]:
+                assert name != forbidden and not name.startswith(forbidden + "."), f"{path.name} imports {name}"
+
+
+def test_folders_are_imported_as_parts_of_igs():
+    for path in REPO.rglob("*.py"):
+        inside = path.relative_to(REPO).parts
+        if inside[0] in {"build", ".venv"} or path.name == "conftest.py":
+            continue
+        assert not {name.partition(".")[0] for name in _imports(path)} & FOLDERS, path
+
+
+def test_every_folder_is_mapped_and_is_a_package():
+    tool = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    assert set(tool["packages"]) == set(tool["package-dir"]) == {"igs"} | {f"igs.{folder}" for folder in FOLDERS}
+    for folder in tool["package-dir"].values():
+        assert (REPO / folder / "__init__.py").is_file()
+
+
+def _loaded(statement: str) -> set[str]:
+    """Top-level modules that a fresh interpreter has loaded after the statement."""
+    code = f"import sys\n{statement}\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPO)
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("statement", "absent"),
+    [
+        ("import igs", HEAVY),
+        ("import igs.format", HEAVY),
+        ("import igs.decoder", HEAVY),
+        ("import igs.csrc", HEAVY),
+        ("import igs.cli.encode, igs.cli.decode, igs.cli.info, igs.cli.validate", {"torch", "numba", "scipy"}),
+        (
+            "import igs\nwith igs.open('tests/conformance/valid/topk_1.igs') as im: im.decode()",
+            {"torch"},  # Numba itself looks for SciPy
+        ),
+    ],
+    ids=["face", "format", "decoder", "kernels", "commands", "decode"],
+)
+def test_a_fresh_interpreter_stays_light(statement, absent):
+    assert not _loaded(statement) & absent
