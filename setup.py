@@ -25,8 +25,9 @@ X86_TARGETS = {
     ],
 }
 COMMON = ["-O3", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-pthread"]
-# Finite mathematics without signed zeros turns comparisons into min/max instructions, association lets sums be vectorised.
-# Only for the kernels and never at the link: linked, -ffast-math would switch denormals off for the whole Python process.
+# Finite mathematics without signed zeros turns comparisons into min/max instructions, association lets sums be
+# vectorised. Only for the kernels and never at the link: linked, -ffast-math would switch denormals off for the whole
+# Python process.
 FAST = ["-fno-math-errno", "-fno-trapping-math", "-ffinite-math-only", "-fno-signed-zeros", "-fassociative-math"]
 
 

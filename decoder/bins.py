@@ -12,6 +12,7 @@ import itertools
 from typing import Any
 
 import numpy as np
+
 from igs.decoder.jit import inline, kernel
 
 # Entries of tile lists held at once in one thread, 4 bytes each; a row with more is cut into runs of tiles.

@@ -7,6 +7,7 @@ order of index with the same instructions on every path: equal points have equal
 from __future__ import annotations
 
 import numpy as np
+
 from igs.decoder.jit import inline
 from igs.decoder.simd import (
     bits,
@@ -18,8 +19,14 @@ from igs.decoder.simd import (
     muladd,
     select,
     splat,
+    splat_int,
     store,
+    to_floats,
 )
+
+# Lists longer than this are gone through several times instead of being kept in scratch memory, of which a thread needs
+# about 0.5 KB per entry: files of a few hundred KB can put millions of Gaussians into one tile.
+CROWD = 1 << 13
 
 
 @inline
@@ -169,3 +176,66 @@ def finish(value, share, reached, background, is_sum):  # type: ignore[no-untype
     if is_sum:
         return value + splat(background)
     return select(reached, value * share, splat(background))
+
+
+@inline
+def squared_distance(means, factors, i, x, y):  # type: ignore[no-untyped-def]
+    """d2 of spec §7 of Gaussian i at 16 points, int32 units."""
+    dx = to_floats(x - splat_int(means[0, i]))
+    dy = to_floats(y - splat_int(means[1, i]))
+    u = splat(factors[0, i]) * dx + splat(factors[1, i]) * dy
+    v = splat(factors[2, i]) * dy
+    return u * u + v * v
+
+
+@inline
+def blend_crowd(  # type: ignore[no-untyped-def]
+    means, factors, features, members, start, end, x, y, rule, top_k, is_sum, ranks, out
+):
+    """What ``blend`` does, to the bit, for any number of candidates members[start:end] in memory that does not grow.
+
+    means: int32 [2, n]; factors: float32 [3, n]; features: float32 [n, C]; x, y: 16 points.
+    """
+    zero = splat(np.float32(0.0))
+    one = splat(np.float32(1.0))
+    inf = splat(np.float32(np.inf))
+    channels = features.shape[1]
+    base = zero
+    threshold = splat(rule[0])
+    kth = inf
+    room = zero
+    if not is_sum:
+        base = inf
+        for k in range(start, end):
+            base = minimum(base, squared_distance(means, factors, members[k], x, y))
+        threshold = minimum(base + splat(rule[1]), threshold)
+        for s in range(top_k):
+            store(ranks, s * 16, inf)
+        for k in range(start, end):
+            d2 = squared_distance(means, factors, members[k], x, y)
+            d2 = select(d2 <= threshold, d2, inf)
+            if bits(d2 < load(ranks, (top_k - 1) * 16)) != 0:
+                for s in range(top_k):
+                    other = load(ranks, s * 16)
+                    store(ranks, s * 16, minimum(d2, other))
+                    d2 = maximum(d2, other)
+        kth = load(ranks, (top_k - 1) * 16)
+        for s in range(top_k):
+            room = room + select(load(ranks, s * 16) < kth, zero, one)
+    for c in range(channels):
+        store(out, c * 16, zero)
+    total = zero
+    for k in range(start, end):
+        d2 = squared_distance(means, factors, members[k], x, y)
+        tie = (d2 == kth) & (zero < room)
+        room = room - select(tie, one, zero)
+        counts = (d2 <= threshold) & ((d2 < kth) | tie)
+        if bits(counts) != 0:
+            weight = select(counts, exp_half_negative(d2 - base), zero)
+            total = total + weight
+            for c in range(channels):
+                store(out, c * 16, muladd(weight, splat(features[members[k], c]), load(out, c * 16)))
+    share = one / total
+    reached = zero < total
+    for c in range(channels):
+        store(out, c * 16, finish(load(out, c * 16), share, reached, rule[2 + c], is_sum))

@@ -7,6 +7,7 @@ everywhere more than Q² beyond another one, and not everywhere behind K others.
 from __future__ import annotations
 
 import numpy as np
+
 from igs.decoder.jit import inline
 from igs.decoder.simd import (
     bits,
@@ -45,7 +46,8 @@ def gather(  # type: ignore[no-untyped-def]
     """Collect the candidates of the rectangle of points left … right × top … bottom (int32 units).
 
     entries[start:end]: Gaussians that may reach it. table: float32 [COLUMNS, capacity] gets P, Q, R_ and bounds of d²;
-    where: int32 [3, capacity] gets Mx, My and the Gaussian; local: float32 [capacity · C] its features. Capacity is a multiple of 16 above the number of entries. → how many were kept, in order of index.
+    where: int32 [3, capacity] gets Mx, My and the Gaussian; local: float32 [capacity · C] its features. Capacity is a
+    multiple of 16 above the number of entries. → how many were kept, in order of index.
     """
     capacity = table.shape[1]
     number = end - start

@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 import numpy.typing as npt
+
 from igs.format.errors import UsageError
 
 UNIT = 1 << 14  # units per pixel

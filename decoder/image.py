@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
 from igs.decoder.grid import UNIT, make_grid
 from igs.decoder.output import is_plain, output_dtype, to_dtype, to_picture
 from igs.decoder.rule import Rule
@@ -303,7 +304,8 @@ class Image:
             needed = chunks_needed(cells.starts, cells.ordered, cells.bounds, self._boxes(found))
             return self._layers(found[needed], level)
 
-        sample_many(xs, ys, (self.width * UNIT, self.height * UNIT), layers, self._threads, out)
+        size = (self.width * UNIT, self.height * UNIT, self.num_gaussians)
+        sample_many(xs, ys, size, layers, self._threads, out)
 
     def _near(self, cells: Cells, level: int | None) -> Chunks:
         """Chunks of a two-stage index around the points: asked for by blocks of cells, to read little of the index."""

@@ -6,8 +6,9 @@ Kernels only; which chunks to read, levels and picture values are ``image.py``'s
 from __future__ import annotations
 
 import numpy as np
+
 from igs.decoder.bins import fill_segment, next_segment, row_spans
-from igs.decoder.blend import blend
+from igs.decoder.blend import CROWD, blend, blend_crowd, squared_distance
 from igs.decoder.candidates import COLUMNS, P, Q, R, gather
 from igs.decoder.jit import kernel
 from igs.decoder.simd import bits, load, lowest_bit, minimum, splat, splat_int, store, to_floats
@@ -86,25 +87,25 @@ def values_at(  # type: ignore[no-untyped-def]
                             more = np.empty(capacity, np.int64)
                             more[:count] = found
                             found = more
-                            d2s = np.empty(capacity * 16, np.float32)
-                            active = np.arange(capacity).astype(np.int32)
-                            local = np.empty(capacity * channels, np.float32)
+                            if capacity <= CROWD:
+                                d2s = np.empty(capacity * 16, np.float32)
+                                active = np.arange(capacity).astype(np.int32)
+                                local = np.empty(capacity * channels, np.float32)
                         found[count] = k + lowest_bit(within)
                         count += 1
                         within &= within - 1
-            nearest = splat(np.float32(np.inf))
-            for k in range(count):
-                i = found[k]
-                dx = to_floats(x - splat_int(means[0, i]))
-                dy = to_floats(y - splat_int(means[1, i]))
-                u = splat(factors[0, i]) * dx + splat(factors[1, i]) * dy
-                v = splat(factors[2, i]) * dy
-                d2 = u * u + v * v
-                store(d2s, k * 16, d2)
-                nearest = minimum(nearest, d2)
-                for c in range(channels):
-                    local[k * channels + c] = features[i, c]
-            blend(d2s, active, count, nearest, local, channels, rule, top_k, is_sum, ranks, lanes)
+            if count > CROWD:
+                blend_crowd(means, factors, features, found, 0, count, x, y, rule, top_k, is_sum, ranks, lanes)
+            else:
+                nearest = splat(np.float32(np.inf))
+                for k in range(count):
+                    i = found[k]
+                    d2 = squared_distance(means, factors, i, x, y)
+                    store(d2s, k * 16, d2)
+                    nearest = minimum(nearest, d2)
+                    for c in range(channels):
+                        local[k * channels + c] = features[i, c]
+                blend(d2s, active, count, nearest, local, channels, rule, top_k, is_sum, ranks, lanes)
             for c in range(channels):
                 out[point, c] = lanes[c * 16]
         else:
@@ -251,30 +252,39 @@ def sample_row(  # type: ignore[no-untyped-def]
             if starts[cell] == starts[cell + 1]:
                 continue
             number = entry_starts[column + 1] - entry_starts[column]
-            if number > capacity:
+            crowded = number > CROWD
+            if not crowded and number > capacity:
                 capacity = (number + number // 2 + 15) & ~15
                 table = np.empty((COLUMNS, capacity), np.float32)
                 where = np.empty((3, capacity), np.int32)
                 local = np.empty(capacity * channels, np.float32)
                 d2s = np.empty(capacity * 16, np.float32)
                 active = np.arange(capacity).astype(np.int32)
-            kept = gather(
-                means, factors, features, entries, entry_starts[column], entry_starts[column + 1], bounds[cell, 0],
-                bounds[cell, 2], bounds[cell, 1], bounds[cell, 3], rule, top_k, is_sum, table, where, local,
-            )  # fmt: skip
+            kept = 0
+            if not crowded:
+                kept = gather(
+                    means, factors, features, entries, entry_starts[column], entry_starts[column + 1], bounds[cell, 0],
+                    bounds[cell, 2], bounds[cell, 1], bounds[cell, 3], rule, top_k, is_sum, table, where, local,
+                )  # fmt: skip
             for group in range(starts[cell], starts[cell + 1], 16):
                 x = load(ordered, group)
                 y = load(ordered, ordered.shape[1] + group)
-                nearest = splat(np.float32(np.inf))
-                for k in range(kept):
-                    dx = to_floats(x - splat_int(where[0, k]))
-                    dy = to_floats(y - splat_int(where[1, k]))
-                    u = splat(table[P, k]) * dx + splat(table[Q, k]) * dy
-                    v = splat(table[R, k]) * dy
-                    d2 = u * u + v * v
-                    store(d2s, k * 16, d2)
-                    nearest = minimum(nearest, d2)
-                blend(d2s, active, kept, nearest, local, channels, rule, top_k, is_sum, ranks, lanes)
+                if crowded:
+                    blend_crowd(
+                        means, factors, features, entries, entry_starts[column], entry_starts[column + 1], x, y, rule,
+                        top_k, is_sum, ranks, lanes,
+                    )  # fmt: skip
+                else:
+                    nearest = splat(np.float32(np.inf))
+                    for k in range(kept):
+                        dx = to_floats(x - splat_int(where[0, k]))
+                        dy = to_floats(y - splat_int(where[1, k]))
+                        u = splat(table[P, k]) * dx + splat(table[Q, k]) * dy
+                        v = splat(table[R, k]) * dy
+                        d2 = u * u + v * v
+                        store(d2s, k * 16, d2)
+                        nearest = minimum(nearest, d2)
+                    blend(d2s, active, kept, nearest, local, channels, rule, top_k, is_sum, ranks, lanes)
                 for lane in range(min(16, starts[cell + 1] - group)):
                     i = order[group + lane]
                     for c in range(channels):

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
 from igs.decoder.rule import Rule
 
 _POINTS_AT_ONCE = 4096  # times the Gaussians is the size of the largest temporary array

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
 from igs.decoder.bins import bands, count_tile_rows, tile_rows
 from igs.decoder.points import NOWHERE, cell_bounds, sample_row, sort_into_cells
 from igs.decoder.rule import Rule, Splats
@@ -18,16 +19,18 @@ from igs.decoder.threads import run
 Ints = npt.NDArray[np.int32]
 
 BATCH = 1 << 20  # points at a time: bounds the memory for sorting to about 30 bytes each
-# Four vectors of points share a cell's candidates; fewer, and finding those costs more than it saves.
+# Four vectors of points share a cell's candidates; fewer, and finding those costs more than it saves …
 _POINTS_PER_CELL = 64
+# … unless so many Gaussians lie in the cell that most of them are tried in vain.
+_GAUSSIANS_PER_CELL = 16
 _MAX_CELLS_PER_SIDE = 4096
 
 
 class Cells:
     """Points in the order of a grid of square cells. Points beyond the grid belong to the cells at its border."""
 
-    def __init__(self, xs: Ints, ys: Ints, width: int, height: int) -> None:
-        """xs, ys: int32 units, NOWHERE for none; width, height: the rectangle in units that the grid is fitted to."""
+    def __init__(self, xs: Ints, ys: Ints, width: int, height: int, num_gaussians: int) -> None:
+        """xs, ys: int32 units, NOWHERE for none; width, height: the picture in units."""
         somewhere = xs != NOWHERE
         self.number = int(somewhere.sum())
         spans = []
@@ -37,7 +40,9 @@ class Cells:
             low, high = min(max(low, 0), limit), min(max(high, 0), limit)
             spans.append((low, max(high - low, 0) + 1))
         (x0, w), (y0, h) = spans
-        side = max(1.0, float(np.sqrt(w * h * _POINTS_PER_CELL / max(self.number, 1))))
+        gaussians = num_gaussians * (w / (width + 1)) * (h / (height + 1))  # about so many lie within
+        wanted = max(self.number / _POINTS_PER_CELL, min(gaussians / _GAUSSIANS_PER_CELL, self.number), 1)
+        side = max(1.0, float(np.sqrt(w * h / wanted)))
         side = max(side, w / _MAX_CELLS_PER_SIDE, h / _MAX_CELLS_PER_SIDE)
         self.columns, self.rows = int(np.ceil(w / side)), int(np.ceil(h / side))
         self.per_unit = 1.0 / side
@@ -84,14 +89,15 @@ def sample_cells(cells: Cells, splats: Splats, rule: Rule, threads: int, out: np
 def sample_many(
     xs: Ints,
     ys: Ints,
-    size: tuple[int, int],
+    size: tuple[int, int, int],
     layers: Callable[[Cells], list[tuple[Splats, Rule]]],
     threads: int,
     out: npt.NDArray[np.float32],
 ) -> None:
     """The sum of the layers' stored values at points: xs, ys int32 units → out float32 [points, C].
 
-    size: the picture's, in units. layers: what to add up, for the points of some cells.
+    size: the picture's width and height in units, and its number of Gaussians. layers: what to add up for the points
+    of some cells.
     """
     for start in range(0, len(xs), BATCH):
         part = slice(start, start + BATCH)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
 from igs.decoder.rule import Splats
 from igs.format import FileReader
 from igs.format.errors import LimitExceeded

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+
 from igs.decoder.grid import Grid, make_grid
 from igs.decoder.rule import Rule, Splats
 from igs.decoder.threads import default_threads, run

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+
 from igs.decoder.bins import fill_segment, next_segment, row_spans
-from igs.decoder.blend import blend
+from igs.decoder.blend import CROWD, blend, blend_crowd
 from igs.decoder.candidates import COLUMNS, active_in_block, bound_blocks, gather
 from igs.decoder.jit import inline, kernel
 from igs.decoder.simd import load, load_columns, load_rows, minimum, splat, store, store3, store_block
@@ -106,6 +107,8 @@ def render_rows(  # type: ignore[no-untyped-def]
     lanes = np.empty(channels * 16, np.float32)
     tile_x = np.empty(16, np.int32)
     tile_y = np.empty(16, np.int32)
+    block_x = np.empty(16, np.int32)
+    block_y = np.empty(16, np.int32)
     values = np.empty(channels * 256, np.float32)
     sums = np.zeros(out.size if reduction > 1 else 0, np.float64)
     flat = out.reshape(out.size)
@@ -137,7 +140,8 @@ def render_rows(  # type: ignore[no-untyped-def]
             for tile in range(segment, end):
                 x0, x_count = tiles_x[0, tile], tiles_x[1, tile]
                 number = starts[tile + 1] - starts[tile]
-                if number > table.shape[1]:
+                crowded = number > CROWD
+                if not crowded and number > table.shape[1]:
                     capacity = (number + number // 2 + 15) & ~15
                     table = np.empty((COLUMNS, capacity), np.float32)
                     block_lows = np.empty(capacity * 16, np.float32)
@@ -152,41 +156,40 @@ def render_rows(  # type: ignore[no-untyped-def]
                     active = np.empty(capacity, np.int32)
                 for lane in range(16):
                     tile_x[lane] = xs[x0 + min(lane, x_count - 1)]
-                kept = gather(
-                    means, factors, features, entries, starts[tile], starts[tile + 1], tile_x[0], tile_x[15], top,
-                    bottom, rule, top_k, is_sum, table, where, local,
-                )  # fmt: skip
                 for lane in range(16):
                     tile_y[lane] = ys[y0 + min(lane, y_count - 1)]
-                bound_blocks(
-                    tile_x,
-                    tile_y,
-                    table,
-                    where,
-                    kept,
-                    rule,
-                    top_k,
-                    is_sum,
-                    products,
-                    qdys,
-                    vvs,
-                    block_lows,
-                    block_highs,
-                    reaches,
-                )
+                kept = 0
+                if not crowded:
+                    kept = gather(
+                        means, factors, features, entries, starts[tile], starts[tile + 1], tile_x[0], tile_x[15], top,
+                        bottom, rule, top_k, is_sum, table, where, local,
+                    )  # fmt: skip
+                    bound_blocks(
+                        tile_x, tile_y, table, where, kept, rule, top_k, is_sum, products, qdys, vvs, block_lows,
+                        block_highs, reaches,
+                    )  # fmt: skip
                 for block in range(16):
                     block_row, block_column = block // 4, block % 4
                     if block_row * 4 >= y_count or block_column * 4 >= x_count:
                         continue
-                    count = active_in_block(block, reaches, kept, active)
-                    nearest = splat(np.float32(np.inf))
-                    for k in range(count):
-                        i = active[k] * 16
-                        u = load_columns(products, i + block_column * 4) + load_rows(qdys, i + block_row * 4)
-                        d2 = u * u + load_rows(vvs, i + block_row * 4)
-                        store(d2s, k * 16, d2)
-                        nearest = minimum(nearest, d2)
-                    blend(d2s, active, count, nearest, local, channels, rule, top_k, is_sum, ranks, lanes)
+                    if crowded:
+                        for lane in range(16):
+                            block_x[lane] = tile_x[block_column * 4 + lane % 4]
+                            block_y[lane] = tile_y[block_row * 4 + lane // 4]
+                        blend_crowd(
+                            means, factors, features, entries, starts[tile], starts[tile + 1], load(block_x, 0),
+                            load(block_y, 0), rule, top_k, is_sum, ranks, lanes,
+                        )  # fmt: skip
+                    else:
+                        count = active_in_block(block, reaches, kept, active)
+                        nearest = splat(np.float32(np.inf))
+                        for k in range(count):
+                            i = active[k] * 16
+                            u = load_columns(products, i + block_column * 4) + load_rows(qdys, i + block_row * 4)
+                            d2 = u * u + load_rows(vvs, i + block_row * 4)
+                            store(d2s, k * 16, d2)
+                            nearest = minimum(nearest, d2)
+                        blend(d2s, active, count, nearest, local, channels, rule, top_k, is_sum, ranks, lanes)
                     for c in range(channels):
                         store_block(values, c * 256 + block_row * 64 + block_column * 4, 16, load(lanes, c * 16))
                 for y in range(y_count):

@@ -1,7 +1,7 @@
 """Where a fit computes: one interface over the compiled CPU kernels and plain torch.
 
-A backend takes the four parameter tensors of a :class:`Model` and gives pictures, losses and gradients. Adam is here too,
-since its state lives where the parameters do.
+A backend takes the four parameter tensors of a :class:`Model` and gives pictures, losses and gradients. Adam is here
+too, since its state lives where the parameters do.
 """
 
 from __future__ import annotations

@@ -26,8 +26,9 @@ from igs.encoder.quantize import straight_through
 from igs.encoder.reference import RasterOptions
 from igs.format.errors import InputError
 
-# dL/dd² of a pixel that nothing reaches, times the number of pixels: the gradient that a moderate error (0.1) would give.
-PULL = 0.01
+# dL/dd² of a pixel that nothing reaches, times the number of pixels. Strong enough that a fit leaves hardly a hole to
+# close after it: on kodim07 with 3000 Gaussians 0.01, 0.1, 1 left 904, 363, 22 bare points at the same PSNR (±0.03 dB).
+PULL = 1.0
 # Loss below which there is nothing left to learn: 100 dB, far below a 16-bit level squared for pictures of one colour.
 PERFECT = 1e-10
 # A Gaussian is idle if its share of all pixels is below this part of the average.
@@ -75,7 +76,7 @@ class Fit:
         self.best: Model | None = None
         self.best_loss = math.inf
         self._weights = weights
-        self._pixels = np.ascontiguousarray(target.permute(1, 2, 0).numpy())
+        self.pixels = np.ascontiguousarray(target.permute(1, 2, 0).numpy())
         self._loss = LossWeights(recipe.loss_l1, recipe.loss_l2, recipe.loss_ssim)
         self._started = time.perf_counter()
         self.options = RasterOptions(
@@ -98,9 +99,9 @@ class Fit:
         if self._weights is not None:
             weights, uniform = self._weights, r.init_uniform
         elif r.init == "gradient":
-            weights, uniform = init.gradient_map(self._pixels), r.init_uniform
+            weights, uniform = init.gradient_map(self.pixels), r.init_uniform
         elif r.init == "saliency":
-            weights, uniform = init.spectral_residual(self._pixels), r.init_uniform
+            weights, uniform = init.spectral_residual(self.pixels), r.init_uniform
         else:
             weights, uniform = np.ones((self.height, self.width)), 1.0
         points = init.draw_positions(weights, n, uniform, r.init_power, self.rng)
@@ -117,7 +118,7 @@ class Fit:
         else:
             sigma = np.full(n, scale)
         if color:
-            feature = init.sample_bilinear(self._pixels, points)
+            feature = init.sample_bilinear(self.pixels, points)
         else:
             feature = self.rng.random((n, self.channels), dtype=np.float32)
         sigmas = torch.from_numpy(np.repeat(np.maximum(sigma, 0.3)[:, None], 2, axis=1).astype(np.float32))

@@ -97,7 +97,7 @@ class Rasterizer:
         self, means: Tensor, factors: Tensor, features: Tensor, o: RasterOptions, target: Tensor, l1: float, l2: float,
         image: Tensor | None = None,
     ) -> tuple[float, float, tuple[Tensor, Tensor, Tensor]]:  # fmt: skip
-        """One pass for L = l1·mean|e| + l2·mean e²: returns (mean |e|, mean e², gradients); image is filled if given."""
+        """One pass for L = l1·mean|e| + l2·mean e²: (mean |e|, mean e², gradients); image is filled if given."""
         raster, _keep = self._raster(means, features, o)
         grads = torch.empty_like(means), torch.empty_like(factors), torch.empty_like(features)
         sums = (ctypes.c_double * 2)()
@@ -148,7 +148,8 @@ def loss_and_gradient(
     sums = (ctypes.c_double * 3)()
     grad = torch.empty_like(image) if gradient else None
     image, target = _check(image, (c, h, w)), _check(target, (c, h, w))
-    if _lib().igs_loss(w, h, c, image.data_ptr(), target.data_ptr(), l1, l2, ssim, sums, grad.data_ptr() if grad is not None else None):  # fmt: skip
+    out = None if grad is None else grad.data_ptr()
+    if _lib().igs_loss(w, h, c, image.data_ptr(), target.data_ptr(), l1, l2, ssim, sums, out):
         raise MemoryError("no memory for the loss")
     n = image.numel()
     return sums[0] / n, sums[1] / n, sums[2] / n, grad

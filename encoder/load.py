@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
 from igs.encoder import load_deep
 from igs.encoder.load_metadata import oriented, read_metadata
 from igs.format import Alpha, Colour, Group, Transfer
 from igs.format.errors import InputError, UsageError
-from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 SIZE_LIMIT = 2**28  # pixels; the same default as a reader's (spec §12), so that what is written can be read
 DIMENSION_LIMIT = 32768  # pixels, the longer side

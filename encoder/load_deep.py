@@ -16,11 +16,12 @@ import re
 from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
 from igs.encoder.load_metadata import SECTION_LIMIT
 from igs.format import Colour
 from igs.format.errors import InputError
-from numpy.typing import NDArray
-from PIL import Image
 
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # At the peak of loading, per pixel and channel: 7.0 to 8.4 measured (the decoder's copy, the array, its float32).

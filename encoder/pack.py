@@ -13,6 +13,7 @@ import torch
 
 from igs.decoder import holes
 from igs.encoder.backend import Model, scale_parameter
+from igs.encoder.init import sample_bilinear
 from igs.encoder.options import Recipe
 from igs.encoder.quantize import attributes, choose_quantizers
 from igs.format import Blend, Codec, Gaussians, Group, Header, ScaleMap, dequantize, quantize, write
@@ -20,6 +21,8 @@ from igs.format import Blend, Codec, Gaussians, Group, Header, ScaleMap, dequant
 # A Gaussian that must reach a point gets a little more than it needs: quantising may take some of it back.
 _HOLE_MARGIN = 0.85
 _HOLE_ROUNDS = 12
+_SPARE = 0.02  # share of the Gaussians that may be moved to holes
+_CLUSTER = 8.0  # pixels: bare points in one such cell are closed together
 # Readers refuse files whose Gaussians together reach over more than 4096 times the picture (spec §12, reach_ratio).
 _REACH_RATIO = 2000
 
@@ -34,12 +37,20 @@ class Packed:
 
 
 def quantize_model(
-    model: Model, recipe: Recipe, width: int, height: int, groups: tuple[Group, ...], background: tuple[float, ...]
+    model: Model,
+    recipe: Recipe,
+    pixels: np.ndarray,  # [H, W, C] stored values
+    groups: tuple[Group, ...],
+    background: tuple[float, ...],
+    idle: np.ndarray,  # Gaussians by their share of the picture, the least first
 ) -> Packed:
     """Codes of a model, with every point of a 4×4 grid per pixel reached by some Gaussian (``topk``).
 
-    Where rounding (or the fit) left a point bare, the nearest Gaussian grows until it reaches it.
+    Where the fit or rounding left points bare, Gaussians that hardly count move there; where there are too few of those
+    the nearest Gaussian grows until it reaches them, which disturbs all that it blends with.
     """
+    height, width = pixels.shape[:2]
+    spare = list(idle[: int(_SPARE * len(model))])
     model = model.clone()
     _bound_reach(model, recipe.reach2, width * height)
     for _ in range(_HOLE_ROUNDS):
@@ -68,8 +79,31 @@ def quantize_model(
         points = holes(header, gaussians, 4)
         if len(points) == 0:
             break
-        _reach(model, gaussians, points, recipe.reach2)
+        points = _patch(model, points, pixels, recipe.reach2, spare)
+        if len(points):
+            _reach(model, gaussians, points, recipe.reach2)
     return Packed(header, codes, gaussians)
+
+
+def _patch(model: Model, points: np.ndarray, pixels: np.ndarray, reach2: float, spare: list[int]) -> np.ndarray:
+    """Move one spare Gaussian to each cluster of bare points; returns the points for which there was none."""
+    cells = np.floor(points / _CLUSTER).astype(np.int64)
+    _, cluster = np.unique(cells, axis=0, return_inverse=True)
+    left = []
+    for number in range(int(cluster.max()) + 1):
+        members = points[cluster.ravel() == number]
+        if not spare:
+            left.append(members)
+            continue
+        who = spare.pop(0)
+        centre = members.mean(axis=0)
+        farthest = float(np.sqrt(((members - centre) ** 2).sum(axis=1)).max())
+        sigma = max(0.5, farthest / (0.6 * math.sqrt(reach2)))
+        model.position[who] = torch.from_numpy(centre).float()
+        model.scale[who] = scale_parameter(torch.tensor([sigma, sigma]), model.scale_map)
+        model.rotation[who] = 0.0
+        model.feature[who] = torch.from_numpy(sample_bilinear(pixels, centre[None])[0])
+    return np.concatenate(left) if left else np.empty((0, 2))
 
 
 def _bound_reach(model: Model, reach2: float, pixels: int) -> None:

@@ -42,8 +42,8 @@ def encode(image: Any, options: EncodeOptions | None = None, **settings: Any) ->
     """Encode a picture.
 
     image: a path, a binary file, a ``PIL.Image``, or an array uint8/uint16/float [H, W] or [H, W, C], C ≤ 64, floats
-    nominally in [0, 1]. options or settings: fields of :class:`EncodeOptions`; any other name is a field of the preset's
-    :class:`Recipe`, such as ``encode(a, bpp=0.2, effort=3, blend="sum")``.
+    nominally in [0, 1]. options or settings: fields of :class:`EncodeOptions`; any other name is a field of the
+    preset's :class:`Recipe`, such as ``encode(a, bpp=0.2, effort=3, blend="sum")``.
     Raises UsageError for settings that make no sense, InputError for pictures that can't be read, IgsError with
     ``strict_rate`` where a target can't be met.
     """
@@ -158,10 +158,13 @@ class _Job:
         levels = np.floor(np.clip(values, 0, 1) * 255 + 0.5).astype(np.uint8)
         return Image.fromarray(levels[:, :, 0] if levels.shape[2] < 3 else levels[:, :, :3])
 
-    def pack(self, model: Model) -> tuple[pack.Packed, bytes]:
-        packed = pack.quantize_model(
-            model, self.recipe, self.source.width, self.source.height, self.groups, self.background
-        )
+    def idle(self, model: Model, fit: Fit) -> torch.Tensor:
+        """Gaussians in the order of their share of the picture, the least first."""
+        return torch.argsort(self.backend.blend_weights(model, fit.options), stable=True)
+
+    def pack(self, model: Model, fit: Fit) -> tuple[pack.Packed, bytes]:
+        idle = self.idle(model, fit).numpy()
+        packed = pack.quantize_model(model, self.recipe, fit.pixels, self.groups, self.background, idle)
         return packed, pack.to_bytes(packed, self.options.codec, self.options.chunk_size, self.sections)
 
     def decoded(self, data: bytes) -> np.ndarray:
@@ -206,13 +209,13 @@ def _to_count(job: _Job) -> _Result:
         n = max(rate.SMALLEST, n)
     fit = job.fit(n)
     model = fit.run()
-    packed, data = job.pack(model)
+    packed, data = job.pack(model, fit)
     if limit is not None:
         while len(data) > limit and len(model) > 1:
             # The index took more than its usual share: leave out the Gaussians that count least.
             excess = math.ceil((len(data) - limit) * 8 / packed.header.bits_per_gaussian)
             model = _without_least(job, fit, model, min(excess, len(model) - 1))
-            packed, data = job.pack(model)
+            packed, data = job.pack(model, fit)
     missed = None
     if o.bpp is not None and limit is not None and len(data) > limit:
         missed = f"--bpp {o.bpp:g}: the smallest file of this picture has {len(data) * 8 / job.pixels:.4g} bpp"
@@ -220,8 +223,7 @@ def _to_count(job: _Job) -> _Result:
 
 
 def _without_least(job: _Job, fit: Fit, model: Model, count: int) -> Model:
-    share = job.backend.blend_weights(model, fit.options)
-    keep = torch.sort(torch.argsort(share, stable=True)[count:]).values
+    keep = torch.sort(job.idle(model, fit)[count:]).values
     return Model(*(t[keep].clone() for t in model.tensors()), model.scale_map)
 
 
@@ -232,7 +234,7 @@ def _to_psnr(job: _Job, target: float) -> _Result:
     model = fit.run()
     steps = max(1, round(_PSNR_ROUND_STEPS * job.recipe.steps))
     while True:
-        packed, data = job.pack(model)
+        packed, data = job.pack(model, fit)
         measured, _ = job.quality(data)
         reached = math.inf if measured is None else measured
         n = len(model)

@@ -1,4 +1,4 @@
-"""The fit's parameters as the format's codes, and back: which quantiser each attribute gets, and rounding in the forward pass.
+"""The fit's parameters as the format's codes: which quantiser each attribute gets, and rounding in the forward pass.
 
 Scales are stored as log2 σ (spec §6.2), rotations as half-turns that wrap. Spec §6.
 """
@@ -68,7 +68,7 @@ def choose_quantizers(
 
 
 def straight_through(model: Model, recipe: Recipe, width: int, height: int) -> Model:
-    """The model as it would be after rounding; gradients taken there are applied to the unrounded one (Image-GS 3.4)."""
+    """The model as it would be after rounding; gradients taken there go to the unrounded one (Image-GS 3.4)."""
 
     def rounded(t: Tensor, bits: int, lo: Tensor, hi: Tensor) -> Tensor:
         if bits == 32:

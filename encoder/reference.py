@@ -1,8 +1,8 @@
 """The rasteriser, the loss and the factors in plain torch: slow, obvious, differentiable by autograd.
 
 Same signatures as the functions of :mod:`igs.encoder.kernels`, which are tested against these, forward and gradient.
-``rasterize_reference`` tries every Gaussian at every pixel; ``rasterize_tiled`` does the same in blocks of rows with the
-Gaussians that reach them, and is what the encoder falls back to where the compiled kernels are missing.
+``rasterize_reference`` tries every Gaussian at every pixel; ``rasterize_tiled`` does the same tile by tile with the
+Gaussians that reach it, and is what the encoder falls back to where the compiled kernels are missing.
 Sources: spec §6.2 and §7; Image-GS eq. 5; SSIM as in Wang et al. 2004, zero padding.
 """
 
@@ -18,7 +18,7 @@ from torch import Tensor
 
 @dataclasses.dataclass(frozen=True)
 class RasterOptions:
-    """The picture and who counts in it. ``relative_reach2`` may be inf; ``pull`` > 0: see :func:`rasterize_reference`."""
+    """The picture and who counts in it. ``relative_reach2`` may be inf; for ``pull`` see the rasteriser."""
 
     width: int
     height: int
@@ -38,7 +38,7 @@ def factors_reference(
     sigma_max: float = 2**15,
     lowpass: float = 0.0,
 ) -> Tensor:
-    """Factors [N, 3] (p, q, r) of scale parameters (raw σ, inverse 1/σ, or log σ, natural) and rotations (spec §6.2)."""
+    """Factors [N, 3] (p, q, r) of scale parameters (raw σ, inverse 1/σ, natural log σ) and rotations (spec §6.2)."""
     if scale_map == "log":
         sigma = scales.exp()
     elif scale_map == "inverse":

@@ -1,9 +1,9 @@
-"""Make docs/images/readme.png: the example picture, the same from an .igs file, and a part of both at eight times the size.
+"""Make docs/images/readme.png: the example picture, the same from an .igs file, and a part of both enlarged eightfold.
 
     python examples/make_readme_picture.py
 
-The enlarged original is shown with square pixels, since enlarging it any other way would be an invention of the filter;
-the enlarged .igs is what the file defines between the pixels. Prints the size and the quality of the file. Needs PyTorch.
+The enlarged original is shown with square pixels, since any other enlargement would be an invention of the filter; the
+enlarged .igs is what the file defines between the pixels. Prints the size and the quality of the file. Needs PyTorch.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def main() -> None:
     sheet.save(TARGET, optimize=True)
     report = encoded.report
     print(
-        f"{report['num_gaussians']} Gaussians, {report['bytes']} bytes, {report['bpp']:.3f} bpp, {report['psnr']:.2f} dB; "
-        f"{TARGET.name} has {TARGET.stat().st_size} bytes"
+        f"{report['num_gaussians']} Gaussians, {report['bytes']} bytes, {report['bpp']:.3f} bpp, {report['psnr']:.2f} "
+        f"dB; {TARGET.name} has {TARGET.stat().st_size} bytes"
     )
 
 

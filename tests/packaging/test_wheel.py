@@ -1,4 +1,4 @@
-"""What lies in a built wheel. `.ci/run` builds one, names it in IGS_WHEEL, and also installs and runs it without PyTorch."""
+"""What lies in a built wheel. `.ci/run` builds one, names it in IGS_WHEEL, and also runs it without PyTorch."""
 
 from __future__ import annotations
 

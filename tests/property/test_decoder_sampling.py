@@ -7,12 +7,12 @@ import math
 import numpy as np
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from igs.decoder import grid, reference
-from igs.decoder.rule import Rule
-from igs.format import Blend, Codec, Group, Header, LevelMode, Limits, Quantizer, ScaleMap
 
 import igs
 from igs import format
+from igs.decoder import grid, reference
+from igs.decoder.rule import Rule
+from igs.format import Blend, Codec, Group, Header, LevelMode, Limits, Quantizer, ScaleMap
 
 
 @st.composite

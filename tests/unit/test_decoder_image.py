@@ -11,13 +11,13 @@ import threading
 
 import numpy as np
 import pytest
+
+import igs
+from igs import decoder, format
 from igs.decoder import reference
 from igs.decoder.rule import Rule
 from igs.format import Alpha, Blend, Codec, Colour, Group, Header, LevelMode, Quantizer
 from igs.format.errors import InputError, InvalidFile, UsageError
-
-import igs
-from igs import decoder, format
 
 WIDTH, HEIGHT = 64, 48
 

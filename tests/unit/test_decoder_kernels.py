@@ -10,9 +10,13 @@ import itertools
 
 import numpy as np
 import pytest
-from igs.decoder import bins, coverage, grid, holes, reference, render, strips
+
+import igs
+from igs.decoder import bins, blend, coverage, grid, holes, reference, render, strips
+from igs.decoder.jit import kernel
 from igs.decoder.rule import Rule, Splats
-from igs.format import Blend, Gaussians, Group, Header, Quantizer, ScaleMap, dequantize, quantize
+from igs.decoder.simd import load
+from igs.format import Blend, Gaussians, Group, Header, Limits, Quantizer, ScaleMap, dequantize, quantize, write
 
 WIDTH, HEIGHT = 40, 29
 # spec §7: 2^-17·max(1, max |c|) of the exact sum, for the sum blend times max(1, Σ G).
@@ -237,3 +241,63 @@ def test_no_gaussians_at_all():
     out = np.empty((4, 5, 2), np.float32)
     strips.render_strips([(nobody, Rule.of(header))], samples, 1, lambda top, strip: None, out)
     assert np.array_equal(out, np.broadcast_to([0.5, 0.25], out.shape).astype(np.float32))
+
+
+@pytest.mark.parametrize("fields", [{"top_k": 4}, {"blend": Blend.SUM, "top_k": 0, "relative_reach2": np.inf}], ids=str)
+@pytest.mark.parametrize("copies", [1, 3])
+def test_crowds(fields, copies):
+    """More candidates in one place than scratch memory is kept for: the same values on every path, ties included."""
+    header = make_header(3, width=9, height=7, reach2=9.0, **fields)
+    n = (blend.CROWD + 300) // copies
+    rng = np.random.default_rng(10)
+    position = np.tile(rng.uniform(0, 1, (n, 2)) * [9, 7], (copies, 1))
+    scale = np.tile(rng.uniform(1.5, 9, (n, 2)), (copies, 1))
+    feature = rng.uniform(0, 1, (n * copies, 3)) * (1 if header.blend == Blend.TOPK else 1e-3)
+    gaussians = make_gaussians(header, position, scale, feature=feature)
+    found = render(header, gaussians).reshape(-1, 3)
+    points = grid_points(header)
+    d2 = reference.squared_distances(gaussians.means, gaussians.factors, points)
+    assert (d2 <= 9).sum(axis=1).max() > blend.CROWD / 4
+    assert np.abs(found - expected_values(header, gaussians, points)).max() <= TOLERANCE * 10
+    codes = quantize(header, position, scale, np.zeros((len(position), 1)), feature)
+    with igs.open(write(header, [[codes]]), limits=Limits(reach_ratio=np.inf)) as image:
+        centres = points / 2.0**14
+        assert np.array_equal(image.sample(centres), found)
+        assert np.array_equal(image.sample(np.tile(centres, (40, 1))), np.tile(found, (40, 1)))
+
+
+def test_a_crowd_is_blended_like_any_other():
+    """``blend_crowd`` and ``blend`` agree to the bit."""
+
+    @kernel
+    def crowd(means, factors, features, members, xs, ys, rule, top_k, is_sum, ranks, out):
+        blend.blend_crowd(
+            means,
+            factors,
+            features,
+            members,
+            0,
+            len(members),
+            load(xs, 0),
+            load(ys, 0),
+            rule,
+            top_k,
+            is_sum,
+            ranks,
+            out,
+        )
+
+    for fields in ({"top_k": 3}, {"top_k": 32, "relative_reach2": 1.0}, {"blend": Blend.SUM, "top_k": 0}):
+        header = make_header(3, **({"relative_reach2": np.inf} | fields), background=(0.5, 0.25, 0.125))
+        once = random_gaussians(header, 40, 11, feature=np.random.default_rng(11).uniform(0, 1, (40, 3)))
+        gaussians = Gaussians.concatenate([once, once])
+        splats, rule = Splats.of(gaussians), Rule.of(header)
+        expected = render(header, gaussians)
+        out, ranks = np.empty((3, 16), np.float32), np.empty(32 * 16, np.float32)
+        samples = grid.make_grid(0, 0, WIDTH, HEIGHT, 1, WIDTH, HEIGHT)
+        for row in range(HEIGHT):
+            ys = np.full(16, samples.ys[row], np.int32)
+            members = np.arange(80, dtype=np.int32)
+            arguments = (rule.floats, rule.top_k, rule.sum_blend, ranks, out)
+            crowd(splats.means, splats.factors, splats.features, members, samples.xs[:16], ys, *arguments)
+            assert np.array_equal(out.T, expected[row, :16])

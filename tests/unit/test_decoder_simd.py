@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from igs.decoder.convert import to_unsigned
 from igs.decoder.grid import make_grid, output_size
 from igs.decoder.jit import kernel

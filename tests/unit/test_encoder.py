@@ -1,4 +1,4 @@
-"""The encoder: initialisation, growth, rate targets, determinism, checkpoints, hard cases. Small pictures, few steps."""
+"""The encoder: initialisation, growth, rate targets, determinism, checkpoints, hard cases. Small pictures."""
 
 from __future__ import annotations
 
@@ -289,7 +289,7 @@ def test_saliency_map_from_a_file(tmp_path):
     Image.fromarray(np.eye(10, dtype=np.uint8) * 255).save(tmp_path / "map.png")
     assert small(picture(), saliency_map=tmp_path / "map.png").report["psnr"] > 10
     (tmp_path / "bad.png").write_bytes(b"x")
-    with pytest.raises(igs.InputError, match="bad.png"):
+    with pytest.raises(igs.InputError, match="bad"):
         small(picture(), saliency_map=tmp_path / "bad.png")
 
 

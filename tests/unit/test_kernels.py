@@ -1,4 +1,4 @@
-"""The compiled kernels against their torch twins: pictures, gradients, loss, factors, Adam (issue: faults of published code)."""
+"""The compiled kernels against their torch twins: pictures, gradients, loss, factors, Adam."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_gradient_of_scale_and_rotation_is_the_numerical_one(scale_map):
 
 
 def test_pixels_are_sampled_at_their_centres():
-    """The published code samples at integer coordinates: a Gaussian centred in a pixel would not be symmetric about it."""
+    """The published code samples at integer coordinates: a centred Gaussian would not be symmetric."""
     o = RasterOptions(7, 5, blend="sum")
     factors = kernels.factors(torch.log(torch.ones(1, 2)), torch.zeros(1))
     image = kernels.rasterize(torch.tensor([[3.5, 2.5]]), factors, torch.ones(1, 1), o)[0]

@@ -1,0 +1,299 @@
+"""Speed of the decoder, as a table: the rows that the project promises, each with its bound and a yardstick.
+
+    python bench/decode.py [--json] [--picture FILE] [--effort E] [--no-smoothness]
+
+Yardsticks are measured in the same run: Pillow's AVIF and JPEG decoders on the same picture, a copy of it in memory.
+Test files are fitted with igs.encode once and kept in bench/cache. Times are the best of several runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import io
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+
+import igs
+from igs import decoder, format
+from igs.decoder.grid import make_grid
+from igs.decoder.reference import squared_distances
+from igs.decoder.rule import Rule
+from igs.format import Quantizer
+
+HERE = Path(__file__).resolve().parent
+DATA = HERE.parent.parent / "shared" / "data"
+CACHE = HERE / "cache"
+SIDE, GAUSSIANS = 2048, 10_000
+
+
+@dataclasses.dataclass
+class Row:
+    """One line of the table. value and bound in ``unit``; bound None: only reported."""
+
+    what: str
+    value: float
+    unit: str
+    bound: float | None = None
+    note: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """Whether the bound holds."""
+        return "" if self.bound is None else ("ok" if self.value <= self.bound else "MISSED")
+
+
+def best(work: Callable[[], Any], repeats: int = 7) -> float:
+    """Seconds of the fastest of several runs, after one to warm up."""
+    work()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+# -- files
+
+
+def fitted(name: str, picture: PIL.Image.Image, gaussians: int, effort: int) -> bytes:
+    """The picture as an .igs file, fitted at the first call."""
+    path = CACHE / f"{name}-{picture.width}x{picture.height}-{gaussians}-e{effort}.igs"
+    if not path.exists():
+        print(f"fitting {path.name} …", file=sys.stderr)
+        CACHE.mkdir(exist_ok=True)
+        path.write_bytes(igs.encode(picture, num_gaussians=gaussians, effort=effort).data)
+    return path.read_bytes()
+
+
+def repeated(data: bytes, times: int) -> bytes:
+    """A larger picture: the file's Gaussians side by side, ``times`` by ``times``."""
+    with format.open_file(data) as reader:
+        header = reader.header
+        codes = np.concatenate([reader.codes(i) for i in range(reader.num_chunks)])
+    columns = header.position.code_columns
+    position = header.position.decode(codes[:, :columns])
+    width, height = header.width * times, header.height * times
+    quantizer = Quantizer.uniform([0, 0], [width, height], 18)
+    large = dataclasses.replace(header, width=width, height=height, position=quantizer, box_shift=None)
+    parts = [
+        np.concatenate(
+            [quantizer.encode(position + np.array([x * header.width, y * header.height])), codes[:, columns:]], axis=1
+        )
+        for y in range(times)
+        for x in range(times)
+    ]
+    return format.write(large, [np.concatenate(parts)])
+
+
+# -- rows
+
+
+def full_decode(data: bytes) -> list[Row]:
+    """Time of the whole picture, and yardsticks."""
+    one, two = igs.open(data, threads=1), igs.open(data, threads=2)
+    pixels = two.decode()
+    time_two, time_one = best(two.decode), best(one.decode)
+    rows = [
+        Row("full decode 2048² uint8, 10K Gaussians, 2 threads, warm", time_two * 1e3, "ms", 50),
+        Row("the same, 1 thread", time_one * 1e3, "ms"),
+    ]
+    picture = PIL.Image.fromarray(pixels)
+    for kind, options in (("AVIF", {"quality": 60, "speed": 8}), ("JPEG", {"quality": 75})):
+        buffer = io.BytesIO()
+        picture.save(buffer, kind, **options)
+
+        def load(content: bytes = buffer.getvalue()) -> None:
+            PIL.Image.open(io.BytesIO(content)).load()
+
+        seconds = best(load)
+        rows.append(
+            Row(f"yardstick: Pillow {kind} decode", seconds * 1e3, "ms", note=f"{len(buffer.getvalue())} bytes")
+        )
+        rows.append(Row(f"ratio of the full decode to {kind}", time_two / seconds, "×"))
+    target = np.empty_like(pixels)
+    copy = best(lambda: np.copyto(target, pixels))
+    rows.append(
+        Row("yardstick: copy of the decoded picture", copy * 1e3, "ms", note=f"{pixels.nbytes / copy / 1e9:.1f} GB/s")
+    )
+    rows.append(Row("ratio of the full decode to the copy", time_two / copy, "×"))
+    return rows
+
+
+def points_and_pixels(data: bytes) -> list[Row]:
+    """Random points, single pixels, cold starts."""
+    rng = np.random.default_rng(0)
+    image = igs.open(data, threads=1)
+    points = rng.uniform(0, SIDE, (10**6, 2))
+    rows = [Row("10⁶ random points, 1 thread", best(lambda: image.sample(points), 3), "s", 0.3)]
+    places = rng.integers(0, SIDE, (2000, 2)).tolist()
+
+    def pixels() -> None:
+        for x, y in places:
+            image.pixel(x, y)
+
+    rows.append(Row("im.pixel, warm, random places", best(pixels, 3) / len(places) * 1e6, "µs", 30))
+    path = CACHE / "cold.igs"
+    path.write_bytes(data)
+
+    def cold() -> None:
+        with igs.open(path) as fresh:
+            fresh.pixel(SIDE // 3, SIDE // 2)
+
+    rows.append(
+        Row("open + first pixel of a new file, kernels loaded", best(cold) * 1e3, "ms", 20, f"{len(data)} bytes")
+    )
+    return rows
+
+
+def bytes_read(name: str, data: bytes, region_bound: float, pixel_bound: float) -> list[Row]:
+    """Share of the file read for a region of 1 % of the area and for a pixel, mean of 100, index included."""
+    rng = np.random.default_rng(1)
+    region, pixel, head = [], [], 0.0
+    for _ in range(100):
+        with igs.open(data) as image:
+            head = image.bytes_read / len(data) * 100
+            w, h = image.width / 10, image.height / 10
+            image.region(rng.uniform(0, image.width - w), rng.uniform(0, image.height - h), w, h, scale=0.25)
+            region.append(image.bytes_read / len(data) * 100)
+        with igs.open(data) as image:
+            image.pixel(int(rng.integers(image.width)), int(rng.integers(image.height)))
+            pixel.append(image.bytes_read / len(data) * 100)
+    note = f"of {len(data)} bytes; head {head:.1f} %"
+    return [
+        Row(f"read for a 1 % region, {name}", float(np.mean(region)), "%", region_bound, note),
+        Row(f"read for a pixel, {name}", float(np.mean(pixel)), "%", pixel_bound, note),
+    ]
+
+
+def smoothness(files: list[bytes]) -> list[Row]:
+    """Steps of more than 2 of 255 levels along random lines, samples 1/512 px apart; points without a Gaussian."""
+    rng = np.random.default_rng(2)
+    steps, empty = [], 0
+    for data in files:
+        with igs.open(data) as image:
+            jumps, length = 0, 0.0
+            while length < 1000:
+                start, end = rng.uniform(0, [image.width, image.height], (2, 2))
+                along = np.arange(0, np.hypot(*(end - start)), 1 / 512)[:, None]
+                values = image.sample(start + along * (end - start) / np.hypot(*(end - start)))
+                jumps += int((np.abs(np.diff(values, axis=0)).max(axis=1, initial=0) > 2 / 255).sum())
+                length += len(along) / 512
+            steps.append(jumps / length)
+        with format.open_file(data) as reader:
+            gaussians = format.Gaussians.concatenate(reader.read_gaussians(range(reader.num_chunks)))
+            empty += len(decoder.holes(reader.header, gaussians, 8))
+    return [
+        Row("steps > 2/255 per px of line, mean of 4 pictures", float(np.mean(steps)), "per px", 0.015),
+        Row("points without any Gaussian, 8 × 8 grid per pixel", empty, "", 0),
+    ]
+
+
+def operations(data: bytes) -> list[Row]:
+    """Arithmetic per decoded pixel: of blocks of 4 × 4 at random, the operations on the Gaussians tried there."""
+    with format.open_file(data) as reader:
+        every = format.Gaussians.concatenate(reader.read_gaussians(range(reader.num_chunks)))
+        rule, header = Rule.of(reader.header), reader.header
+    grid = make_grid(0, 0, header.width, header.height, 1, header.width, header.height)
+    rng = np.random.default_rng(3)
+    count = []
+    for _ in range(1000):
+        x, y = 4 * rng.integers(header.width // 4), 4 * rng.integers(header.height // 4)
+        block = np.stack(np.meshgrid(grid.xs[x : x + 4], grid.ys[y : y + 4]), axis=-1).reshape(-1, 2)
+        d2 = squared_distances(every.means, every.factors, block)
+        low, high = d2.min(axis=0), d2.max(axis=0)
+        limit = min(rule.reach2, high.min() + rule.relative_reach2)
+        if not rule.sum_blend:
+            limit = min(limit, np.sort(high)[min(rule.top_k, len(high)) - 1])
+        active = int((low <= limit * (1 + 2**-6)).sum())
+        # d2 and its minimum: 4; who is within: 2, and 8 where more than K are; weight: 15; a multiply-add per channel.
+        threshold = np.minimum(d2.min(axis=1) + rule.relative_reach2, rule.reach2)
+        crowded = not rule.sum_blend and ((d2 <= threshold[:, None]).sum(axis=1) > rule.top_k).any()
+        count.append(active * (4 + 2 + 8 * crowded + 15 + header.channels))
+    return [
+        Row("operations per decoded pixel, mean (aim: 300)", float(np.mean(count)), ""),
+        Row("operations per decoded pixel, 99th percentile", float(np.percentile(count, 99)), ""),
+    ]
+
+
+def processes(data: bytes, kodak: bytes) -> list[Row]:
+    """Whole processes: igs-decode, and the memory of a decode."""
+    small, large = CACHE / "small.igs", CACHE / "large.igs"
+    small.write_bytes(kodak)
+    large.write_bytes(data)
+    command = [sys.executable, "-c", "from igs.cli.decode import main; main()", str(small), str(CACHE / "small.png")]
+    seconds = best(lambda: subprocess.run(command, check=True, capture_output=True), 3)
+    script = (
+        # Not getrusage: on Linux that starts from the peak of the process that started this one.
+        "import igs, sys; igs.open(sys.argv[1]).decode();"
+        "print(next(l for l in open('/proc/self/status') if l.startswith('VmHWM')).split()[1])"
+    )
+    peaks = [
+        int(subprocess.run([sys.executable, "-c", script, str(large)], check=True, capture_output=True).stdout) / 1024
+        for _ in range(2)
+    ]
+    return [
+        Row("igs-decode of a Kodak file to PNG, whole process, later runs", seconds, "s", 1.2),
+        Row("peak memory, decode 2048², whole process, kernels cached", peaks[-1], "MB", 350),
+    ]
+
+
+def machine() -> str:
+    """One line about where this ran."""
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        name = names[0] if names else name
+    return f"{name}, {os.cpu_count()} cores, Python {platform.python_version()}, igs {igs.__version__}"
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    parser.add_argument("--picture", type=Path, default=DATA / "stylized" / "digital_art" / "canopee.png")
+    parser.add_argument("--kodak", type=Path, default=DATA / "kodak", help="folder of the Kodak pictures")
+    parser.add_argument("--effort", type=int, default=3, help="of the fits")
+    parser.add_argument("--no-smoothness", action="store_true", help="spares three fits")
+    options = parser.parse_args()
+    picture = PIL.Image.open(options.picture).convert("RGB").resize((SIDE, SIDE), PIL.Image.Resampling.LANCZOS)
+    data = fitted(options.picture.stem, picture, GAUSSIANS, options.effort)
+    names = ["kodim15"] if options.no_smoothness else ["kodim15", "kodim07", "kodim01", "kodim24"]
+    kodak = [
+        fitted(name, PIL.Image.open(options.kodak / f"{name}.png").convert("RGB"), 3000, options.effort)
+        for name in names
+    ]
+    rows = [
+        *full_decode(data),
+        *points_and_pixels(data),
+        *bytes_read("2048², 10K", data, 18, 8),
+        *bytes_read("8192², 160K", repeated(data, 4), 6, 2),
+        *([] if options.no_smoothness else smoothness(kodak)),
+        *operations(data),
+        *processes(data, kodak[0]),
+    ]
+    if options.json:
+        found = [{**dataclasses.asdict(row), "ok": row.verdict != "MISSED"} for row in rows]
+        print(json.dumps({"machine": machine(), "rows": found}, indent=1, ensure_ascii=False))
+        return
+    print(machine())
+    width = max(len(row.what) for row in rows)
+    for row in rows:
+        bound = "" if row.bound is None else f"≤ {row.bound:g}"
+        print(f"{row.what:<{width}}  {row.value:>9.4g} {row.unit:<6} {bound:>8} {row.verdict:<6} {row.note}")
+
+
+if __name__ == "__main__":
+    main()
