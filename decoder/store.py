@@ -18,6 +18,8 @@ from igs.format.errors import LimitExceeded
 
 Chunks = npt.NDArray[np.intp]
 
+_BATCH_GAUSSIANS = 1 << 17  # about 40 MB on the way
+
 
 def _columns(rows: int, n: int, dtype: type) -> npt.NDArray[Any]:
     """[rows, n], with 16 elements behind the end: kernels load whole vectors."""
@@ -49,9 +51,7 @@ class Store:
             return
         with self._lock:
             missing = chunks[self.loaded[chunks] == 0]
-            # In batches: what is on the way (payloads, codes, binary64 columns) takes several times the final memory.
-            for start in range(0, len(missing), 64):
-                batch = missing[start : start + 64]
+            for batch in self._batches(missing):
                 for chunk, part in zip(batch.tolist(), self._reader.read_gaussians(batch), strict=True):
                     rows = slice(part.first_index, part.first_index + len(part))
                     self.all.means[:, rows] = part.means.T
@@ -59,6 +59,11 @@ class Store:
                     self.all.features[rows] = part.features
                     self.starts[chunk], self.ends[chunk] = rows.start, rows.stop
                     self.loaded[chunk] = 1
+
+    def _batches(self, chunks: Chunks) -> list[Chunks]:
+        """Chunks to read together: what is on the way (codes, binary64 columns) is several times the final memory."""
+        before = np.cumsum(self._reader.entries["count"][chunks].astype(np.int64)) // _BATCH_GAUSSIANS
+        return np.split(chunks, np.flatnonzero(np.diff(before)) + 1)
 
     def splats(self, chunks: Chunks) -> Splats:
         """The Gaussians of some chunks (ascending numbers, loaded by this call), in file order."""

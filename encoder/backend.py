@@ -96,6 +96,8 @@ class KernelBackend:
     def __init__(self) -> None:
         self._rasterizer = kernels.Rasterizer()
         self.name, self.device = f"kernels-{kernels.target()}", "cpu"
+        self._image: Tensor | None = None
+        self._grad: Tensor | None = None
 
     def _factors(self, model: Model) -> Tensor:
         return kernels.factors(model.scale, model.rotation, model.scale_map, SIGMA_MIN, SIGMA_MAX)
@@ -110,8 +112,12 @@ class KernelBackend:
         arrays = model.position, factors, model.feature
         self._rasterizer.bin(*arrays, options)
         if weights.ssim:
-            image = self._rasterizer.forward(*arrays, options)
-            e1, e2, ssim, grad = kernels.loss_and_gradient(image, target, weights.l1, weights.l2, weights.ssim)
+            if self._image is None or self._image.shape != target.shape:  # kept: fresh pages cost as much as the work
+                self._image, self._grad = torch.empty_like(target), torch.empty_like(target)
+            image = self._rasterizer.forward(*arrays, options, self._image)
+            e1, e2, ssim, grad = kernels.loss_and_gradient(
+                image, target, weights.l1, weights.l2, weights.ssim, out=self._grad
+            )
             assert grad is not None
             grads = self._rasterizer.backward(*arrays, options, grad)
             loss = weights.l1 * e1 + weights.l2 * e2 + weights.ssim * (1 - ssim)

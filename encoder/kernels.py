@@ -71,10 +71,12 @@ class Rasterizer:
             raise MemoryError("no memory for the tile lists")
         return self.entries
 
-    def forward(self, means: Tensor, factors: Tensor, features: Tensor, o: RasterOptions) -> Tensor:
-        """The picture [C, H, W]; bin() must have been called for these Gaussians."""
+    def forward(
+        self, means: Tensor, factors: Tensor, features: Tensor, o: RasterOptions, out: Tensor | None = None
+    ) -> Tensor:
+        """The picture [C, H, W], in ``out`` if given; bin() must have been called for these Gaussians."""
         raster, _keep = self._raster(means, features, o)
-        image = torch.empty(features.shape[1], o.height, o.width)
+        image = torch.empty(features.shape[1], o.height, o.width) if out is None else out
         self._run(
             self._lib.igs_rasterize_forward, raster, means.data_ptr(), factors.data_ptr(), features.data_ptr(),
             image.data_ptr(),
@@ -141,15 +143,23 @@ def rasterize(means: Tensor, factors: Tensor, features: Tensor, options: RasterO
 
 
 def loss_and_gradient(
-    image: Tensor, target: Tensor, l1: float, l2: float, ssim: float, gradient: bool = True
+    image: Tensor,
+    target: Tensor,
+    l1: float,
+    l2: float,
+    ssim: float,
+    gradient: bool = True,
+    out: Tensor | None = None,
 ) -> tuple[float, float, float, Tensor | None]:
-    """(mean |e|, mean e², mean SSIM, dL/dimage or None). SSIM is 0 where its weight is 0."""
+    """(mean |e|, mean e², mean SSIM, dL/dimage or None, in ``out`` if given). SSIM is 0 where its weight is 0."""
     c, h, w = image.shape
     sums = (ctypes.c_double * 3)()
-    grad = torch.empty_like(image) if gradient else None
+    grad = None
+    if gradient:
+        grad = torch.empty_like(image) if out is None else out
     image, target = _check(image, (c, h, w)), _check(target, (c, h, w))
-    out = None if grad is None else grad.data_ptr()
-    if _lib().igs_loss(w, h, c, image.data_ptr(), target.data_ptr(), l1, l2, ssim, sums, out):
+    grad_pointer = None if grad is None else grad.data_ptr()
+    if _lib().igs_loss(w, h, c, image.data_ptr(), target.data_ptr(), l1, l2, ssim, sums, grad_pointer):
         raise MemoryError("no memory for the loss")
     n = image.numel()
     return sums[0] / n, sums[1] / n, sums[2] / n, grad

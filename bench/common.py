@@ -1,0 +1,93 @@
+"""Shared by the benchmarks: the machine in words, yardsticks of the same run, medians, and where results are kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+REPO = Path(__file__).resolve().parent.parent
+DATA = REPO.parent / "shared" / "data"
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores, versions: what a figure can't be read without."""
+    import numpy
+
+    name = platform.processor() or platform.machine()
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                name = line.split(":", 1)[1].strip()
+                break
+    except OSError:
+        pass
+    versions = {"python": platform.python_version(), "numpy": numpy.__version__}
+    for module in ("torch", "numba"):
+        try:
+            versions[module] = __import__(module).__version__
+        except ImportError:
+            pass
+    return {"processor": name, "cores": os.cpu_count(), "system": platform.system(), **versions}
+
+
+def median_seconds(call: Callable[[], Any], runs: int = 5, warmup: int = 1) -> float:
+    """Median wall-clock seconds of a call."""
+    for _ in range(warmup):
+        call()
+    times = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def memory_copy_gbs() -> float:
+    """Measured memory copy of a large array, GB/s read and written."""
+    import numpy as np
+
+    a = np.ones(64 << 20, np.uint8)
+    b = np.empty_like(a)
+    return 2 * a.nbytes / median_seconds(lambda: np.copyto(b, a)) / 1e9
+
+
+def peers(pixels: Any) -> dict[str, float]:
+    """Pillow's decode seconds of the same picture as JPEG (quality 75) and AVIF (quality 50)."""
+    import io
+
+    from PIL import Image
+
+    found = {}
+    for name, kind, options in (("jpeg", "JPEG", {"quality": 75}), ("avif", "AVIF", {"quality": 50, "speed": 8})):
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, kind, **options)
+
+        def decode(data: bytes = buffer.getvalue()) -> None:
+            Image.open(io.BytesIO(data)).load()
+
+        found[name] = median_seconds(decode)
+    return found
+
+
+def save(section: str, rows: list[dict[str, Any]]) -> None:
+    """Print a section's rows and keep them in bench/results/cpu.json with the machine's description."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / "cpu.json"
+    known = json.loads(path.read_text()) if path.exists() else {}
+    known[section] = {"machine": machine(), "date": time.strftime("%Y-%m-%d"), "rows": rows}
+    path.write_text(json.dumps(known, indent=1) + "\n")
+    print(f"\n{section}")
+    for row in rows:
+        print("  " + "  ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items()))
+
+
+def kodak(count: int | None = None) -> list[Path]:
+    """The Kodak images beside the checkout."""
+    return sorted((DATA / "kodak").glob("*.png"))[:count]
