@@ -78,7 +78,12 @@ def reads() -> None:
 def smooth() -> None:
     """Discontinuities along random lines."""
     rows = []
-    names = ("kodak/kodim15", "kodak/kodim07", "stylized/painting/vevey_rainforest", "stylized/photograph/forest_stream")
+    names = (
+        "kodak/kodim15",
+        "kodak/kodim07",
+        "stylized/painting/vevey_rainforest",
+        "stylized/photograph/forest_stream",
+    )
     for name in names:
         data = encode(common.DATA / f"{name}.png", num_gaussians=3000).data
         rng = np.random.default_rng(0)
@@ -92,7 +97,9 @@ def smooth() -> None:
                 steps += int((np.abs(np.diff(values, axis=0)).max(axis=1) > 2).sum())
         reader = open_file(data)
         gaussians = Gaussians.concatenate([reader.gaussians(i) for i in range(reader.num_chunks)])
-        rows.append({"image": name, "steps_per_px": steps / 1000, "bare_points": len(holes(reader.header, gaussians, 4))})
+        rows.append(
+            {"image": name, "steps_per_px": steps / 1000, "bare_points": len(holes(reader.header, gaussians, 4))}
+        )
         print(rows[-1], flush=True)
     rows.append({"image": "mean", "steps_per_px": float(np.mean([r["steps_per_px"] for r in rows]))})
     common.save("steps above 2 of 255 levels per pixel of line", rows)

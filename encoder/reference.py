@@ -24,7 +24,7 @@ class RasterOptions:
     height: int
     blend: str = "topk"
     top_k: int = 10
-    reach2: float = 25.0
+    reach2: float = 20.0
     relative_reach2: float = 9.0
     pull: float = 0.0
     background: tuple[float, ...] = ()
