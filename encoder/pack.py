@@ -21,6 +21,7 @@ from igs.format import Blend, Codec, Gaussians, Group, Header, ScaleMap, dequant
 # A Gaussian that must reach a point gets a little more than it needs: quantising may take some of it back.
 _HOLE_MARGIN = 0.85
 _HOLE_ROUNDS = 12
+_COVER = 0.95
 _SPARE = 0.02  # share of the Gaussians that may be moved to holes
 _CLUSTER = 8.0  # pixels: bare points in one such cell are closed together
 # Readers refuse files whose Gaussians together reach over more than 4096 times the picture (spec §12, reach_ratio).
@@ -44,7 +45,7 @@ def quantize_model(
     background: tuple[float, ...],
     idle: np.ndarray,  # Gaussians by their share of the picture, the least first
 ) -> Packed:
-    """Codes of a model, with every point of a 4×4 grid per pixel reached by some Gaussian (``topk``).
+    """Codes of a model, with every point of an 8×8 grid per pixel reached by some Gaussian (``topk``).
 
     Where the fit or rounding left points bare, Gaussians that hardly count move there; where there are too few of those
     the nearest Gaussian grows until it reaches them, which disturbs all that it blends with.
@@ -76,7 +77,8 @@ def quantize_model(
         gaussians = dequantize(header, codes)
         if recipe.blend != "topk":
             break
-        points = holes(header, gaussians, 4)
+        # A little less reach and a finer grid than promised: between its points nothing is tested.
+        points = holes(dataclasses.replace(header, reach2=_COVER * recipe.reach2), gaussians, 8)
         if len(points) == 0:
             break
         points = _patch(model, points, pixels, recipe.reach2, spare)

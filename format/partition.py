@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 F64 = NDArray[np.float64]
 Order = NDArray[np.intp]
 
-REGION = 0.01  # side of the region tuned for, as a share of the picture's: between one pixel and 1 % of the area
+REGION = 0.03  # side of the region tuned for, as a share of the picture's: between one pixel and 1 % of the area
 MIN_CHUNK = 8
 MAX_CHUNK = 4096  # a chunk is the least that a reader can fetch and hold
 FINE = 16384  # members up to which all keys are tried
