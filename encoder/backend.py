@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from igs.encoder import kernels, reference
+from igs.encoder import kernels, reference, tiled
 from igs.encoder.reference import RasterOptions
 
 SIGMA_MIN, SIGMA_MAX = 2.0**-6, 2.0**15  # spec §6.2
@@ -156,7 +156,7 @@ class TorchBackend:
     """Plain torch: tiled (the fallback without compiled kernels), or every Gaussian at every pixel."""
 
     def __init__(self, tiles: bool = True) -> None:
-        self._rasterize = reference.rasterize_tiled if tiles else reference.rasterize_reference
+        self._rasterize = tiled.rasterize_tiled if tiles else reference.rasterize_reference
         self.name, self.device = "torch", "cpu"
 
     def _image(self, tensors: tuple[Tensor, ...], scale_map: str, options: RasterOptions) -> Tensor:

@@ -1,8 +1,7 @@
 """The rasteriser, the loss and the factors in plain torch: slow, obvious, differentiable by autograd.
 
 Same signatures as the functions of :mod:`igs.encoder.kernels`, which are tested against these, forward and gradient.
-``rasterize_reference`` tries every Gaussian at every pixel; ``rasterize_tiled`` does the same tile by tile with the
-Gaussians that reach it, and is what the encoder falls back to where the compiled kernels are missing.
+``rasterize_reference`` tries every Gaussian at every pixel; :mod:`igs.encoder.tiled` is its practical twin.
 Sources: spec §6.2 and §7; Image-GS eq. 5; SSIM as in Wang et al. 2004, zero padding.
 """
 
@@ -115,48 +114,6 @@ def rasterize_reference(means: Tensor, factors: Tensor, features: Tensor, option
     background = features.new_tensor(o.background or (0.0,) * features.shape[1])
     value = _blend(_pixel_d2(means, factors, points), features, background, o)
     return value.T.reshape(-1, o.height, o.width)
-
-
-def rasterize_tiled(means: Tensor, factors: Tensor, features: Tensor, options: RasterOptions, tile: int = 32) -> Tensor:
-    """:func:`rasterize_reference` tile by tile, with the Gaussians whose bounding box meets the tile.
-
-    Memory is bounded by one tile's candidates because each tile is recomputed in the backward pass (checkpointing).
-    """
-    o = options
-    p, q, r = factors.detach().unbind(1)
-    reach = math.sqrt(o.reach2) * (1.5 if o.pull > 0 else 1.0)
-    hx, hy = reach * (q * q + r * r).sqrt() / (p * r), reach / r
-    mx, my = means.detach().unbind(1)
-    background = features.new_tensor(o.background or (0.0,) * features.shape[1])
-    rows = []
-    for y0 in range(0, o.height, tile):
-        y1 = min(y0 + tile, o.height)
-        in_rows = ((my + hy >= y0 + 0.5) & (my - hy <= y1 - 0.5)).nonzero().squeeze(1)
-        row = []
-        for x0 in range(0, o.width, tile):
-            x1 = min(x0 + tile, o.width)
-            who = in_rows[(mx[in_rows] + hx[in_rows] >= x0 + 0.5) & (mx[in_rows] - hx[in_rows] <= x1 - 0.5)]
-            if o.pull > 0:
-                corners = means.new_tensor([(x, y) for x in (x0 + 0.5, x1 - 0.5) for y in (y0 + 0.5, y1 - 0.5)])
-                farthest = _pixel_d2(means.detach(), factors.detach(), corners).max(dim=0).values  # d² is convex
-                if farthest.min() > reach * reach:  # some pixel's nearest Gaussian may be outside the box
-                    who = torch.arange(means.shape[0])
-            ys, xs = torch.meshgrid(
-                torch.arange(y0, y1, dtype=means.dtype) + 0.5,
-                torch.arange(x0, x1, dtype=means.dtype) + 0.5,
-                indexing="ij",
-            )
-            points = torch.stack([xs.reshape(-1), ys.reshape(-1)], dim=1)
-
-            def value(m: Tensor, f: Tensor, c: Tensor, points: Tensor = points) -> Tensor:
-                return _blend(_pixel_d2(m, f, points), c, background, o)
-
-            part = torch.utils.checkpoint.checkpoint(
-                value, means[who], factors[who], features[who], use_reentrant=False, preserve_rng_state=False
-            )
-            row.append(part.T.reshape(-1, y1 - y0, x1 - x0))
-        rows.append(torch.cat(row, dim=2))
-    return torch.cat(rows, dim=1)
 
 
 def ssim_map_reference(image: Tensor, target: Tensor) -> Tensor:
