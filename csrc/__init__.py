@@ -27,6 +27,7 @@ class Raster(ctypes.Structure):
         ("reach2", ctypes.c_float),
         ("relative_reach2", ctypes.c_float),
         ("pull", ctypes.c_float),
+        ("pull_reach2", ctypes.c_float),
         ("background", _FLOATS),
     )
 

@@ -18,7 +18,8 @@ typedef struct {
     int32_t blend, top_k;
     float reach2;           // R²
     float relative_reach2;  // Q²; 1e30 or more: none
-    float pull;             // > 0: at a pixel beyond every reach the nearest Gaussian counts, and dL/dd² gets this much
+    float pull;             // > 0: at a pixel beyond every reach the nearest Gaussian counts; where the smallest d² is
+    float pull_reach2;      //      above pull_reach2 (≤ R²), dL/dd² of those that count gets pull·exp(−(d² − d²min)/2)
     const float* background;  // [C]
 } igs_raster;
 

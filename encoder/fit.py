@@ -29,6 +29,8 @@ from igs.format.errors import InputError
 # dL/dd² of a pixel that nothing reaches, times the number of pixels. Strong enough that a fit leaves hardly a hole to
 # close after it: on kodim07 with 3000 Gaussians 0.01, 0.1, 1 left 904, 363, 22 bare points at the same PSNR (±0.03 dB).
 PULL = 1.0
+# … and the pull begins before a pixel falls out of reach: between the centres, and after rounding, less is in reach.
+PULL_SHARE = 0.7
 # Loss below which there is nothing left to learn: 100 dB, far below a 16-bit level squared for pictures of one colour.
 PERFECT = 1e-10
 # A Gaussian is idle if its share of all pixels is below this part of the average.
@@ -87,6 +89,7 @@ class Fit:
             recipe.reach2,
             recipe.relative_reach2,
             PULL / (self.width * self.height) if recipe.pull_empty and recipe.blend == "topk" else 0.0,
+            PULL_SHARE,
         )
         self.plan = growth_plan(recipe, self.num_gaussians)
         self._phase = (0, recipe.steps, 1.0)  # first step, steps and peak factor of the current learning-rate schedule

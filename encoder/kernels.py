@@ -59,7 +59,7 @@ class Rasterizer:
         relative = min(o.relative_reach2, 1e30)
         raster = Raster(
             o.width, o.height, channels, means.shape[0], 0 if o.blend == "topk" else 1, o.top_k, o.reach2, relative,
-            o.pull, background.data_ptr(),
+            o.pull, o.pull_share * o.reach2, background.data_ptr(),
         )  # fmt: skip
         return raster, background  # the caller keeps background alive
 

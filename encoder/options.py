@@ -57,7 +57,7 @@ class Recipe:
     scale_parameter: ScaleParameter = "log"
     lr_position: float = 0.3
     lr_position_unit: Literal["pixels", "picture"] = "pixels"  # picture: a share of the width (x) and height (y)
-    lr_scale: float = 0.06
+    lr_scale: float = 0.12
     lr_rotation: float = 0.02 / math.pi
     lr_feature: float = 0.01
     adam_beta1: float = 0.9
@@ -155,7 +155,7 @@ _IMAGE_GS = Recipe(
     adam_epsilon=1e-8,
     keep_adam_state=False,
     lr_schedule="constant",
-    pull_empty=False,
+    pull_empty=True,  # mended: published, the picture fades to black where nothing reaches
     pos_bits=16,
     scale_bits=16,
     rot_bits=16,

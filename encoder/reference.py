@@ -26,6 +26,7 @@ class RasterOptions:
     reach2: float = 20.0
     relative_reach2: float = 9.0
     pull: float = 0.0
+    pull_share: float = 1.0  # of reach2: from which smallest d² on a pixel pulls
     background: tuple[float, ...] = ()
 
 
@@ -77,10 +78,9 @@ def _blend(d2: Tensor, features: Tensor, background: Tensor, o: RasterOptions) -
     weight = torch.where(d2 <= limit, torch.exp(-(d2 - nearest) / 2), torch.zeros_like(d2))
     total = weight.sum(dim=1, keepdim=True)
     value = weight @ features / total.clamp_min(1e-30)
-    if (
-        o.pull > 0
-    ):  # no change of the value, but a gradient: the nearest Gaussian is drawn to a pixel beyond every reach
-        pulled = torch.where((nearest > o.reach2) & (d2 <= nearest), d2, torch.zeros_like(d2)).sum(dim=1, keepdim=True)
+    if o.pull > 0:  # no change of the value, but a gradient: Gaussians are drawn to a pixel at the edge of every reach
+        far = (nearest > o.pull_share * o.reach2).to(d2.dtype)
+        pulled = (far * weight.detach() * d2).sum(dim=1, keepdim=True)
         value = value + _PullLoss.apply(pulled, o.pull, value.shape[1])
     return torch.where(total > 0, value, background)
 
@@ -104,7 +104,8 @@ def rasterize_reference(means: Tensor, factors: Tensor, features: Tensor, option
     """The picture [C, H, W] of Gaussians with means [N, 2] (pixels), factors [N, 3] and features [N, C].
 
     Differentiable in all three. With ``options.pull`` > 0 a pixel that nothing reaches takes its nearest Gaussian's
-    colour, and that Gaussian's d² there gets the gradient ``pull``: an edge of support has none of its own.
+    colour; and where the smallest d² is above ``pull_share``·R², the d² of those that count get the gradient
+    pull·exp(−(d² − d²min)/2): an edge of support has none of its own.
     """
     o = options
     y, x = torch.meshgrid(

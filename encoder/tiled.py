@@ -99,7 +99,7 @@ class _Blend:
             if o.pull > 0:
                 limit = torch.maximum(limit, nearest)
                 inside = (y < o.height)[:, None, :, None] & (x < o.width)[:, None, None, :]
-                self.pulled = (nearest > o.reach2) & torch.isfinite(nearest) & inside
+                self.pulled = (nearest > o.pull_share * o.reach2) & torch.isfinite(nearest) & inside
             if d2.shape[1] > o.top_k and int((d2 <= limit).sum(dim=1).max()) > o.top_k:
                 limit = torch.minimum(limit, d2.kthvalue(o.top_k, dim=1, keepdim=True).values)
             shift = torch.where(torch.isfinite(nearest), nearest, torch.zeros_like(nearest))
@@ -123,7 +123,7 @@ class _Blend:
             h -= (scaled * self.value).sum(dim=2)[:, None, :]
         h = h.view_as(self.w).mul_(self.w).mul_(-0.5)
         if self.pulled is not None:
-            h += self.o.pull * (self.pulled & (self.w > 0))
+            h += self.o.pull * self.pulled * self.w
         hu = h * self.u
         hu_x, hu_y, h_y = hu.sum(dim=2), hu.sum(dim=3), h.sum(dim=3)  # [T, M, 16]: by column, by row, by row
         hu_all = hu_x.sum(dim=2)

@@ -59,6 +59,7 @@ CASES = {
     "image_gs": RasterOptions(50, 37, reach2=9.0, relative_reach2=math.inf),
     "holes": RasterOptions(50, 37, reach2=2.0, background=(0.25, 0.5, 0.75, 1.0, 0.1)),
     "pull": RasterOptions(50, 37, reach2=2.0, pull=0.01),
+    "pull_early": RasterOptions(50, 37, reach2=4.0, pull=0.01, pull_share=0.6),
     "sum": RasterOptions(50, 37, blend="sum", background=(0.25, 0.5, 0.75, 1.0, 0.1)),
     "narrow": RasterOptions(1, 37),
     "flat": RasterOptions(40, 1),
