@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -30,10 +31,8 @@ def machine() -> dict[str, Any]:
         pass
     versions = {"python": platform.python_version(), "numpy": numpy.__version__}
     for module in ("torch", "numba"):
-        try:
+        with contextlib.suppress(ImportError):
             versions[module] = __import__(module).__version__
-        except ImportError:
-            pass
     return {"processor": name, "cores": os.cpu_count(), "system": platform.system(), **versions}
 
 

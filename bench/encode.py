@@ -27,42 +27,49 @@ def step() -> None:
     """One training step, 2048×2048, 10K Gaussians, after a short fit of a real picture."""
     source = load_image(common.DATA / "stylized/digital_art/canopee.png")
     target = torch.from_numpy(np.ascontiguousarray(source.pixels.transpose(2, 0, 1)))
-    rows = []
-    for top_k in (10, PRESETS["default"].top_k):
-        recipe = dataclasses.replace(PRESETS["default"], steps=60, top_k=top_k)
-        fit = Fit(target, 10_000, recipe, KernelBackend())
-        model = fit.run()
-        factors = kernels.factors(model.scale, model.rotation, model.scale_map)
-        arrays = model.position, factors, model.feature
-        rasterizer = Rasterizer()
-        image = torch.empty_like(target)
-        grad = torch.empty_like(target)
-
-        def l2() -> None:
-            rasterizer.bin(*arrays, fit.options)
-            rasterizer.fused(*arrays, fit.options, target, 0.0, 1.0)
-
-        def l2_ssim() -> None:
-            rasterizer.bin(*arrays, fit.options)
-            rasterizer.forward(*arrays, fit.options, image)
-            kernels.loss_and_gradient(image, target, 0.0, 1.0, 0.1, out=grad)
-            rasterizer.backward(*arrays, fit.options, grad)
-
-        peak = library().igs_fma_peak(1.0)
-        binning = common.median_seconds(lambda: rasterizer.bin(*arrays, fit.options))
-        seconds = {"l2": common.median_seconds(l2, 9), "l2_ssim": common.median_seconds(l2_ssim, 9)}
-        l2()
-        evaluated, selected = rasterizer.work()
-        # Per candidate and row of 16 pixels: d² 3, smallest 1, weight 10, sums 4, backward 17; selection 2K.
-        operations = 16.0 * (evaluated * 35 + selected * 2 * top_k)
-        peak = max(peak, library().igs_fma_peak(1.0))
-        for name, s in seconds.items():
-            row = {"top_k": top_k, "loss": name, "ms": s * 1e3, "binning_ms": binning * 1e3}
-            if name == "l2":
-                row |= {"share_of_fma_peak": operations / (s - binning) / peak, "fma_peak_G": peak / 1e9}
-            row |= {"candidates_per_row": evaluated * 16 / target[0].numel(), "selected_share": selected / evaluated}
-            rows.append(row)
+    rows = [row for top_k in (10, PRESETS["default"].top_k) for row in _step_rows(target, top_k)]
     common.save("training step 2048x2048, 10K Gaussians", rows)
+
+
+def _step_rows(target: torch.Tensor, top_k: int) -> list[dict[str, object]]:
+    recipe = dataclasses.replace(PRESETS["default"], steps=60, top_k=top_k)
+    fit = Fit(target, 10_000, recipe, KernelBackend())
+    model = fit.run()
+    factors = kernels.factors(model.scale, model.rotation, model.scale_map)
+    arrays = model.position, factors, model.feature
+    rasterizer = Rasterizer()
+    image, grad = torch.empty_like(target), torch.empty_like(target)
+
+    def binning() -> None:
+        rasterizer.bin(*arrays, fit.options)
+
+    def l2() -> None:
+        rasterizer.bin(*arrays, fit.options)
+        rasterizer.fused(*arrays, fit.options, target, 0.0, 1.0)
+
+    def l2_ssim() -> None:
+        rasterizer.bin(*arrays, fit.options)
+        rasterizer.forward(*arrays, fit.options, image)
+        kernels.loss_and_gradient(image, target, 0.0, 1.0, 0.1, out=grad)
+        rasterizer.backward(*arrays, fit.options, grad)
+
+    peak = library().igs_fma_peak(1.0)
+    bin_seconds = common.median_seconds(binning)
+    seconds = {"l2": common.median_seconds(l2, 9), "l2_ssim": common.median_seconds(l2_ssim, 9)}
+    l2()
+    evaluated, selected = rasterizer.work()
+    # Per candidate and row of 16 pixels: d² 3, smallest 1, weight 10, sums 4, backward 17; selection 2K.
+    operations = 16.0 * (evaluated * 35 + selected * 2 * top_k)
+    peak = max(peak, library().igs_fma_peak(1.0))
+    rows = []
+    for name, s in seconds.items():
+        row: dict[str, object] = {"top_k": top_k, "loss": name, "ms": s * 1e3, "binning_ms": bin_seconds * 1e3}
+        if name == "l2":
+            row |= {"share_of_fma_peak": operations / (s - bin_seconds) / peak, "fma_peak_G": peak / 1e9}
+        pixels = target[0].numel()
+        row |= {"candidates_per_pixel": evaluated * 16 / pixels, "selected_share": selected / evaluated}
+        rows.append(row)
+    return rows
 
 
 def kodak() -> None:

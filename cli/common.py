@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 import click
-from igs.format.errors import IgsError, InputError, InvalidFile, UsageError
 
 import igs
+from igs.format.errors import IgsError, InputError, InvalidFile, UsageError
 
 EXIT_OK, EXIT_USAGE, EXIT_IO, EXIT_INVALID, EXIT_RUNTIME, EXIT_UNSUPPORTED = range(6)
 EXIT_INTERRUPTED = 128 + 2  # as a shell reports SIGINT

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+
 from igs.cli import batch, common, files
 from igs.cli.common import Console, Number, Numbers, command, option, to_json
 from igs.cli.output import FORMATS, check_format, choose_depth, format_of, layout_of, write_image

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, Any, NoReturn
 
 import click
+
 from igs.cli import batch, common, files
 from igs.cli.common import Console, Number, Size, command, error_object, option, to_json
 from igs.cli.progress import ProgressLine

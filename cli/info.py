@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import click
+
 from igs.cli import common, files
 from igs.cli.common import Console, command, option, to_json
 

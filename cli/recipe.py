@@ -7,6 +7,7 @@ import typing
 from typing import Any
 
 import click
+
 from igs.cli.common import Decorator, Number, option
 from igs.encoder.options import Recipe
 

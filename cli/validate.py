@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 import click
+
 from igs.cli import common, files
 from igs.cli.common import command, error_object, to_json
 from igs.format.errors import IgsError

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import torch
@@ -37,8 +38,18 @@ class Model:
     def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         return self.position, self.scale, self.rotation, self.feature
 
+    @staticmethod
+    def of(tensors: Iterable[Tensor], scale_map: str) -> Model:
+        """The model of four tensors in the order of ``NAMES``."""
+        position, scale, rotation, feature = tensors
+        return Model(position, scale, rotation, feature, scale_map)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Model:
+        """A model with ``change`` applied to each of the four tensors."""
+        return Model.of(map(change, self.tensors()), self.scale_map)
+
     def clone(self) -> Model:
-        return Model(*(t.clone() for t in self.tensors()), self.scale_map)
+        return self.map(torch.clone)
 
     def sigmas(self) -> Tensor:
         """Standard deviations [N, 2] in pixels, clamped as the format does."""

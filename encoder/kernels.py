@@ -124,7 +124,7 @@ class Rasterizer:
 
 class _Rasterize(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, means: Tensor, factors: Tensor, features: Tensor, o: RasterOptions) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, means: Tensor, factors: Tensor, features: Tensor, o: RasterOptions) -> Tensor:
         n, c = features.shape
         arrays = _check(means, (n, 2)), _check(factors, (n, 3)), _check(features, (n, c))
         ctx.rasterizer, ctx.options = Rasterizer(), o
@@ -133,13 +133,13 @@ class _Rasterize(torch.autograd.Function):
         return ctx.rasterizer.forward(*arrays, o)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         return (*ctx.rasterizer.backward(*ctx.saved_tensors, ctx.options, grad), None)
 
 
 def rasterize(means: Tensor, factors: Tensor, features: Tensor, options: RasterOptions) -> Tensor:
     """The picture [C, H, W]; see :func:`igs.encoder.reference.rasterize_reference`."""
-    return _Rasterize.apply(means, factors, features, options)  # type: ignore[no-any-return]
+    return _Rasterize.apply(means, factors, features, options)
 
 
 def loss_and_gradient(
@@ -167,24 +167,24 @@ def loss_and_gradient(
 
 class _Loss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, image: Tensor, target: Tensor, l1: float, l2: float, ssim: float) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, image: Tensor, target: Tensor, l1: float, l2: float, ssim: float) -> Tensor:
         e1, e2, s, grad = loss_and_gradient(image, target, l1, l2, ssim)
         ctx.save_for_backward(grad)
         return image.new_tensor(l1 * e1 + l2 * e2 + (ssim * (1 - s) if ssim else 0.0))
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         return ctx.saved_tensors[0] * grad, None, None, None, None
 
 
 def loss(image: Tensor, target: Tensor, l1: float, l2: float, ssim: float) -> Tensor:
     """See :func:`igs.encoder.reference.loss_reference`."""
-    return _Loss.apply(image, target, l1, l2, ssim)  # type: ignore[no-any-return]
+    return _Loss.apply(image, target, l1, l2, ssim)
 
 
 class _Factors(torch.autograd.Function):
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, scales: Tensor, rotations: Tensor, scale_map: str, sigma_min: float, sigma_max: float, lowpass: float
     ) -> Tensor:
         n = rotations.shape[0]
@@ -196,7 +196,7 @@ class _Factors(torch.autograd.Function):
         return factors
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         scales, rotations = ctx.saved_tensors
         grad_scales, grad_rotations = torch.empty_like(scales), torch.empty_like(rotations)
         _lib().igs_factors_backward(
@@ -215,7 +215,7 @@ def factors(
     lowpass: float = 0.0,
 ) -> Tensor:
     """See :func:`igs.encoder.reference.factors_reference`."""
-    return _Factors.apply(scales, rotations, scale_map, sigma_min, sigma_max, lowpass)  # type: ignore[no-any-return]
+    return _Factors.apply(scales, rotations, scale_map, sigma_min, sigma_max, lowpass)
 
 
 def set_num_threads(n: int) -> None:

@@ -30,8 +30,8 @@ class Recipe:
     # The relative reach already keeps far Gaussians out; at 32 the K smallest rarely have to be selected. Against K =
     # 10: the same quality (−0.04 dB on four Kodak images) in about half the time.
     top_k: int = 32
-    # R²: squared absolute reach, in standard deviations. 25, 20, 16 fit equally well (32.22, 32.22, 32.20 dB on four Kodak
-    # images); 20 reads a tenth less of a file than 25 and zooms more smoothly than 16.
+    # R²: squared absolute reach, in standard deviations. 25, 20, 16 fit equally well (32.22, 32.22, 32.20 dB on four
+    # Kodak images); 20 reads a tenth less of a file than 25 and zooms more smoothly than 16.
     reach2: float = 20.0
     relative_reach2: float = 9.0  # Q²; inf: none
     # -- initialisation

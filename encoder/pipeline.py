@@ -230,7 +230,7 @@ def _to_count(job: _Job) -> _Result:
 
 def _without_least(job: _Job, fit: Fit, model: Model, count: int) -> Model:
     keep = torch.sort(job.idle(model, fit)[count:]).values
-    return Model(*(t[keep].clone() for t in model.tensors()), model.scale_map)
+    return model.map(lambda t: t[keep].clone())
 
 
 def _to_psnr(job: _Job, target: float) -> _Result:

@@ -89,13 +89,13 @@ class _PullLoss(torch.autograd.Function):
     """Zero forward; backward gives dL/dd² = pull, whatever the loss."""
 
     @staticmethod
-    def forward(ctx, pulled: Tensor, pull: float, channels: int) -> Tensor:  # type: ignore[override]
+    def forward(ctx, pulled: Tensor, pull: float, channels: int) -> Tensor:
         ctx.pull = pull
         ctx.save_for_backward(pulled)
         return pulled.new_zeros(pulled.shape[0], channels)
 
     @staticmethod
-    def backward(ctx, grad: Tensor):  # type: ignore[override]
+    def backward(ctx, grad: Tensor):
         (pulled,) = ctx.saved_tensors
         return (pulled > 0).to(pulled.dtype) * ctx.pull, None, None
 

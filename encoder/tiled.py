@@ -34,12 +34,12 @@ class _Batch:
 
 def rasterize_tiled(means: Tensor, factors: Tensor, features: Tensor, options: RasterOptions) -> Tensor:
     """The picture [C, H, W]; see :func:`igs.encoder.reference.rasterize_reference`."""
-    return _Tiled.apply(means, factors, features, options)  # type: ignore[no-any-return]
+    return _Tiled.apply(means, factors, features, options)
 
 
 class _Tiled(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, means: Tensor, factors: Tensor, features: Tensor, o: RasterOptions) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, means: Tensor, factors: Tensor, features: Tensor, o: RasterOptions) -> Tensor:
         channels = features.shape[1]
         rows, columns = -(-o.height // TILE), -(-o.width // TILE)
         image = means.new_empty(channels, rows * TILE, columns * TILE)
@@ -55,7 +55,7 @@ class _Tiled(torch.autograd.Function):
         return image[:, : o.height, : o.width].contiguous()
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         means, factors, features, background = ctx.saved_tensors
         o, channels = ctx.options, features.shape[1]
         rows, columns = -(-o.height // TILE), -(-o.width // TILE)

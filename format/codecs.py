@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import zstandard
+
 from igs.format.bitpack import pack, packed_bytes, unpack, unused_bits_are_zero
 from igs.format.codes import invalid
 from igs.format.fields import Codec

@@ -9,6 +9,7 @@ import math
 from typing import Any
 
 import numpy as np
+
 from igs.format.fields import DRAFT, VERSION, Codec, QuantizerKind
 from igs.format.header import ATTRIBUTES
 from igs.format.quantize import Quantizer

@@ -12,12 +12,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 from igs.format.codes import invalid
 from igs.format.errors import UsageError
 from igs.format.fields import FEATURE_MAX, MEAN_UNIT, REACH_MARGIN, SIGMA_MAX, SIGMA_MIN, SIGMA_RATIO, ScaleMap, Shape
 from igs.format.header import Header
 from igs.format.quantize import Codes, split_columns
-from numpy.typing import ArrayLike, NDArray
 
 F64 = NDArray[np.float64]
 _PI = float.fromhex("0x1.921FB54442D18p+1")

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
 from igs.format import index as ix
 from igs.format import sections as sx
 from igs.format.codes import invalid

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 import construct
 import numpy as np
+from numpy.typing import NDArray
+
 from igs.format.codes import invalid
 from igs.format.errors import UsageError
 from igs.format.fields import (
@@ -32,7 +34,6 @@ from igs.format.fields import (
     Transfer,
 )
 from igs.format.quantize import Quantizer, parameter_count, quantizer_from_parameters
-from numpy.typing import NDArray
 
 ATTRIBUTES = ("position", "scale", "rotation", "feature")
 _RECORD = construct.Struct(

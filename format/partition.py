@@ -12,8 +12,9 @@ import heapq
 from typing import NamedTuple
 
 import numpy as np
-from igs.format.fields import ENTRY_BYTES
 from numpy.typing import NDArray
+
+from igs.format.fields import ENTRY_BYTES
 
 F64 = NDArray[np.float64]
 Order = NDArray[np.intp]

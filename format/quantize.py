@@ -11,9 +11,10 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 from igs.format.errors import UsageError
 from igs.format.fields import QuantizerKind
-from numpy.typing import ArrayLike, NDArray
 
 Codes = NDArray[np.uint32]
 Values = NDArray[np.float64]

@@ -14,6 +14,8 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
+
 from igs.format import index as ix
 from igs.format.codecs import CODECS
 from igs.format.codes import invalid
@@ -25,7 +27,6 @@ from igs.format.limits import Limits
 from igs.format.quantize import Codes
 from igs.format.sections import INLINE, SectionEntry
 from igs.format.source import Source
-from numpy.typing import NDArray
 
 Chunks = NDArray[np.intp]
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
 from igs.format import index as ix
 from igs.format.codecs import CODECS
 from igs.format.errors import InvalidFile, UsageError

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from igs.cli.common import run
 from igs.format import Alpha, Colour, Group, Header, Quantizer, quantize, write
 

@@ -12,6 +12,8 @@ from typing import Any
 import click
 import numpy as np
 import pytest
+
+import igs
 from igs.cli import common
 from igs.cli.common import Number, Numbers, Size, describe_error, run, to_json
 from igs.cli.decode import decode
@@ -21,8 +23,6 @@ from igs.cli.recipe import HELP
 from igs.cli.validate import validate
 from igs.encoder.options import EncodeOptions, Recipe
 from igs.format.errors import InputError, InvalidFile, LimitExceeded, Unsupported, UsageError
-
-import igs
 
 COMMANDS = {command.name: command for command in (encode, decode, info, validate)}
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "cli.md"

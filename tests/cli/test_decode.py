@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from igs.encoder.load import load_image
-from igs.format import Group, open_file
 from PIL import Image
 
 import igs
+from igs.encoder.load import load_image
+from igs.format import Group, open_file
 
 Make = Callable[..., bytes]
 

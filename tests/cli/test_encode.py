@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from igs.format import open_file
 from PIL import Image
+
+from igs.format import open_file
 
 REPORT_KEYS = [
     "input", "output", "width", "height", "channels", "num_gaussians", "bytes", "bpp", "psnr", "ms_ssim", "seconds",

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from igs.encoder.load import load_image
 from PIL import Image
 
 import igs
+from igs.encoder.load import load_image
 
 pytest.importorskip("torch")
 QUICK = ["-n", 20, "--steps", 3]

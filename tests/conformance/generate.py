@@ -19,11 +19,12 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-import invalid_cases  # noqa: E402
-import valid_cases  # noqa: E402
-from igs.decoder.reference import values_reference  # noqa: E402
-from igs.decoder.rule import Rule  # noqa: E402
-from igs.format import FileReader, Gaussians, LevelMode, open_file  # noqa: E402
+import invalid_cases
+import valid_cases
+
+from igs.decoder.reference import values_reference
+from igs.decoder.rule import Rule
+from igs.format import FileReader, Gaussians, LevelMode, open_file
 
 MAX_PLAIN = 4096
 

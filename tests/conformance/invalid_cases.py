@@ -7,8 +7,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import zstandard
-from igs.format import Blend, Codec, Group, Quantizer, ScaleMap, Shape, write
-from igs.format.codecs import plane_bytes
 from vectors import (
     entry_at,
     grow_head,
@@ -22,6 +20,9 @@ from vectors import (
     small_file,
     with_payload,
 )
+
+from igs.format import Blend, Codec, Group, Quantizer, ScaleMap, Shape, write
+from igs.format.codecs import plane_bytes
 
 Case = tuple[str, bytes, dict[str, float]]
 SECTIONS = {"json": b'{"a": 1}', "soft": b"igs", "abcd": b"?"}

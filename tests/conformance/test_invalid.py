@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from igs.format import InvalidFile, LimitExceeded, Limits, UnsupportedFile, open_file, read, validate_file
 from igs.format.codes import CODES
 

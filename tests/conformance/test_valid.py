@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from igs.format import Codec, describe, describe_text, open_file, read, validate_file, write
 
 FOLDER = Path(__file__).resolve().parent / "valid"

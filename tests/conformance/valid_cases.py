@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
+from vectors import head_of, header, random_codes
+
 from igs.format import (
     Alpha,
     Blend,
@@ -21,7 +23,6 @@ from igs.format import (
     quantize,
     write,
 )
-from vectors import head_of, header, random_codes
 
 INF = float("inf")
 

@@ -7,6 +7,7 @@ import zlib
 from typing import Any
 
 import numpy as np
+
 from igs.format import Colour, Group, Header, Quantizer, quantize, write
 from igs.format.head import Head, parse_head
 from igs.format.limits import Limits

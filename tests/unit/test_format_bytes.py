@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+
 from igs.format import Codec, Colour, Group, Header, Quantizer, open_file, write
 from igs.format.codes import CODES
 

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
+
 from igs.cli.output_png import write_png16
 from igs.encoder.load import SourceImage, load_image, to_stored
 from igs.format import Alpha, Colour, Group, Transfer
 from igs.format.errors import InputError, UsageError
-from PIL import Image
 
 
 def png(image: Image.Image, **options: object) -> bytes:

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
+
 from igs.cli.output import FORMATS, LAYOUTS, check_format, choose_depth, format_of, write_image
 from igs.cli.output_png import write_png16
 from igs.encoder.load import load_image
 from igs.format.errors import Unsupported, UsageError
-from PIL import Image
 
 CHANNELS = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "CMYK": 4, "N": 6}
 CASES = [(f.name, layout, depth) for f in FORMATS.values() for layout in f.layouts for depth in f.depths]
