@@ -80,7 +80,7 @@ class Fit:
         self.best: Model | None = None
         self.best_loss = math.inf
         self._weights = weights
-        self.pixels = np.ascontiguousarray(target.permute(1, 2, 0).numpy())
+        self.pixels = target.permute(1, 2, 0).numpy()  # a view
         self._loss = LossWeights(recipe.loss_l1, recipe.loss_l2, recipe.loss_ssim)
         self._started = time.perf_counter()
         self.options = RasterOptions(

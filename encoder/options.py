@@ -239,6 +239,8 @@ class EncodeOptions:
         recipe = dataclasses.replace(recipe, steps=max(1, round(recipe.steps * factor)))
         if recipe.growth_interval is not None:
             recipe = dataclasses.replace(recipe, growth_interval=max(1, round(recipe.growth_interval * factor)))
+        if self.preset.startswith("image-gs") and self.overrides.get("init") == "saliency":
+            recipe = dataclasses.replace(recipe, init_uniform=0.1)  # the paper's λ for saliency maps
         known = {f.name for f in dataclasses.fields(Recipe)}
         for name in self.overrides:
             if name not in known:

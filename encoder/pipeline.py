@@ -27,6 +27,7 @@ from igs.format.errors import IgsError, Unsupported, UsageError
 
 # --psnr: the number of Gaussians grows by this factor from round to round, from this share of the pixels.
 _PSNR_GROWTH, _PSNR_START = 1.3, 1 / 400
+_TRIM_TRIALS = 8
 _FALLBACK_STEPS = 0.6  # of the recipe's, where plain torch has to do
 _PSNR_ROUND_STEPS = 0.35  # of the recipe's, per further round
 
@@ -248,10 +249,30 @@ def _to_psnr(job: _Job, target: float) -> _Result:
             break
         more = min(most, max(n + 1, math.ceil(n * _PSNR_GROWTH))) - n
         model = fit.extend(more, steps)
+    if reached >= target:
+        packed, data = _trim(job, fit, model, target, (packed, data))
     missed = None
     if reached < target:
         missed = f"--psnr {target:g}: reached {reached:.2f} dB with {n} Gaussians, as many as this picture may have"
     return _Result(data, packed, fit.state.step, missed)
+
+
+def _trim(
+    job: _Job, fit: Fit, model: Model, target: float, met: tuple[pack.Packed, bytes]
+) -> tuple[pack.Packed, bytes]:
+    """Leave out the Gaussians that count least while the decoded file still meets the target: bisection on how many."""
+    low, high = 0, int(0.7 * len(model))
+    for _ in range(_TRIM_TRIALS):
+        count = (low + high + 1) // 2
+        if count <= low:
+            break
+        packed, data = job.pack(_without_least(job, fit, model, count), fit)
+        measured, _ = job.quality(data)
+        if measured is None or measured >= target:
+            low, met = count, (packed, data)
+        else:
+            high = count - 1
+    return met
 
 
 def _report(job: _Job, result: _Result, seconds: float) -> dict[str, Any]:

@@ -309,3 +309,12 @@ def test_ms_ssim_of_equal_and_of_small_pictures():
     assert ms_ssim(a, a) == pytest.approx(1.0)
     assert ms_ssim(a, 1 - a) < 0.2
     assert ms_ssim(a[:160], a[:160]) is None
+
+
+def test_presets_page_shows_the_presets():
+    from pathlib import Path
+
+    from igs.encoder.presets_table import presets_table
+
+    page = Path(__file__).resolve().parents[2] / "docs" / "presets.md"
+    assert presets_table() in page.read_text(), "run: python bench/make_docs.py"
