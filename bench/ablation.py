@@ -1,7 +1,7 @@
 """Image-GS Table 1 with our encoder: `python bench/ablation.py [image-gs] [default]`. Resumable: each point is cached.
 
 Six rows (full, no colour init, no position init, random, no top-K, no inverse scale) on one picture of each stylised
-category, reduced to 512 pixels on the longer side so that two cores manage it, 2000 Gaussians, 16 bits per attribute.
+category, reduced to 320 pixels on the longer side so that two cores manage it, 800 Gaussians, 16 bits per attribute.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ROWS = {
     "no inverse scale": {"scale_parameter": "raw"},
 }
 BITS = {"pos_bits": 16, "scale_bits": 16, "rot_bits": 16, "feat_bits": 16}
-SIDE, GAUSSIANS = 512, 2000
+SIDE, GAUSSIANS = 320, 800
 
 
 def picture(name: str) -> np.ndarray:
@@ -66,7 +66,7 @@ def main(presets: list[str]) -> None:
                     **{n.split("/")[1]: round(r["psnr"], 2) for n, r in zip(PICTURES, reports, strict=True)},
                 }
             )
-        common.save(f"ablation, preset {preset}, 512 px, {GAUSSIANS} Gaussians, 16 bits", table)
+        common.save(f"ablation, preset {preset}, {SIDE} px, {GAUSSIANS} Gaussians, 16 bits", table)
 
 
 if __name__ == "__main__":

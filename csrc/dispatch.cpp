@@ -174,7 +174,7 @@ IGS_EXPORT igs_bins* igs_bins_create(void) { return new (std::nothrow) igs_bins;
 IGS_EXPORT void igs_bins_destroy(igs_bins* b) {
     if (!b) return;
     for (auto& h : b->hits) igs::release(&h);
-    for (igs::Buffer* x : {&b->bound, &b->offsets, &b->list, &b->slot, &b->first, &b->partial, &b->sums, &b->cursor, &b->work})
+    for (igs::Buffer* x : {&b->bound, &b->offsets, &b->list, &b->slot, &b->first, &b->partial, &b->sums, &b->cursor, &b->work, &b->limits})
         igs::release(x);
     delete b;
 }

@@ -44,4 +44,6 @@ struct igs_bins {
     igs::Buffer sums;     // double [tiles, 2]
     igs::Buffer work;     // int64 [tiles, 2]: rows of candidates evaluated, and of those through the K-th smallest
     igs::Buffer cursor;   // int64 scratch
+    igs::Buffer limits;   // float [tiles, 16 rows, 2, 16]: smallest d² and the limit of who counts, left by forward …
+    bool has_limits = false;  // … for a backward of the same Gaussians
 };
