@@ -270,6 +270,8 @@ class Fit:
 
     def _log(self) -> None:
         mse, ssim = self.last.mse, self.last.ssim
+        if ssim is None and self.on_progress:  # not part of the loss: measured for whoever listens
+            mse, ssim = self.backend.measure(self.backend.render(self.state.model, self.options), self.target, True)
         entry = Progress(
             self.state.step,
             self.recipe.steps,

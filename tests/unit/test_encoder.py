@@ -280,7 +280,7 @@ def test_pictures_and_log_lines(tmp_path):
     small(picture(), render_every=20, render_dir=tmp_path / "frames", log_every=10, on_progress=seen.append)
     assert sorted(p.name for p in (tmp_path / "frames").iterdir()) == ["step_000000.png", "step_000020.png"]
     assert [p.step for p in seen] == [10, 20, 30, 40]
-    assert all(p.psnr is not None and p.loss >= 0 and p.num_gaussians <= 30 for p in seen)
+    assert all(p.psnr is not None and p.ssim is not None and p.loss >= 0 and p.num_gaussians <= 30 for p in seen)
 
 
 def test_saliency_map_from_a_file(tmp_path):
