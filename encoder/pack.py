@@ -20,7 +20,9 @@ from igs.format import Blend, Codec, Gaussians, Group, Header, ScaleMap, dequant
 
 # A Gaussian that must reach a point gets a little more than it needs: quantising may take some of it back.
 _HOLE_MARGIN = 0.85
-_HOLE_ROUNDS = 12
+_HOLE_ROUNDS = 24
+_FINEST = 8  # bare points are looked for on up to this many points per pixel and axis …
+_HOLE_POINTS = 10_000  # … and closed this many at a time
 _COVER = 0.95
 _SPARE = 0.02  # share of the Gaussians that may be moved to holes
 _CLUSTER = 8.0  # pixels: bare points in one such cell are closed together
@@ -54,6 +56,7 @@ def quantize_model(
     spare = list(idle[: int(_SPARE * len(model))])
     model = model.clone()
     _bound_reach(model, recipe.reach2, width * height)
+    grid = 1
     for _ in range(_HOLE_ROUNDS):
         values = attributes(model)
         position, scale, rotation, feature = choose_quantizers(values, recipe)
@@ -77,10 +80,15 @@ def quantize_model(
         gaussians = dequantize(header, codes)
         if recipe.blend != "topk":
             break
-        # A little less reach and a finer grid than promised: between its points nothing is tested.
-        points = holes(dataclasses.replace(header, reach2=_COVER * recipe.reach2), gaussians, 8)
+        # A little less reach and a finer grid than promised: between its points nothing is tested. Wide holes are seen,
+        # and closed, on coarser grids first.
+        points = np.empty((0, 2))
+        while len(points) == 0 and grid <= _FINEST:
+            points = holes(dataclasses.replace(header, reach2=_COVER * recipe.reach2), gaussians, grid)
+            grid *= 1 if len(points) else 2
         if len(points) == 0:
             break
+        points = points[:: 1 + len(points) // _HOLE_POINTS]
         points = _patch(model, points, pixels, recipe.reach2, spare)
         if len(points):
             _reach(model, gaussians, points, recipe.reach2)
@@ -91,12 +99,11 @@ def _patch(model: Model, points: np.ndarray, pixels: np.ndarray, reach2: float, 
     """Move one spare Gaussian to each cluster of bare points; returns the points for which there was none."""
     cells = np.floor(points / _CLUSTER).astype(np.int64)
     _, cluster = np.unique(cells, axis=0, return_inverse=True)
-    left = []
-    for number in range(int(cluster.max()) + 1):
-        members = points[cluster.ravel() == number]
-        if not spare:
-            left.append(members)
-            continue
+    order = np.argsort(cluster.ravel(), kind="stable")
+    clusters = np.split(points[order], np.flatnonzero(np.diff(cluster.ravel()[order])) + 1)
+    clusters.sort(key=len, reverse=True)
+    left = clusters[len(spare) :]
+    for members in clusters[: len(clusters) - len(left)]:
         who = spare.pop(0)
         centre = members.mean(axis=0)
         farthest = float(np.sqrt(((members - centre) ** 2).sum(axis=1)).max())
@@ -105,7 +112,7 @@ def _patch(model: Model, points: np.ndarray, pixels: np.ndarray, reach2: float, 
         model.scale[who] = scale_parameter(torch.tensor([sigma, sigma]), model.scale_map)
         model.rotation[who] = 0.0
         model.feature[who] = torch.from_numpy(sample_bilinear(pixels, centre[None])[0])
-    return np.concatenate(left) if left else np.empty((0, 2))
+    return np.concatenate([np.empty((0, 2)), *left])
 
 
 def _bound_reach(model: Model, reach2: float, pixels: int) -> None:

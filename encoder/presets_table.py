@@ -8,7 +8,7 @@ from igs.encoder.options import PRESETS, Recipe
 
 
 def presets_table() -> str:
-    """One row per field of :class:`Recipe`, one column per preset; a value equal to the default preset's is left out."""
+    """One row per field of :class:`Recipe`, one column per preset; what equals the default is left out."""
     names = list(PRESETS)
     lines = ["| field | " + " | ".join(f"`{n}`" for n in names) + " |", "|---" * (len(names) + 1) + "|"]
     for field in dataclasses.fields(Recipe):

@@ -27,13 +27,21 @@ CODES: dict[str, Code] = {
     "E_HEAD_BYTES": Code(105, "head_bytes is not the sum of the head's parts"),
     "E_HEAD_CRC": Code(106, "head_crc does not match the head"),
     "E_RESERVED": Code(107, "a reserved bit or byte is not zero"),
-    "E_UNKNOWN": Code(108, "a field has a value that this version does not define"),
+    "E_UNKNOWN": Code(108, "a field that enumerates has a value that this version does not define"),
     "E_FIELD": Code(109, "a field is out of its range, or contradicts another one"),
     "E_QUANTIZER": Code(110, "a quantiser record or its parameters are out of range"),
-    "E_GROUP": Code(111, "a group's channels, alpha, colour or name are wrong, or the groups do not sum to channels"),
+    "E_GROUP": Code(
+        111,
+        "a group's channels, bit_depth, gamma or name are wrong, its alpha or colour does not fit its channels, "
+        "or the groups do not sum to channels",
+    ),
     "E_LEVEL": Code(112, "a level is empty, or its end is not the end of its last payload, or not within file_bytes"),
-    "E_SECTION": Code(113, "the section table is out of order, repeats a type, or has a malformed entry"),
-    "E_CRITICAL": Code(114, "a critical section that this reader does not know"),
+    "E_SECTION": Code(
+        113,
+        "the section table is out of order, repeats a type, has a type that is not four letters, "
+        "or a critical section in the tail",
+    ),
+    "E_CRITICAL": Code(114, "a critical section, inline, that this reader does not know"),
     "E_SECTION_CRC": Code(115, "a section does not match its crc", fatal=False),
     "E_SECTION_CONTENT": Code(116, "a known section does not hold what its type promises", fatal=False),
     "E_INDEX": Code(201, "an entry or node of the index is out of range"),
@@ -42,8 +50,12 @@ CODES: dict[str, Code] = {
     "E_NODE_CRC": Code(204, "a block of stage two does not match its crc"),
     "E_CODEC": Code(205, "a chunk's codec is unknown"),
     "E_CHUNK_CRC": Code(301, "a payload does not match its crc"),
-    "E_CHUNK_BYTES": Code(302, "a payload is not as long as its count and codes make it"),
-    "E_ZSTD": Code(303, "not one Zstandard frame as §5 asks for, with nothing behind it"),
+    "E_CHUNK_BYTES": Code(
+        302, "a raw payload's length, or the content size a zstd frame states, is not what count and bits make it"
+    ),
+    "E_ZSTD": Code(
+        303, "not one Zstandard frame as §5 asks for, with nothing behind it, whose content has the size it states"
+    ),
     "E_PADDING": Code(304, "unused bits of a payload are not zero"),
     "E_VALUE": Code(305, "a float code is NaN or infinite"),
     "E_REACH": Code(306, "a Gaussian reaches out of its chunk's box"),

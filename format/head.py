@@ -57,10 +57,11 @@ def parse_start(start: bytes, limits: Limits) -> int:
     """Check the signature, version and head length in the file's first 76 bytes; returns head_bytes."""
     if start[:8] != SIGNATURE[: len(start)]:
         raise invalid("E_SIGNATURE", SIGNATURE.hex(" "), start[:8].hex(" ") or "nothing", 0)
+    # The rest of another version's header may be shorter: its version is told first.
+    if len(start) >= 10 and (start[8], start[9]) != (VERSION, DRAFT):
+        raise invalid("E_VERSION", f"version {VERSION}, draft {DRAFT}", f"version {start[8]}, draft {start[9]}", 8)
     if len(start) < HEADER_BYTES:
         raise invalid("E_TRUNCATED", f"a header of {HEADER_BYTES} bytes", f"{len(start)} bytes", len(start))
-    if (start[8], start[9]) != (VERSION, DRAFT):
-        raise invalid("E_VERSION", f"version {VERSION}, draft {DRAFT}", f"version {start[8]}, draft {start[9]}", 8)
     head_bytes = int.from_bytes(start[12:16], "little")
     limits.check("head_bytes", head_bytes, 12)
     if head_bytes < HEADER_BYTES + 4:

@@ -102,8 +102,12 @@ def parse_table(table: bytes, offset: int, limits: Limits) -> list[SectionEntry]
     return rows
 
 
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")  # NaN and Infinity, which the parser would take
+
+
 def content_problem(name: str, data: bytes) -> tuple[str, str] | None:
-    """(expected, found) if a known section does not hold what its type promises, else None."""
+    """(expected, found) if a known section does not hold what spec §10 says a reader checks, else None."""
     if name in ("json", "soft", "xmpd"):
         try:
             text = data.decode()
@@ -111,13 +115,13 @@ def content_problem(name: str, data: bytes) -> tuple[str, str] | None:
             return "UTF-8", "other bytes"
         if name == "json":
             try:
-                value = json.loads(text)
+                value = json.loads(text, parse_constant=_no_constant, parse_int=float)
             except (ValueError, RecursionError):
                 return "a JSON object", "text that is not JSON"
             if not isinstance(value, dict):
                 return "a JSON object", f"a JSON {type(value).__name__}"
-    if name == "exif" and data[:4] not in (b"II*\0", b"MM\0*"):
-        return "a TIFF header", repr(data[:4])
+    if name == "exif" and (len(data) < 8 or data[:4] not in (b"II*\0", b"MM\0*")):
+        return "a TIFF header of 8 bytes", repr(data[:8])
     if name == "iccp" and (len(data) < 128 or data[36:40] != b"acsp"):
         return "an ICC profile", "bytes without its signature 'acsp'"
     return None

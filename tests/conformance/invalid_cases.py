@@ -44,9 +44,11 @@ def _file() -> Iterator[tuple[str, bytes]]:
     yield "101_E_SIGNATURE_png", b"\x89PNG\r\n\x1a\n" + base[8:]
     yield "102_E_VERSION", patch(base, 8, "B", 1)
     yield "102_E_VERSION_draft", patch(base, 9, "B", 2)
+    yield "102_E_VERSION_short", base[:8] + b"\1\0"
     yield "103_E_TRUNCATED", base[:-1]
     yield "103_E_TRUNCATED_empty", b""
     yield "103_E_TRUNCATED_signature", base[:5]
+    yield "103_E_TRUNCATED_version", base[:8] + b"\1"
     yield "103_E_TRUNCATED_header", base[:40]
     yield "103_E_TRUNCATED_head", base[:120]
     yield "104_E_TRAILING", base + b"\0"
@@ -125,6 +127,8 @@ def _groups() -> Iterator[tuple[str, bytes]]:
     grey = small_file(1)
     yield "111_E_GROUP_alpha", patch(grey, levels_at(grey) - 10 + 2, "B", 1)
     yield "108_E_UNKNOWN_transfer", patch(rgb, group + 1, "B", 2)
+    yield "108_E_UNKNOWN_alpha", patch(rgb, group + 2, "B", 3)
+    yield "108_E_UNKNOWN_colour", patch(rgb, group + 4, "B", 5)
     twice = header(2, groups=(Group(channels=1, name="a"), Group(channels=1, name="b")))
     data = write(twice, [[random_codes(twice, 1)]])
     yield "111_E_GROUP_same_name", patch(data, levels_at(data) - 1, "c", b"a")
@@ -158,8 +162,10 @@ def _sections() -> Iterator[tuple[str, bytes]]:
     for name, data in (
         ("json", b"[1]"),
         ("json", b"{"),
+        ("json", b'{"a": NaN}'),
         ("soft", b"\xff"),
         ("exif", b"IIII"),
+        ("exif", b"II*\0\x08\0\0"),
         ("iccp", bytes(128)),
     ):
         yield f"116_E_SECTION_CONTENT_{name}_{len(data)}", small_file(sections={name: data})
@@ -221,6 +227,10 @@ def _chunks() -> Iterator[tuple[str, bytes]]:
     wide = b"\x28\xb5\x2f\xfd\x80\x88" + struct.pack("<I", len(planes)) + named[7:]
     yield "303_E_ZSTD_window", with_payload(base, wide, codec=1)
     yield "303_E_ZSTD_dictionary", with_payload(base, named, codec=1)
+    for detail, content in (("short", planes[:-1]), ("long", planes + b"\0")):  # not the size that the frame states
+        block = struct.pack("<I", len(content) << 3 | 1)[:3] + content
+        sized = b"\x28\xb5\x2f\xfd\x20" + bytes([len(planes)]) + block
+        yield f"303_E_ZSTD_{detail}", with_payload(base, sized, codec=1)
     yield "304_E_PADDING_zstd", with_payload(base, frame(b"\x20" + planes[1:]), codec=1)
 
     for kind, value, layout in ((Quantizer.float16(2), 0x7C00, "H"), (Quantizer.float32(2), 0x7FC00000, "I")):

@@ -96,7 +96,39 @@ def _models() -> Iterator[tuple[str, bytes]]:
         Group(channels=1, transfer=Transfer.LINEAR, bit_depth=32, colour=Colour.GREY, gamma=0.5, name="höhe"),
     )
     yield "groups", _file(header(8, groups=maps))
+    clear = header(
+        4,
+        groups=(dataclasses.replace(rgba, gamma=0.5),),
+        background=(0.25, 0, 0, 0),
+        scale=Quantizer.uniform(-3, -2, 4, shared=True, columns=2),
+    )
+    yield "premultiplied_clear", _file(clear, 12)  # alpha 0, and colour where it is, between the Gaussians
     yield "channels_64", _file(header(64, feature=Quantizer.uniform(0, 1, 3, shared=True, columns=64)), 4)
+
+
+def two_stage_file() -> bytes:
+    """4097 chunks of one Gaussian, the fewest that make two stages: a coarse lattice of 300, then a fine one.
+
+    The first level ends within a block of the index, and the last block holds a single entry.
+    """
+    head = header(
+        3,
+        width=160,
+        height=104,
+        position=Quantizer.uniform(0, 255.5, 9, shared=True, columns=2),
+        feature=Quantizer.uniform(0, 1, 4, shared=True, columns=3),
+        background=(0.25, 0.5, 0.75),
+    )
+    levels = []
+    for pitch, columns, n, wide in ((8, 20, 300, 15), (2, 73, 3797, 6)):
+        row, column = np.divmod(np.arange(n), columns)
+        codes = np.zeros((n, head.code_columns), np.uint32)
+        codes[:, 0], codes[:, 1] = 2 * pitch * column + pitch, 2 * pitch * row + pitch  # half pixels
+        codes[:, 2], codes[:, 3] = wide, wide - 2 - row % 3
+        codes[:, 4] = column % 16
+        codes[:, 5], codes[:, 6], codes[:, 7] = column % 16, row % 16, (column + row) // 2 % 16
+        levels.append(list(codes[:, None, :]))
+    return write(head, levels, codec=Codec.RAW)
 
 
 def _containers() -> Iterator[tuple[str, bytes]]:
@@ -110,6 +142,9 @@ def _containers() -> Iterator[tuple[str, bytes]]:
         "wxyz": bytes(280),
     }
     yield "sections", write(head, [[random_codes(head, 4)]], codec=Codec.RAW, sections=sections)
+    two_stage = two_stage_file()
+    yield "two_stage", two_stage
+    yield "two_stage_partial", two_stage[: head_of(two_stage).level_ends[0]]
     for mode in LevelMode:
         leveled = header(3, level_mode=mode)
         levels = [[random_codes(leveled, 3)], [random_codes(leveled, 4, 1), random_codes(leveled, 2, 2)]]

@@ -1,0 +1,149 @@
+"""Values that a valid file of the conformance set must have: spec §7 to §9 in binary64, written to be read.
+
+Which Gaussians count, and how they combine at a point, is the decoder's slow reference; levels, grids, means over a
+pixel, alpha, gamma and integers are done here once more, apart from the decoder.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from igs.decoder.reference import values_reference
+from igs.decoder.rule import Rule
+from igs.format import Alpha, Blend, FileReader, Gaussians, Group, Header, LevelMode, open_file
+
+MIN_ALPHA = 2.0**-9
+
+# Case → regions (x, y, w, h, s). Scale 0.4 takes the mean of 3 × 3 points; 2.5 makes 7.5 rows, rounded to 8.
+WHOLE, DETAIL = (0, 0, 16, 12, 0.4), (3.5, 2.25, 4, 3, 2.5)
+REGIONS: dict[str, Sequence[tuple[float, ...]]] = {
+    "uniform": (WHOLE, DETAIL, (5, 4, 3, 2, 1)),
+    "sum": (WHOLE, DETAIL),
+    "premultiplied_gamma": (WHOLE, DETAIL),
+    "premultiplied_clear": ((0, 0, 16, 12, 0.75), (9.5, 9.5, 4, 2.5, 2.5)),
+    "groups": (WHOLE, (3.5, 2.25, 2, 1, 2.5)),
+    "levels_residual": (WHOLE, DETAIL),
+    "two_stage": ((40, 20, 60, 40, 0.1), (100.5, 60, 4, 3, 2.5)),
+    "two_stage_partial": ((70, 3, 30, 20, 0.4),),
+}
+
+
+def sample_points(width: int, height: int) -> np.ndarray:
+    """Pixel centres on a coarse grid, points between, on and outside the border."""
+    rng = np.random.default_rng(9)
+    step = 3 if width < 100 else 19
+    grid = np.stack(np.meshgrid(np.arange(0.5, width, step), np.arange(0.5, height, step)), axis=-1).reshape(-1, 2)
+    between = np.round(rng.uniform(0, 1, (24, 2)) * [width, height], 4)
+    outside = np.array([[0, 0], [width, height], [-3.25, 5], [width + 40.0, 2.5], [1e6, -1e6]])
+    return np.concatenate([grid, between, outside])
+
+
+def stored_values(file: FileReader, points: np.ndarray, level: int) -> np.ndarray:
+    """Stored values at points [m, 2] in pixels, from all Gaussians of the levels 0 … level → [m, C]."""
+    first, last = file.level_range(level)
+    parts = [Gaussians.concatenate(file.read_gaussians(range(first, last)))]
+    rules = [Rule.of(file.header)]
+    if file.header.level_mode == LevelMode.RESIDUAL:
+        bounds = [x.first_chunk for x in file.levels[: level + 1]] + [last]
+        parts = [Gaussians.concatenate(file.read_gaussians(range(a, b))) for a, b in itertools.pairwise(bounds)]
+        rules += [rules[0].without_background()] * level
+    fixed = np.floor(points * 2.0**14 + 0.5)
+    inside = ((fixed >= -(2.0**30)) & (fixed <= 2.0**30 - 1)).all(axis=1)
+    total = np.tile(np.array(file.header.background), (len(points), 1))
+    total[inside] = sum(
+        values_reference(g.means, g.factors, g.features, fixed[inside].astype(np.int32), rule)
+        for g, rule in zip(parts, rules, strict=True)
+    )
+    return total
+
+
+def stored_region(file: FileReader, region: Sequence[float], level: int) -> np.ndarray:
+    """Stored values of a region (spec §8.1, §8.2) → [rows, columns, C]."""
+    x, y, w, h, s = region
+    columns, rows = max(1, math.floor(w * s + 0.5)), max(1, math.floor(h * s + 0.5))
+    n = math.ceil(1 / s) if s < 1 else 1
+    points = [
+        [(i + (a + 0.5) / n) / s + x, (j + (b + 0.5) / n) / s + y]
+        for j in range(rows)
+        for i in range(columns)
+        for b in range(n)
+        for a in range(n)
+    ]
+    return stored_values(file, np.array(points), level).reshape(rows, columns, n * n, -1).mean(axis=2)
+
+
+def picture_values(stored: np.ndarray, groups: Sequence[Group]) -> np.ndarray:
+    """Picture values from stored values [..., C] (spec §8.3)."""
+    out = stored.copy()
+    start = 0
+    for group in groups:
+        end = start + group.channels
+        colours = slice(start, end - (group.alpha != Alpha.NONE))
+        if group.alpha == Alpha.PREMULTIPLIED:
+            alpha = stored[..., end - 1 : end]
+            out[..., colours] = np.where(alpha >= MIN_ALPHA, out[..., colours] / np.maximum(alpha, MIN_ALPHA), 0)
+        if group.gamma != 1:
+            out[..., colours] = np.maximum(out[..., colours], 0) ** group.gamma
+        start = end
+    return out
+
+
+def picture_bounds(stored: np.ndarray, tolerance: float, groups: Sequence[Group]) -> tuple[np.ndarray, np.ndarray]:
+    """The lowest and highest picture values that stored values within the tolerance give.
+
+    Every value is monotone in its own stored value and in alpha, so that the extremes are at the corners.
+    """
+    is_alpha = np.zeros(stored.shape[-1], bool)
+    ends = np.cumsum([g.channels for g in groups])
+    is_alpha[[end - 1 for end, g in zip(ends, groups, strict=True) if g.alpha != Alpha.NONE]] = True
+    corners = [
+        picture_values(stored + tolerance * np.where(is_alpha, alpha, colour), groups)
+        for alpha in (-1, 1)
+        for colour in (-1, 1)
+    ]
+    return np.min(corners, axis=0), np.max(corners, axis=0)
+
+
+def integers(picture: np.ndarray, bits: int) -> np.ndarray:
+    """Unsigned integers from picture values (spec §8.3)."""
+    return np.floor(np.clip(picture, 0, 1) * (2**bits - 1) + 0.5).astype(np.int64)
+
+
+def tolerance(header: Header, max_feature: float, num_gaussians: int, level: int) -> float:
+    """By how much a stored value may be off (spec §7), for the small pictures of the conformance set."""
+    overlap = num_gaussians if header.blend == Blend.SUM else 1  # ≥ Σ Gᵢ
+    added = level + 1 if header.level_mode == LevelMode.RESIDUAL else 1
+    return 2.0**-17 * max(1.0, max_feature) * overlap * added
+
+
+def expectation(name: str, data: bytes) -> dict[str, Any]:
+    """What <case>.json holds."""
+    with open_file(data) as file:
+        header, available = file.header, range(file.available_levels)
+        points = sample_points(header.width, header.height)
+        peaks = [float(np.abs(g.features).max()) for g in file.read_gaussians(range(file.level_range()[1]))]
+        peaks += [abs(v) for v in header.background]
+        found: dict[str, Any] = {"points": points.tolist(), "max_feature": max(peaks)}
+        found["levels"] = [_rounded(stored_values(file, points, level)) for level in available]
+        if name in REGIONS:
+            found["regions"] = [_region(file, r, level) for level in available for r in REGIONS[name]]
+    return found
+
+
+def _region(file: FileReader, region: Sequence[float], level: int) -> dict[str, Any]:
+    stored = stored_region(file, region, level)
+    picture = picture_values(stored, file.header.groups)
+    values = {"stored": _rounded(stored), "picture": _rounded(picture), "uint8": integers(picture, 8).tolist()}
+    return {"region": list(region), "level": level} | values
+
+
+def _rounded(values: np.ndarray) -> Any:
+    """Nested lists with 8 significant digits."""
+    if values.ndim > 1:
+        return [_rounded(row) for row in values]
+    return [float(f"{v:.8g}") for v in values.tolist()]
