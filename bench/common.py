@@ -48,40 +48,15 @@ def median_seconds(call: Callable[[], Any], runs: int = 5, warmup: int = 1) -> f
     return statistics.median(times)
 
 
-def memory_copy_gbs() -> float:
-    """Measured memory copy of a large array, GB/s read and written."""
-    import numpy as np
-
-    a = np.ones(64 << 20, np.uint8)
-    b = np.empty_like(a)
-    return 2 * a.nbytes / median_seconds(lambda: np.copyto(b, a)) / 1e9
-
-
-def peers(pixels: Any) -> dict[str, float]:
-    """Pillow's decode seconds of the same picture as JPEG (quality 75) and AVIF (quality 50)."""
-    import io
-
-    from PIL import Image
-
-    found = {}
-    for name, kind, options in (("jpeg", "JPEG", {"quality": 75}), ("avif", "AVIF", {"quality": 50, "speed": 8})):
-        buffer = io.BytesIO()
-        Image.fromarray(pixels).save(buffer, kind, **options)
-
-        def decode(data: bytes = buffer.getvalue()) -> None:
-            Image.open(io.BytesIO(data)).load()
-
-        found[name] = median_seconds(decode)
-    return found
-
-
-def save(section: str, rows: list[dict[str, Any]]) -> None:
-    """Print a section's rows and keep them in bench/results/cpu.json with the machine's description."""
+def save(section: str, rows: list[dict[str, Any]], show: bool = True) -> None:
+    """Print a section's rows (if asked) and keep them in bench/results/cpu.json with the machine's description."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / "cpu.json"
     known = json.loads(path.read_text()) if path.exists() else {}
     known[section] = {"machine": machine(), "date": time.strftime("%Y-%m-%d"), "rows": rows}
     path.write_text(json.dumps(known, indent=1) + "\n")
+    if not show:
+        return
     print(f"\n{section}")
     for row in rows:
         print("  " + "  ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items()))

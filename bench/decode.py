@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import io
 import json
 import os
@@ -21,10 +22,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import common
 import numpy as np
 import PIL.Image
 
 import igs
+import igs.encoder
 from igs import decoder, format
 from igs.decoder.grid import make_grid
 from igs.decoder.reference import squared_distances
@@ -69,7 +72,8 @@ def best(work: Callable[[], Any], repeats: int = 7) -> float:
 
 def fitted(name: str, picture: PIL.Image.Image, gaussians: int, effort: int) -> bytes:
     """The picture as an .igs file, fitted at the first call."""
-    path = CACHE / f"{name}-{picture.width}x{picture.height}-{gaussians}-e{effort}.igs"
+    recipe = hashlib.sha256(repr(igs.encoder.PRESETS["default"]).encode()).hexdigest()[:8]
+    path = CACHE / f"{name}-{picture.width}x{picture.height}-{gaussians}-e{effort}-{recipe}.igs"
     if not path.exists():
         print(f"fitting {path.name} …", file=sys.stderr)
         CACHE.mkdir(exist_ok=True)
@@ -271,7 +275,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     parser.add_argument("--picture", type=Path, default=DATA / "stylized" / "digital_art" / "canopee.png")
     parser.add_argument("--kodak", type=Path, default=DATA / "kodak", help="folder of the Kodak pictures")
-    parser.add_argument("--effort", type=int, default=3, help="of the fits")
+    parser.add_argument("--effort", type=int, default=5, help="of the fits")
     parser.add_argument("--no-smoothness", action="store_true", help="spares three fits")
     options = parser.parse_args()
     picture = PIL.Image.open(options.picture).convert("RGB").resize((SIDE, SIDE), PIL.Image.Resampling.LANCZOS)
@@ -290,6 +294,8 @@ def main() -> None:
         *operations(data),
         *processes(data, kodak[0]),
     ]
+    kept = [{k: v for k, v in dataclasses.asdict(row).items() if v not in (None, "")} for row in rows]
+    common.save("decoder and random access", kept, show=False)
     if options.json:
         found = [{**dataclasses.asdict(row), "ok": row.verdict != "MISSED"} for row in rows]
         print(json.dumps({"machine": machine(), "rows": found}, indent=1, ensure_ascii=False))

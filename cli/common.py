@@ -41,6 +41,7 @@ def main(command: click.Command) -> NoReturn:
 
     logging.getLogger().addHandler(logging.NullHandler())
     warnings.simplefilter("ignore")  # remarks of libraries to programmers; ours are printed by Console.warn
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _terminate)
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # nohup ignores it
         signal.signal(signal.SIGHUP, _terminate)

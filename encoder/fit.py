@@ -10,6 +10,7 @@ import dataclasses
 import json
 import math
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from igs.encoder.backend import Backend, LossWeights, Model, psnr_of, scale_para
 from igs.encoder.options import Progress, Recipe
 from igs.encoder.quantize import straight_through
 from igs.encoder.reference import RasterOptions
-from igs.format.errors import InputError
+from igs.format.errors import InputError, UsageError
 
 # dL/dd² of a pixel that nothing reaches, times the number of pixels …
 PULL = 0.3
@@ -67,7 +68,7 @@ class Fit:
         *,
         seed: int = 0,
         weights: NDArray[np.float64] | None = None,  # [H, W] position map instead of the recipe's
-        log_every: int = 100,
+        log_every: int | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         on_step: Callable[[Fit], None] | None = None,  # checkpoints, pictures
     ) -> None:
@@ -75,7 +76,8 @@ class Fit:
         self.num_gaussians = max(1, num_gaussians)
         self.rng = np.random.default_rng(seed)
         self.channels, self.height, self.width = target.shape
-        self.log_every, self.on_progress, self.on_step = max(1, log_every), on_progress, on_step
+        self.log_every = max(1, min(100, recipe.steps // 10) if log_every is None else log_every)
+        self.on_progress, self.on_step = on_progress, on_step
         self.history: list[Progress] = []
         self.best: Model | None = None
         self.best_loss = math.inf
@@ -210,6 +212,8 @@ class Fit:
             if r.lr_schedule == "plateau" and self._plateau():
                 break
         self.consider(self._loss_of(s.model), s.model)
+        if self.on_step:
+            self.on_step(self)
         if self.best is None or not self.best.is_finite():
             raise InputError("the fit diverged: no finite state was reached; try a lower learning rate")
         return self.best
@@ -319,6 +323,7 @@ class Fit:
             "num_gaussians": self.num_gaussians,
             "shape": list(self.target.shape),
             "rng": self.rng.bit_generator.state,
+            "recipe": {k: str(v) for k, v in dataclasses.asdict(self.recipe).items()},
         }
         arrays["scalars"] = np.frombuffer(json.dumps(scalars).encode(), np.uint8)
         temporary = path.with_name(path.name + ".tmp.npz")
@@ -328,12 +333,23 @@ class Fit:
     def restore(self, path: Path) -> None:
         """Go on from a checkpoint of a fit of the same picture and recipe."""
         try:
-            with np.load(path, allow_pickle=False) as f:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as f:
                 arrays = {k: f[k] for k in f.files}
             scalars = json.loads(arrays["scalars"].tobytes())
             if scalars["shape"] != list(self.target.shape):
                 raise InputError(
                     f"{path}: checkpoint of a picture {scalars['shape']}, this one is {list(self.target.shape)}"
+                )
+
+            for name, value in dataclasses.asdict(self.recipe).items():
+                if scalars["recipe"].get(name) != str(value):
+                    raise UsageError(
+                        f"{path}: checkpoint of a fit with {name} {scalars['recipe'].get(name)}, this one has {value}"
+                    )
+            if scalars["num_gaussians"] != self.num_gaussians:
+                raise UsageError(
+                    f"{path}: checkpoint of a fit with {scalars['num_gaussians']} Gaussians, "
+                    f"this one has {self.num_gaussians}"
                 )
 
             def tensor(name: str) -> Tensor:
@@ -357,8 +373,12 @@ class Fit:
             if "best_position" in arrays:
                 self.best = Model.of((tensor(f"best_{n}") for n in Model.NAMES), map_)
             self.rng.bit_generator.state = scalars["rng"]
-        except (OSError, KeyError, ValueError, json.JSONDecodeError) as error:
-            raise InputError(f"{path}: not a checkpoint of this program ({error})") from error
+        except UsageError:
+            raise
+        except OSError as error:
+            raise InputError(f"{path}: {error.strerror or 'not a checkpoint of this program'}") from error
+        except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise InputError(f"{path}: not a checkpoint of this program, or a damaged one") from error
 
 
 def growth_plan(recipe: Recipe, n: int) -> dict[int, int]:

@@ -23,10 +23,11 @@ from igs.encoder.fit import Fit
 from igs.encoder.load import SourceImage, load_image, to_stored
 from igs.encoder.options import EncodeOptions, Recipe
 from igs.format import Alpha
-from igs.format.errors import IgsError, Unsupported, UsageError
+from igs.format.errors import IgsError, InputError, Unsupported, UsageError
 
 # --psnr: the number of Gaussians grows by this factor from round to round, from this share of the pixels.
 _PSNR_GROWTH, _PSNR_START = 1.3, 1 / 400
+_MUCH_METADATA = 0.25  # of the bytes asked for
 _TRIM_TRIALS = 8
 _FALLBACK_STEPS = 0.6  # of the recipe's, where plain torch has to do
 _PSNR_ROUND_STEPS = 0.35  # of the recipe's, per further round
@@ -52,13 +53,18 @@ def encode(image: Any, options: EncodeOptions | None = None, **settings: Any) ->
     options = _options(options, settings)
     started = time.perf_counter()
     rate.check_one_target(options)
+    if options.resume is not None and options.psnr is not None:
+        raise UsageError("resume: expected a fit with a known number of Gaussians, found a PSNR target")
+    if options.checkpoint is not None and not Path(options.checkpoint).absolute().parent.is_dir():
+        raise InputError(f"{options.checkpoint}: expected a file in an existing folder for the checkpoint")
     recipe = options.recipe()
     if recipe.tiles and not kernels.available() and "steps" not in options.overrides:
         recipe = dataclasses.replace(recipe, steps=max(1, round(_FALLBACK_STEPS * recipe.steps)))
     warn = options.on_warning or (lambda message: None)
     source = load_image(image)
-    for message in source.warnings:
-        warn(message)
+    if source is not image:  # who loaded the picture has seen its warnings
+        for message in source.warnings:
+            warn(message)
     backend = choose_backend(options, recipe, warn)
     job = _Job(source, recipe, options, backend)
     if options.psnr is not None:
@@ -117,6 +123,7 @@ class _Job:
 
     def __init__(self, source: SourceImage, recipe: Recipe, options: EncodeOptions, backend: Backend) -> None:
         self.source, self.recipe, self.options, self.backend = source, recipe, options, backend
+        self.warn = options.on_warning or (lambda message: None)
         self.groups = tuple(dataclasses.replace(g, gamma=recipe.gamma) for g in source.groups)
         stored = to_stored(source.pixels, self.groups)
         self.target = torch.from_numpy(np.ascontiguousarray(stored.transpose(2, 0, 1)))
@@ -153,7 +160,7 @@ class _Job:
 
     def _on_step(self, fit: Fit) -> None:
         o, step = self.options, fit.state.step
-        if o.checkpoint and step and step % o.checkpoint_every == 0:
+        if o.checkpoint and step and (step % o.checkpoint_every == 0 or step >= self.recipe.steps):
             fit.save(o.checkpoint)
         if o.render_every and step % o.render_every == 0:
             folder = Path(o.render_dir or ".")
@@ -206,10 +213,16 @@ def _to_count(job: _Job) -> _Result:
     else:
         if o.size is not None:
             limit = float(o.size)
-        else:
+        elif o.bpp is not None:
+            limit = o.bpp * job.pixels / 8
+        if limit is None:
             quality = 75.0 if o.quality is None else o.quality
-            limit = (o.bpp if o.bpp is not None else rate.quality_to_bpp(quality)) * job.pixels / 8
-        n = rate.gaussians_for_bytes(limit, job.recipe, job.groups, job.sections)
+            n = rate.gaussians_for_quality(quality, job.recipe, job.channels, job.pixels)
+        else:
+            n = rate.gaussians_for_bytes(limit, job.recipe, job.groups, job.sections)
+            metadata = sum(map(len, job.sections.values()))
+            if metadata > _MUCH_METADATA * limit:
+                job.warn(f"metadata takes {metadata} of {limit:.0f} bytes; without it the picture could have them")
         smallest = rate.smallest_file(job.recipe, job.groups, job.sections)
         if o.size is not None and o.size < smallest:
             raise UsageError(f"size: expected {smallest} or more, the smallest file of this picture, found {o.size}")
@@ -236,7 +249,7 @@ def _without_least(job: _Job, fit: Fit, model: Model, count: int) -> Model:
 
 def _to_psnr(job: _Job, target: float) -> _Result:
     """--psnr: grow, refine, decode, until met, or as many as pixels/8."""
-    most = max(1, int(job.pixels * rate.MAX_SHARE))
+    most = max(min(job.pixels, rate.FEWEST), int(job.pixels * rate.MAX_SHARE))
     fit = job.fit(max(1, min(most, round(job.pixels * _PSNR_START))))
     model = fit.run()
     steps = max(1, round(_PSNR_ROUND_STEPS * job.recipe.steps))
@@ -253,7 +266,7 @@ def _to_psnr(job: _Job, target: float) -> _Result:
         packed, data = _trim(job, fit, model, target, (packed, data))
     missed = None
     if reached < target:
-        missed = f"--psnr {target:g}: reached {reached:.2f} dB with {n} Gaussians, as many as this picture may have"
+        missed = f"--psnr {target:g}: reached {reached:.2f} dB with {n} Gaussians, the most that --psnr takes here"
     return _Result(data, packed, fit.state.step, missed)
 
 

@@ -19,11 +19,18 @@ _ENTRY_BYTES = 24
 _INDEX_SHARE = 0.012
 MAX_SHARE = 1 / 8  # of the pixels: more Gaussians than that are no compression
 SMALLEST = 1
+FEWEST = 64  # Gaussians that a quality gives even to a small picture, as long as it has 16 pixels for each
 
 
 def quality_to_bpp(quality: float) -> float:
     """The rate that a quality asks for, bits per pixel."""
     return _QUALITY_LOW * _QUALITY_SPAN ** (quality / 100)
+
+
+def gaussians_for_quality(quality: float, recipe: Recipe, channels: int, pixels: int) -> int:
+    """Gaussians whose codes take the rate of a quality; head and metadata come on top. Small pictures get some more."""
+    n = int(quality_to_bpp(quality) * pixels / bits_per_gaussian(recipe, channels))
+    return max(1, n, min(FEWEST, pixels // 16))
 
 
 def bits_per_gaussian(recipe: Recipe, channels: int) -> int:
@@ -78,4 +85,4 @@ def check_one_target(options: EncodeOptions) -> None:
     ):
         value = targets[name]
         if value is not None and not low <= value <= high:
-            raise UsageError(f"{name}: expected {low:g} to {high:g}, found {value:g}")
+            raise UsageError(f"{name}: expected {low} to {high}, found {value}")

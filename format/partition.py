@@ -19,7 +19,7 @@ from igs.format.fields import ENTRY_BYTES
 F64 = NDArray[np.float64]
 Order = NDArray[np.intp]
 
-REGION = 0.03  # side of the region tuned for, as a share of the picture's: between one pixel and 1 % of the area
+REGION = 0.01  # side of the region tuned for, as a share of the picture's: between one pixel and 1 % of the area
 MIN_CHUNK = 8
 MAX_CHUNK = 4096  # a chunk is the least that a reader can fetch and hold
 FINE = 16384  # members up to which all keys are tried
@@ -102,9 +102,8 @@ def partition(
 
 
 def _refine(chunks: list[Order], boxes: F64) -> list[Order]:
-    """Move Gaussians that alone hold a side of their chunk's box to the chunk where they cost a reader least.
-
-    Saves 2 to 4 % of the bytes that a read of one pixel takes, for one part in a hundred of the time of the cuts.
+    """Move Gaussians to chunks where they cost a reader less: those that alone hold a side of their chunk's box, and
+    those that fit into the smaller box of another chunk. The cuts, which only ever see one group, can't find these.
     """
     low, high = boxes[:, :2], boxes[:, 2:]
     members = [list(c) for c in chunks]
@@ -137,9 +136,36 @@ def _refine(chunks: list[Order], boxes: F64) -> list[Order]:
                 lo[to], hi[to] = np.minimum(lo[to], low[who]), np.maximum(hi[to], high[who])
                 chance[to] = _chance(lo[to], hi[to])
                 moved = True
-        if not moved:
+        owner = np.empty(len(boxes), np.intp)
+        for k, mine in enumerate(members):
+            owner[mine] = k
+        better = _smaller_boxes(low, high, lo, hi, chance, owner)
+        if not moved and (better == owner).all():
             break
-    return [np.sort(np.array(m)) for m in members]
+        ranks = np.argsort(better, kind="stable")
+        count = np.bincount(better, minlength=len(members)).astype(np.float64)
+        members = [list(m) for m in np.split(ranks, np.cumsum(count.astype(np.intp))[:-1])]
+        for k, mine in enumerate(members):
+            if mine:
+                lo[k], hi[k] = low[mine].min(axis=0), high[mine].max(axis=0)
+            else:  # nothing fits into it any more
+                lo[k], hi[k] = np.inf, np.inf
+        chance = np.where(count > 0, _chance(lo, hi), np.inf)
+    return [np.sort(np.array(m)) for m in members if m]
+
+
+def _smaller_boxes(low: F64, high: F64, lo: F64, hi: F64, chance: F64, owner: Order) -> Order:
+    """For each Gaussian the chunk with the least likely box that holds it: its own, unless another is better."""
+    best = owner.copy()
+    block = max(1, 2_000_000 // len(lo))
+    for start in range(0, len(low), block):
+        part = slice(start, start + block)
+        inside = (low[part, None] >= lo).all(axis=2) & (high[part, None] <= hi).all(axis=2)
+        cost = np.where(inside, chance, np.inf)
+        to = cost.argmin(axis=1)
+        gain = chance[owner[part]] - cost[np.arange(len(to)), to]
+        best[part] = np.where(gain > 1e-12, to, owner[part])
+    return best
 
 
 def _best_cut(members: Order, boxes: F64, bytes_per_gaussian: float, least: int) -> _Cut:

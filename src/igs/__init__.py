@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from igs.format.errors import IgsError, InputError, InvalidFile, LimitExceeded, Unsupported, UsageError
-
 if TYPE_CHECKING:
     from igs.decoder import Image
     from igs.decoder import open as open
     from igs.encoder import encode as encode
     from igs.format import Limits
+    from igs.format.errors import IgsError, InputError, InvalidFile, LimitExceeded, Unsupported, UsageError
 
 __version__ = "0.1.0"
 __all__ = [
@@ -35,6 +34,10 @@ _LAZY = {
     "Image": ("igs.decoder", "Image"),
     "encode": ("igs.encoder", "encode"),
     "Limits": ("igs.format", "Limits"),
+    **{
+        name: ("igs.format.errors", name)
+        for name in ("IgsError", "InputError", "InvalidFile", "LimitExceeded", "Unsupported", "UsageError")
+    },
 }
 
 

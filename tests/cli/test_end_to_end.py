@@ -87,7 +87,7 @@ def test_checkpoints_and_pictures_along_the_way(cli: Any, picture: Path, tmp_pat
     args = ["igs-encode", picture, tmp_path / "a.igs", "-n", 20, "--steps", 6]
     result = cli(*args, "--checkpoint", state, "--checkpoint-every", 3, "--render-every", 2, "--render-dir", folder)
     assert result.code == 0, result.err
-    assert len(list(folder.glob("*.png"))) == 3
+    assert len(list(folder.glob("*.png"))) == 4  # steps 0, 2, 4, 6
     assert cli(*args, "--resume", state).code == 0
     assert cli(*args, "--resume", picture).code == 2
     assert cli(*args, "--resume", tmp_path / "none").code == 2

@@ -231,10 +231,21 @@ def test_psnr_beyond_reach_warns_or_fails():
         encode(noise, psnr=60.0, steps=3, strict_rate=True)
 
 
+def test_small_pictures_get_some_gaussians_and_metadata_is_not_counted():
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[:, 32:] = 255
+    report = encode(image, quality=75, effort=1, sections={"iccp": bytes(36) + b"acsp" + bytes(5000)}).report
+    assert report["num_gaussians"] == 64
+    assert report["psnr"] > 20
+    warnings = []
+    encode(image, size=6000, steps=1, sections={"soft": bytes(5000)}, on_warning=warnings.append)
+    assert "metadata takes 5000" in warnings[0]
+
+
 def test_quality_is_a_documented_rate():
     assert rate.quality_to_bpp(0) == pytest.approx(0.02)
     assert rate.quality_to_bpp(100) == pytest.approx(1.0)
-    low, high = (small(picture(80, 60), num_gaussians=None, quality=q, steps=2).report["bytes"] for q in (60, 90))
+    low, high = (small(picture(200, 150), num_gaussians=None, quality=q, steps=2).report["bytes"] for q in (60, 90))
     assert low < high
 
 
@@ -270,15 +281,28 @@ def test_resume_gives_the_same_file(tmp_path):
     assert encode(picture(), **settings, resume=checkpoint).data == whole.data
     with pytest.raises(igs.InputError, match="checkpoint of a picture"):
         encode(picture(20, 20), **settings, resume=checkpoint)
-    checkpoint.write_bytes(b"not an archive")
-    with pytest.raises(igs.InputError, match="not a checkpoint"):
-        encode(picture(), **settings, resume=checkpoint)
+    for change, message in (({"num_gaussians": 31}, "with 30 Gaussians"), ({"steps": 41}, "with steps 40")):
+        with pytest.raises(igs.UsageError, match=message):
+            encode(picture(), **(settings | change), resume=checkpoint)
+    with pytest.raises(igs.UsageError, match="resume"):
+        encode(picture(), psnr=20.0, resume=checkpoint)
+    for damaged in (b"not an archive", checkpoint.read_bytes()[:500]):
+        checkpoint.write_bytes(damaged)
+        with pytest.raises(igs.InputError, match="not a checkpoint"):
+            encode(picture(), **settings, resume=checkpoint)
+    with pytest.raises(igs.InputError, match="existing folder"):
+        encode(picture(), **settings, checkpoint=tmp_path / "nowhere" / "fit.npz")
+
+
+def test_checkpoint_is_written_at_the_end_too(tmp_path):
+    small(picture(), checkpoint=tmp_path / "fit.npz", checkpoint_every=1000)
+    assert (tmp_path / "fit.npz").exists()
 
 
 def test_pictures_and_log_lines(tmp_path):
     seen = []
     small(picture(), render_every=20, render_dir=tmp_path / "frames", log_every=10, on_progress=seen.append)
-    assert sorted(p.name for p in (tmp_path / "frames").iterdir()) == ["step_000000.png", "step_000020.png"]
+    assert sorted(p.name for p in (tmp_path / "frames").iterdir()) == [f"step_{n:06d}.png" for n in (0, 20, 40)]
     assert [p.step for p in seen] == [10, 20, 30, 40]
     assert all(p.psnr is not None and p.ssim is not None and p.loss >= 0 and p.num_gaussians <= 30 for p in seen)
 
