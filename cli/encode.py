@@ -51,7 +51,13 @@ _PATH = click.Path(path_type=Path, dir_okay=False)
     _rate("--bpp", type=Number(0, open_low=True), metavar="B", help="Bits per pixel of the file."),
     _rate("--size", type=Size(1024), metavar="BYTES", help="Bytes of the file, at most; k and M are understood."),
     _rate("--psnr", type=Number(0, 200, open_low=True), metavar="DB", help="PSNR of the decoded file, at least."),
-    _rate("-q", "--quality", type=Number(0, 100), metavar="0-100", help="Quality; 100 is not lossless."),
+    _rate(
+        "-q",
+        "--quality",
+        type=Number(0, 100),
+        metavar="0-100",
+        help="A rate: 0.02·50^(Q/100) bpp of Gaussians; 100 is not lossless (default: 75).",
+    ),
     _rate("--strict-rate", is_flag=True, help="Exit 4 if the target is missed (default: a warning)."),
     option(
         "-e",
@@ -116,7 +122,7 @@ _PATH = click.Path(path_type=Path, dir_okay=False)
         default=EncodeOptions.chunk_size,
         metavar="N",
         section="Container",
-        help="Gaussians per chunk aimed at (default 128).",
+        help="Gaussians per chunk at most (default: what makes small reads smallest).",
     ),
     _expert("--no-metadata", is_flag=True, section="Container", help="Leave out ICC, EXIF and XMP."),
     _expert("--log", type=_PATH, metavar="FILE", help="Write progress as JSON lines."),

@@ -148,6 +148,11 @@ class Image:
 
     # -- values
 
+    def __array__(self, dtype: npt.DTypeLike = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        """The whole picture as uint8, so that ``np.asarray(im)`` is what it looks like."""
+        pixels = self.decode()
+        return pixels if dtype is None else pixels.astype(dtype)
+
     def decode(
         self, scale: float = 1.0, level: int | None = None, dtype: Any = "uint8", raw: bool = False
     ) -> npt.NDArray[Any]:

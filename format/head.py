@@ -56,7 +56,7 @@ class Head:
 def parse_start(start: bytes, limits: Limits) -> int:
     """Check the signature, version and head length in the file's first 76 bytes; returns head_bytes."""
     if start[:8] != SIGNATURE[: len(start)]:
-        raise invalid("E_SIGNATURE", SIGNATURE.hex(" "), start[:8].hex(" ") or "nothing", 0)
+        raise invalid("E_SIGNATURE", f"an .igs file, {SIGNATURE.hex(' ')}", start[:8].hex(" ") or "nothing", 0)
     # The rest of another version's header may be shorter: its version is told first.
     if len(start) >= 10 and (start[8], start[9]) != (VERSION, DRAFT):
         raise invalid("E_VERSION", f"version {VERSION}, draft {DRAFT}", f"version {start[8]}, draft {start[9]}", 8)

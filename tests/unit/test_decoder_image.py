@@ -478,3 +478,9 @@ def test_the_package_has_what_it_promises():
     assert {"Image", "open", "render", "holes"} <= set(dir(decoder)) | set(decoder.__all__)
     with pytest.raises(AttributeError):
         decoder.nothing  # noqa: B018
+
+
+def test_numpy_takes_an_image_for_its_pixels():
+    with igs.open(make_file(make_header())) as im:
+        assert np.array_equal(np.asarray(im), im.decode())
+        assert np.asarray(im, dtype=np.float32).dtype == np.float32
