@@ -33,8 +33,8 @@ class Recipe:
     # R²: squared absolute reach, in standard deviations. 25, 20, 16 fit equally well (32.22, 32.22, 32.20 dB on four
     # Kodak images); 16 reads a tenth less of a file than 20, and zooms smoothly since pixels at the edge of reach pull.
     reach2: float = 16.0
-    # Q²; inf: none. What it cuts off are the steps that a zoom shows: decoded with (R², Q²) = (16, 9), (16, 12), (20, 9),
-    # (20, 11), four Kodak fits have 0.014, 0.005, 0.010, 0.0002 steps of more than 2 levels per pixel of line.
+    # Q²; inf: none. What it cuts off are the steps that a zoom shows: decoded with (R², Q²) = (16, 9), (16, 12),
+    # (20, 9), (20, 11), four Kodak fits have 0.014, 0.005, 0.010, 0.0002 steps of more than 2 levels per pixel of line.
     relative_reach2: float = 12.0
     # -- initialisation
     init: Init = "gradient"
