@@ -103,10 +103,10 @@ def kodak() -> None:
 
 
 def efforts() -> None:
-    """Efforts 1–9 on three Kodak images, default widths."""
+    """Efforts 1–9 on two Kodak images, default widths."""
     rows = []
     for effort in range(1, 10):
-        reports = [encode(p, effort=effort, num_gaussians=3000).report for p in common.kodak()[::6]]
+        reports = [encode(p, effort=effort, num_gaussians=3000).report for p in common.kodak()[::8]]
         rows.append(
             {
                 "effort": effort,
@@ -116,7 +116,7 @@ def efforts() -> None:
             }
         )
         print(rows[-1], flush=True)
-    common.save("efforts, Kodak (3 images), 3000 Gaussians", rows)
+    common.save("efforts, Kodak (2 images), 3000 Gaussians", rows)
 
 
 def convergence() -> None:
