@@ -30,10 +30,10 @@ class Recipe:
     # The relative reach already keeps far Gaussians out; at 32 the K smallest rarely have to be selected. Against K =
     # 10: the same quality (−0.04 dB on four Kodak images) in about half the time.
     top_k: int = 32
-    # R²: squared absolute reach, in standard deviations, and Q², the relative one (inf: none). R² = 25, 20, 16 fit equally
-    # well (32.22, 32.22, 32.20 dB on four Kodak images). What the reaches cut off are bytes that a read of one pixel takes
-    # (R² = 16, 17, 18: 7.8, 8.1, 8.3 % of a file of 10K Gaussians) and the smoothness of a zoom ((16, 12), (17, 11),
-    # (18, 11): 0.009, 0.004, 0.002 steps of more than 2 of 255 levels per pixel of line): these values lie between.
+    # R²: squared absolute reach, in standard deviations, and Q², the relative one (inf: none). R² = 25, 20, 16 fit
+    # equally well (32.22, 32.22, 32.20 dB on four Kodak images). What they trade are the bytes that a read of one pixel
+    # takes (R² = 16, 17, 18: 7.8, 8.1, 8.3 % of a file of 10K Gaussians) and the smoothness of a zoom ((16, 12),
+    # (17, 11), (18, 11): 0.009, 0.004, 0.002 steps of more than 2 of 255 levels per pixel of line).
     reach2: float = 16.5
     relative_reach2: float = 11.0
     # -- initialisation
