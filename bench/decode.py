@@ -81,6 +81,24 @@ def fitted(name: str, picture: PIL.Image.Image, gaussians: int, effort: int) -> 
     return path.read_bytes()
 
 
+def at_16_bits(data: bytes) -> bytes:
+    """The same Gaussians at 16 bits per attribute, the published width."""
+    with format.open_file(data) as reader:
+        header = reader.header
+        codes = np.concatenate([reader.codes(i) for i in range(reader.num_chunks)])
+    values, first = [], 0
+    for quantizer in header.quantizers:
+        last = first + quantizer.code_columns
+        values.append(quantizer.decode(codes[:, first:last]))
+        first = last
+    wide = {
+        name: Quantizer.uniform(v.min(axis=0), v.max(axis=0) + 1e-6, 16)
+        for name, v in zip(("position", "scale", "rotation", "feature"), values, strict=True)
+    }
+    header = dataclasses.replace(header, **wide)
+    return format.write(header, [format.quantize(header, *values)])
+
+
 def repeated(data: bytes, times: int) -> bytes:
     """A larger picture: the file's Gaussians side by side, ``times`` by ``times``."""
     with format.open_file(data) as reader:
@@ -289,6 +307,7 @@ def main() -> None:
         *full_decode(data),
         *points_and_pixels(data),
         *bytes_read("2048², 10K", data, 18, 8),
+        *bytes_read("2048², 10K, 16 bits per attribute", at_16_bits(data), 18, 8),
         *bytes_read("8192², 160K", repeated(data, 4), 6, 2),
         *([] if options.no_smoothness else smoothness(kodak)),
         *operations(data),
