@@ -148,7 +148,7 @@ class Image:
 
     # -- values
 
-    def __array__(self, dtype: npt.DTypeLike = None, copy: bool | None = None) -> npt.NDArray[Any]:
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
         """The whole picture as uint8, so that ``np.asarray(im)`` is what it looks like."""
         pixels = self.decode()
         return pixels if dtype is None else pixels.astype(dtype)
