@@ -23,6 +23,7 @@ from torch import Tensor
 from igs.encoder import init
 from igs.encoder.backend import Backend, LossWeights, Model, psnr_of, scale_parameter
 from igs.encoder.options import Progress, Recipe
+from igs.encoder.lattice import Noise
 from igs.encoder.quantize import straight_through
 from igs.encoder.reference import RasterOptions
 from igs.format.errors import InputError, UsageError
@@ -99,6 +100,9 @@ class Fit:
             PULL_SHARE,
         )
         self.plan = growth_plan(recipe, self.num_gaussians)
+        self.noise: Noise | None = None  # set by who knows the channels' meaning; used from recipe.noise_from on
+        # Asked once, before the last Gaussians are added: how many there shall be in all.
+        self.retarget: Callable[[Fit], int] | None = None
         self._phase = (0, recipe.steps, 1.0)  # first step, steps and peak factor of the current learning-rate schedule
         self.state = self._initial_state(self.plan[0])
 
@@ -200,6 +204,9 @@ class Fit:
         relocate_every = max(1, round(RELOCATE_EVERY * r.steps))
         while s.step < end:
             if s.step > 0:
+                if self.retarget is not None and len(self.plan) > 1 and s.step == max(self.plan):
+                    self.num_gaussians = max(len(s.model), self.retarget(self))
+                    self.plan[s.step] = self.num_gaussians - len(s.model)
                 self.grow(min(self.plan.get(s.step, 0), self.num_gaussians - len(s.model)))
                 if (
                     r.relocate
@@ -233,11 +240,18 @@ class Fit:
 
     def _step(self, quantized: bool) -> None:
         r, s = self.recipe, self.state
-        seen = straight_through(s.model, r, self.width, self.height) if quantized else s.model
+        noisy = self._noisy()
+        if noisy:
+            assert self.noise is not None
+            seen = self.noise.add(s.model, self.coarseness)
+        else:
+            seen = straight_through(s.model, r, self.width, self.height) if quantized else s.model
         result = self.backend.step(seen, self.options, self.target, self._loss)
         self.last = result
         grown = len(s.model) >= self.num_gaussians
-        if grown and (s.step % 10 == 0 or self.best is None):
+        if noisy:  # losses of different noise can't be compared: the last state counts
+            self.best, self.best_loss = None, math.inf
+        elif grown and (s.step % 10 == 0 or self.best is None):
             self.consider(result.loss, s.model)
         if result.loss < PERFECT:
             s.step += 1
@@ -261,6 +275,54 @@ class Fit:
                 self.backend.adam(value, grad, m, v, s.age, rate * factor, betas, r.adam_epsilon)
         bound_model(s.model, self.width, self.height)
         s.step += 1
+
+    def _noisy(self) -> bool:
+        """Whether this step runs with the noise of the lattice that the model will be rounded to."""
+        progress = (self.state.step - self._phase[0]) / max(1, self._phase[1])
+        return self.noise is not None and progress >= self.recipe.noise_from
+
+    @property
+    def coarseness(self) -> float:
+        """How coarse a lattice the current error deserves; 1 at an error of 1/recipe.coarseness."""
+        return max(self.recipe.coarseness * math.sqrt(self.last.mse), 0.05)
+
+    def freeze(self, quantize: Callable[[Model], Model], seed: int = 0) -> Model:
+        """Let the best model take its rounded values in rounds, random ones first, while the others make up for it.
+
+        quantize: a model → the same as it will be decoded. Returns a model all of whose Gaussians are quantised; not
+        worse than rounding all at once.
+        """
+        r = self.recipe
+        assert self.best is not None
+        model, n = self.best.clone(), len(self.best)
+        plain = quantize(model)
+        order = torch.from_numpy(np.random.default_rng(seed).permutation(n))
+        frozen = torch.zeros(n, dtype=torch.bool)
+        moments = [_moments(t) for t in model.tensors()]
+        age = torch.zeros(n, dtype=torch.int32)
+        steps = round(r.freeze_steps * r.steps)
+        rates = (r.lr_position, r.lr_scale, r.lr_rotation, r.lr_feature)
+        for k in range(1, r.freeze_rounds + 1):
+            part = 1 - (1 - k / r.freeze_rounds) ** 1.5  # many at first, few at the end
+            new = torch.zeros(n, dtype=torch.bool)
+            new[order[: round(part * n)]] = True
+            new &= ~frozen
+            rounded = quantize(model)
+            for value, final in zip(model.tensors(), rounded.tensors(), strict=True):
+                value[new] = final[new]
+            frozen |= new
+            if k == r.freeze_rounds:
+                break
+            for _ in range(steps):
+                result = self.backend.step(model, self.options, self.target, self._loss)
+                age += 1
+                for value, grad, (m, v), rate in zip(model.tensors(), result.grads, moments, rates, strict=True):
+                    kept = value[frozen]
+                    betas = (r.adam_beta1, r.adam_beta2)
+                    self.backend.adam(value, grad, m, v, age, rate * r.freeze_rate, betas, r.adam_epsilon)
+                    value[frozen] = kept
+                bound_model(model, self.width, self.height)
+        return model if self._loss_of(model) <= self._loss_of(plain) else plain
 
     def consider(self, loss: float, model: Model) -> None:
         """Remember the model if it is the best so far (and finite)."""

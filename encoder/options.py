@@ -75,7 +75,15 @@ class Recipe:
     plateau_psnr: float = 0.1
     plateau_ssim: float = 1e-3
     pull_empty: bool = True  # a pixel that nothing reaches pulls its nearest Gaussian
-    # -- quantisation: bits per code; 32 stores float32
+    # -- quantisation: lattice (spec §6.4, entropy-coded) or so many bits per code, where 32 stores float32
+    coding: Literal["lattice", "plain"] = "lattice"
+    # Steps of the lattice as a multiple of the root mean squared error that they are for: what all rounding together
+    # costs is then about a tenth of the error, whatever the picture.
+    coarseness: float = 28.0
+    noise_from: float = 0.6  # share of the steps after which the fit runs with noise of one lattice step
+    freeze_rounds: int = 6  # rounds in which Gaussians take their final codes while the others adapt
+    freeze_steps: float = 0.03  # steps between two of these, as a share of the recipe's
+    freeze_rate: float = 0.05  # learning rates of these steps
     pos_bits: int = 14
     scale_bits: int = 8
     rot_bits: int = 10
@@ -115,6 +123,12 @@ class Recipe:
                 self.lr_schedule in ("constant", "exponential", "plateau"),
                 "constant, exponential or plateau",
             ),
+            ("coding", self.coding in ("lattice", "plain"), "lattice or plain"),
+            ("coarseness", 0 < self.coarseness <= 1000, "above 0, up to 1000"),
+            ("noise_from", 0 <= self.noise_from <= 1, "0 to 1"),
+            ("freeze_rounds", 0 <= self.freeze_rounds <= 64, "0 to 64"),
+            ("freeze_steps", 0 <= self.freeze_steps <= 1, "0 to 1"),
+            ("freeze_rate", 0 <= self.freeze_rate <= 1, "0 to 1"),
             ("gamma", 1 / 16 <= self.gamma <= 16, "1/16 to 16"),
             ("loss weights", min(self.loss_l1, self.loss_l2, self.loss_ssim) >= 0, "0 or more"),
             ("loss weights", self.loss_l1 + self.loss_l2 + self.loss_ssim > 0, "one above 0"),
@@ -157,6 +171,7 @@ _IMAGE_GS = Recipe(
     adam_epsilon=1e-8,
     keep_adam_state=False,
     lr_schedule="constant",
+    coding="plain",
     pull_empty=True,  # mended: published, the picture fades to black where nothing reaches
     pos_bits=16,
     scale_bits=16,

@@ -16,7 +16,9 @@ from igs.encoder.backend import Model, scale_parameter
 from igs.encoder.init import sample_bilinear
 from igs.encoder.options import Recipe
 from igs.encoder.quantize import attributes, choose_quantizers
-from igs.format import Blend, Codec, Gaussians, Group, Header, ScaleMap, dequantize, quantize, write
+from igs.encoder.lattice import Steps, fit_record
+from igs.format import Blend, Codec, Gaussians, Group, Header, Quantizer, ScaleMap, dequantize, quantize, write
+from igs.format.lattice import Lattice, factor, feature_values, mean_positions, rgb_groups, shapes
 
 # A Gaussian that must reach a point gets a little more than it needs: quantising may take some of it back.
 _HOLE_MARGIN = 0.85
@@ -46,6 +48,7 @@ def quantize_model(
     groups: tuple[Group, ...],
     background: tuple[float, ...],
     idle: np.ndarray,  # Gaussians by their share of the picture, the least first
+    coarseness: float,  # of a lattice; plain coding takes the recipe's bits
 ) -> Packed:
     """Codes of a model, with every point of an 8×8 grid per pixel reached by some Gaussian (``topk``).
 
@@ -59,23 +62,7 @@ def quantize_model(
     grid = 1
     for _ in range(_HOLE_ROUNDS):
         values = attributes(model)
-        position, scale, rotation, feature = choose_quantizers(values, recipe)
-        header = Header(
-            width=width,
-            height=height,
-            channels=feature.columns,
-            groups=groups,
-            background=background,
-            position=position,
-            scale=scale,
-            rotation=rotation,
-            feature=feature,
-            blend=Blend.TOPK if recipe.blend == "topk" else Blend.SUM,
-            top_k=recipe.top_k if recipe.blend == "topk" else 0,
-            scale_map=ScaleMap.LOG2,
-            reach2=recipe.reach2,
-            relative_reach2=recipe.relative_reach2 if recipe.blend == "topk" else float("inf"),
-        )
+        header = _header(recipe, values, width, height, groups, background, coarseness)
         codes = quantize(header, *values)
         gaussians = dequantize(header, codes)
         if recipe.blend != "topk":
@@ -92,7 +79,76 @@ def quantize_model(
         points = _patch(model, points, pixels, recipe.reach2, spare)
         if len(points):
             _reach(model, gaussians, points, recipe.reach2)
+    if header.lattice is not None:
+        header = dataclasses.replace(header, lattice=_fitted(header, codes, gaussians))
     return Packed(header, codes, gaussians)
+
+
+def _header(
+    recipe: Recipe,
+    values: tuple[np.ndarray, ...],
+    width: int,
+    height: int,
+    groups: tuple[Group, ...],
+    background: tuple[float, ...],
+    coarseness: float,
+) -> Header:
+    rgb, channels = rgb_groups(groups), values[3].shape[1]
+    lattice = None
+    if recipe.coding == "lattice":
+        lattice = Steps.of(coarseness, channels, rgb).record(bool(rgb))
+        position, scale, rotation, feature = (Quantizer.lattice(n) for n in (2, 2, 1, channels))
+    else:
+        position, scale, rotation, feature = choose_quantizers(values, recipe)
+    return Header(
+        width=width,
+        height=height,
+        channels=channels,
+        groups=groups,
+        background=background,
+        position=position,
+        scale=scale,
+        rotation=rotation,
+        feature=feature,
+        blend=Blend.TOPK if recipe.blend == "topk" else Blend.SUM,
+        top_k=recipe.top_k if recipe.blend == "topk" else 0,
+        scale_map=ScaleMap.LOG2,
+        reach2=recipe.reach2,
+        relative_reach2=recipe.relative_reach2 if recipe.blend == "topk" else float("inf"),
+        lattice=lattice,
+    )
+
+
+def _fitted(header: Header, codes: np.ndarray, gaussians: Gaussians) -> Lattice:
+    """The lattice record with the models that code these Gaussians shortest."""
+    from igs.format import cells
+
+    assert header.lattice is not None
+    everywhere = cells.clip_box(np.array([-np.inf, -np.inf, np.inf, np.inf]), header.width, header.height)
+    coded = cells.encode(codes, header.lattice, everywhere, gaussians.means * 2.0**-14)
+    return fit_record(header.lattice, codes[coded.order], coded.around)
+
+
+def rounded(
+    model: Model, recipe: Recipe, size: tuple[int, int], groups: tuple[Group, ...], coarseness: float
+) -> Model:
+    """The model as it would be decoded after rounding to the lattice. size: width, height in pixels."""
+    values = attributes(model)
+    header = _header(recipe, values, *size, groups, (0.0,) * values[3].shape[1], coarseness)
+    assert header.lattice is not None
+    codes = quantize(header, *values)
+    part = shapes(header.lattice, codes)
+    parts = factor(part.sigma1, part.sigma2, part.turn)
+    position = mean_positions(codes, part.step, *parts[:3])
+    feature = feature_values(header.lattice, codes, part.gain, header.rgb_groups)
+    sigma = torch.from_numpy(np.stack([part.sigma1, part.sigma2], axis=1)).float()
+    return Model(
+        torch.from_numpy(position).float(),
+        scale_parameter(sigma, model.scale_map),
+        torch.from_numpy(part.turn).float(),
+        torch.from_numpy(feature).float(),
+        model.scale_map,
+    )
 
 
 def _patch(model: Model, points: np.ndarray, pixels: np.ndarray, reach2: float, spare: list[int]) -> np.ndarray:

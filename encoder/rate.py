@@ -9,6 +9,8 @@ import math
 
 from igs.encoder.options import EncodeOptions, Recipe
 from igs.format import Group
+from igs.format.header import LATTICE_BITS
+from igs.format.lattice import Lattice
 from igs.format.errors import UsageError
 
 # -q is a rate: 0.02 bpp at 0, ×50 up to 1 bpp at 100, geometric in between (docs/presets.md has the table).
@@ -34,17 +36,26 @@ def gaussians_for_quality(quality: float, recipe: Recipe, channels: int, pixels:
 
 
 def bits_per_gaussian(recipe: Recipe, channels: int) -> int:
-    """Bits of one Gaussian under the raw codec."""
+    """Bits of one Gaussian: exact for plain coding, about so many in a lattice."""
+    if recipe.coding == "lattice":
+        return LATTICE_BITS + 4 * channels
     return 2 * recipe.pos_bits + 2 * recipe.scale_bits + recipe.rot_bits + channels * recipe.feat_bits
+
+
+def _ranges(recipe: Recipe) -> tuple[tuple[int, int], ...]:
+    """Bits of each attribute, and how many ranges it stores."""
+    return (recipe.pos_bits, 2), (recipe.scale_bits, 1), (recipe.rot_bits, 1), (recipe.feat_bits, 1)
 
 
 def head_bytes(recipe: Recipe, groups: tuple[Group, ...], sections: dict[str, bytes]) -> int:
     """Bytes of everything but index entries and payloads."""
     channels = sum(g.channels for g in groups)
-    ranges = ((recipe.pos_bits, 2), (recipe.scale_bits, 1), (recipe.rot_bits, 1), (recipe.feat_bits, 1))
+    parameters = sum(8 * n for bits, n in _ranges(recipe) if bits < 32)
+    if recipe.coding == "lattice":
+        parameters = Lattice.size(channels)
     return (
         _FIXED_BYTES
-        + sum(8 * n for bits, n in ranges if bits < 32)
+        + parameters
         + 4 * channels
         + sum(10 + len(g.name.encode()) for g in groups)
         + sum(16 + len(s) for s in sections.values())

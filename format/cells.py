@@ -599,10 +599,11 @@ def _place(codes, trim, box, steps, cells):  # type: ignore[no-untyped-def]
 
 
 @_kernel
-def _symbols(codes, cells, trim, box, steps, feature_steps, families, reals, scalars, angles, table, symbols, spent):  # type: ignore[no-untyped-def]
+def _symbols(codes, cells, trim, box, steps, feature_steps, families, reals, scalars, angles, table, symbols, spent, around):  # type: ignore[no-untyped-def]
     """Symbols (start, frequency) of a chunk whose rows are sorted by cell; returns how many, or −1 − row of a bad code.
 
     spent: float64 [n, 4 + F] bits of each Gaussian's position, minor, ratio, rotation, features; flags not included.
+    around: float64 [n, 1 + F] mean of the known neighbours' log₂σ₂ and features; NaN where there are none.
     """
     count = len(codes)
     features = len(feature_steps)
@@ -630,6 +631,8 @@ def _symbols(codes, cells, trim, box, steps, feature_steps, families, reals, sca
                 i, j = codes[done, 0], codes[done, 1]
                 minor, ratio, angle = codes[done, 2], codes[done, 3], codes[done, 4]
                 near = _neighbours(found, last, before, x, y, columns)
+                for f in range(1 + features):
+                    around[done, f] = _expected(values, f, found, near, 1.0, 0.0) if near else np.nan
                 expected = _expected(values, 0, found, near, reals[0, 0], reals[0, 1])
                 curve = table[families[0]]
                 start = _minor_cum(minor, largest, expected, reals[0, 2], steps, curve)
@@ -716,11 +719,13 @@ class Encoded(NamedTuple):
     """A chunk: its payload, the order of the rows given, and what they cost.
 
     bits: float64 [n, 4 + F], in that order: position, minor, ratio, rotation, features. decisions: bits of the cells.
+    around: float64 [n, 1 + F], what the known neighbours have: log₂σ₂ and features, NaN where there are none.
     """
 
     payload: bytes
     order: NDArray[np.intp]
     bits: F64
+    around: F64
     decisions: float
 
 
@@ -754,7 +759,8 @@ def encode(codes: Codes, lattice: la.Lattice, box: F64, positions: F64) -> Encod
     most = int(columns * rows) + len(table) * (14 + table.shape[1])
     symbols = np.empty((most, 2), np.int64)
     spent = np.zeros((len(table), table.shape[1] - 1))
-    count = _symbols(table, cells, trim, box, *p, symbols, spent)
+    around = np.empty((len(table), table.shape[1] - 4))
+    count = _symbols(table, cells, trim, box, *p, symbols, spent, around)
     if count < 0:
         row = -1 - count
         raise UsageError(f"a Gaussian's codes: expected what the lattice's models hold, found {table[row].tolist()}")
@@ -762,7 +768,7 @@ def encode(codes: Codes, lattice: la.Lattice, box: F64, positions: F64) -> Encod
     state, used = _pack(symbols, count, words)
     payload = trim.astype(np.uint8).tobytes() + int(state).to_bytes(STATE_BYTES, "little")
     total = float((16.0 - np.log2(symbols[:count, 1])).sum())
-    return Encoded(payload + words[:used][::-1].astype("<u2").tobytes(), order, spent, total - float(spent.sum()))
+    return Encoded(payload + words[:used][::-1].astype("<u2").tobytes(), order, spent, around, total - float(spent.sum()))
 
 
 def _choose_trim(box: F64, positions: F64) -> I64:
