@@ -31,7 +31,7 @@ from igs.format import (
     write,
 )
 from igs.format.bitpack import pack, packed_bytes, unpack, unused_bits_are_zero
-from igs.format.codecs import CODECS
+from igs.format.codecs import Chunk, DECODERS, encode_zstd
 
 # Random parameters make Gaussians of any reach; that the limits refuse some of them is not what is tested here.
 UNBOUNDED = Limits(reach_ratio=math.inf, gaussians_per_byte=math.inf)
