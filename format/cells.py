@@ -599,7 +599,9 @@ def _place(codes, trim, box, steps, cells):  # type: ignore[no-untyped-def]
 
 
 @_kernel
-def _symbols(codes, cells, trim, box, steps, feature_steps, families, reals, scalars, angles, table, symbols, spent, around):  # type: ignore[no-untyped-def]
+def _symbols(
+    codes, cells, trim, box, steps, feature_steps, families, reals, scalars, angles, table, symbols, spent, around
+):  # type: ignore[no-untyped-def]
     """Symbols (start, frequency) of a chunk whose rows are sorted by cell; returns how many, or −1 − row of a bad code.
 
     spent: float64 [n, 4 + F] bits of each Gaussian's position, minor, ratio, rotation, features; flags not included.
@@ -768,7 +770,9 @@ def encode(codes: Codes, lattice: la.Lattice, box: F64, positions: F64) -> Encod
     state, used = _pack(symbols, count, words)
     payload = trim.astype(np.uint8).tobytes() + int(state).to_bytes(STATE_BYTES, "little")
     total = float((16.0 - np.log2(symbols[:count, 1])).sum())
-    return Encoded(payload + words[:used][::-1].astype("<u2").tobytes(), order, spent, around, total - float(spent.sum()))
+    return Encoded(
+        payload + words[:used][::-1].astype("<u2").tobytes(), order, spent, around, total - float(spent.sum())
+    )
 
 
 def _choose_trim(box: F64, positions: F64) -> I64:

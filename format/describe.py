@@ -17,11 +17,11 @@ from igs.format.reader import FileReader
 from igs.format.sections import INLINE
 
 
-def _number(value: float) -> float | int | None:
-    """A binary32 field as the shortest number that rounds to it; None for infinity, which JSON lacks."""
+def _number(value: float, kind: type[np.floating[Any]] = np.float32) -> float | int | None:
+    """A field of that kind as the shortest number that rounds to it; None for infinity, which JSON lacks."""
     if math.isinf(value):
         return None
-    short = float(str(np.float32(value)))
+    short = float(str(kind(value)))
     return int(short) if short.is_integer() and abs(short) < 2**53 else short
 
 
@@ -57,12 +57,12 @@ def describe(file: FileReader, chunks: bool = False) -> dict[str, Any]:
         "primitive": header.primitive.name.lower(),
         "shape": header.shape.name.lower(),
         "scale_map": header.scale_map.name.lower(),
-        "reach2": _number(header.reach2),
-        "relative_reach2": _number(header.relative_reach2),
+        "reach2": _number(header.reach2, np.float16),
+        "relative_reach2": _number(header.relative_reach2, np.float16),
         "lowpass": _number(header.lowpass),
     }
     found |= {name: _quantizer(getattr(header, name)) for name in ATTRIBUTES}
-    found["background"] = [_number(v) for v in header.background]
+    found["background"] = [_number(v, np.float16) for v in header.background]
     found["groups"] = [
         {
             "name": g.name,
@@ -71,7 +71,7 @@ def describe(file: FileReader, chunks: bool = False) -> dict[str, Any]:
             "alpha": g.alpha.name.lower(),
             "bit_depth": g.bit_depth,
             "colour": g.colour.name.lower(),
-            "gamma": _number(g.gamma),
+            "gamma": _number(g.gamma, np.float16),
         }
         for g in header.groups
     ]
@@ -102,7 +102,7 @@ def describe(file: FileReader, chunks: bool = False) -> dict[str, Any]:
                 "codec": Codec(int(e["codec"])).name.lower(),
                 "box": [None if math.isinf(v) else v for v in box],
                 "reach_area": float(e["reach_area"]),
-                "crc": f"{int(e['crc']):08x}",
+                "crc": f"{int(e['crc']):04x}",
             }
             for e, box in zip(file.entries, boxes, strict=True)
         ]

@@ -165,7 +165,7 @@ class FileReader:
         if zlib.crc32(data) != node["crc"] or len(data) != ENTRY_BYTES * (last - first):
             found = f"{zlib.crc32(data):08x}"
             raise invalid("E_NODE_CRC", f"{node['crc']:08x}", found, offset, where=f"block {block}")
-        rows = np.frombuffer(data, ix.ENTRY)
+        rows = ix.unpack_entries(data)
         ix.check_entries(rows, self.header, self.limits, offset, first)
         ix.check_block(node, rows, block, head.index_offset + NODE_BYTES * block)
         starts = int(self._node_starts[block]) + _cumulative(rows["bytes"])
@@ -297,9 +297,9 @@ class FileReader:
         where = f"chunk {chunk}"
         if len(payload) != size:
             raise invalid("E_TRUNCATED", f"{size} bytes", f"{len(payload)}", offset, where=where)
-        crc, found = int(self.entries[chunk]["crc"]), zlib.crc32(payload)
+        crc, found = int(self.entries[chunk]["crc"]), ix.payload_crc(payload)
         if crc != found:
-            raise invalid("E_CHUNK_CRC", f"{crc:08x}", f"{found:08x}", offset, where=where)
+            raise invalid("E_CHUNK_CRC", f"{crc:04x}", f"{found:04x}", offset, where=where)
         return payload
 
     def level_check(self, chunk: int) -> None:
