@@ -1,7 +1,8 @@
 """Chunk codecs (spec §5): a registry from the index's ``codec`` to functions between codes tables and payloads.
 
 A codec states no sizes of its own: they follow from the count and the header's code columns, so that a payload is
-checked before anything is allocated for it. The writer encodes: raw by bitpack.py, cells by cells.py, zstd here. Offsets in errors are added by the reader.
+checked before anything is allocated for it. The writer encodes: raw by bitpack.py, cells by cells.py, zstd here.
+Offsets in errors are added by the reader.
 """
 
 from __future__ import annotations
@@ -100,6 +101,8 @@ def _decode_cells(payload: bytes, chunk: Chunk) -> Codes:
     box = cells.clip_box(chunk.box, chunk.header.width, chunk.header.height)
     return cells.decode(payload, chunk.count, chunk.header.lattice, box)
 
+
+THREADED = [int(Codec.CELLS)]  # those slow enough to be worth threads
 
 # payload and chunk → codes; raises InvalidFile
 DECODERS: dict[int, Decode] = {

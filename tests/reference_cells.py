@@ -1,4 +1,4 @@
-"""A decoder of the `cells` codec and the lattice quantisers in plain Python, written from spec §3.2, §5.2, §5.3, §6.3, §6.4.
+"""A decoder of the `cells` codec in plain Python, written from spec §3.2, §5.2, §5.3, §6.3 and §6.4 alone.
 
 Slow, and independent of format/cells*.py and format/lattice.py: nothing is imported from them. Python's floats are
 binary64 and never fused. A payload that is not a chunk's raises ``Stream``.
@@ -284,9 +284,7 @@ def _gaussian(
     model, value = record.models[0], expected(0)
     top = exp2(min((model.mean + 12 * model.spread) / 2, 7.0))
     last = min(math.ceil(max(top - 0.5, 0.0) / record.M) + 1, 8191)
-    m = _curved(
-        coder, 0, last, model.family, lambda k: (2 * log2(0.5 + (k - 0.5) * record.M) - value) / model.spread
-    )
+    m = _curved(coder, 0, last, model.family, lambda k: (2 * log2(0.5 + (k - 0.5) * record.M) - value) / model.spread)
     rho, _, lambda2 = _sizes(record, m, 0)
     u = (record.E / rho) / (record.ratio_spread * exp2(-0.375 * lambda2))
     e = _curved(coder, 0, min(math.ceil(12 / u), 8191), WEIBULL, lambda k: (k - 0.5) * u)
@@ -322,9 +320,7 @@ def _gaussian(
         u = step / model.spread
         middle, reach = math.floor(model.mean / (u * model.spread)), int(min(math.ceil(12 / u), 16384))
         off = value / model.spread
-        k = _curved(
-            coder, middle - reach, middle + reach, model.family, lambda k, u=u, off=off: (k - 0.5) * u - off
-        )
+        k = _curved(coder, middle - reach, middle + reach, model.family, lambda k, u=u, off=off: (k - 0.5) * u - off)
         ks.append(k)
         values.append(k * step)
     if max(map(abs, (i, j, *ks))) > 2**30:
