@@ -7,8 +7,8 @@ Offsets in errors are added by the reader.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import zstandard
@@ -24,7 +24,8 @@ WINDOW_MAX = 2**23  # memory that a decompressor may hold besides the content, a
 ZSTD_LEVEL = 19  # chunks are a few KiB: the strongest level costs next to nothing
 
 
-class Chunk(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Chunk:
     """What the head says about a chunk. box: float64 [4], x0, y0, x1, y1 in pixels."""
 
     header: Header

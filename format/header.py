@@ -235,6 +235,8 @@ class Header:
         elif self.lattice is not None:
             yield Problem("E_QUANTIZER", "position", "kind lattice with a lattice record", str(sorted(kinds)))
         if self.lattice is not None:
+            if len(self.lattice.feature) != self.features:
+                yield Problem("E_QUANTIZER", "feature", f"{self.features} steps", str(len(self.lattice.feature)))
             for expected, found in self.lattice.problems():
                 yield Problem("E_QUANTIZER", "position", expected, found)
         if len(self.background) != self.channels or not all(abs(v) <= BACKGROUND_MAX for v in self.background):

@@ -76,7 +76,7 @@ def _write_level(
         gaussians = dequantize(header, codes)
     except InvalidFile as error:
         raise UsageError(f"{where}: {error}") from None
-    means = gaussians.means * MEAN_UNIT
+    means = gaussians.means.astype(np.float64) * MEAN_UNIT
     boxes, areas = reach_boxes(header, gaussians), reach_areas(header, gaussians)
     if isinstance(level, np.ndarray):
         limit = max_chunks(len(codes), header.bits_per_gaussian, _head_rest(header))

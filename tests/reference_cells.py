@@ -326,3 +326,16 @@ def _gaussian(
     if max(map(abs, (i, j, *ks))) > 2**30:
         raise Stream("a code beyond 2^30")
     return [i, j, m, e, a, *ks], values
+
+
+def dequantize(record: Record, row: Sequence[int], rgb: Sequence[int]) -> tuple[list[int], list[float]]:
+    """The mean in units of 2^-14 pixel and the features, before binary32, of a row of codes. rgb: as in §6.4."""
+    i, j, m, e, a, *ks = row
+    shape = _shape(record, m, e, a)
+    y = j * shape.sy
+    x = i * shape.sx - shape.shear * y
+    values = [k * (K * shape.phi) for k, K in zip(ks, record.K, strict=True)]
+    for c in rgb if record.ycbcr else ():
+        v, b, r = values[c : c + 3]
+        values[c : c + 3] = v + 1.402 * r, (v - 0.344136 * b) - 0.714136 * r, v + 1.772 * b
+    return [min(max(math.floor(v * 2**14 + 0.5), -(2**30)), 2**30 - 1) for v in (x, y)], values
