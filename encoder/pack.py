@@ -129,9 +129,7 @@ def _fitted(header: Header, codes: np.ndarray, gaussians: Gaussians) -> Lattice:
     return fit_record(header.lattice, codes[coded.order], coded.around)
 
 
-def rounded(
-    model: Model, recipe: Recipe, size: tuple[int, int], groups: tuple[Group, ...], coarseness: float
-) -> Model:
+def rounded(model: Model, recipe: Recipe, size: tuple[int, int], groups: tuple[Group, ...], coarseness: float) -> Model:
     """The model as it would be decoded after rounding to the lattice. size: width, height in pixels."""
     values = attributes(model)
     header = _header(recipe, values, *size, groups, (0.0,) * values[3].shape[1], coarseness)
@@ -205,7 +203,7 @@ def to_bytes(packed: Packed, codec: str, chunk_size: int | None, sections: dict[
     return write(
         packed.header,
         [packed.codes],
-        codec=Codec.RAW if codec == "raw" else Codec.ZSTD,
+        codec=Codec[codec.upper()],
         chunk_size=chunk_size,
         sections=sections,
     )

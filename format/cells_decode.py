@@ -28,7 +28,6 @@ from igs.format.cells_model import (
     context_of,
     expected_value,
     feature_range,
-    learn,
     neighbours,
     rows_of,
     shape,
@@ -37,7 +36,7 @@ from igs.format.codes import invalid
 from igs.format.jit import helper, inline, kernels
 from igs.format.lattice import Lattice
 from igs.format.quantize import Codes
-from igs.format.rans import STATE_LOW, advance, get_bits, get_uniform, low_bits
+from igs.format.rans import STATE_LOW, advance, get_bits, get_uniform, get_yes, low_bits
 
 TRIM_BYTES = 4
 kernel = kernels(__file__, "rans.py", "cells_model.py", "lattice.py")
@@ -136,10 +135,7 @@ def _decode(words, x, x0, y0, cell, odds, counts, last, p, codes):  # type: igno
             x_cell = at_x - MARGIN
             context = context_of(counts, at_x, at_y)
             while True:
-                often = odds[context, 2]
-                yes = (x & 0xFFFF) < often
-                x, read = advance(x, words, read, zero if yes else often, often if yes else 65536 - often)
-                learn(odds, context, yes)
+                x, read, yes = get_yes(x, words, read, odds, context)
                 if not yes:
                     break
                 if counts[at_y, at_x] == 0:

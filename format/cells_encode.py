@@ -20,7 +20,6 @@ from igs.format.cells_model import (
     context_of,
     expected_value,
     feature_range,
-    learn,
     neighbours,
     rows_of,
     shape,
@@ -29,7 +28,7 @@ from igs.format.errors import UsageError
 from igs.format.jit import helper, kernels
 from igs.format.lattice import Lattice
 from igs.format.quantize import Codes
-from igs.format.rans import low_bits, put, put_bits, put_uniform
+from igs.format.rans import low_bits, put, put_bits, put_uniform, put_yes
 
 kernel = kernels(__file__, "rans.py", "cells_model.py", "lattice.py")
 
@@ -103,9 +102,7 @@ def _symbols(codes, cells, x0, y0, cell, odds, counts, last, p, symbols, spent, 
             while done < count:
                 c = context + 7 * (counts[at_y, at_x] > 0)
                 yes = cells[done] == row * columns + column
-                often = odds[c, 2]
-                at = put(symbols, at, zero if yes else often, often if yes else np.int64(65536))
-                learn(odds, c, yes)
+                at = put_yes(symbols, at, odds, c, yes)
                 if not yes:
                     break
                 first = at

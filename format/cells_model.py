@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from igs.format import lattice as la
 from igs.format.jit import inline
+from igs.format.rans import contexts
 
 I64 = NDArray[np.int64]
 F64 = NDArray[np.float64]
@@ -30,7 +31,6 @@ RATIO_FALL = -0.375  # the elongation's spread falls with the size
 MINOR_MAX = RATIO_MAX = 8191
 FEATURE_SPAN = 16384
 CODE_MAX = 2**30
-YES_LEAST = 64  # of 2^16
 
 # How often a cell has another Gaussian: of 32, by what its neighbours hold, for the first one and for later ones.
 ODDS = (3, 5, 7, 8, 9, 11, 14, 4, 6, 6, 7, 8, 8, 10)
@@ -125,8 +125,8 @@ def grid(box: F64, trim: NDArray[np.uint8], count: int) -> tuple[float, float, f
 
 
 def fresh_odds() -> I64:
-    """int64 [14, 3], per context: yes, all, and the frequency of 'yes' that they give, of 2^16."""
-    return np.array([[a, 32, a << 11] for a in ODDS], np.int64)
+    """The decisions' contexts, int64 [14, 3] (rans.py)."""
+    return contexts([(a, 32) for a in ODDS])
 
 
 # -- spec §6.3, §6.4: these return what format/lattice.py does, bit for bit
@@ -229,17 +229,6 @@ def context_of(counts, x, y):  # type: ignore[no-untyped-def]
     near = counts[y, x - 1] + counts[y - 1, x]
     far = counts[y - 1, x - 1] + counts[y - 1, x + 1] + counts[y, x - 2] + counts[y - 2, x]
     return min(2 * near + far, 6)
-
-
-@inline
-def learn(odds, context, yes):  # type: ignore[no-untyped-def]
-    """Count a decision."""
-    a, b = odds[context, 0] + 2 * yes, odds[context, 1] + 2
-    if b > 1024:
-        b >>= 1
-        a = (a >> 1) | 1
-    odds[context, 0], odds[context, 1] = a, b
-    odds[context, 2] = min(max(int((a << 16) / b), YES_LEAST), 65536 - YES_LEAST)  # exact: both are small
 
 
 @inline

@@ -1,7 +1,8 @@
 """Chunk codecs (spec §5): a registry from the index's ``codec`` to functions between codes tables and payloads.
 
 A codec states no sizes of its own: they follow from the count and the header's code columns, so that a payload is
-checked before anything is allocated for it. The writer encodes: raw by bitpack.py, cells by cells.py, zstd here.
+checked before anything is allocated for it. The writer encodes: raw by bitpack.py, cells and columns by the modules
+of these names, zstd here.
 Offsets in errors are added by the reader.
 """
 
@@ -103,11 +104,18 @@ def _decode_cells(payload: bytes, chunk: Chunk) -> Codes:
     return cells.decode(payload, chunk.count, chunk.header.lattice, box)
 
 
-THREADED = [int(Codec.CELLS)]  # those slow enough to be worth threads
+def _decode_columns(payload: bytes, chunk: Chunk) -> Codes:
+    from igs.format import columns
+
+    return columns.decode(payload, chunk.count, chunk.header.code_bits)
+
+
+THREADED = [int(Codec.CELLS), int(Codec.COLUMNS)]  # those slow enough to be worth threads
 
 # payload and chunk → codes; raises InvalidFile
 DECODERS: dict[int, Decode] = {
     Codec.RAW: _decode_raw,
     Codec.ZSTD: _decode_zstd,
     Codec.CELLS: _decode_cells,
+    Codec.COLUMNS: _decode_columns,
 }

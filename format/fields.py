@@ -111,3 +111,4 @@ class Codec(IntEnum):
     RAW = 0
     ZSTD = 1
     CELLS = 2
+    COLUMNS = 3

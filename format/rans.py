@@ -7,6 +7,8 @@ to last as (start, length) and packed last to first.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,10 +17,16 @@ from igs.format.jit import inline, kernels
 
 STATE_LOW = 2**24  # ≤ x < 2^40 between symbols
 STATE_BYTES = 5
+YES_LEAST = 64  # of 2^16: no decision is ever certain
 SPLIT = 1024  # codes beyond which low bits are stored as they are
 
 kernel = kernels(__file__)
 Words = NDArray[np.uint16]
+
+
+def contexts(counts: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
+    """Adaptive decisions, int64 [n, 3]: how often yes, of how many, and the frequency of 'yes' that they give."""
+    return np.array([[yes, every, (yes << 16) // every] for yes, every in counts], np.int64)
 
 
 def open_payload(payload: bytes) -> tuple[int, Words]:
@@ -76,6 +84,36 @@ def get_uniform(x, words, read, n):  # type: ignore[no-untyped-def]
     start = part(high, groups)
     x, read = advance(x, words, read, start, part(high + 1, groups) - start)
     return get_bits(x, words, read, high, bits)
+
+
+@inline
+def learn(odds, context, yes):  # type: ignore[no-untyped-def]
+    """Count a decision."""
+    a, b = odds[context, 0] + 2 * yes, odds[context, 1] + 2
+    if b > 1024:
+        b >>= 1
+        a = (a >> 1) | 1
+    odds[context, 0], odds[context, 1] = a, b
+    odds[context, 2] = min(max(int((a << 16) / b), YES_LEAST), 65536 - YES_LEAST)  # exact: both are small
+
+
+@inline
+def get_yes(x, words, read, odds, context):  # type: ignore[no-untyped-def]
+    """A decision."""
+    often = odds[context, 2]
+    yes = (x & 0xFFFF) < often
+    x, read = advance(x, words, read, 0 if yes else often, often if yes else 65536 - often)
+    learn(odds, context, yes)
+    return x, read, yes
+
+
+@inline
+def put_yes(symbols, at, odds, context, yes):  # type: ignore[no-untyped-def]
+    """Note a decision."""
+    often = odds[context, 2]
+    at = put(symbols, at, 0 if yes else often, often if yes else 65536)
+    learn(odds, context, yes)
+    return at
 
 
 @inline

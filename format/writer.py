@@ -38,7 +38,8 @@ def write(
     """The file as bytes.
 
     levels: one codes table uint32 [n, header.code_columns] per level, which is then grouped into chunks, or a list of
-    such tables, which become the chunks as they are. codec: ZSTD means Zstandard wherever it is smaller than raw.
+    such tables, which become the chunks as they are. codec: ZSTD or COLUMNS means that codec wherever it is smaller than
+    raw, RAW only that; not asked with lattice quantisers, whose chunks are all CELLS.
     chunk_size: at most so many Gaussians per chunk, 1–65535; None lets partition.py weigh index against reads.
     sections: metadata by type. Raises UsageError for a header, code or section that no valid file can hold.
     """
@@ -137,10 +138,16 @@ def _encode_cells(header: Header, codes: Codes, box: ix.F64, means: ix.F64) -> b
     return cells.encode(codes, header.lattice, cells.clip_box(box, header.width, header.height), means).payload
 
 
+def _encode_columns(codes: Codes, bits: tuple[int, ...]) -> bytes:
+    from igs.format import columns  # Numba loads with it
+
+    return columns.encode(codes, bits)
+
+
 def _encode(codes: Codes, bits: tuple[int, ...], codec: Codec) -> tuple[Codec, bytes]:
     payload = pack(codes, bits)
-    if codec == Codec.ZSTD:
-        other = encode_zstd(codes, bits)
+    if codec != Codec.RAW:
+        other = encode_zstd(codes, bits) if codec == Codec.ZSTD else _encode_columns(codes, bits)
         # What packs too well would be refused as a bomb by readers with the default limits.
         if len(other) < len(payload) and len(codes) <= Limits().gaussians_per_byte * len(other):
             return codec, other
