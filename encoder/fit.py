@@ -23,7 +23,7 @@ from torch import Tensor
 from igs.encoder import init
 from igs.encoder.backend import Backend, LossWeights, Model, psnr_of, scale_parameter
 from igs.encoder.options import Progress, Recipe
-from igs.encoder.lattice import Noise
+from igs.encoder.lattice import Noise, rate_gradients
 from igs.encoder.quantize import straight_through
 from igs.encoder.reference import RasterOptions
 from igs.format.errors import InputError, UsageError
@@ -42,6 +42,7 @@ SIGMA_LOW = 0.3
 PERFECT = 1e-10
 # A Gaussian is idle if its share of all pixels is below this part of the average.
 IDLE_SHARE = 0.03
+BITS = 38.0  # of a Gaussian in a lattice, about
 EXTEND_RATE = 0.3  # learning rates of a later round: most Gaussians are in place already
 RELOCATE_EVERY, RELOCATE_FROM, RELOCATE_TO = 0.04, 0.10, 0.54  # shares of the steps
 
@@ -253,6 +254,13 @@ class Fit:
             self.best, self.best_loss = None, math.inf
         elif grown and (s.step % 10 == 0 or self.best is None):
             self.consider(result.loss, s.model)
+        if noisy and r.rate_weight:
+            # What a bit is worth where more Gaussians would lower the error as usual: their number to the power −⅔.
+            worth = r.rate_weight * 0.66 * result.mse * self._loss.l2 / (BITS * len(s.model))
+            scale, feature = rate_gradients(s.model, self.noise.rgb)
+            position, by_scale, rotation, by_feature = result.grads
+            grads = position, by_scale + worth * scale, rotation, by_feature + worth * feature
+            result = dataclasses.replace(result, grads=grads)
         if result.loss < PERFECT:
             s.step += 1
             return  # gradients are rounding noise, which Adam would blow up to full steps

@@ -94,6 +94,38 @@ class Noise:
         return Model(position, scale, rotation, model.feature + values @ self._mix, model.scale_map)
 
 
+def rate_gradients(model: Model, rgb: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gradients of the bits that all Gaussians will take, by scale [N, 2] (natural logarithms) and feature [N, C].
+
+    The models are the codec's with one change: what is known of neighbours is left out. Positions and angles are
+    spread evenly, so that only the number of their lattice points counts, which is a matter of size.
+    """
+    ln1, ln2 = model.scale.amax(dim=1), model.scale.amin(dim=1)
+    channels = model.feature.shape[1]
+    # Position: −log(area of a lattice cell); angle: log of how many; steps of minor, ratio and features.
+    long = torch.tanh(ln1 - ln2)  # round Gaussians have no angle to code
+    grad1 = -0.75 + long * 1.125 + 3 * channels / 8
+    grad2 = -0.25 + long * -0.625 + 1.0 + 4 * channels / 8
+    grad2 = grad2 + _logistic_slope(ln2)
+    rho = (ln1 - ln2).clamp_min(0.05)
+    spread = (rho * torch.exp(0.375 * ln2)).mean() / 0.9 * torch.exp(-0.375 * ln2)
+    slope = 1.5 * (rho / spread).sqrt() / spread - 0.5 / rho
+    grad1, grad2 = grad1 + slope, grad2 - slope
+    second = model.scale[:, 1] > model.scale[:, 0]
+    scale = torch.where(second[:, None], torch.stack([grad2, grad1], 1), torch.stack([grad1, grad2], 1))
+    mix = torch.from_numpy(la.decorrelate(np.eye(channels), rgb)).float()
+    values = model.feature @ mix
+    slopes = torch.stack([_logistic_slope(values[:, c]) for c in range(channels)], 1)
+    return scale / math.log(2), (slopes @ mix.T) / math.log(2)
+
+
+def _logistic_slope(v: torch.Tensor) -> torch.Tensor:
+    """Slope of −ln of a logistic density fitted to the values, at the values."""
+    center = v.median()
+    spread = (v - center).abs().mean() / 1.386 + 1e-4
+    return torch.tanh((v - center) / (2 * spread)) / spread
+
+
 def correlate(values: F64, rgb: list[int]) -> F64:
     """Luma and chroma [n, C] → stored values [n, C]."""
     out = values.copy()

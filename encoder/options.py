@@ -81,6 +81,7 @@ class Recipe:
     # costs is then about a tenth of the error, whatever the picture.
     coarseness: float = 28.0
     noise_from: float = 0.6  # share of the steps after which the fit runs with noise of one lattice step
+    rate_weight: float = 1.0  # of the bits in the loss while there is noise; 0: none
     freeze_rounds: int = 6  # rounds in which Gaussians take their final codes while the others adapt
     freeze_steps: float = 0.03  # steps between two of these, as a share of the recipe's
     freeze_rate: float = 0.05  # learning rates of these steps
@@ -126,6 +127,7 @@ class Recipe:
             ("coding", self.coding in ("lattice", "plain"), "lattice or plain"),
             ("coarseness", 0 < self.coarseness <= 1000, "above 0, up to 1000"),
             ("noise_from", 0 <= self.noise_from <= 1, "0 to 1"),
+            ("rate_weight", 0 <= self.rate_weight <= 100, "0 to 100"),
             ("freeze_rounds", 0 <= self.freeze_rounds <= 64, "0 to 64"),
             ("freeze_steps", 0 <= self.freeze_steps <= 1, "0 to 1"),
             ("freeze_rate", 0 <= self.freeze_rate <= 1, "0 to 1"),
