@@ -16,7 +16,7 @@ from igs.encoder.backend import Model, scale_parameter
 from igs.encoder.init import sample_bilinear
 from igs.encoder.options import Recipe
 from igs.encoder.quantize import attributes, choose_quantizers
-from igs.format import Blend, Codec, Gaussians, Group, Header, ScaleMap, dequantize, quantize, write
+from igs.format import Blend, Codec, Gaussians, Group, Header, Primitive, ScaleMap, dequantize, quantize, write
 
 # A Gaussian that must reach a point gets a little more than it needs: quantising may take some of it back.
 _HOLE_MARGIN = 0.85
@@ -63,7 +63,7 @@ def quantize_model(
         header = Header(
             width=width,
             height=height,
-            channels=feature.columns,
+            channels=pixels.shape[2],
             groups=groups,
             background=background,
             position=position,
@@ -72,6 +72,7 @@ def quantize_model(
             feature=feature,
             blend=Blend.TOPK if recipe.blend == "topk" else Blend.SUM,
             top_k=recipe.top_k if recipe.blend == "topk" else 0,
+            primitive=Primitive.GRADIENT if recipe.primitive == "gradient" else Primitive.CONSTANT,
             scale_map=ScaleMap.LOG2,
             reach2=recipe.reach2,
             relative_reach2=recipe.relative_reach2 if recipe.blend == "topk" else float("inf"),
@@ -111,7 +112,8 @@ def _patch(model: Model, points: np.ndarray, pixels: np.ndarray, reach2: float, 
         model.position[who] = torch.from_numpy(centre).float()
         model.scale[who] = scale_parameter(torch.tensor([sigma, sigma]), model.scale_map)
         model.rotation[who] = 0.0
-        model.feature[who] = torch.from_numpy(sample_bilinear(pixels, centre[None])[0])
+        model.feature[who] = 0.0
+        model.feature[who, : pixels.shape[2]] = torch.from_numpy(sample_bilinear(pixels, centre[None])[0])
     return np.concatenate([np.empty((0, 2)), *left])
 
 

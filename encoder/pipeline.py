@@ -22,7 +22,7 @@ from igs.encoder.backend import Backend, KernelBackend, Model, TorchBackend
 from igs.encoder.fit import Fit
 from igs.encoder.load import SourceImage, load_image, to_stored
 from igs.encoder.options import EncodeOptions, Recipe
-from igs.format import Alpha
+from igs.format import Alpha, lit_channels
 from igs.format.errors import IgsError, InputError, Unsupported, UsageError
 
 # --psnr: the number of Gaussians grows by this factor from round to round, from this share of the pixels.
@@ -150,6 +150,7 @@ class _Job:
             self.backend,
             seed=o.seed,
             weights=self.weights,
+            lit=lit_channels(self.groups),
             log_every=o.log_every,
             on_progress=o.on_progress,
             on_step=self._on_step if o.checkpoint or o.render_every else None,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from igs.encoder.options import EncodeOptions, Recipe
-from igs.format import Group
+from igs.format import Group, Primitive, feature_columns
 from igs.format.errors import UsageError
 
 # -q is a rate: 0.02 bpp at 0, ×50 up to 1 bpp at 100, geometric in between (docs/presets.md has the table).
@@ -35,13 +35,19 @@ def gaussians_for_quality(quality: float, recipe: Recipe, channels: int, pixels:
 
 def bits_per_gaussian(recipe: Recipe, channels: int) -> int:
     """Bits of one Gaussian under the raw codec."""
-    return 2 * recipe.pos_bits + 2 * recipe.scale_bits + recipe.rot_bits + channels * recipe.feat_bits
+    geometry = 2 * recipe.pos_bits + 2 * recipe.scale_bits + recipe.rot_bits
+    return geometry + _features(recipe, channels) * recipe.feat_bits
+
+
+def _features(recipe: Recipe, channels: int) -> int:
+    return feature_columns(Primitive.GRADIENT if recipe.primitive == "gradient" else Primitive.CONSTANT, channels)
 
 
 def head_bytes(recipe: Recipe, groups: tuple[Group, ...], sections: dict[str, bytes]) -> int:
     """Bytes of everything but index entries and payloads."""
     channels = sum(g.channels for g in groups)
-    ranges = ((recipe.pos_bits, 2), (recipe.scale_bits, 1), (recipe.rot_bits, 1), (recipe.feat_bits, 1))
+    colours = 1 if recipe.primitive == "constant" else _features(recipe, channels)
+    ranges = ((recipe.pos_bits, 2), (recipe.scale_bits, 1), (recipe.rot_bits, 1), (recipe.feat_bits, colours))
     return (
         _FIXED_BYTES
         + sum(8 * n for bits, n in ranges if bits < 32)

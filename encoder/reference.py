@@ -123,9 +123,9 @@ class _PullLoss(torch.autograd.Function):
 def rasterize_reference(means: Tensor, factors: Tensor, features: Tensor, options: RasterOptions) -> Tensor:
     """The picture [C, H, W] of Gaussians with means [N, 2] (pixels), factors [N, 3] and features [N, F].
 
-    F is C, or C + 2 with ``options.gradient``. Differentiable in all three. With ``options.pull`` > 0 a pixel that nothing
-    reaches takes its nearest Gaussian's colour; and where the smallest d² is above ``pull_share``·R², the d² of those
-    that count get the gradient pull·exp(−(d² − d²min)/2): an edge of support has none of its own.
+    F is C, or C + 2 with ``options.gradient``. Differentiable in all three. With ``options.pull`` > 0 a pixel that
+    nothing reaches takes its nearest Gaussian's colour; and where the smallest d² is above ``pull_share``·R², the d²
+    of those that count get the gradient pull·exp(−(d² − d²min)/2): an edge of support has none of its own.
     """
     o = options
     y, x = torch.meshgrid(
