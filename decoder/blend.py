@@ -151,9 +151,9 @@ def blend(  # type: ignore[no-untyped-def]
             d2 = load(d2s, k * 16)
             weight = select(d2 <= threshold, exp_half_negative(d2 - base), zero)
             total = total + weight
-            i = active[k] * columns
             if sloped:
                 tilt = muladd(weight, load(slopes, k * 16), tilt)
+            i = active[k] * columns
             first = muladd(weight, splat(features[i]), first)
             second = muladd(weight, splat(features[i + 1]), second)
             third = muladd(weight, splat(features[i + 2]), third)

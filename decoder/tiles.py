@@ -212,8 +212,12 @@ def render_rows(  # type: ignore[no-untyped-def]
                             d2 = u * u + load_rows(vvs, i + block_row * 4)
                             store(d2s, k * 16, d2)
                             nearest = minimum(nearest, d2)
-                            if sloped:  # ``blend.slope``, with b·v at hand
+                        if sloped:  # a loop of its own, so that constant colours pay nothing
+                            for k in range(count):
+                                i = active[k] * 16
+                                u = load_columns(products, i + block_column * 4) + load_rows(qdys, i + block_row * 4)
                                 a = splat(local[active[k] * features_each + channels])
+                                # ``blend.slope``, with b·v at hand
                                 store(slopes, k * 16, muladd(a, u, load_rows(bvs, i + block_row * 4)))
                         blend(
                             d2s, slopes, active, count, nearest, local, channels, features_each, rule, top_k, is_sum,
