@@ -73,6 +73,7 @@ class Fit:
         *,
         seed: int = 0,
         weights: NDArray[np.float64] | None = None,  # [H, W] position map instead of the recipe's
+        lit: tuple[bool, ...] = (),  # the channels that a gradient is added to; none given: all
         log_every: int | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         on_step: Callable[[Fit], None] | None = None,  # checkpoints, pictures
@@ -99,6 +100,12 @@ class Fit:
             recipe.relative_reach2,
             PULL / (self.width * self.height) if recipe.pull_empty and recipe.blend == "topk" else 0.0,
             PULL_SHARE,
+            gradient=recipe.primitive == "gradient",
+            lit=lit,
+        )
+        # Learning rates of the feature columns.
+        self._feature_rates = torch.tensor(
+            [recipe.lr_feature] * self.channels + [recipe.lr_gradient] * (2 * self.options.gradient)
         )
         self.plan = growth_plan(recipe, self.num_gaussians)
         self.noise: Noise | None = None  # set by who knows the channels' meaning; used from recipe.noise_from on
@@ -136,6 +143,8 @@ class Fit:
             feature = init.sample_bilinear(self.pixels, points)
         else:
             feature = self.rng.random((n, self.channels), dtype=np.float32)
+        if self.options.gradient:
+            feature = np.pad(feature, ((0, 0), (0, 2)))
         sigmas = torch.from_numpy(np.repeat(np.maximum(sigma, 0.3)[:, None], 2, axis=1).astype(np.float32))
         return Model(
             torch.from_numpy(points.astype(np.float32)),
@@ -266,7 +275,7 @@ class Fit:
             return  # gradients are rounding noise, which Adam would blow up to full steps
         s.age += 1
         factor = self.learning_rate()
-        rates = (r.lr_position, r.lr_scale, r.lr_rotation, r.lr_feature)
+        rates = (r.lr_position, r.lr_scale, r.lr_rotation, float(self._feature_rates.max()))
         betas = (r.adam_beta1, r.adam_beta2)
         for name, value, grad, (m, v), rate in zip(
             Model.NAMES, s.model.tensors(), result.grads, s.moments, rates, strict=True
@@ -279,6 +288,10 @@ class Fit:
                 side = torch.tensor([self.width, self.height], dtype=torch.float32)
                 self.backend.adam(value, grad * side, m, v, s.age, rate * factor, betas, r.adam_epsilon)
                 value.copy_(before + (value - before) * side)
+            elif name == "feature" and self.options.gradient:
+                before = value.clone()
+                self.backend.adam(value, grad, m, v, s.age, rate * factor, betas, r.adam_epsilon)
+                value.copy_(before + (value - before) * (self._feature_rates / rate))
             else:
                 self.backend.adam(value, grad, m, v, s.age, rate * factor, betas, r.adam_epsilon)
         bound_model(s.model, self.width, self.height)

@@ -19,6 +19,7 @@ from igs.format.lattice import Lattice
 from igs.format.lattice import Model as ValueModel
 
 F64 = NDArray[np.float64]
+SLOPE_STEP = 0.1
 _LOG2E = 1.4426950408889634
 
 
@@ -37,9 +38,9 @@ class Steps:
     feature: tuple[float, ...]
 
     @staticmethod
-    def of(coarseness: float, channels: int, rgb: list[int]) -> Steps:
-        """The balanced steps."""
-        feature = [0.08] * channels
+    def of(coarseness: float, channels: int, features: int, rgb: list[int]) -> Steps:
+        """The balanced steps. features: the channels, and slopes behind them if there are any."""
+        feature = [0.08] * channels + [SLOPE_STEP] * (features - channels)
         for c in rgb:
             feature[c + 1] = feature[c + 2] = 0.1
         q = coarseness
@@ -64,16 +65,16 @@ class Steps:
 class Noise:
     """Uniform noise of one step on every attribute: what rounding will do, while the fit can still adapt to it."""
 
-    def __init__(self, channels: int, rgb: list[int], seed: int) -> None:
-        self.channels, self.rgb = channels, rgb
+    def __init__(self, channels: int, features: int, rgb: list[int], seed: int) -> None:
+        self.channels, self.features, self.rgb = channels, features, rgb
         self.generator = torch.Generator().manual_seed(seed)
-        self._mix = torch.from_numpy(correlate(np.eye(channels), rgb)).float()
+        self._mix = torch.from_numpy(correlate(np.eye(features), rgb)).float()
 
     def add(self, model: Model, coarseness: float) -> Model:
         """A noisy copy of a model with log scales."""
-        steps = Steps.of(coarseness, self.channels, self.rgb)
+        steps = Steps.of(coarseness, self.channels, self.features, self.rgb)
         n = len(model)
-        u = torch.rand(n, 5 + self.channels, generator=self.generator) - 0.5
+        u = torch.rand(n, 5 + self.features, generator=self.generator) - 0.5
         ln1, ln2 = model.scale.amax(dim=1), model.scale.amin(dim=1)
         second = model.scale[:, 1] > model.scale[:, 0]  # which column is the major one
         gain = torch.exp(-(ln1 + 3 * ln2) / 8)
@@ -113,7 +114,7 @@ def rate_gradients(model: Model, rgb: list[int]) -> tuple[torch.Tensor, torch.Te
     grad1, grad2 = grad1 + slope, grad2 - slope
     second = model.scale[:, 1] > model.scale[:, 0]
     scale = torch.where(second[:, None], torch.stack([grad2, grad1], 1), torch.stack([grad1, grad2], 1))
-    mix = torch.from_numpy(la.decorrelate(np.eye(channels), rgb)).float()
+    mix = torch.from_numpy(la.decorrelate(np.eye(features), rgb)).float()
     values = model.feature @ mix
     slopes = torch.stack([_logistic_slope(values[:, c]) for c in range(channels)], 1)
     return scale / math.log(2), (slopes @ mix.T) / math.log(2)

@@ -27,6 +27,7 @@ class Recipe:
     steps: int = 1000
     # -- model (spec §7)
     blend: Literal["topk", "sum"] = "topk"
+    primitive: Literal["constant", "gradient"] = "constant"  # gradient: a slope of brightness besides the colour
     # The relative reach already keeps far Gaussians out; at 32 the K smallest rarely have to be selected. Against K =
     # 10: the same quality (−0.04 dB on four Kodak images) in about half the time.
     top_k: int = 32
@@ -62,6 +63,10 @@ class Recipe:
     lr_scale: float = 0.12
     lr_rotation: float = 0.02 / math.pi
     lr_feature: float = 0.01
+    # Of the gradient primitive, colour per standard deviation. 0.001, 0.002, 0.004, 0.01, 0.03 gained 0.40, 0.48, 0.53,
+    # 0.55, 0.35 dB over constant colours (four Kodak images, 2500 Gaussians), at 1000 Gaussians 0.29, 0.32, 0.37, 0.32,
+    # 0.15 dB. The higher the rate, the larger the values, and the bits that they take.
+    lr_gradient: float = 0.004
     adam_beta1: float = 0.9
     adam_beta2: float = 0.99
     adam_epsilon: float = 1e-15
@@ -117,6 +122,7 @@ class Recipe:
             ("quantize_forward", 0 <= self.quantize_forward <= 1, "0 to 1"),
             ("plateau_steps", self.plateau_steps >= 1, "1 or more"),
             ("blend", self.blend in ("topk", "sum"), "topk or sum"),
+            ("primitive", self.primitive in ("constant", "gradient"), "constant or gradient"),
             ("init", self.init in ("gradient", "saliency", "random"), "gradient, saliency or random"),
             ("scale_parameter", self.scale_parameter in ("raw", "inverse", "log"), "raw, inverse or log"),
             (
@@ -137,7 +143,7 @@ class Recipe:
             *((n, 1 <= getattr(self, n) <= 32, "1 to 32") for n in ("pos_bits", "scale_bits", "rot_bits", "feat_bits")),
             *(
                 (n, getattr(self, n) >= 0, "0 or more")
-                for n in ("lr_position", "lr_scale", "lr_rotation", "lr_feature")
+                for n in ("lr_position", "lr_scale", "lr_rotation", "lr_feature", "lr_gradient")
             ),
         ]
         for name, ok, expected in checks:
