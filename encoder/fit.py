@@ -308,42 +308,54 @@ class Fit:
         return max(self.recipe.coarseness * math.sqrt(self.last.mse), 0.05)
 
     def freeze(self, quantize: Callable[[Model], Model], seed: int = 0) -> Model:
-        """Let the best model take its rounded values in rounds, random ones first, while the others make up for it.
+        """Let the best model take its rounded values in rounds while the rest makes up for it.
 
+        First the geometry, random Gaussians at a time, then the features, whose steps the sizes decide.
         quantize: a model → the same as it will be decoded. Returns a model all of whose Gaussians are quantised; not
         worse than rounding all at once.
         """
-        r = self.recipe
         assert self.best is not None
         model, n = self.best.clone(), len(self.best)
         plain = quantize(model)
         order = torch.from_numpy(np.random.default_rng(seed).permutation(n))
-        frozen = torch.zeros(n, dtype=torch.bool)
         moments = [_moments(t) for t in model.tensors()]
         age = torch.zeros(n, dtype=torch.int32)
-        steps = round(r.freeze_steps * r.steps)
-        rates = (r.lr_position, r.lr_scale, r.lr_rotation, r.lr_feature)
-        for k in range(1, r.freeze_rounds + 1):
-            part = 1 - (1 - k / r.freeze_rounds) ** 1.5  # many at first, few at the end
-            new = torch.zeros(n, dtype=torch.bool)
-            new[order[: round(part * n)]] = True
-            new &= ~frozen
-            rounded = quantize(model)
-            for value, final in zip(model.tensors(), rounded.tensors(), strict=True):
-                value[new] = final[new]
-            frozen |= new
-            if k == r.freeze_rounds:
-                break
-            for _ in range(steps):
-                result = self.backend.step(model, self.options, self.target, self._loss)
-                age += 1
-                for value, grad, (m, v), rate in zip(model.tensors(), result.grads, moments, rates, strict=True):
-                    kept = value[frozen]
-                    betas = (r.adam_beta1, r.adam_beta2)
-                    self.backend.adam(value, grad, m, v, age, rate * r.freeze_rate, betas, r.adam_epsilon)
-                    value[frozen] = kept
-                bound_model(model, self.width, self.height)
+        geometry, features = torch.zeros(n, dtype=torch.bool), torch.zeros(n, dtype=torch.bool)
+        for rounds, mask, which in (
+            (self.recipe.freeze_rounds, geometry, slice(0, 3)),
+            (self.recipe.freeze_feature_rounds, features, slice(3, 4)),
+        ):
+            for k in range(1, rounds + 1):
+                new = torch.zeros(n, dtype=torch.bool)
+                part = 1 - (1 - k / rounds) ** 1.5  # many at first, few at the end
+                new[order[: round(part * n)]] = True
+                new &= ~mask
+                final = quantize(model)
+                for value, exact in zip(model.tensors()[which], final.tensors()[which], strict=True):
+                    value[new] = exact[new]
+                mask |= new
+                if not features.all():
+                    self._adapt(model, moments, age, geometry, features)
         return model if self._loss_of(model) <= self._loss_of(plain) else plain
+
+    def _adapt(
+        self, model: Model, moments: list[tuple[Tensor, Tensor]], age: Tensor, geometry: Tensor, features: Tensor
+    ) -> None:
+        """Some steps of what is not frozen."""
+        r = self.recipe
+        rates = (r.lr_position, r.lr_scale, r.lr_rotation, r.lr_feature)
+        masks = (geometry, geometry, geometry, features)
+        betas = (r.adam_beta1, r.adam_beta2)
+        for _ in range(round(r.freeze_steps * r.steps)):
+            result = self.backend.step(model, self.options, self.target, self._loss)
+            age += 1
+            for value, grad, (m, v), rate, frozen in zip(
+                model.tensors(), result.grads, moments, rates, masks, strict=True
+            ):
+                kept = value[frozen]
+                self.backend.adam(value, grad, m, v, age, rate * r.freeze_rate, betas, r.adam_epsilon)
+                value[frozen] = kept
+            bound_model(model, self.width, self.height)
 
     def consider(self, loss: float, model: Model) -> None:
         """Remember the model if it is the best so far (and finite)."""

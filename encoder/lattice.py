@@ -19,7 +19,7 @@ from igs.format.lattice import Lattice
 from igs.format.lattice import Model as ValueModel
 
 F64 = NDArray[np.float64]
-SLOPE_STEP = 0.1
+SLOPE_STEP = 0.05  # a slope acts over two or three deviations
 _LOG2E = 1.4426950408889634
 
 
@@ -102,7 +102,7 @@ def rate_gradients(model: Model, rgb: list[int]) -> tuple[torch.Tensor, torch.Te
     spread evenly, so that only the number of their lattice points counts, which is a matter of size.
     """
     ln1, ln2 = model.scale.amax(dim=1), model.scale.amin(dim=1)
-    channels = model.feature.shape[1]
+    channels = model.feature.shape[1]  # slopes count as channels here
     # Position: −log(area of a lattice cell); angle: log of how many; steps of minor, ratio and features.
     long = torch.tanh(ln1 - ln2)  # round Gaussians have no angle to code
     grad1 = -0.75 + long * 1.125 + 3 * channels / 8
@@ -114,7 +114,7 @@ def rate_gradients(model: Model, rgb: list[int]) -> tuple[torch.Tensor, torch.Te
     grad1, grad2 = grad1 + slope, grad2 - slope
     second = model.scale[:, 1] > model.scale[:, 0]
     scale = torch.where(second[:, None], torch.stack([grad2, grad1], 1), torch.stack([grad1, grad2], 1))
-    mix = torch.from_numpy(la.decorrelate(np.eye(features), rgb)).float()
+    mix = torch.from_numpy(la.decorrelate(np.eye(channels), rgb)).float()
     values = model.feature @ mix
     slopes = torch.stack([_logistic_slope(values[:, c]) for c in range(channels)], 1)
     return scale / math.log(2), (slopes @ mix.T) / math.log(2)
