@@ -23,7 +23,7 @@ from torch import Tensor
 from igs.encoder import init
 from igs.encoder.backend import Backend, LossWeights, Model, psnr_of, scale_parameter
 from igs.encoder.options import Progress, Recipe
-from igs.encoder.lattice import Noise
+from igs.encoder.lattice import Noise, rate_gradients
 from igs.encoder.quantize import straight_through
 from igs.encoder.reference import RasterOptions
 from igs.format.errors import InputError, UsageError
@@ -42,6 +42,7 @@ SIGMA_LOW = 0.3
 PERFECT = 1e-10
 # A Gaussian is idle if its share of all pixels is below this part of the average.
 IDLE_SHARE = 0.03
+BITS = 38.0  # of a Gaussian in a lattice, about
 EXTEND_RATE = 0.3  # learning rates of a later round: most Gaussians are in place already
 RELOCATE_EVERY, RELOCATE_FROM, RELOCATE_TO = 0.04, 0.10, 0.54  # shares of the steps
 
@@ -72,6 +73,7 @@ class Fit:
         *,
         seed: int = 0,
         weights: NDArray[np.float64] | None = None,  # [H, W] position map instead of the recipe's
+        lit: tuple[bool, ...] = (),  # the channels that a gradient is added to; none given: all
         log_every: int | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         on_step: Callable[[Fit], None] | None = None,  # checkpoints, pictures
@@ -98,6 +100,12 @@ class Fit:
             recipe.relative_reach2,
             PULL / (self.width * self.height) if recipe.pull_empty and recipe.blend == "topk" else 0.0,
             PULL_SHARE,
+            gradient=recipe.primitive == "gradient",
+            lit=lit,
+        )
+        # Learning rates of the feature columns.
+        self._feature_rates = torch.tensor(
+            [recipe.lr_feature] * self.channels + [recipe.lr_gradient] * (2 * self.options.gradient)
         )
         self.plan = growth_plan(recipe, self.num_gaussians)
         self.noise: Noise | None = None  # set by who knows the channels' meaning; used from recipe.noise_from on
@@ -135,6 +143,8 @@ class Fit:
             feature = init.sample_bilinear(self.pixels, points)
         else:
             feature = self.rng.random((n, self.channels), dtype=np.float32)
+        if self.options.gradient:
+            feature = np.pad(feature, ((0, 0), (0, 2)))
         sigmas = torch.from_numpy(np.repeat(np.maximum(sigma, 0.3)[:, None], 2, axis=1).astype(np.float32))
         return Model(
             torch.from_numpy(points.astype(np.float32)),
@@ -253,12 +263,19 @@ class Fit:
             self.best, self.best_loss = None, math.inf
         elif grown and (s.step % 10 == 0 or self.best is None):
             self.consider(result.loss, s.model)
+        if noisy and r.rate_weight:
+            # What a bit is worth where more Gaussians would lower the error as usual: their number to the power −⅔.
+            worth = r.rate_weight * 0.66 * result.mse * self._loss.l2 / (BITS * len(s.model))
+            scale, feature = rate_gradients(s.model, self.noise.rgb)
+            position, by_scale, rotation, by_feature = result.grads
+            grads = position, by_scale + worth * scale, rotation, by_feature + worth * feature
+            result = dataclasses.replace(result, grads=grads)
         if result.loss < PERFECT:
             s.step += 1
             return  # gradients are rounding noise, which Adam would blow up to full steps
         s.age += 1
         factor = self.learning_rate()
-        rates = (r.lr_position, r.lr_scale, r.lr_rotation, r.lr_feature)
+        rates = (r.lr_position, r.lr_scale, r.lr_rotation, float(self._feature_rates.max()))
         betas = (r.adam_beta1, r.adam_beta2)
         for name, value, grad, (m, v), rate in zip(
             Model.NAMES, s.model.tensors(), result.grads, s.moments, rates, strict=True
@@ -271,6 +288,10 @@ class Fit:
                 side = torch.tensor([self.width, self.height], dtype=torch.float32)
                 self.backend.adam(value, grad * side, m, v, s.age, rate * factor, betas, r.adam_epsilon)
                 value.copy_(before + (value - before) * side)
+            elif name == "feature" and self.options.gradient:
+                before = value.clone()
+                self.backend.adam(value, grad, m, v, s.age, rate * factor, betas, r.adam_epsilon)
+                value.copy_(before + (value - before) * (self._feature_rates / rate))
             else:
                 self.backend.adam(value, grad, m, v, s.age, rate * factor, betas, r.adam_epsilon)
         bound_model(s.model, self.width, self.height)
@@ -287,42 +308,54 @@ class Fit:
         return max(self.recipe.coarseness * math.sqrt(self.last.mse), 0.05)
 
     def freeze(self, quantize: Callable[[Model], Model], seed: int = 0) -> Model:
-        """Let the best model take its rounded values in rounds, random ones first, while the others make up for it.
+        """Let the best model take its rounded values in rounds while the rest makes up for it.
 
+        First the geometry, random Gaussians at a time, then the features, whose steps the sizes decide.
         quantize: a model → the same as it will be decoded. Returns a model all of whose Gaussians are quantised; not
         worse than rounding all at once.
         """
-        r = self.recipe
         assert self.best is not None
         model, n = self.best.clone(), len(self.best)
         plain = quantize(model)
         order = torch.from_numpy(np.random.default_rng(seed).permutation(n))
-        frozen = torch.zeros(n, dtype=torch.bool)
         moments = [_moments(t) for t in model.tensors()]
         age = torch.zeros(n, dtype=torch.int32)
-        steps = round(r.freeze_steps * r.steps)
-        rates = (r.lr_position, r.lr_scale, r.lr_rotation, r.lr_feature)
-        for k in range(1, r.freeze_rounds + 1):
-            part = 1 - (1 - k / r.freeze_rounds) ** 1.5  # many at first, few at the end
-            new = torch.zeros(n, dtype=torch.bool)
-            new[order[: round(part * n)]] = True
-            new &= ~frozen
-            rounded = quantize(model)
-            for value, final in zip(model.tensors(), rounded.tensors(), strict=True):
-                value[new] = final[new]
-            frozen |= new
-            if k == r.freeze_rounds:
-                break
-            for _ in range(steps):
-                result = self.backend.step(model, self.options, self.target, self._loss)
-                age += 1
-                for value, grad, (m, v), rate in zip(model.tensors(), result.grads, moments, rates, strict=True):
-                    kept = value[frozen]
-                    betas = (r.adam_beta1, r.adam_beta2)
-                    self.backend.adam(value, grad, m, v, age, rate * r.freeze_rate, betas, r.adam_epsilon)
-                    value[frozen] = kept
-                bound_model(model, self.width, self.height)
+        geometry, features = torch.zeros(n, dtype=torch.bool), torch.zeros(n, dtype=torch.bool)
+        for rounds, mask, which in (
+            (self.recipe.freeze_rounds, geometry, slice(0, 3)),
+            (self.recipe.freeze_feature_rounds, features, slice(3, 4)),
+        ):
+            for k in range(1, rounds + 1):
+                new = torch.zeros(n, dtype=torch.bool)
+                part = 1 - (1 - k / rounds) ** 1.5  # many at first, few at the end
+                new[order[: round(part * n)]] = True
+                new &= ~mask
+                final = quantize(model)
+                for value, exact in zip(model.tensors()[which], final.tensors()[which], strict=True):
+                    value[new] = exact[new]
+                mask |= new
+                if not features.all():
+                    self._adapt(model, moments, age, geometry, features)
         return model if self._loss_of(model) <= self._loss_of(plain) else plain
+
+    def _adapt(
+        self, model: Model, moments: list[tuple[Tensor, Tensor]], age: Tensor, geometry: Tensor, features: Tensor
+    ) -> None:
+        """Some steps of what is not frozen."""
+        r = self.recipe
+        rates = (r.lr_position, r.lr_scale, r.lr_rotation, r.lr_feature)
+        masks = (geometry, geometry, geometry, features)
+        betas = (r.adam_beta1, r.adam_beta2)
+        for _ in range(round(r.freeze_steps * r.steps)):
+            result = self.backend.step(model, self.options, self.target, self._loss)
+            age += 1
+            for value, grad, (m, v), rate, frozen in zip(
+                model.tensors(), result.grads, moments, rates, masks, strict=True
+            ):
+                kept = value[frozen]
+                self.backend.adam(value, grad, m, v, age, rate * r.freeze_rate, betas, r.adam_epsilon)
+                value[frozen] = kept
+            bound_model(model, self.width, self.height)
 
     def consider(self, loss: float, model: Model) -> None:
         """Remember the model if it is the best so far (and finite)."""

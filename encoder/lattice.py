@@ -19,6 +19,7 @@ from igs.format.lattice import Lattice
 from igs.format.lattice import Model as ValueModel
 
 F64 = NDArray[np.float64]
+SLOPE_STEP = 0.05  # a slope acts over two or three deviations
 _LOG2E = 1.4426950408889634
 
 
@@ -37,9 +38,9 @@ class Steps:
     feature: tuple[float, ...]
 
     @staticmethod
-    def of(coarseness: float, channels: int, rgb: list[int]) -> Steps:
-        """The balanced steps."""
-        feature = [0.08] * channels
+    def of(coarseness: float, channels: int, features: int, rgb: list[int]) -> Steps:
+        """The balanced steps. features: the channels, and slopes behind them if there are any."""
+        feature = [0.08] * channels + [SLOPE_STEP] * (features - channels)
         for c in rgb:
             feature[c + 1] = feature[c + 2] = 0.1
         q = coarseness
@@ -64,16 +65,16 @@ class Steps:
 class Noise:
     """Uniform noise of one step on every attribute: what rounding will do, while the fit can still adapt to it."""
 
-    def __init__(self, channels: int, rgb: list[int], seed: int) -> None:
-        self.channels, self.rgb = channels, rgb
+    def __init__(self, channels: int, features: int, rgb: list[int], seed: int) -> None:
+        self.channels, self.features, self.rgb = channels, features, rgb
         self.generator = torch.Generator().manual_seed(seed)
-        self._mix = torch.from_numpy(correlate(np.eye(channels), rgb)).float()
+        self._mix = torch.from_numpy(correlate(np.eye(features), rgb)).float()
 
     def add(self, model: Model, coarseness: float) -> Model:
         """A noisy copy of a model with log scales."""
-        steps = Steps.of(coarseness, self.channels, self.rgb)
+        steps = Steps.of(coarseness, self.channels, self.features, self.rgb)
         n = len(model)
-        u = torch.rand(n, 5 + self.channels, generator=self.generator) - 0.5
+        u = torch.rand(n, 5 + self.features, generator=self.generator) - 0.5
         ln1, ln2 = model.scale.amax(dim=1), model.scale.amin(dim=1)
         second = model.scale[:, 1] > model.scale[:, 0]  # which column is the major one
         gain = torch.exp(-(ln1 + 3 * ln2) / 8)
@@ -92,6 +93,38 @@ class Noise:
         feature_gain = torch.exp(-(3 * ln1 + 4 * ln2) / 8).clamp_min(la.FEATURE_GAIN_MIN)
         values = u[:, 5:] * torch.tensor(steps.feature) * feature_gain[:, None]
         return Model(position, scale, rotation, model.feature + values @ self._mix, model.scale_map)
+
+
+def rate_gradients(model: Model, rgb: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gradients of the bits that all Gaussians will take, by scale [N, 2] (natural logarithms) and feature [N, C].
+
+    The models are the codec's with one change: what is known of neighbours is left out. Positions and angles are
+    spread evenly, so that only the number of their lattice points counts, which is a matter of size.
+    """
+    ln1, ln2 = model.scale.amax(dim=1), model.scale.amin(dim=1)
+    channels = model.feature.shape[1]  # slopes count as channels here
+    # Position: −log(area of a lattice cell); angle: log of how many; steps of minor, ratio and features.
+    long = torch.tanh(ln1 - ln2)  # round Gaussians have no angle to code
+    grad1 = -0.75 + long * 1.125 + 3 * channels / 8
+    grad2 = -0.25 + long * -0.625 + 1.0 + 4 * channels / 8
+    grad2 = grad2 + _logistic_slope(ln2)
+    rho = (ln1 - ln2).clamp_min(0.05)
+    spread = (rho * torch.exp(0.375 * ln2)).mean() / 0.9 * torch.exp(-0.375 * ln2)
+    slope = 1.5 * (rho / spread).sqrt() / spread - 0.5 / rho
+    grad1, grad2 = grad1 + slope, grad2 - slope
+    second = model.scale[:, 1] > model.scale[:, 0]
+    scale = torch.where(second[:, None], torch.stack([grad2, grad1], 1), torch.stack([grad1, grad2], 1))
+    mix = torch.from_numpy(la.decorrelate(np.eye(channels), rgb)).float()
+    values = model.feature @ mix
+    slopes = torch.stack([_logistic_slope(values[:, c]) for c in range(channels)], 1)
+    return scale / math.log(2), (slopes @ mix.T) / math.log(2)
+
+
+def _logistic_slope(v: torch.Tensor) -> torch.Tensor:
+    """Slope of −ln of a logistic density fitted to the values, at the values."""
+    center = v.median()
+    spread = (v - center).abs().mean() / 1.386 + 1e-4
+    return torch.tanh((v - center) / (2 * spread)) / spread
 
 
 def correlate(values: F64, rgb: list[int]) -> F64:

@@ -17,7 +17,19 @@ from igs.encoder.init import sample_bilinear
 from igs.encoder.options import Recipe
 from igs.encoder.quantize import attributes, choose_quantizers
 from igs.encoder.lattice import Steps, fit_record
-from igs.format import Blend, Codec, Gaussians, Group, Header, Quantizer, ScaleMap, dequantize, quantize, write
+from igs.format import (
+    Blend,
+    Codec,
+    Gaussians,
+    Group,
+    Header,
+    Primitive,
+    Quantizer,
+    ScaleMap,
+    dequantize,
+    quantize,
+    write,
+)
 from igs.format.lattice import Lattice, factor, feature_values, mean_positions, rgb_groups, shapes
 
 # A Gaussian that must reach a point gets a little more than it needs: quantising may take some of it back.
@@ -93,11 +105,11 @@ def _header(
     background: tuple[float, ...],
     coarseness: float,
 ) -> Header:
-    rgb, channels = rgb_groups(groups), values[3].shape[1]
+    rgb, channels, features = rgb_groups(groups), sum(g.channels for g in groups), values[3].shape[1]
     lattice = None
     if recipe.coding == "lattice":
-        lattice = Steps.of(coarseness, channels, rgb).record(bool(rgb))
-        position, scale, rotation, feature = (Quantizer.lattice(n) for n in (2, 2, 1, channels))
+        lattice = Steps.of(coarseness, channels, features, rgb).record(bool(rgb))
+        position, scale, rotation, feature = (Quantizer.lattice(n) for n in (2, 2, 1, features))
     else:
         position, scale, rotation, feature = choose_quantizers(values, recipe)
     return Header(
@@ -112,6 +124,7 @@ def _header(
         feature=feature,
         blend=Blend.TOPK if recipe.blend == "topk" else Blend.SUM,
         top_k=recipe.top_k if recipe.blend == "topk" else 0,
+        primitive=Primitive.GRADIENT if recipe.primitive == "gradient" else Primitive.CONSTANT,
         scale_map=ScaleMap.LOG2,
         reach2=recipe.reach2,
         relative_reach2=recipe.relative_reach2 if recipe.blend == "topk" else float("inf"),
@@ -132,7 +145,7 @@ def _fitted(header: Header, codes: np.ndarray, gaussians: Gaussians) -> Lattice:
 def rounded(model: Model, recipe: Recipe, size: tuple[int, int], groups: tuple[Group, ...], coarseness: float) -> Model:
     """The model as it would be decoded after rounding to the lattice. size: width, height in pixels."""
     values = attributes(model)
-    header = _header(recipe, values, *size, groups, (0.0,) * values[3].shape[1], coarseness)
+    header = _header(recipe, values, *size, groups, (0.0,) * sum(g.channels for g in groups), coarseness)
     assert header.lattice is not None
     codes = quantize(header, *values)
     part = shapes(header.lattice, codes)
@@ -165,7 +178,8 @@ def _patch(model: Model, points: np.ndarray, pixels: np.ndarray, reach2: float, 
         model.position[who] = torch.from_numpy(centre).float()
         model.scale[who] = scale_parameter(torch.tensor([sigma, sigma]), model.scale_map)
         model.rotation[who] = 0.0
-        model.feature[who] = torch.from_numpy(sample_bilinear(pixels, centre[None])[0])
+        model.feature[who] = 0.0
+        model.feature[who, : pixels.shape[2]] = torch.from_numpy(sample_bilinear(pixels, centre[None])[0])
     return np.concatenate([np.empty((0, 2)), *left])
 
 

@@ -23,7 +23,7 @@ from igs.encoder.fit import Fit
 from igs.encoder.lattice import Noise
 from igs.encoder.load import SourceImage, load_image, to_stored
 from igs.encoder.options import EncodeOptions, Recipe
-from igs.format import Alpha
+from igs.format import Alpha, lit_channels
 from igs.format.lattice import rgb_groups
 from igs.format.errors import IgsError, InputError, Unsupported, UsageError
 
@@ -157,12 +157,13 @@ class _Job:
             self.backend,
             seed=o.seed,
             weights=self.weights,
+            lit=lit_channels(self.groups),
             log_every=o.log_every,
             on_progress=o.on_progress,
             on_step=self._on_step if o.checkpoint or o.render_every else None,
         )
         if self.recipe.coding == "lattice":
-            fit.noise = Noise(self.channels, rgb_groups(self.groups), o.seed)
+            fit.noise = Noise(self.channels, len(fit.state.model.feature[0]), rgb_groups(self.groups), o.seed)
         if o.resume is not None:
             fit.restore(o.resume)
         return fit

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from igs.encoder.options import EncodeOptions, Recipe
-from igs.format import Group
+from igs.format import Group, Primitive, feature_columns
 from igs.format.errors import UsageError
 from igs.format.fields import ENTRY_BYTES, HEADER_BYTES
 from igs.format.header import LATTICE_BITS
@@ -38,22 +38,28 @@ def gaussians_for_quality(quality: float, recipe: Recipe, channels: int, pixels:
 
 def bits_per_gaussian(recipe: Recipe, channels: int) -> int:
     """Bits of one Gaussian: exact for plain coding, about so many in a lattice."""
+    features = _features(recipe, channels)
     if recipe.coding == "lattice":
-        return LATTICE_BITS + 4 * channels
-    return 2 * recipe.pos_bits + 2 * recipe.scale_bits + recipe.rot_bits + channels * recipe.feat_bits
+        return LATTICE_BITS + 4 * features
+    return 2 * recipe.pos_bits + 2 * recipe.scale_bits + recipe.rot_bits + features * recipe.feat_bits
 
 
-def _ranges(recipe: Recipe) -> tuple[tuple[int, int], ...]:
+def _features(recipe: Recipe, channels: int) -> int:
+    return feature_columns(Primitive.GRADIENT if recipe.primitive == "gradient" else Primitive.CONSTANT, channels)
+
+
+def _ranges(recipe: Recipe, channels: int) -> tuple[tuple[int, int], ...]:
     """Bits of each attribute, and how many ranges it stores."""
-    return (recipe.pos_bits, 2), (recipe.scale_bits, 1), (recipe.rot_bits, 1), (recipe.feat_bits, 1)
+    colours = 1 if recipe.primitive == "constant" else _features(recipe, channels)
+    return (recipe.pos_bits, 2), (recipe.scale_bits, 1), (recipe.rot_bits, 1), (recipe.feat_bits, colours)
 
 
 def head_bytes(recipe: Recipe, groups: tuple[Group, ...], sections: dict[str, bytes]) -> int:
     """Bytes of everything but index entries and payloads."""
     channels = sum(g.channels for g in groups)
-    parameters = sum(8 * n for bits, n in _ranges(recipe) if bits < 32)
+    parameters = sum(8 * n for bits, n in _ranges(recipe, channels) if bits < 32)
     if recipe.coding == "lattice":
-        parameters = Lattice.size(channels)
+        parameters = Lattice.size(_features(recipe, channels))
     return (
         _FIXED_BYTES
         + parameters

@@ -38,6 +38,7 @@ class Primitive(IntEnum):
     """What a Gaussian carries besides its shape, §3.1."""
 
     CONSTANT = 0
+    GRADIENT = 1
 
 
 class Shape(IntEnum):

@@ -261,7 +261,12 @@ class Header:
 
 def feature_columns(primitive: Primitive, channels: int) -> int:
     """F, the number of feature columns (spec §3.1, ``primitive``)."""
-    return {Primitive.CONSTANT: channels}[primitive]
+    return {Primitive.CONSTANT: channels, Primitive.GRADIENT: channels + 2}[primitive]
+
+
+def lit_channels(groups: Sequence[Group]) -> tuple[bool, ...]:
+    """For each channel whether a Gaussian's gradient is added to it: to all but alpha (spec §7)."""
+    return sum(((True,) * (g.channels - 1) + (g.alpha == Alpha.NONE,) for g in groups), ())
 
 
 def _sum(groups: Sequence[Group]) -> str:

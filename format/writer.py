@@ -38,8 +38,8 @@ def write(
     """The file as bytes.
 
     levels: one codes table uint32 [n, header.code_columns] per level, which is then grouped into chunks, or a list of
-    such tables, which become the chunks as they are. codec: ZSTD or COLUMNS means that codec wherever it is smaller than
-    raw, RAW only that; not asked with lattice quantisers, whose chunks are all CELLS.
+    such tables, which become the chunks as they are. codec: ZSTD and COLUMNS mean that codec wherever it is smaller
+    than raw; not looked at with lattice quantisers, whose chunks are all CELLS.
     chunk_size: at most so many Gaussians per chunk, 1–65535; None lets partition.py weigh index against reads.
     sections: metadata by type. Raises UsageError for a header, code or section that no valid file can hold.
     """

@@ -12,6 +12,7 @@ from vectors import (
     grow_head,
     head_of,
     header,
+    lattice_header,
     levels_at,
     patch,
     payload_of,
@@ -30,7 +31,18 @@ SECTIONS = {"json": b'{"a": 1}', "soft": b"igs", "abcd": b"?"}
 
 def cases() -> Iterator[Case]:
     """All of them, by number."""
-    for part in (_file(), _head(), _quantizers(), _groups(), _levels(), _sections(), _index(), _stages(), _chunks()):
+    for part in (
+        _file(),
+        _head(),
+        _quantizers(),
+        _groups(),
+        _levels(),
+        _sections(),
+        _index(),
+        _stages(),
+        _chunks(),
+        _streams(),
+    ):
         for name, data in part:
             yield name, data, {}
     yield from _limits()
@@ -102,6 +114,16 @@ def _quantizers() -> Iterator[tuple[str, bytes]]:
     data = write(floats, [[random_codes(floats, 1)]])
     yield "110_E_QUANTIZER_shared", patch(data, 50, "B", 0x0B)
     yield "110_E_QUANTIZER_float_bits", patch(data, 51, "B", 16)
+    lattice = lattice_header()
+    data = write(lattice, [[random_codes(lattice, 4)]])
+    yield "110_E_QUANTIZER_lattice", patch(data, 52, "BB", 2, 16)
+    yield "110_E_QUANTIZER_lattice_bits", patch(data, 51, "B", 8)
+    yield "110_E_QUANTIZER_lattice_shared", patch(data, 56, "B", 0x0D)
+    yield "110_E_QUANTIZER_lattice_ycbcr", patch(data, 58 + 4 + 3, "B", 2)
+    yield "110_E_QUANTIZER_lattice_family", patch(data, 58 + 5 + 3, "B", 0xC0)
+    yield "109_E_FIELD_lattice_scale_map", patch(data, 41, "B", 0)
+    yield "109_E_FIELD_lattice_shape", patch(data, 40, "BB", 1, 0)
+    yield "109_E_FIELD_lattice_lowpass", patch(data, 46, "f", 0.5)
     book = header(feature=Quantizer.codebook(np.linspace(0, 1, 4).reshape(2, 2, 1)))
     yield "110_E_QUANTIZER_codebook", patch(write(book, [[random_codes(book, 1)]]), 56, "B", 0x94)
 
@@ -119,7 +141,7 @@ def _groups() -> Iterator[tuple[str, bytes]]:
     yield "111_E_GROUP_control", patch(named, levels_at(named) - 1, "B", 10)
     yield "111_E_GROUP_name_bytes", patch(rgb, group + 7, "B", 65)
     grey = small_file(1)
-    yield "111_E_GROUP_alpha", patch(grey, levels_at(grey) - 10 + 2, "B", 1)
+    yield "111_E_GROUP_alpha", patch(grey, levels_at(grey) - 8 + 2, "B", 1)
     yield "108_E_UNKNOWN_transfer", patch(rgb, group + 1, "B", 2)
     yield "108_E_UNKNOWN_alpha", patch(rgb, group + 2, "B", 3)
     yield "108_E_UNKNOWN_colour", patch(rgb, group + 4, "B", 5)
@@ -176,6 +198,11 @@ def _index() -> Iterator[tuple[str, bytes]]:
     yield "201_E_INDEX_reach_area", patch(base, at + 14, "H", 0x7FC0)
     yield "201_E_INDEX_negative_area", patch(base, at + 14, "H", 0xBF80)
     yield "202_E_COUNT", patch(base, 28, "I", 6)
+    yield "201_E_INDEX_codec", patch(base, at + 3, "B", 2)
+    lattice = lattice_header()
+    coded = write(lattice, [[random_codes(lattice, 4)]])
+    for codec in (0, 1, 3):
+        yield f"201_E_INDEX_codec_{codec}", patch(coded, entry_at(coded) + 3, "B", codec)
     yield "205_E_CODEC", patch(base, at + 3, "B", 200)
 
 
@@ -237,6 +264,24 @@ def _chunks() -> Iterator[tuple[str, bytes]]:
     yield "306_E_REACH", patch(base, entry_at(base) + 6, "4h", box[0] + 1, *box[1:])
     area = struct.unpack_from("<H", base, entry_at(base) + 14)[0]
     yield "307_E_REACH_AREA", patch(base, entry_at(base) + 14, "H", area - 1)
+
+
+def _streams() -> Iterator[tuple[str, bytes]]:
+    head = lattice_header()
+    cells = write(head, [[random_codes(head, 20)]])
+    plain = header()
+    columns = write(plain, [[np.repeat(random_codes(plain, 3), 9, axis=0)]], codec=Codec.COLUMNS)
+    for name, base, start, count in (("", cells, 4, 20), ("_columns", columns, 0, 27)):
+        payload = payload_of(base)
+        state = start + 5
+        yield f"308_E_STREAM{name}", with_payload(base, payload[:-2])
+        yield f"308_E_STREAM{name}_odd", with_payload(base, payload[:-1])
+        yield f"308_E_STREAM{name}_longer", with_payload(base, payload + b"\0\0")
+        yield f"308_E_STREAM{name}_short", with_payload(base, payload[: state - 1])
+        yield f"308_E_STREAM{name}_state", with_payload(base, payload[:start] + bytes(5) + payload[state:])
+        yield f"308_E_STREAM{name}_count", with_payload(base, payload, count + 1)
+        yield f"308_E_STREAM{name}_flipped", with_payload(base, payload[:-4] + bytes([payload[-4] ^ 1]) + payload[-3:])
+    yield "308_E_STREAM_trim", with_payload(cells, b"\xff\xff\0\0" + payload_of(cells)[4:])
 
 
 def _limits() -> Iterator[Case]:

@@ -50,7 +50,7 @@ def _file(codec: Codec) -> bytes:
     return write(HEADER, [[codes[:30], codes[30:45]], [codes[45:]]], codec=codec, sections=sections)
 
 
-PLAIN = (Codec.RAW, Codec.ZSTD)
+PLAIN = (Codec.RAW, Codec.ZSTD, Codec.COLUMNS)
 FILES = [_file(codec) for codec in PLAIN]
 
 

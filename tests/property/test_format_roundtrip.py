@@ -22,10 +22,12 @@ from igs.format import (
     InvalidFile,
     LevelMode,
     Limits,
+    Primitive,
     Quantizer,
     ScaleMap,
     Shape,
     Transfer,
+    feature_columns,
     open_file,
     read,
     validate_file,
@@ -33,10 +35,11 @@ from igs.format import (
 )
 from igs.format.bitpack import pack, packed_bytes, unpack, unused_bits_are_zero
 from igs.format.codecs import DECODERS, Chunk, encode_zstd
+from igs.format.columns import encode as encode_columns
 
 # Random parameters make Gaussians of any reach; that the limits refuse some of them is not what is tested here.
 UNBOUNDED = Limits(reach_ratio=math.inf, gaussians_per_byte=math.inf)
-PLAIN = (Codec.RAW, Codec.ZSTD)  # those that take any codes
+PLAIN = (Codec.RAW, Codec.ZSTD, Codec.COLUMNS)  # those that take any codes
 f16 = st.floats(width=16, allow_nan=False, allow_infinity=False)
 f32 = st.floats(width=32, allow_nan=False, allow_infinity=False, min_value=-1e6, max_value=1e6)
 
@@ -66,7 +69,7 @@ def test_pack_unpack_at_every_width(bits: int, data: st.DataObject) -> None:
 def test_every_codec_returns_its_codes(codec: Codec, widths: list[int], count: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     codes = np.stack([rng.integers(0, 2**b, count) for b in widths], axis=1).astype(np.uint32)
-    payload = pack(codes, widths) if codec == Codec.RAW else encode_zstd(codes, widths)
+    payload = {Codec.RAW: pack, Codec.ZSTD: encode_zstd, Codec.COLUMNS: encode_columns}[codec](codes, widths)
     assert np.array_equal(DECODERS[codec](payload, Chunk(_Widths(tuple(widths)), count, np.zeros(4))), codes)
 
 
@@ -110,6 +113,7 @@ def headers(draw: st.DrawFn) -> Header:
         groups.append(Group(channels=channels, name=name, **parts))
     channels = sum(g.channels for g in groups)
     blend, shape = draw(st.sampled_from(Blend)), draw(st.sampled_from(Shape))
+    primitive = draw(st.sampled_from(Primitive))
     topk = blend == Blend.TOPK
     return Header(
         width=draw(st.integers(1, 4000)),
@@ -120,7 +124,8 @@ def headers(draw: st.DrawFn) -> Header:
         position=draw(quantizers(2)),
         scale=draw(quantizers(2)),
         rotation=draw(quantizers(1)),
-        feature=draw(quantizers(channels)),
+        primitive=primitive,
+        feature=draw(quantizers(feature_columns(primitive, channels))),
         blend=blend,
         top_k=draw(st.integers(1, 32)) if topk else 0,
         shape=shape,
