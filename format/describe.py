@@ -5,6 +5,7 @@ Reads the head (and, if asked for chunks, the index); decodes nothing.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from igs.format.fields import DRAFT, VERSION, Codec, QuantizerKind
 from igs.format.header import ATTRIBUTES
+from igs.format.lattice import FAMILIES, Lattice, Model, step_value
 from igs.format.quantize import Quantizer
 from igs.format.reader import FileReader
 from igs.format.sections import INLINE
@@ -34,6 +36,25 @@ def _quantizer(q: Quantizer) -> dict[str, Any]:
     if q.kind == QuantizerKind.CODEBOOK:
         fields["rows"] = 2**q.bits
     return fields
+
+
+def _lattice(lattice: Lattice) -> dict[str, Any]:
+    fields = dataclasses.asdict(lattice)
+    fields["minor_model"] = _model(lattice.minor_model)
+    fields["feature_models"] = [_model(m) for m in lattice.feature_models]
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
+
+
+def _model(model: Model) -> dict[str, Any]:
+    return model._asdict() | {"family": FAMILIES[model.family]}
+
+
+def _bits_per_gaussian(file: FileReader) -> float:
+    """Of the codes; where these are entropy-coded, what they took on average."""
+    head = file.head
+    if head.header.lattice is None:
+        return head.header.bits_per_gaussian
+    return round(8 * (head.level_ends[-1] - head.payload_offset) / head.num_gaussians, 2)
 
 
 def describe(file: FileReader, chunks: bool = False) -> dict[str, Any]:
@@ -62,6 +83,8 @@ def describe(file: FileReader, chunks: bool = False) -> dict[str, Any]:
         "lowpass": _number(header.lowpass),
     }
     found |= {name: _quantizer(getattr(header, name)) for name in ATTRIBUTES}
+    if header.lattice is not None:
+        found["lattice"] = _lattice(header.lattice)
     found["background"] = [_number(v, np.float16) for v in header.background]
     found["groups"] = [
         {
@@ -89,7 +112,7 @@ def describe(file: FileReader, chunks: bool = False) -> dict[str, Any]:
     found |= {
         "partial": file.partial,
         "available_levels": file.available_levels,
-        "bits_per_gaussian": header.bits_per_gaussian,
+        "bits_per_gaussian": _bits_per_gaussian(file),
         "bpp": 8 * head.file_bytes / (header.width * header.height),
     }
     if chunks:
@@ -126,6 +149,13 @@ def describe_text(file: FileReader) -> str:
         pairs = [f"{key} {' '.join(f'{v:g}' for v in q[key])}" for key in ("lo", "hi", "offset", "step") if key in q]
         shared = " shared" if q["shared"] else ""
         lines.append(f"{name}: {q['kind']}, {q['bits']} bits{shared}" + "".join(f", {p}" for p in pairs))
+    lattice = file.header.lattice
+    if lattice is not None:
+        steps = [lattice.position, lattice.minor, lattice.ratio, lattice.rotation, *lattice.feature]
+        names = ["position", "minor", "ratio", "rotation", "feature"]
+        texts = [f"{step_value(code):.3g}" for code in steps]
+        steps_text = ", ".join(f"{name} {text}" for name, text in zip(names, texts, strict=False))
+        lines.append(f"lattice: steps {' '.join([steps_text, *texts[5:]])}" + (", luma and chroma" * lattice.ycbcr))
     for group in d["groups"]:
         about = f"{group['channels']} channels, {group['colour']}, {group['transfer']}, {group['bit_depth']} bits"
         about += f", alpha {group['alpha']}" if group["alpha"] != "none" else ""

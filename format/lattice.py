@@ -80,6 +80,9 @@ def log2(v: F64) -> F64:
     return e + (s * TWO_OVER_LN2) * horner(LOG, s * s)
 
 
+FAMILIES = ("logistic", "laplace", "student")
+
+
 class Model(NamedTuple):
     """How a value's codes are expected to spread: bytes as the file stores them (spec §5.3).
 
@@ -172,7 +175,7 @@ class Lattice:
         bytes_ = (self.position, self.minor, self.ratio, self.rotation, *self.feature, self.ratio_spread)
         for name, values, low, high in (
             ("step and spread codes", (*bytes_, *(m.spread for m in models)), 0, 255),
-            ("model families", tuple(m.family for m in models), 0, 2),
+            ("model families", tuple(m.family for m in models), 0, len(FAMILIES) - 1),
             ("pulls", tuple(m.pull for m in models), 0, 63),
             ("centres", tuple(m.centre for m in models), -128, 127),
             ("weights of angles", self.angles, 0, 15),

@@ -1,4 +1,4 @@
-"""A decoder of the `cells` codec in plain Python, written from spec §3.2, §5.2, §5.3, §6.3 and §6.4 alone.
+"""Decoders of the coded chunks in plain Python, written from spec §3.2, §5.2, §5.3, §5.4, §6.3 and §6.4 alone.
 
 Slow, and independent of format/cells*.py and format/lattice.py: nothing is imported from them. Python's floats are
 binary64 and never fused. A payload that is not a chunk's raises ``Stream``.
@@ -138,6 +138,17 @@ class Coder:
             raise Stream("something behind the last Gaussian")
 
 
+def decision(coder: Coder, context: list[int]) -> bool:
+    a, b = context
+    s = min(max(a * ONE // b, 64), ONE - 64)
+    yes = coder.symbol(0, 1, lambda k: (0, s, ONE)[k]) == 0
+    a, b = a + 2 * yes, b + 2
+    if b > 1024:
+        a, b = a // 2 | 1, b // 2
+    context[:] = a, b
+    return yes
+
+
 # -- §5.3, §6.4
 
 
@@ -257,15 +268,7 @@ def _another(coder: Coder, odds: list[list[int]], cells: dict[tuple[int, int], l
         return len(cells.get((x + i, y + j), []))
 
     full = 2 * (number(-1, 0) + number(0, -1)) + number(-1, -1) + number(1, -1) + number(-2, 0) + number(0, -2)
-    context = odds[min(full, 6) + (7 if number(0, 0) else 0)]
-    a, b = context
-    s = min(max(a * ONE // b, 64), ONE - 64)
-    yes = coder.symbol(0, 1, lambda k: (0, s, ONE)[k]) == 0
-    a, b = a + 2 * yes, b + 2
-    if b > 1024:
-        a, b = a // 2 | 1, b // 2
-    context[:] = a, b
-    return yes
+    return decision(coder, odds[min(full, 6) + (7 if number(0, 0) else 0)])
 
 
 def _gaussian(
@@ -339,3 +342,23 @@ def dequantize(record: Record, row: Sequence[int], rgb: Sequence[int]) -> tuple[
         v, b, r = values[c : c + 3]
         values[c : c + 3] = v + 1.402 * r, (v - 0.344136 * b) - 0.714136 * r, v + 1.772 * b
     return [min(max(math.floor(v * 2**14 + 0.5), -(2**30)), 2**30 - 1) for v in (x, y)], values
+
+
+# -- §5.4
+
+
+def decode_columns(payload: bytes, count: int, widths: Sequence[int]) -> list[list[int]]:
+    """Rows of the `columns` codec."""
+    coder = Coder(payload)
+    table = []
+    for b in widths:
+        contexts: dict[str, list[int]] = {}  # by the bits that are known
+        column = []
+        for _ in range(count):
+            bits = ""
+            while len(bits) < min(b, 8):
+                bits += "1" if decision(coder, contexts.setdefault(bits, [4, 8])) else "0"
+            column.append(int(bits, 2) << b - len(bits) | coder.bits(b - len(bits)))
+        table.append(column)
+    coder.end()
+    return [list(row) for row in zip(*table, strict=True)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 
 import numpy as np
@@ -19,7 +20,10 @@ from igs.format import (
     Limits,
     Quantizer,
     UsageError,
+    columns,
     dequantize,
+    describe,
+    describe_text,
     open_file,
     quantize,
     read,
@@ -114,7 +118,7 @@ def test_the_curves_are_those_of_the_specification() -> None:
 def test_any_set_of_any_record_comes_back(draw: st.DataObject, features: int, n: int, seed: int) -> None:
     lattice = draw.draw(st.one_of(lattices(features), st.just(usual(features))))
     codes, positions = codes_within(lattice, n, seed)
-    assume((np.abs(codes.view(np.int32)) <= CODE_MAX).all())
+    assume((np.abs(codes.view(np.int32).astype(np.int64)) <= CODE_MAX).all())
     box = box_around(positions, seed)
     encoded = encode(codes, lattice, clip_box(box, WIDTH, HEIGHT), positions)
     found = both(encoded.payload, n, lattice, box)
@@ -130,7 +134,7 @@ def test_any_set_of_any_record_comes_back(draw: st.DataObject, features: int, n:
 def test_damaged_payloads_are_judged_alike(draw: st.DataObject, n: int, seed: int) -> None:
     lattice = draw.draw(st.one_of(lattices(2), st.just(usual(2))))
     codes, positions = codes_within(lattice, n, seed)
-    assume((np.abs(codes.view(np.int32)) <= CODE_MAX).all())
+    assume((np.abs(codes.view(np.int32).astype(np.int64)) <= CODE_MAX).all())
     box = box_around(positions, seed)
     payload = bytearray(encode(codes, lattice, clip_box(box, WIDTH, HEIGHT), positions).payload)
     for _ in range(draw.draw(st.integers(1, 3))):
@@ -283,3 +287,46 @@ def test_what_the_models_have_no_room_for_is_the_callers_mistake() -> None:
     for changes in ({"ratio_spread": 256}, {"feature": (1, 2)}, {"angles": (16,) * 16}, {"angles": ()}):
         with pytest.raises(UsageError, match="header"):
             write(lattice_header(dataclasses.replace(lattice, **changes), channels=1), [codes])
+
+
+@pytest.mark.parametrize("n", [2500, 5000])
+def test_the_head_of_a_small_coded_file_is_small(n: int) -> None:
+    codes, _ = codes_within(usual(), n, 0)
+    data = write(lattice_header(usual()), [codes])
+    with open_file(data, UNBOUNDED) as file:
+        assert 10_000 < len(data) < 60_000
+        assert file.head.head_bytes <= 0.02 * len(data)
+
+
+def test_describe_tells_the_record() -> None:
+    codes, _ = codes_within(usual(), 40, 0)
+    with open_file(write(lattice_header(usual()), [codes]), UNBOUNDED) as file:
+        found, text = describe(file), describe_text(file)
+        payload = len(file.payload(0))
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert found["lattice"]["minor_model"] == {"family": "logistic", "pull": 30, "centre": 4, "spread": 190}
+    assert found["lattice"]["feature"] == [32, 32, 32]
+    assert found["bits_per_gaussian"] == round(8 * payload / 40, 2)
+    assert (
+        "lattice: steps position 0.25, minor 0.125, ratio 0.25, rotation 0.25, feature 0.0625 0.0625 0.0625, luma"
+        in text
+    )
+
+
+@given(st.lists(st.integers(1, 32), min_size=1, max_size=5), st.integers(1, 60), st.integers(0, 999), st.data())
+def test_columns_as_the_specification_reads_them(widths: list[int], n: int, seed: int, draw: st.DataObject) -> None:
+    rng = np.random.default_rng(seed)
+    codes = np.stack([rng.geometric(0.3, n) % 2**b if b < 20 else rng.integers(0, 2**b, n) for b in widths], axis=1)
+    payload = columns.encode(codes.astype(np.uint32), widths)
+    assert reference.decode_columns(payload, n, widths) == codes.tolist()
+    assert np.array_equal(columns.decode(payload, n, widths), codes)
+    damaged = bytearray(payload)
+    damaged[draw.draw(st.integers(0, len(payload) - 1))] ^= 1 << draw.draw(st.integers(0, 7))
+    for bad in (bytes(damaged), payload[:-2], payload + b"\0\0", payload[:-1], payload[:4]):
+        try:
+            expected = reference.decode_columns(bad, n, widths)
+        except reference.Stream:
+            with pytest.raises(InvalidFile, match="E_STREAM"):
+                columns.decode(bad, n, widths)
+        else:
+            assert columns.decode(bad, n, widths).tolist() == expected
