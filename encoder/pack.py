@@ -14,9 +14,9 @@ import torch
 from igs.decoder import holes
 from igs.encoder.backend import Model, scale_parameter
 from igs.encoder.init import sample_bilinear
+from igs.encoder.lattice import Steps, fit_record
 from igs.encoder.options import Recipe
 from igs.encoder.quantize import attributes, choose_quantizers
-from igs.encoder.lattice import Steps, fit_record
 from igs.format import (
     Blend,
     Codec,
@@ -30,7 +30,7 @@ from igs.format import (
     quantize,
     write,
 )
-from igs.format.lattice import Lattice, factor, feature_values, mean_positions, rgb_groups, shapes
+from igs.format.lattice import Lattice, rgb_groups
 
 # A Gaussian that must reach a point gets a little more than it needs: quantising may take some of it back.
 _HOLE_MARGIN = 0.85
@@ -140,28 +140,6 @@ def _fitted(header: Header, codes: np.ndarray, gaussians: Gaussians) -> Lattice:
     everywhere = cells.clip_box(np.array([-np.inf, -np.inf, np.inf, np.inf]), header.width, header.height)
     coded = cells.encode(codes, header.lattice, everywhere, gaussians.means * 2.0**-14)
     return fit_record(header.lattice, codes[coded.order], coded.around)
-
-
-def rounded(
-    model: Model, recipe: Recipe, size: tuple[int, int], groups: tuple[Group, ...], coarseness: float
-) -> Model:
-    """The model as it would be decoded after rounding to the lattice. size: width, height in pixels."""
-    values = attributes(model)
-    header = _header(recipe, values, *size, groups, (0.0,) * sum(g.channels for g in groups), coarseness)
-    assert header.lattice is not None
-    codes = quantize(header, *values)
-    part = shapes(header.lattice, codes)
-    parts = factor(part.sigma1, part.sigma2, part.turn)
-    position = mean_positions(codes, part.step, *parts[:3])
-    feature = feature_values(header.lattice, codes, part.gain, header.rgb_groups)
-    sigma = torch.from_numpy(np.stack([part.sigma1, part.sigma2], axis=1)).float()
-    return Model(
-        torch.from_numpy(position).float(),
-        scale_parameter(sigma, model.scale_map),
-        torch.from_numpy(part.turn).float(),
-        torch.from_numpy(feature).float(),
-        model.scale_map,
-    )
 
 
 def _patch(model: Model, points: np.ndarray, pixels: np.ndarray, reach2: float, spare: list[int]) -> np.ndarray:

@@ -9,9 +9,9 @@ import math
 
 from igs.encoder.options import EncodeOptions, Recipe
 from igs.format import Group, Primitive, feature_columns
+from igs.format.errors import UsageError
 from igs.format.header import LATTICE_BITS
 from igs.format.lattice import Lattice
-from igs.format.errors import UsageError
 
 # -q is a rate: 0.02 bpp at 0, ×50 up to 1 bpp at 100, geometric in between (docs/presets.md has the table).
 _QUALITY_LOW, _QUALITY_SPAN = 0.02, 50.0
