@@ -20,13 +20,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from igs.encoder import init
+from igs.encoder import init, rounding
 from igs.encoder.backend import Backend, LossWeights, Model, psnr_of, scale_parameter
-from igs.encoder.options import Progress, Recipe
 from igs.encoder.lattice import Noise, rate_gradients
+from igs.encoder.options import Progress, Recipe
 from igs.encoder.quantize import straight_through
 from igs.encoder.reference import RasterOptions
 from igs.format.errors import InputError, UsageError
+from igs.format.lattice import Lattice
 
 # dL/dd² of a pixel that nothing reaches, times the number of pixels …
 PULL = 0.3
@@ -43,6 +44,7 @@ PERFECT = 1e-10
 # A Gaussian is idle if its share of all pixels is below this part of the average.
 IDLE_SHARE = 0.03
 BITS = 38.0  # of a Gaussian in a lattice, about
+FAR = 0.75  # how far out a mean may be, as a share of the picture's side; a chunk's grid of cells holds 1
 EXTEND_RATE = 0.3  # learning rates of a later round: most Gaussians are in place already
 RELOCATE_EVERY, RELOCATE_FROM, RELOCATE_TO = 0.04, 0.10, 0.54  # shares of the steps
 
@@ -307,51 +309,55 @@ class Fit:
         """How coarse a lattice the current error deserves; 1 at an error of 1/recipe.coarseness."""
         return max(self.recipe.coarseness * math.sqrt(self.last.mse), 0.05)
 
-    def freeze(self, quantize: Callable[[Model], Model], seed: int = 0) -> Model:
-        """Let the best model take its rounded values in rounds while the rest makes up for it.
+    def freeze(self, lattice: Lattice, rgb: list[int], seed: int = 0) -> Model:
+        """Let the best model take values that a lattice holds, random Gaussians first, while the others make up for it.
 
-        First the geometry, random Gaussians at a time, then the features, whose steps the sizes decide.
-        quantize: a model → the same as it will be decoded. Returns a model all of whose Gaussians are quantised; not
-        worse than rounding all at once.
+        rgb: first channels of the groups that the lattice stores as luma and chroma. Returns a model all of whose
+        Gaussians are on the lattice, not worse than plain rounding.
         """
+        r = self.recipe
         assert self.best is not None
-        model, n = self.best.clone(), len(self.best)
-        plain = quantize(model)
+        model = rounding.sorted_axes(self.best.clone())
+        model = Model(model.position, model.sigmas().log(), model.rotation, model.feature, "log")
+        n = len(model)
+        pullback = self.backend.pullback(model, self.options)
+        blocks = None
+        if pullback is not None:
+            blocks = rounding.sensitivities(pullback, tuple(self.target.shape), seed)
+
+        size = np.array([self.width, self.height], np.float64)
+        bounds = -FAR * size, (1 + FAR) * size
+
+        def on_lattice(m: Model, compensated: bool = True) -> Model:
+            codes = rounding.codes(m, lattice, rgb, blocks if compensated else None, bounds)
+            return rounding.decoded(codes, lattice, rgb)
+
+        plain = on_lattice(model, compensated=False)
         order = torch.from_numpy(np.random.default_rng(seed).permutation(n))
+        frozen = torch.zeros(n, dtype=torch.bool)
         moments = [_moments(t) for t in model.tensors()]
         age = torch.zeros(n, dtype=torch.int32)
-        geometry, features = torch.zeros(n, dtype=torch.bool), torch.zeros(n, dtype=torch.bool)
-        for rounds, mask, which in (
-            (self.recipe.freeze_rounds, geometry, slice(0, 3)),
-            (self.recipe.freeze_feature_rounds, features, slice(3, 4)),
-        ):
-            for k in range(1, rounds + 1):
-                new = torch.zeros(n, dtype=torch.bool)
-                part = 1 - (1 - k / rounds) ** 1.5  # many at first, few at the end
-                new[order[: round(part * n)]] = True
-                new &= ~mask
-                final = quantize(model)
-                for value, exact in zip(model.tensors()[which], final.tensors()[which], strict=True):
-                    value[new] = exact[new]
-                mask |= new
-                if not features.all():
-                    self._adapt(model, moments, age, geometry, features)
+        for k in range(1, max(1, r.freeze_rounds) + 1):
+            part = 1 - (1 - k / max(1, r.freeze_rounds)) ** 1.5  # many at first, few at the end
+            new = torch.zeros(n, dtype=torch.bool)
+            new[order[: round(part * n)]] = True
+            new &= ~frozen
+            for value, exact in zip(model.tensors(), on_lattice(model).tensors(), strict=True):
+                value[new] = exact[new]
+            frozen |= new
+            if not frozen.all():
+                self._adapt(model, moments, age, frozen)
         return model if self._loss_of(model) <= self._loss_of(plain) else plain
 
-    def _adapt(
-        self, model: Model, moments: list[tuple[Tensor, Tensor]], age: Tensor, geometry: Tensor, features: Tensor
-    ) -> None:
-        """Some steps of what is not frozen."""
+    def _adapt(self, model: Model, moments: list[tuple[Tensor, Tensor]], age: Tensor, frozen: Tensor) -> None:
+        """Some steps of the Gaussians that are not frozen."""
         r = self.recipe
         rates = (r.lr_position, r.lr_scale, r.lr_rotation, r.lr_feature)
-        masks = (geometry, geometry, geometry, features)
         betas = (r.adam_beta1, r.adam_beta2)
         for _ in range(round(r.freeze_steps * r.steps)):
             result = self.backend.step(model, self.options, self.target, self._loss)
             age += 1
-            for value, grad, (m, v), rate, frozen in zip(
-                model.tensors(), result.grads, moments, rates, masks, strict=True
-            ):
+            for value, grad, (m, v), rate in zip(model.tensors(), result.grads, moments, rates, strict=True):
                 kept = value[frozen]
                 self.backend.adam(value, grad, m, v, age, rate * r.freeze_rate, betas, r.adam_epsilon)
                 value[frozen] = kept
@@ -497,10 +503,10 @@ def growth_plan(recipe: Recipe, n: int) -> dict[int, int]:
 
 
 def bound_model(model: Model, width: int, height: int) -> None:
-    """Keep what the format can hold: means within one picture of the picture, deviations within its clamps."""
+    """Keep what the format can hold, with room for rounding: means within ¾ of a picture of the picture, deviations within its clamps."""
     side = max(width, height)
-    model.position[:, 0].clamp_(-width, 2 * width)
-    model.position[:, 1].clamp_(-height, 2 * height)
+    model.position[:, 0].clamp_(-FAR * width, (1 + FAR) * width)
+    model.position[:, 1].clamp_(-FAR * height, (1 + FAR) * height)
     top = 4.0 * side + 4.0
     low, high = SIGMA_LOW, top
     if model.scale_map == "log":

@@ -14,9 +14,9 @@ import torch
 from igs.decoder import holes
 from igs.encoder.backend import Model, scale_parameter
 from igs.encoder.init import sample_bilinear
+from igs.encoder.lattice import Steps, fit_record
 from igs.encoder.options import Recipe
 from igs.encoder.quantize import attributes, choose_quantizers
-from igs.encoder.lattice import Steps, fit_record
 from igs.format import (
     Blend,
     Codec,
@@ -30,7 +30,7 @@ from igs.format import (
     quantize,
     write,
 )
-from igs.format.lattice import Lattice, factor, feature_values, mean_positions, rgb_groups, shapes
+from igs.format.lattice import Lattice, rgb_groups
 
 # A Gaussian that must reach a point gets a little more than it needs: quantising may take some of it back.
 _HOLE_MARGIN = 0.85
@@ -142,6 +142,7 @@ def _fitted(header: Header, codes: np.ndarray, gaussians: Gaussians) -> Lattice:
     return fit_record(header.lattice, codes[coded.order], coded.around)
 
 
+<<<<<<< HEAD
 def rounded(model: Model, recipe: Recipe, size: tuple[int, int], groups: tuple[Group, ...], coarseness: float) -> Model:
     """The model as it would be decoded after rounding to the lattice. size: width, height in pixels."""
     values = attributes(model)
@@ -162,6 +163,8 @@ def rounded(model: Model, recipe: Recipe, size: tuple[int, int], groups: tuple[G
     )
 
 
+=======
+>>>>>>> main
 def _patch(model: Model, points: np.ndarray, pixels: np.ndarray, reach2: float, spare: list[int]) -> np.ndarray:
     """Move one spare Gaussian to each cluster of bare points; returns the points for which there was none."""
     cells = np.floor(points / _CLUSTER).astype(np.int64)

@@ -20,12 +20,12 @@ from igs import decoder
 from igs.encoder import init, kernels, metrics, pack, rate
 from igs.encoder.backend import Backend, KernelBackend, Model, TorchBackend
 from igs.encoder.fit import Fit
-from igs.encoder.lattice import Noise
+from igs.encoder.lattice import Noise, Steps
 from igs.encoder.load import SourceImage, load_image, to_stored
 from igs.encoder.options import EncodeOptions, Recipe
 from igs.format import Alpha, lit_channels
-from igs.format.lattice import rgb_groups
 from igs.format.errors import IgsError, InputError, Unsupported, UsageError
+from igs.format.lattice import rgb_groups
 
 # --psnr: the number of Gaussians grows by this factor from round to round, from this share of the pixels.
 _PSNR_GROWTH, _PSNR_START = 1.3, 1 / 400
@@ -188,8 +188,9 @@ class _Job:
 
     def freeze(self, fit: Fit, coarseness: float) -> Model:
         """The fit's best model with all Gaussians at values that a lattice of this coarseness holds."""
-        size = self.source.width, self.source.height
-        return fit.freeze(lambda m: pack.rounded(m, self.recipe, size, self.groups, coarseness), self.options.seed)
+        rgb, features = rgb_groups(self.groups), fit.state.model.feature.shape[1]
+        lattice = Steps.of(coarseness, self.channels, features, rgb).record(bool(rgb))
+        return fit.freeze(lattice, rgb, self.options.seed)
 
     def pack(self, model: Model, fit: Fit, coarseness: float = 1.0) -> tuple[pack.Packed, bytes]:
         """Codes and file. coarseness: of a lattice."""
@@ -277,7 +278,9 @@ def _to_lattice(job: _Job, n: int, limit: float | None) -> _Result:
         packed, data = job.pack(model, fit, coarseness)
     missed = None
     if job.options.bpp is not None and limit is not None and len(data) > limit:
-        missed = f"--bpp {job.options.bpp:g}: the smallest file of this picture has {len(data) * 8 / job.pixels:.4g} bpp"
+        missed = (
+            f"--bpp {job.options.bpp:g}: the smallest file of this picture has {len(data) * 8 / job.pixels:.4g} bpp"
+        )
     return _Result(data, packed, fit.state.step, missed)
 
 
