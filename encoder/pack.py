@@ -197,7 +197,7 @@ def to_bytes(packed: Packed, codec: str, chunk_size: int | None, sections: dict[
     return write(
         packed.header,
         [packed.codes],
-        codec=Codec.RAW if codec == "raw" else Codec.ZSTD,
+        codec=Codec[codec.upper()],
         chunk_size=chunk_size,
         sections=sections,
     )
