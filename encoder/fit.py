@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from igs.encoder import init, rounding
+from igs.encoder import compensation, init
 from igs.encoder.backend import Backend, LossWeights, Model, psnr_of, scale_parameter
 from igs.encoder.lattice import Noise, rate_gradients
 from igs.encoder.options import Progress, Recipe
@@ -317,20 +317,20 @@ class Fit:
         """
         r = self.recipe
         assert self.best is not None
-        model = rounding.sorted_axes(self.best.clone())
+        model = compensation.sorted_axes(self.best.clone())
         model = Model(model.position, model.sigmas().log(), model.rotation, model.feature, "log")
         n = len(model)
         pullback = self.backend.pullback(model, self.options)
         blocks = None
         if pullback is not None:
-            blocks = rounding.sensitivities(pullback, tuple(self.target.shape), seed)
+            blocks = compensation.sensitivities(pullback, tuple(self.target.shape), seed)
 
         size = np.array([self.width, self.height], np.float64)
         bounds = -FAR * size, (1 + FAR) * size
 
         def on_lattice(m: Model, compensated: bool = True) -> Model:
-            codes = rounding.codes(m, lattice, rgb, blocks if compensated else None, bounds)
-            return rounding.decoded(codes, lattice, rgb)
+            codes = compensation.codes(m, lattice, rgb, blocks if compensated else None, bounds)
+            return compensation.decoded(codes, lattice, rgb)
 
         plain = on_lattice(model, compensated=False)
         order = torch.from_numpy(np.random.default_rng(seed).permutation(n))
@@ -503,7 +503,7 @@ def growth_plan(recipe: Recipe, n: int) -> dict[int, int]:
 
 
 def bound_model(model: Model, width: int, height: int) -> None:
-    """Keep what the format can hold, with room for rounding: means within ¾ of a picture of the picture, deviations within its clamps."""
+    """Keep what the format can hold: means within ¾ picture of the picture (room for rounding), bounded deviations."""
     side = max(width, height)
     model.position[:, 0].clamp_(-FAR * width, (1 + FAR) * width)
     model.position[:, 1].clamp_(-FAR * height, (1 + FAR) * height)
