@@ -6,8 +6,9 @@ A folder holds pictures, or sub-folders of pictures, which become its categories
 checkout are taken (kodak, stylized). Every point (picture × codec × setting) is kept in bench/cache, keyed by the
 picture, the codec's version and its settings (igs' version is a hash of its sources), so that a run can be stopped
 and started again; --accept-stale takes older versions' points too. bench/results/rate_distortion.json gathers the
-points, the document is made of that file alone (--render-only). --status says how far the cache is. A full run takes
-hours, nearly all of them in the Gaussian codecs.
+points, the document is made of that file alone (--render-only). A trial at other rates or efforts wants its own
+--results and --page. --status says how far the cache is. A full run takes hours, nearly all of them in the Gaussian
+codecs.
 """
 
 from __future__ import annotations

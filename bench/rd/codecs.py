@@ -35,15 +35,26 @@ class Codec(Protocol):
     stay in the cache, as they are dear to make again. Whatever does not work here says why in `missing`.
     """
 
-    name: str
-    label: str
-    family: str
-    pictures: str
-    keep: bool
-    stops: bool  # a ladder ends at the first point beyond the profile's limit
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def label(self) -> str: ...
+
+    @property
+    def family(self) -> str: ...
 
     @property
     def version(self) -> str: ...
+
+    @property
+    def pictures(self) -> str: ...
+
+    @property
+    def keep(self) -> bool: ...
+
+    @property
+    def stops(self) -> bool: ...
 
     def missing(self) -> str | None: ...
 

@@ -85,7 +85,7 @@ def at(points: Iterable[Point], bpp: float, metric: str = "psnr") -> float | Non
     return float(_quality_of(curve)(math.log(bpp)))
 
 
-def mean_curve(pictures: Sequence[Sequence[Point]], metric: str, samples: int = 100) -> Curve:
+def mean_curve(pictures: Sequence[Sequence[Point]], metric: str, samples: int = 60) -> Curve:
     """Mean quality over pictures at equal rates, over the rates at which every picture has a value; may be empty.
 
     Pictures with less than two points are left out: they have no curve.

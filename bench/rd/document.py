@@ -14,9 +14,9 @@ from rd.summary import View
 
 INTRODUCTION = """# Rate and distortion
 
-How many bits igs needs for a picture, beside other codecs at the same quality. This page is written by `python
-bench/rate_distortion.py` of the points in [bench/results/rate_distortion.json](../bench/results/rate_distortion.json)
-and of nothing else; the command takes any folder of pictures, measures only what is missing (`--subset`, `--rates`,
+How many bits igs needs for a picture, beside other codecs at the same quality. `python bench/rate_distortion.py` writes
+this page of the points in [bench/results/rate_distortion.json](../bench/results/rate_distortion.json) and of nothing
+else; the command takes any folder of pictures, measures only what is missing (`--subset`, `--rates`,
 `--only` make it shorter), and `--render-only` writes the page again without measuring.
 """
 
@@ -35,6 +35,7 @@ published Gaussian codecs, which are presets of igs here, go through `igs-encode
   no such number: the tables say `above on n` (igs' qualities at these rates lie above all of the other codec's) or
   `below on n`, pictures that the mean before it does not contain.
 - **±** is the standard deviation over pictures.
+- In figures a ring marks where a codec's mean curve crosses that of igs.
 - JPEG: progressive, optimised; JPEG and AVIF: the better of 4:2:0 and 4:4:4 at every rate.
 """
 
@@ -46,28 +47,26 @@ def write(content: dict[str, Any], page: Path) -> None:
     page.write_text(text(view, figures))
 
 
-def text(view: View, figures: dict[str, str]) -> str:
+def text(view: View, figures: dict[str, plots.Drawn]) -> str:
     """The page; `figures` as `plots.draw` gives them."""
     parts = [INTRODUCTION, _origin(view), DEFINITIONS]
     for name in view.sets:
         parts.append(_set(view, name, figures))
-    sections: tuple[tuple[str, Callable[[View], str]], ...] = (
-        ("Pictures on which igs needs over 10 % more than WebP", tables.worse_than_webp),
-        ("Against the published Gaussian codecs", tables.presets),
-        ("Against small neural networks", tables.neural),
-        ("Bits per Gaussian", tables.attributes),
-        ("What each technique is worth", tables.ablation),
-        ("Rate control", tables.rate_control),
-        ("Times", tables.times),
-        ("What was published", tables.published),
-        ("Every picture", tables.every_picture),
+    sections: tuple[tuple[str, Callable[[View], str], str], ...] = (
+        ("Pictures on which igs needs over 10 % more than WebP", tables.worse_than_webp, ""),
+        ("Against the published Gaussian codecs", tables.presets, "presets"),
+        ("Against small neural networks", tables.neural, "neural"),
+        ("Bits per Gaussian", tables.attributes, ""),
+        ("What each technique is worth", tables.ablation, ""),
+        ("Rate control", tables.rate_control, ""),
+        ("Times", tables.times, ""),
+        ("What was published", tables.published, ""),
+        ("Every picture", tables.every_picture, ""),
     )
-    for title, make in sections:
+    for title, make, kind in sections:
         body = make(view)
         if body:
-            kind = {tables.presets: "presets", tables.neural: "neural"}.get(make)
-            images = [_image(figures[f"{n}/{kind}"], f"{n}: {title}") for n in view.sets if f"{n}/{kind}" in figures]
-            parts.append("\n".join([f"## {title}\n", *(f"{i}\n" for i in images), body]))
+            parts.append("\n".join([f"## {title}\n", *(_figure(figures, f"{n}/{kind}") for n in view.sets), body]))
     return "\n".join(p.rstrip("\n") + "\n" for p in parts if p)
 
 
@@ -90,33 +89,31 @@ def _origin(view: View) -> str:
     return "\n".join([*lines, "", table, *(f"{n}\n" for n in notes), *skipped, ""])
 
 
-def _image(file: str, alt: str) -> str:
-    return f"![{alt}](images/{file})"
+def _figure(figures: dict[str, plots.Drawn], what: str) -> str:
+    """The figure with what it shows; nothing if it wasn't drawn."""
+    if what not in figures:
+        return ""
+    file, count = figures[what]
+    over = f"Mean over the {count} pictures" if count > 1 else "The one picture"
+    caption = (
+        f"{over} of {what.split('/')[0]} that have points of all codecs shown, at the rates that all of them reach."
+    )
+    return f"![{caption}](images/{file})\n\n{caption}\n"
 
 
-def _set(view: View, name: str, figures: dict[str, str]) -> str:
+def _set(view: View, name: str, figures: dict[str, plots.Drawn]) -> str:
     pictures = view.sets[name]["pictures"]
     sizes = sorted({p["width"] * p["height"] for p in pictures})
     span = f"{sizes[0] / 1e6:.2g}" if len(sizes) == 1 else f"{sizes[0] / 1e6:.2g} to {sizes[-1] / 1e6:.2g}"
-    profile = view.sets[name]["profile"]
-    lines = [
-        f"## {name}\n",
-        f"{len(pictures)} pictures of {span} Mpx. Mean curves over all of them, at the rates that each has a point",
-    ]
-    lines[-1] += " around:\n"
-    if f"{name}/curves" in figures:
-        lines.append(_image(figures[f"{name}/curves"], f"{name}: quality over rate") + "\n")
+    lines = [f"## {name}\n", f"{len(pictures)} pictures of {span} Mpx.\n", _figure(figures, f"{name}/curves")]
     lines += _paragraphs(
         tables.bd_rates(view, name),
         tables.crossing_points(view, name),
         tables.mean_quality(view, name),
     )
     if view.categories(name):
-        lines.append("### By category\n")
-        if f"{name}/categories" in figures:
-            lines.append(_image(figures[f"{name}/categories"], f"{name}: PSNR over rate by category") + "\n")
+        lines += ["### By category\n", _figure(figures, f"{name}/categories")]
         lines += _paragraphs(tables.by_category(view, name))
-    assert profile["rates"]
     return "\n".join(lines)
 
 

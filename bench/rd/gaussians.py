@@ -29,6 +29,8 @@ from rd.codecs import Encoded, Settings
 from rd.sets import Profile
 
 _PACKAGES = ("igs", "igs.format", "igs.decoder", "igs.encoder", "igs.csrc", "igs.cli")
+_OF_REPORT: tuple[str, ...] = ("num_gaussians", "steps", "seconds", "rate_met")
+_OF_INFO: tuple[str, ...] = ("bits_by_attribute", "bits_per_gaussian", "head_bytes", "num_chunks")
 _SOURCES = {".py", ".cpp", ".cu", ".h", ".inc"}
 
 
@@ -106,11 +108,9 @@ class Gaussians:
             if "effort" in settings:
                 options += ["--effort", str(settings["effort"])]
             report = _run("igs-encode", [source, file, *options, "--json", "--quiet"])
-            details = {k: report[k] for k in ("num_gaussians", "steps", "seconds", "rate_met") if k in report}
             info = _run("igs-info", [file, "--json"])
-            kept = ("bits_by_attribute", "bits_per_gaussian", "head_bytes", "num_chunks")
-            details |= {k: info[k] for k in kept if k in info}
-            return Encoded(file.read_bytes(), details)
+            told = {k: report[k] for k in _OF_REPORT if k in report} | {k: info[k] for k in _OF_INFO if k in info}
+            return Encoded(file.read_bytes(), told)
 
     def decode(self, data: bytes) -> NDArray[np.uint8]:
         with tempfile.TemporaryDirectory() as folder:

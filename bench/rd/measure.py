@@ -41,7 +41,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Bench:
-    """Where points are kept and what is measured. `peek`: take what is there, measure nothing; `quick`: without FLIP."""
+    """Where points are kept and what is measured. `peek`: only take what is there; `quick`: without FLIP."""
 
     cache: Path
     accept_stale: bool = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rd.curves import Curve, crossings, mean_curve
 from rd.summary import View
@@ -28,8 +29,11 @@ _COLOURS = {
 }
 
 
-def draw(view: View, folder: Path) -> dict[str, str]:
-    """Write every figure that there are points for; {what: file name}."""
+Drawn = tuple[str, int]  # a figure's file name, and over how many pictures it is a mean
+
+
+def draw(view: View, folder: Path) -> dict[str, Drawn]:
+    """Write every figure that there are points for; {what: (file name, pictures)}."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -54,13 +58,13 @@ def draw(view: View, folder: Path) -> dict[str, str]:
             pictures = view.pictures(name, None, shown)
             file = f"rd-{name}-{what}.svg"
             if pictures and _figure(view, [(AXES[m], m, pictures) for m in metrics], shown, folder / file):
-                files[f"{name}/{what}"] = file
+                files[f"{name}/{what}"] = file, len(pictures)
         categories = view.categories(name)
         shown = [c for c in ("igs", *CLASSICAL) if view.pictures(name, None, (c,))]
         panels = [(c.replace("_", " "), "psnr", view.pictures(name, c, shown)) for c in categories]
         file = f"rd-{name}-categories.svg"
         if len(panels) > 1 and _figure(view, [p for p in panels if p[2]], shown, folder / file):
-            files[f"{name}/categories"] = file
+            files[f"{name}/categories"] = file, sum(len(p) for _, _, p in panels)
     return files
 
 
@@ -71,7 +75,7 @@ def _figure(view: View, panels: Sequence[tuple[str, str, list[str]]], codecs: Se
     figure, axes = pyplot.subplots(
         1, len(panels), figsize=(3.6 * len(panels), 3.6), squeeze=False, layout="constrained"
     )
-    drawn: dict[str, object] = {}
+    drawn: dict[str, Any] = {}
     for axis, (title, metric, pictures) in zip(axes[0], panels, strict=True):
         curves = {c: mean_curve([view.points(p, c) for p in pictures], metric) for c in codecs}
         for codec, curve in curves.items():
@@ -96,7 +100,7 @@ def _figure(view: View, panels: Sequence[tuple[str, str, list[str]]], codecs: Se
     return bool(drawn)
 
 
-def _mark(axis, curves: dict[str, Curve]) -> None:  # type: ignore[no-untyped-def]
+def _mark(axis: Any, curves: dict[str, Curve]) -> None:
     """A ring where a peer's curve crosses igs'."""
     for codec, curve in curves.items():
         if codec not in OURS and curves.get("igs"):
@@ -104,7 +108,7 @@ def _mark(axis, curves: dict[str, Curve]) -> None:  # type: ignore[no-untyped-de
                 axis.plot(*at, "o", color=_COLOURS.get(codec), fillstyle="none", ms=7)
 
 
-def _ticks(axis, view: View, pictures: list[str], beyond: float) -> None:  # type: ignore[no-untyped-def]
+def _ticks(axis: Any, view: View, pictures: list[str], beyond: float) -> None:
     """The rates asked for as ticks, and no further out than they go."""
     profile = next(s["profile"] for s in view.sets.values() if any(p["name"] == pictures[0] for p in s["pictures"]))
     rates = [*profile["rates"], *profile["more_rates"]]

@@ -72,7 +72,9 @@ def add_curve(content: dict[str, Any], outcome: Outcome) -> None:
     versions = sorted({p["version"] for p in outcome.points})
     entry = content["codecs"].setdefault(codec.name, {"label": codec.label, "versions": []})
     entry["label"] = codec.label
-    entry["settings"] = setting({k: v for k, v in outcome.points[0]["settings"].items() if k not in ("bpp", "quality")})
+    entry["settings"] = setting(
+        {k: v for k, v in outcome.points[0]["settings"].items() if k not in ("bpp", "quality", "subsampling")}
+    )
     curve = {"versions": versions, "points": [point(p) for p in outcome.points]}
     content["curves"].setdefault(outcome.job.picture.name, {})[codec.name] = curve
     current = {

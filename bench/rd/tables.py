@@ -81,7 +81,7 @@ def crossing_points(view: View, name: str) -> str:
                 lines.append(f"- {label}: nowhere; igs lies {side} it from {low:.2f} to {high:.2f} bpp")
             else:
                 lines.append(f"- {label}: the mean curves have no rate in common")
-    return "The mean PSNR curves cross that of igs\n" + "\n".join(lines) + "\n" if lines else ""
+    return "The mean PSNR curves cross that of igs\n\n" + "\n".join(lines) + "\n" if lines else ""
 
 
 def _read(curve: list[tuple[float, float]], bpp: float) -> float:

@@ -39,7 +39,8 @@ def measure(codecs: Sequence[Codec], picture_sets: Sequence[PictureSet], known: 
 def _time(codec: Codec, picture: Picture, profile: Profile) -> dict[str, Any]:
     pixels = sets.load(picture.path)
     settings = middle(codec, profile)
-    encodes, decodes = [], []
+    encodes: list[float] = []
+    decodes: list[float] = []
     for _ in range(RUNS):
         if sum(encodes) > _ONCE:
             break
