@@ -57,6 +57,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--no-page", action="store_true", help="measure only")
     parser.add_argument("--render-only", action="store_true", help="make the document of the results as they are")
+    parser.add_argument("--cached", action="store_true", help="measure nothing: take what is all there")
     parser.add_argument("--status", action="store_true", help="say how many points are there, and stop")
     parser.add_argument("--list", action="store_true", help="name the codecs, and what can't run here, and stop")
     return parser.parse_args(arguments)
@@ -136,11 +137,12 @@ def main(arguments: list[str] | None = None) -> int:
     rows = techniques(TECHNIQUES, picture_sets, options.effort) if ablation else {}
     rows = {name: row for name, row in rows.items() if row[1] and runnable([row[1][0].codec], content)}
     jobs += [job for _, row_jobs in rows.values() for job in row_jobs]
-    bench = Bench(options.cache, options.accept_stale, options.lpips_weights, options.status, options.no_flip)
+    peek = options.status or options.cached
+    bench = Bench(options.cache, options.accept_stale, options.lpips_weights, peek, options.no_flip)
     failures = run(bench, jobs, rows, content, options)
     if options.status:
         return 0
-    if not options.no_times:
+    if not (options.no_times or options.cached):
         content["times"] = timing.measure(codecs, picture_sets, content["times"])
     results.add_sets(content, picture_sets)
     results.save(content, options.results, common.machine())
@@ -161,7 +163,7 @@ def run(bench: Bench, jobs: list[Job], rows: dict, content: dict, options: argpa
         complete[name] += outcome.complete
         points[name] += len(outcome.points)
         failures += outcome.failures
-        if bench.peek:
+        if bench.peek and (options.status or not outcome.complete):
             continue
         technique = name.removeprefix("ablation: ")
         if technique != name:

@@ -95,9 +95,7 @@ def _figure(figures: dict[str, plots.Drawn], what: str) -> str:
         return ""
     file, count = figures[what]
     over = f"Mean over the {count} pictures" if count > 1 else "The one picture"
-    caption = (
-        f"{over} of {what.split('/')[0]} that have points of all codecs shown, at the rates that all of them reach."
-    )
+    caption = f"{over} of {what.split('/')[0]} with points of every codec shown; each curve where all have one."
     return f"![{caption}](images/{file})\n\n{caption}\n"
 
 
@@ -111,7 +109,7 @@ def _set(view: View, name: str, figures: dict[str, plots.Drawn]) -> str:
         tables.crossing_points(view, name),
         tables.mean_quality(view, name),
     )
-    if view.categories(name):
+    if view.categories(name) and (f"{name}/categories" in figures or tables.by_category(view, name)):
         lines += ["### By category\n", _figure(figures, f"{name}/categories")]
         lines += _paragraphs(tables.by_category(view, name))
     return "\n".join(lines)

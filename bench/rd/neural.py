@@ -5,7 +5,8 @@ quantised weights. They stand for their kind at this effort, not for the best th
 fitted for 50 000 steps, Cool-Chic and C3 add an entropy model, which is where most of their rate goes down.
 
 SIREN (Sitzmann et al. 2020; as a codec COIN, Dupont et al. 2021): three hidden layers of equal width, sin(30·(Wx + b)),
-weights as binary16. The width is the largest that the bytes allow: 0.1 bpp of a 768×512 picture are width 28.
+weights as binary16. The width is the largest that the bytes allow: 0.1 bpp of a 768×512 picture are width
+33, 0.4 bpp 68.
 
 Hash grid (Müller et al. 2022, in 2D): 8 levels from 12 cells on the longer side up to one cell per 3 pixels, 2
 features per entry, bilinear, then one hidden layer of 16 ReLU; a level whose grid has more corners than the table has
@@ -36,6 +37,8 @@ RATES = 3  # per picture, spread over the profile's rates
 
 _HEADER = struct.Struct("<HHH")  # width, height, layer width or table entries
 _PRIMES = (1, 2654435761)  # of the hash, as published
+# Chosen on kodim15 at 0.2 bpp, 2000 steps: 28.1 dB; 6 levels 27.9, a finest cell of 2 or 6 pixels 26.9 and 27.9, 8 bits
+# 27.2. At the final learning rates (further down) 28.2 dB, with 5 bits 27.3.
 _LEVELS, _FEATURES, _HIDDEN, _COARSEST, _FINEST = 8, 2, 16, 12, 3
 _BITS = 6
 
@@ -279,6 +282,7 @@ class Network:
         return render(*(unpack_siren(data) if self.name == "siren" else unpack_grid(data)))
 
 
+# SIREN on kodim15 at 0.2 bpp, 2000 steps: 26.1, 26.3 and 26.5 dB at 1, 2 and 4e-3.
 _LEARNING_RATES = {"siren": (4e-3,), "hash-grid": (1e-2, 5e-2)}  # network, tables
 
 NETWORKS = (
