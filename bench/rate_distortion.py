@@ -135,6 +135,7 @@ def main(arguments: list[str] | None = None) -> int:
     codecs = runnable(codecs, content)
     jobs = measure.jobs(picture_sets, codecs, options.everywhere)
     rows = techniques(TECHNIQUES, picture_sets, options.effort) if ablation else {}
+    names = list(rows)
     rows = {name: row for name, row in rows.items() if row[1] and runnable([row[1][0].codec], content)}
     jobs += [job for _, row_jobs in rows.values() for job in row_jobs]
     peek = options.status or options.cached
@@ -142,6 +143,8 @@ def main(arguments: list[str] | None = None) -> int:
     failures = run(bench, jobs, rows, content, options)
     if options.status:
         return 0
+    if names:  # in the table's order, without rows that it no longer has
+        content["ablation"] = {n: content["ablation"][n] for n in names if n in content["ablation"]}
     if not (options.no_times or options.cached):
         content["times"] = timing.measure(codecs, picture_sets, content["times"])
     results.add_sets(content, picture_sets)

@@ -66,7 +66,8 @@ def text(view: View, figures: dict[str, plots.Drawn]) -> str:
     for title, make, kind in sections:
         body = make(view)
         if body:
-            parts.append("\n".join([f"## {title}\n", *(_figure(figures, f"{n}/{kind}") for n in view.sets), body]))
+            images = [_figure(figures, f"{name}/{kind}") for name in view.sets]
+            parts.append("\n".join([f"## {title}\n", *filter(None, images), body]))
     return "\n".join(p.rstrip("\n") + "\n" for p in parts if p)
 
 
@@ -103,15 +104,16 @@ def _set(view: View, name: str, figures: dict[str, plots.Drawn]) -> str:
     pictures = view.sets[name]["pictures"]
     sizes = sorted({p["width"] * p["height"] for p in pictures})
     span = f"{sizes[0] / 1e6:.2g}" if len(sizes) == 1 else f"{sizes[0] / 1e6:.2g} to {sizes[-1] / 1e6:.2g}"
-    lines = [f"## {name}\n", f"{len(pictures)} pictures of {span} Mpx.\n", _figure(figures, f"{name}/curves")]
+    lines = [f"## {name}\n", f"{len(pictures)} pictures of {span} Mpx.\n"]
     lines += _paragraphs(
+        _figure(figures, f"{name}/curves"),
         tables.bd_rates(view, name),
         tables.crossing_points(view, name),
         tables.mean_quality(view, name),
     )
     if view.categories(name) and (f"{name}/categories" in figures or tables.by_category(view, name)):
-        lines += ["### By category\n", _figure(figures, f"{name}/categories")]
-        lines += _paragraphs(tables.by_category(view, name))
+        lines.append("### By category\n")
+        lines += _paragraphs(_figure(figures, f"{name}/categories"), tables.by_category(view, name))
     return "\n".join(lines)
 
 

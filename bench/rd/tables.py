@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 
 from rd.curves import at, bd_rate, crossings, mean_curve
+from rd.notes import WORSE_THAN_WEBP
 from rd.plots import CLASSICAL, NEURAL, OURS, PRESETS
 from rd.published import PUBLISHED, SPEEDS
 from rd.summary import Summary, View, mean
@@ -148,8 +149,11 @@ def worse_than_webp(view: View) -> str:
         summary = view.compare(name, "igs", "webp")
         compared += summary.count
         worst = sorted(summary.percent.items(), key=lambda item: -item[1])
-        lines += [f"- {picture}: {value:+.1f} %" for picture, value in worst if value > _WORSE]
-        lines += [f"- {picture}: no overlap, igs lies below WebP" for picture in summary.apart.get("below", [])]
+        found = [(picture, f"{value:+.1f} %") for picture, value in worst if value > _WORSE]
+        found += [(picture, "no overlap, igs lies below WebP") for picture in summary.apart.get("below", [])]
+        for picture, what in found:
+            why = WORSE_THAN_WEBP.get(picture)
+            lines.append(f"- {picture}: {what}" + (f". {why}" if why else ""))
     if not compared:
         return ""
     return "\n".join(lines) + "\n" if lines else f"None of {compared}.\n"
