@@ -85,6 +85,9 @@ def _origin(view: View) -> str:
     skipped = [
         f"- not measured: {line}" for name, line in sorted(view.content["skipped"].items()) if not view.has(name)
     ]
+    if partial := view.content.get("partial_metrics"):
+        titles = " and ".join(tables.TITLES[m] for m in partial)
+        notes.append(f"{titles} will follow: not all points have it yet.")
     if not view.has("igs"):
         notes.append("There are no points of igs itself yet.")
     return "\n".join([*lines, "", table, *(f"{n}\n" for n in notes), *skipped, ""])

@@ -16,7 +16,9 @@ from rd.curves import METRICS
 from rd.measure import Outcome
 from rd.sets import PictureSet
 
-_DIGITS = {"bpp": 6, "psnr": 4, "ms_ssim": 6, "flip": 6, "lpips": 6, "encode_s": 3, "decode_s": 3}
+_DIGITS = {"bpp": 6, "psnr": 4, "ms_ssim": 6, "flip": 6, "lpips": 6}
+# What differs between a codec's points; the rest of their settings is written once, with the codec.
+_VARYING = ("bpp", "quality", "subsampling")
 # Of the encoder's own words only what the document shows.
 _DETAILS = ("num_gaussians", "bits_per_gaussian", "bits_by_attribute", "head_bytes")
 
@@ -30,9 +32,12 @@ def load(path: Path) -> dict[str, Any]:
 
 def point(values: dict[str, Any]) -> dict[str, Any]:
     """What is kept of a measured point."""
-    kept: dict[str, Any] = {"setting": setting(values["settings"]), "bytes": values["bytes"]}
-    if "bpp" in values["settings"]:
-        kept["target"] = values["settings"]["bpp"]
+    settings = values["settings"]
+    kept: dict[str, Any] = {"bytes": values["bytes"]}
+    if "bpp" in settings:
+        kept["target"] = settings["bpp"]
+    else:
+        kept["setting"] = setting({k: v for k, v in settings.items() if k in _VARYING})
     kept |= {k: round(values[k], d) for k, d in _DIGITS.items() if k in values}
     details = {k: v for k, v in values.get("details", {}).items() if k in _DETAILS}
     if values.get("stale"):
@@ -72,9 +77,7 @@ def add_curve(content: dict[str, Any], outcome: Outcome) -> None:
     versions = sorted({p["version"] for p in outcome.points})
     entry = content["codecs"].setdefault(codec.name, {"label": codec.label, "versions": []})
     entry["label"] = codec.label
-    entry["settings"] = setting(
-        {k: v for k, v in outcome.points[0]["settings"].items() if k not in ("bpp", "quality", "subsampling")}
-    )
+    entry["settings"] = setting({k: v for k, v in outcome.points[0]["settings"].items() if k not in _VARYING})
     curve = {"versions": versions, "points": [point(p) for p in outcome.points]}
     content["curves"].setdefault(outcome.job.picture.name, {})[codec.name] = curve
     current = {
@@ -95,7 +98,10 @@ def save(content: dict[str, Any], path: Path, machine: dict[str, Any]) -> None:
     """Write the file, a point per line: small, and readable in a diff."""
     content["machine"] = machine
     content["date"] = time.strftime("%Y-%m-%d")
-    content["metrics"] = [m for m in METRICS if any(m in p for p in _points(content))]
+    counts = {m: sum(m in p for p in _points(content)) for m in METRICS}
+    # A mean over what happens to have been measured would mix different pictures: all points, or none.
+    content["metrics"] = [m for m in METRICS if counts[m] and counts[m] == max(counts.values())]
+    content["partial_metrics"] = [m for m in METRICS if 0 < counts[m] < max(counts.values())]
     path.parent.mkdir(exist_ok=True)
     temporary = path.with_suffix(".tmp")
     temporary.write_text(_text(content) + "\n")

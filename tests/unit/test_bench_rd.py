@@ -363,11 +363,16 @@ def test_results_keep_what_a_run_does_not_have(folder: Path, bench: Bench, tmp_p
     assert json.loads(file.read_text()) == again
     other = Coarse(tmp_path / "log2", name="other", family="other")
     (job,) = measure.jobs([sets.find(folder, subset=1)], [other])
-    results.add_curve(again, bench.run(job))
+    outcome = bench.run(job)
+    for point in outcome.points:
+        point["flip"] = 0.5
+    results.add_curve(again, outcome)
     results.add_sets(again, [sets.find(folder, subset=1)])
     assert len(again["sets"][0]["pictures"]) == 2
     assert set(again["curves"]["set/flat/one"]) == {"coarse", "other"}
     assert set(again["curves"]["set/noisy/two"]) == {"coarse"}
+    results.save(again, file, {})
+    assert (again["metrics"], again["partial_metrics"]) == (["psnr", "ms_ssim"], ["flip"])
     assert again["curves"]["set/flat/one"]["coarse"]["points"][0]["details"] == {"num_gaussians": 7}
 
 
