@@ -283,8 +283,8 @@ class Network:
         return render(*(unpack_siren(data) if self.name == "siren" else unpack_grid(data)))
 
 
-# SIREN: 4e-3 ends 0.4 dB higher than 1e-3 on kodim15 at 0.2 bpp (26.5, 2000 steps), but diverges where the network is wide
-# (kodim01 at 0.4 bpp: 19.2 after 4000 steps, against 22.1 after 3000).
+# SIREN: 4e-3 ends 0.4 dB higher than 1e-3 on kodim15 at 0.2 bpp (26.5, 2000 steps), but diverges where the network is
+# wide (kodim01 at 0.4 bpp: 19.2 after 4000 steps, against 22.1 after 3000).
 _LEARNING_RATES = {"siren": (1e-3,), "hash-grid": (1e-2, 5e-2)}  # network, tables
 
 NETWORKS = (
