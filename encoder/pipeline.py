@@ -264,7 +264,7 @@ def _to_count(job: _Job) -> _Result:
 
 
 def _to_lattice(job: _Job, n: int, limit: float | None) -> _Result:
-    """A coded file of n Gaussians, or of at most ``limit`` bytes: one fit, its count and coarseness chosen on the way."""
+    """A coded file of n Gaussians, or of at most ``limit`` bytes: one fit, count and coarseness chosen on the way."""
     fit = job.fit(n)
     if limit is not None:
         fit.retarget = lambda f: _affordable(job, f, limit)
