@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import zlib
 
 import numpy as np
 import pytest
@@ -339,3 +340,21 @@ def test_columns_as_the_specification_reads_them(widths: list[int], n: int, seed
                 columns.decode(bad, n, widths)
         else:
             assert columns.decode(bad, n, widths).tolist() == expected
+
+
+def test_threads_decode_the_same_and_raise_the_same() -> None:
+    codes, _ = codes_within(usual(), 3000, 0)
+    header = lattice_header(usual())
+    chunks = [codes[i : i + 500] for i in range(0, 3000, 500)]
+    data = bytearray(write(header, [chunks]))
+    with open_file(bytes(data), UNBOUNDED) as file:
+        for alone, together in zip(file.read_gaussians(range(6), 1), file.read_gaussians(range(6), 4), strict=True):
+            assert np.array_equal(alone.means, together.means)
+            assert np.array_equal(alone.features, together.features)
+        (offset, size), entry = file.payload_range(3), file.head.index_offset + 18 * 3
+    data[offset + size - 1] ^= 1
+    data[entry + 16 : entry + 18] = (zlib.crc32(data[offset : offset + size]) & 0xFFFF).to_bytes(2, "little")
+    head = int.from_bytes(data[12:16], "little")
+    data[head - 4 : head] = zlib.crc32(data[: head - 4]).to_bytes(4, "little")
+    with open_file(bytes(data), UNBOUNDED) as file, pytest.raises(InvalidFile, match="chunk 3"):
+        file.read_gaussians(range(6), 4)
