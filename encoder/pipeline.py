@@ -178,7 +178,10 @@ class _Job:
 
     def pack(self, model: Model, fit: Fit) -> tuple[pack.Packed, bytes]:
         idle = self.idle(model, fit).numpy()
-        packed = pack.quantize_model(model, self.recipe, fit.pixels, self.groups, self.background, idle)
+        packed = pack.quantize_model(
+            model, self.recipe, fit.pixels, self.groups, self.background, idle,
+            lowpass=fit.options.lowpass, quantizers=fit.quantizers,
+        )  # fmt: skip
         return packed, pack.to_bytes(packed, self.options.codec, self.options.chunk_size, self.sections)
 
     def decoded(self, data: bytes) -> np.ndarray:

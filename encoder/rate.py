@@ -35,16 +35,27 @@ def gaussians_for_quality(quality: float, recipe: Recipe, channels: int, pixels:
 
 def bits_per_gaussian(recipe: Recipe, channels: int) -> int:
     """Bits of one Gaussian under the raw codec."""
-    return 2 * recipe.pos_bits + 2 * recipe.scale_bits + recipe.rot_bits + channels * recipe.feat_bits
+    r = recipe
+    position = 16 if r.pos_quantizer == "float16" else r.pos_bits
+    feature = {"float16": 16 * channels, "codebook": r.feat_stages * r.feat_bits}
+    return 2 * (position + r.scale_bits) + r.rot_bits + feature.get(r.feat_quantizer, channels * r.feat_bits)
 
 
 def head_bytes(recipe: Recipe, groups: tuple[Group, ...], sections: dict[str, bytes]) -> int:
     """Bytes of everything but index entries and payloads."""
     channels = sum(g.channels for g in groups)
-    ranges = ((recipe.pos_bits, 2), (recipe.scale_bits, 1), (recipe.rot_bits, 1), (recipe.feat_bits, 1))
+    r = recipe
+    shape, pair, each = r.shape_quantizer == "learned" or r.shape != "scale_rotation", r.scale_bits, channels
+    ranges = [
+        2 * (r.pos_quantizer != "float16" and r.pos_bits < 32),
+        (2 if shape else 1) * (pair < 32),
+        r.rot_bits < 32,
+    ]
+    feature = {"learned": 8 * each, "float16": 0, "codebook": 4 * r.feat_stages * 2**r.feat_bits * each}
     return (
         _FIXED_BYTES
-        + sum(8 * n for bits, n in ranges if bits < 32)
+        + 8 * sum(ranges)
+        + feature.get(r.feat_quantizer, 8 * (r.feat_bits < 32))
         + 4 * channels
         + sum(10 + len(g.name.encode()) for g in groups)
         + sum(16 + len(s) for s in sections.values())
