@@ -174,9 +174,7 @@ class TorchBackend:
         if shapes.is_matrix(scale_map):
             factors = shapes.matrix_factors_reference(scale, rotation, scale_map, options.lowpass)
         else:
-            factors = reference.factors_reference(
-                scale, rotation, scale_map, SIGMA_MIN, SIGMA_MAX, options.lowpass
-            )
+            factors = reference.factors_reference(scale, rotation, scale_map, SIGMA_MIN, SIGMA_MAX, options.lowpass)
         return self._rasterize(position, factors, feature, options)
 
     def render(self, model: Model, options: RasterOptions) -> Tensor:

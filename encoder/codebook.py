@@ -20,20 +20,22 @@ _ROUNDS = 20  # of k-means at the start (published: 5)
 class ResidualCodebook:
     """Values [N, columns] as sums of rows of ``tables`` [stages, 2^bits, columns]. ``commit``: weight of the pull."""
 
+    STATE = ("tables", "_count", "_sum")
+
     def __init__(self, values: Tensor, bits: int, stages: int, commit: float, seed: int = 0) -> None:
         self.commit = commit
         rng = np.random.default_rng(seed)
         rest = values.double()
-        tables, self._count, self._sum = [], [], []
+        tables, counts, sums = [], [], []
         for _ in range(stages):
             table = kmeans(rest, 2**bits, _ROUNDS, rng)
             code = nearest(rest, table)
             count, total = _tally(rest, code, len(table))
             tables.append(table)
-            self._count.append(count)
-            self._sum.append(total)
+            counts.append(count)
+            sums.append(total)
             rest = rest - table[code]
-        self.tables = torch.stack(tables)  # float64
+        self.tables, self._count, self._sum = torch.stack(tables), torch.stack(counts), torch.stack(sums)  # float64
 
     def codes(self, values: Tensor) -> Tensor:
         """Row numbers [N, stages]."""

@@ -85,8 +85,10 @@ class Fit:
         self.on_progress, self.on_step = on_progress, on_step
         self.history: list[Progress] = []
         self.best: Model | None = None
-        self.quantizers: Quantizers | None = None  # learned together with ``best``; None: the recipe's need no learning
-        self.rounding: Rounding | None = None  # while these are learned
+        # Learned together with ``best`` (None: nothing is), as is what they were learned with.
+        self.quantizers: Quantizers | None = None
+        self.rounding: Rounding | None = None
+        self._best_rounding: dict[str, Tensor] = {}
         self.seed = seed
         self.best_loss = math.inf
         self._weights = weights
@@ -314,7 +316,8 @@ class Fit:
         """Remember the model if it is the best so far (and finite)."""
         if math.isfinite(loss) and loss < self.best_loss and model.is_finite():
             self.best, self.best_loss = model.clone(), loss
-            self.quantizers = self.rounding.quantizers() if self.rounding else None
+            if self.rounding is not None:
+                self.quantizers, self._best_rounding = self.rounding.quantizers(), self.rounding.state()
 
     def _start_rounding(self) -> None:
         """From here on the model is seen as its file will hold it, starting from the best one so far.
@@ -376,6 +379,9 @@ class Fit:
             arrays |= {name: value.numpy(), f"m_{name}": m.numpy(), f"v_{name}": v.numpy()}
         if self.best is not None:
             arrays |= {f"best_{n}": t.numpy() for n, t in zip(Model.NAMES, self.best.tensors(), strict=True)}
+        if self.rounding is not None:
+            arrays |= {f"rounding_{n}": t.numpy() for n, t in self.rounding.state().items()}
+            arrays |= {f"best_rounding_{n}": t.numpy() for n, t in self._best_rounding.items()}
         scalars = {
             "step": s.step,
             "lr_factor": s.lr_factor,
@@ -433,12 +439,14 @@ class Fit:
             self.num_gaussians = scalars["num_gaussians"]
             self.options = dataclasses.replace(self.options, lowpass=self.lowpass(len(model)))
             self.best_loss = scalars["best_loss"]
-            # Quantisers are not kept: a fit that had begun to learn them begins again, from its last state.
             self.best, self.quantizers, self.rounding = None, None, None
-            quantized = is_learned(self.recipe) and self.state.step >= self.recipe.steps * (1 - self.recipe.quantize_forward)
-            if quantized:
-                self.best_loss = math.inf
-            elif "best_position" in arrays:
+            if any(n.startswith("rounding_") for n in arrays):
+                self.rounding = Rounding(model, self.recipe, self.seed)
+                for kind in ("best_rounding_", "rounding_"):
+                    self.rounding.load({n.removeprefix(kind): tensor(n) for n in arrays if n.startswith(kind)})
+                    if kind == "best_rounding_":
+                        self.quantizers, self._best_rounding = self.rounding.quantizers(), self.rounding.state()
+            if "best_position" in arrays:
                 self.best = Model.of((tensor(f"best_{n}") for n in Model.NAMES), map_)
             self.rng.bit_generator.state = scalars["rng"]
         except UsageError:

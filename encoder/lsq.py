@@ -22,6 +22,8 @@ _BETAS, _EPSILON = (0.9, 0.999), 1e-12
 class LearnedStep:
     """Columns of values [N, columns] rounded to 2^bits codes each. ``lr``: Adam's rate, in first steps per step."""
 
+    STATE = ("offset", "step", "_unit", "_m", "_v", "_age")
+
     def __init__(self, values: Tensor, bits: int, lr: float) -> None:
         self.top = float(2**bits - 1)
         self.bits, self.lr = bits, lr
@@ -29,7 +31,7 @@ class LearnedStep:
         self._unit = self.step.clone()
         self._m = torch.zeros(2, values.shape[1], dtype=torch.float64)
         self._v = torch.zeros_like(self._m)
-        self._age = 0
+        self._age = torch.zeros((), dtype=torch.float64)
 
     def round(self, values: Tensor) -> Tensor:
         """The nearest values [N, columns] that codes stand for."""
@@ -52,9 +54,9 @@ class LearnedStep:
         """:meth:`gradients`, and a step of Adam on offset and step at ``factor`` of the rate; gives dL/dvalues."""
         by_values, by_offset, by_step = self.gradients(values, grad)
         g = torch.stack([by_offset, by_step]) * self._unit  # in units of the first step: columns differ in size
-        self._age += 1
-        self._m.lerp_(g, 1 - _BETAS[0])
-        self._v.mul_(_BETAS[1]).addcmul_(g, g, value=1 - _BETAS[1])
+        self._age = self._age + 1
+        self._m = _BETAS[0] * self._m + (1 - _BETAS[0]) * g
+        self._v = _BETAS[1] * self._v + (1 - _BETAS[1]) * g * g
         m, v = self._m / (1 - _BETAS[0] ** self._age), self._v / (1 - _BETAS[1] ** self._age)
         move = factor * self.lr * m / (v.sqrt() + _EPSILON) * self._unit
         self.offset = self.offset - move[0]
@@ -97,6 +99,8 @@ def best_range(values: Tensor, bits: int) -> tuple[Tensor, Tensor]:
 
 class HalfFloat:
     """Values rounded to binary16, straight-through."""
+
+    STATE = ()
 
     def __init__(self, values: Tensor) -> None:
         self.columns = values.shape[1]

@@ -86,8 +86,6 @@ def straight_through(model: Model, recipe: Recipe, width: int, height: int) -> M
         step = ((hi - lo) / (2**bits - 1)).clamp_min(1e-12)
         return lo + torch.round((t - lo) / step) * step
 
-    if is_matrix(model.scale_map):
-        raise UsageError("quantize_forward: expected learned shape quantisers for matrix entries, found uniform ones")
     position = rounded(model.position, recipe.pos_bits, model.position.amin(0), model.position.amax(0))
     log2 = model.sigmas().log2()
     sigma = torch.exp2(rounded(log2, recipe.scale_bits, log2.min(), log2.max()))

@@ -7,6 +7,7 @@ go back to the unrounded one. What ``uniform`` quantisers do is :func:`igs.encod
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Protocol
 
 import torch
@@ -31,9 +32,13 @@ class Rule(Protocol):
     def update(self, values: Tensor) -> None: ...
     def quantizer(self) -> Quantizer: ...
 
+    STATE: tuple[str, ...]  # the tensors that a checkpoint keeps
+
 
 class _Range:
     """Uniform over the range of the values as it is at each step (nothing is learned)."""
+
+    STATE = ("_low", "_high")
 
     def __init__(self, values: Tensor, bits: int, shared: bool) -> None:
         self.bits, self.shared = bits, shared
@@ -61,8 +66,9 @@ class _Range:
 
 
 def is_learned(recipe: Recipe) -> bool:
-    """Whether any attribute's quantiser is more than the range of its values."""
-    return {recipe.pos_quantizer, recipe.shape_quantizer, recipe.feat_quantizer} != {"uniform"}
+    """Whether a recipe's quantisers are made here: one of them learns, or the shapes are matrices."""
+    kinds = {recipe.pos_quantizer, recipe.shape_quantizer, recipe.feat_quantizer}
+    return kinds != {"uniform"} or is_matrix(recipe.scale_map)
 
 
 class Rounding:
@@ -120,9 +126,7 @@ class Rounding:
         slope, seen_slope = self._scale_slope(model), self._scale_slope(seen)
         by_file = [grads[0], grads[1] * seen_slope, grads[2][:, None], grads[3]]
         values = self._values(model)
-        out = [
-            rule.learn(v, g, factor) for rule, v, g in zip(self.rules, values, by_file, strict=True)
-        ]
+        out = [rule.learn(v, g, factor) for rule, v, g in zip(self.rules, values, by_file, strict=True)]
         for rule, v in zip(self.rules, values, strict=True):
             rule.update(v)
         return out[0], out[1] / slope, out[2][:, 0], out[3]
@@ -133,6 +137,16 @@ class Rounding:
         if is_matrix(model.scale_map):
             return 1.0
         return {"log": _LN2, "raw": _LN2 * model.scale, "inverse": -_LN2 * model.scale}[model.scale_map]
+
+    def state(self) -> dict[str, Tensor]:
+        """What :meth:`load` needs to go on, by name."""
+        return {f"{i}{name}": getattr(rule, name) for i, rule in enumerate(self.rules) for name in rule.STATE}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from :meth:`state`."""
+        for i, rule in enumerate(self.rules):
+            for name in rule.STATE:
+                setattr(rule, name, state[f"{i}{name}"].clone())
 
     def quantizers(self) -> Quantizers:
         """As a file holds them."""
