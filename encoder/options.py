@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import typing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -91,8 +90,8 @@ class Recipe:
     scale_bits: int = 8
     rot_bits: int = 10
     feat_bits: int = 8
-    # uniform: over the range of the values; learned: offset and step per column, by gradient (LSQ+); codebook: the sum of one row
-    # each of feat_stages tables of 2^feat_bits. shape_quantizer is for both scale_bits and rot_bits.
+    # uniform: over the range of the values; learned: offset and step per column, by gradient (LSQ+); codebook: the sum
+    # of one row each of feat_stages tables of 2^feat_bits. shape_quantizer is for both scale_bits and rot_bits.
     pos_quantizer: Literal["uniform", "learned", "float16"] = "uniform"
     shape_quantizer: Literal["uniform", "learned"] = "uniform"
     feat_quantizer: Literal["uniform", "learned", "float16", "codebook"] = "uniform"
