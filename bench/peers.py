@@ -157,9 +157,9 @@ def quantizers(bench: Bench) -> list[dict[str, Any]]:
 def bits(bench: Bench) -> list[dict[str, Any]]:
     """8, 12, 16 and 32 bits for every number, rounded once after the fit and (LSQ+) learned."""
     rows = []
-    for preset in ("default", "gaussianimage", "gaussianimage++"):
+    for preset in ("default", "gaussianimage++"):
         learned = dict.fromkeys(("pos_quantizer", "shape_quantizer", "feat_quantizer"), "learned")
-        for name, kind in (("rounded", PLAIN), ("LSQ+", learned | {"quantize_forward": 0.3})):
+        for name, kind in (("rounded", PLAIN), ("LSQ+", learned | {"quantize_forward": 0.5})):
             row: dict[str, Any] = {"preset": preset, "quantiser": name}
             for b in (8, 12, 16, 32):
                 same = dict.fromkeys(FLOATS, b)

@@ -253,7 +253,7 @@ class Fit:
                 self._log()
             if r.lr_schedule == "plateau" and self._plateau():
                 break
-        if is_learned(r) and self.rounding is None:
+        if is_learned(r) and self.rounding is None and (until is None or until >= sum(self._phase[:2])):
             self._start_rounding()
         self.consider(self._loss_of(s.model), s.model)
         if self.on_step:

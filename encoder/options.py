@@ -98,7 +98,7 @@ class Recipe:
     feat_stages: int = 2
     quantize_forward: float = 0.0  # the last share of the steps runs with quantised attributes (straight-through)
     quantize_lr: float = 1.0  # factor of all learning rates in that share
-    lr_quantizer: float = 0.01  # learned: in first steps
+    lr_quantizer: float = 0.1  # learned: in first steps
     codebook_commit: float = 1.0  # codebook: weight of the mean squared distance of colours to their codes
     gamma: float = 1.0  # the fit sees v^(1/gamma)
     tiles: bool = True  # False: every Gaussian is tried at every pixel (the reference; slow)
@@ -224,11 +224,11 @@ _GAUSSIANIMAGE = Recipe(
     growth=False,
     relocate=False,
     pull_empty=False,
-    lr_position=5e-3,
+    lr_position=1e-2,
     lr_position_unit="picture",
-    lr_scale=1e-2,
-    lr_rotation=1e-2,
-    lr_feature=1e-2,
+    lr_scale=2e-2,
+    lr_rotation=2e-2,
+    lr_feature=2e-2,
     adam_beta2=0.999,
     adam_epsilon=1e-8,
     lr_schedule="steps",
@@ -242,7 +242,7 @@ _GAUSSIANIMAGE = Recipe(
     feat_quantizer="codebook",
     feat_bits=3,
     feat_stages=2,
-    quantize_forward=0.3,
+    quantize_forward=0.5,
 )
 _GAUSSIANIMAGE_PLUS = dataclasses.replace(
     _GAUSSIANIMAGE,
