@@ -32,7 +32,13 @@ STYLISED = ("anime_cartoon/concert", "digital_art/safe_landing", "vector_style/f
 CROP = (384, 256)
 PIXELS_PER_GAUSSIAN = 250  # 400 in a crop, 1573 in a Kodak picture
 FLOATS = {"pos_bits": 32, "scale_bits": 32, "rot_bits": 32, "feat_bits": 32}
-PLAIN = {"pos_quantizer": "uniform", "shape_quantizer": "uniform", "feat_quantizer": "uniform", "quantize_forward": 0.0}
+PLAIN = {
+    "coding": "plain",
+    "pos_quantizer": "uniform",
+    "shape_quantizer": "uniform",
+    "feat_quantizer": "uniform",
+    "quantize_forward": 0.0,
+}
 
 Settings = dict[str, Any]
 
@@ -158,7 +164,7 @@ def bits(bench: Bench) -> list[dict[str, Any]]:
     """8, 12, 16 and 32 bits for every number, rounded once after the fit and (LSQ+) learned."""
     rows = []
     for preset in ("default", "gaussianimage++"):
-        learned = dict.fromkeys(("pos_quantizer", "shape_quantizer", "feat_quantizer"), "learned")
+        learned = {"coding": "plain"} | dict.fromkeys(("pos_quantizer", "shape_quantizer", "feat_quantizer"), "learned")
         for name, kind in (("rounded", PLAIN), ("LSQ+", learned | {"quantize_forward": 0.5})):
             row: dict[str, Any] = {"preset": preset, "quantiser": name}
             for b in (8, 12, 16, 32):

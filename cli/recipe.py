@@ -16,6 +16,7 @@ _MODEL, _START, _GROWTH, _FIT, _BITS = "Model", "Initialisation", "Growth", "Opt
 HELP: dict[str, tuple[str, str]] = {
     "steps": (_FIT, "Optimisation steps."),
     "blend": (_MODEL, "How Gaussians combine: normalised over the nearest (topk) or added (sum)."),
+    "primitive": (_MODEL, "What a Gaussian carries: a colour, or also a slope of brightness (gradient)."),
     "top_k": (_MODEL, "Gaussians that count at a point, 1 to 32."),
     "reach2": (_MODEL, "Squared absolute reach, in standard deviations."),
     "relative_reach2": (_MODEL, "Squared reach beyond the nearest Gaussian's distance; inf for none."),
@@ -47,6 +48,7 @@ HELP: dict[str, tuple[str, str]] = {
     "lr_scale": (_FIT, "Learning rate of sizes."),
     "lr_rotation": (_FIT, "Learning rate of angles, in half-turns."),
     "lr_feature": (_FIT, "Learning rate of colours."),
+    "lr_gradient": (_FIT, "Learning rate of slopes of brightness."),
     "adam_beta1": (_FIT, "Adam: decay of the first moment."),
     "adam_beta2": (_FIT, "Adam: decay of the second moment."),
     "adam_epsilon": (_FIT, "Adam: the term that keeps the division finite."),

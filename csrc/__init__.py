@@ -29,6 +29,7 @@ class Raster(ctypes.Structure):
         ("pull", ctypes.c_float),
         ("pull_reach2", ctypes.c_float),
         ("background", _FLOATS),
+        ("lit", _FLOATS),
     )
 
 

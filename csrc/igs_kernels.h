@@ -21,6 +21,8 @@ typedef struct {
     float pull;             // > 0: at a pixel beyond every reach the nearest Gaussian counts; where the smallest d² is
     float pull_reach2;      //      above pull_reach2 (≤ R²), dL/dd² of those that count gets pull·exp(−(d² − d²min)/2)
     const float* background;  // [C]
+    const float* lit;         // null: a Gaussian has features c[C]. Otherwise [C] of 0 or 1: it has c[C], a, b, and its
+                              //      colour at a point is c + lit·(a·u + b·v) with u = p·dx + q·dy, v = r·dy (spec §7)
 } igs_raster;
 
 // Tile lists, reused from step to step. Opaque to the caller.
@@ -39,7 +41,8 @@ void igs_bins_work(const igs_bins*, int64_t* out);
 int igs_rasterize_forward(igs_bins*, const igs_raster*, const float* means, const float* factors, const float* features,
                           float* image);
 
-// Gradients of a loss given grad_image = dL/dimage [C, H, W]: [N, 2], [N, 3], [N, C]; overwritten, not added to.
+// Gradients of a loss given grad_image = dL/dimage [C, H, W]: [N, 2], [N, 3], [N, F]; overwritten, not added to.
+// F, the features of a Gaussian, is C, or C + 2 with `lit`.
 int igs_rasterize_backward(igs_bins*, const igs_raster*, const float* means, const float* factors, const float* features,
                            const float* grad_image, float* grad_means, float* grad_factors, float* grad_features);
 

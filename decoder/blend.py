@@ -122,11 +122,14 @@ def keep_k(d2s, count, threshold, top_k, ranks):  # type: ignore[no-untyped-def]
 
 
 @inline
-def blend(d2s, active, count, nearest, features, channels, rule, top_k, is_sum, ranks, out):  # type: ignore[no-untyped-def]
+def blend(  # type: ignore[no-untyped-def]
+    d2s, slopes, active, count, nearest, features, channels, columns, rule, top_k, is_sum, ranks, out
+):
     """The values at 16 points → out, float32 [C · 16].
 
-    d2s: float32 [count · 16], overwritten; active: their places in ``features`` (float32 [places · C]); nearest: the
-    smallest d2 per lane; rule: float32 R², Q², background.
+    d2s: float32 [count · 16], overwritten; slopes: the same of a·u + b·v (``slope``), read if there are more feature
+    columns than channels; active: their places in ``features`` (float32 [places · columns]); nearest: the smallest d2
+    per lane; rule: float32 R², Q², background, lit.
     """
     zero = splat(np.float32(0.0))
     threshold = splat(rule[0])
@@ -137,7 +140,9 @@ def blend(d2s, active, count, nearest, features, channels, rule, top_k, is_sum, 
         if count > top_k:
             threshold = keep_k(d2s, count, threshold, top_k, ranks)
     total = zero
+    tilt = zero
     one = splat(np.float32(1.0))
+    sloped = columns > channels
     if channels == 3:
         first = zero
         second = zero
@@ -146,10 +151,16 @@ def blend(d2s, active, count, nearest, features, channels, rule, top_k, is_sum, 
             d2 = load(d2s, k * 16)
             weight = select(d2 <= threshold, exp_half_negative(d2 - base), zero)
             total = total + weight
-            i = active[k] * 3
+            if sloped:
+                tilt = muladd(weight, load(slopes, k * 16), tilt)
+            i = active[k] * columns
             first = muladd(weight, splat(features[i]), first)
             second = muladd(weight, splat(features[i + 1]), second)
             third = muladd(weight, splat(features[i + 2]), third)
+        if sloped:
+            first = muladd(splat(rule[5]), tilt, first)
+            second = muladd(splat(rule[6]), tilt, second)
+            third = muladd(splat(rule[7]), tilt, third)
         share = one / total
         reached = zero < total
         store(out, 0, finish(first, share, reached, rule[2], is_sum))
@@ -160,13 +171,17 @@ def blend(d2s, active, count, nearest, features, channels, rule, top_k, is_sum, 
         d2 = load(d2s, k * 16)
         weight = select(d2 <= threshold, exp_half_negative(d2 - base), zero)
         total = total + weight
+        if sloped:
+            tilt = muladd(weight, load(slopes, k * 16), tilt)
         store(d2s, k * 16, weight)
     share = one / total
     reached = zero < total
     for c in range(channels):
         value = zero
         for k in range(count):
-            value = muladd(load(d2s, k * 16), splat(features[active[k] * channels + c]), value)
+            value = muladd(load(d2s, k * 16), splat(features[active[k] * columns + c]), value)
+        if sloped:
+            value = muladd(splat(rule[2 + channels + c]), tilt, value)
         store(out, c * 16, finish(value, share, reached, rule[2 + c], is_sum))
 
 
@@ -179,13 +194,26 @@ def finish(value, share, reached, background, is_sum):  # type: ignore[no-untype
 
 
 @inline
-def squared_distance(means, factors, i, x, y):  # type: ignore[no-untyped-def]
-    """d2 of spec §7 of Gaussian i at 16 points, int32 units."""
+def whitened(means, factors, i, x, y):  # type: ignore[no-untyped-def]
+    """u and v of spec §7 of Gaussian i at 16 points, int32 units."""
     dx = to_floats(x - splat_int(means[0, i]))
     dy = to_floats(y - splat_int(means[1, i]))
     u = splat(factors[0, i]) * dx + splat(factors[1, i]) * dy
     v = splat(factors[2, i]) * dy
+    return u, v
+
+
+@inline
+def squared_distance(means, factors, i, x, y):  # type: ignore[no-untyped-def]
+    """d2 of spec §7 of Gaussian i at 16 points, int32 units."""
+    u, v = whitened(means, factors, i, x, y)
     return u * u + v * v
+
+
+@inline
+def slope(a, b, u, v):  # type: ignore[no-untyped-def]
+    """a·u + b·v, what the gradient primitive adds to a colour (spec §7): the same operations on every path."""
+    return muladd(splat(a), u, splat(b) * v)
 
 
 @inline
@@ -194,12 +222,13 @@ def blend_crowd(  # type: ignore[no-untyped-def]
 ):
     """What ``blend`` does, to the bit, for any number of candidates members[start:end] in memory that does not grow.
 
-    means: int32 [2, n]; factors: float32 [3, n]; features: float32 [n, C]; x, y: 16 points.
+    means: int32 [2, n]; factors: float32 [3, n]; features: float32 [n, F]; x, y: 16 points.
     """
     zero = splat(np.float32(0.0))
     one = splat(np.float32(1.0))
     inf = splat(np.float32(np.inf))
-    channels = features.shape[1]
+    channels = out.size // 16
+    sloped = features.shape[1] > channels
     base = zero
     threshold = splat(rule[0])
     kth = inf
@@ -225,17 +254,25 @@ def blend_crowd(  # type: ignore[no-untyped-def]
     for c in range(channels):
         store(out, c * 16, zero)
     total = zero
+    tilt = zero
     for k in range(start, end):
-        d2 = squared_distance(means, factors, members[k], x, y)
+        u, v = whitened(means, factors, members[k], x, y)
+        d2 = u * u + v * v
         tie = (d2 == kth) & (zero < room)
         room = room - select(tie, one, zero)
         counts = (d2 <= threshold) & ((d2 < kth) | tie)
         if bits(counts) != 0:
             weight = select(counts, exp_half_negative(d2 - base), zero)
             total = total + weight
+            if sloped:
+                a, b = features[members[k], channels], features[members[k], channels + 1]
+                tilt = muladd(weight, slope(a, b, u, v), tilt)
             for c in range(channels):
                 store(out, c * 16, muladd(weight, splat(features[members[k], c]), load(out, c * 16)))
     share = one / total
     reached = zero < total
     for c in range(channels):
-        store(out, c * 16, finish(load(out, c * 16), share, reached, rule[2 + c], is_sum))
+        value = load(out, c * 16)
+        if sloped:
+            value = muladd(splat(rule[2 + channels + c]), tilt, value)
+        store(out, c * 16, finish(value, share, reached, rule[2 + c], is_sum))

@@ -46,7 +46,7 @@ def gather(  # type: ignore[no-untyped-def]
     """Collect the candidates of the rectangle of points left … right × top … bottom (int32 units).
 
     entries[start:end]: Gaussians that may reach it. table: float32 [COLUMNS, capacity] gets P, Q, R_ and bounds of d²;
-    where: int32 [3, capacity] gets Mx, My and the Gaussian; local: float32 [capacity · C] its features. Capacity is a
+    where: int32 [3, capacity] gets Mx, My and the Gaussian; local: float32 [capacity · F] its features. Capacity is a
     multiple of 16 above the number of entries. → how many were kept, in order of index.
     """
     capacity = table.shape[1]
@@ -140,11 +140,11 @@ def gather(  # type: ignore[no-untyped-def]
             table[R, kept] = table[R, i]
             table[HIGH, kept] = table[HIGH, i]
             kept += 1
-    channels = features.shape[1]
+    columns = features.shape[1]
     for k in range(kept):
         i = where[2, k]
-        for c in range(channels):
-            local[k * channels + c] = features[i, c]
+        for c in range(columns):
+            local[k * columns + c] = features[i, c]
     return kept
 
 

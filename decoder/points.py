@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from igs.decoder.bins import fill_segment, next_segment, row_spans
-from igs.decoder.blend import CROWD, blend, blend_crowd, squared_distance
+from igs.decoder.blend import CROWD, blend, blend_crowd, slope, whitened
 from igs.decoder.candidates import COLUMNS, P, Q, R, gather
 from igs.decoder.jit import kernel
 from igs.decoder.simd import bits, load, lowest_bit, minimum, splat, splat_int, store, to_floats
@@ -45,17 +45,19 @@ def values_at(  # type: ignore[no-untyped-def]
 
     xs, ys: int32 [m]; chunks: int64, ascending; boxes: float64 [4, the same] x0, y0, x1, y1 in pixels; loaded: uint8,
     and starts, ends: int64, per chunk of the file; means: int32 [2, n], factors: float32 [3, n] (``Store``: 16 more
-    elements can be read), features: float32 [n, C]; rule: float32 R², Q², background; out: float32 [m, C].
+    elements can be read), features: float32 [n, F]; rule: float32 R², Q², background, lit; out: float32 [m, C].
     → (point to go on with, a chunk that must be loaded before, or -1).
     """
     is_sum = sum_blend != 0
-    channels = out.shape[1]
+    channels, columns = out.shape[1], features.shape[1]
+    sloped = columns > channels
     stride = means.shape[1]
     capacity = 64
     found = np.empty(capacity, np.int64)
     d2s = np.empty(capacity * 16, np.float32)
     active = np.arange(capacity).astype(np.int32)
-    local = np.empty(capacity * channels, np.float32)
+    local = np.empty(capacity * columns, np.float32)
+    slopes = np.empty(capacity * 16, np.float32)
     ranks = np.empty(32 * 16, np.float32)
     lanes = np.empty(channels * 16, np.float32)
     reach2 = splat(rule[0])
@@ -90,7 +92,8 @@ def values_at(  # type: ignore[no-untyped-def]
                             if capacity <= CROWD:
                                 d2s = np.empty(capacity * 16, np.float32)
                                 active = np.arange(capacity).astype(np.int32)
-                                local = np.empty(capacity * channels, np.float32)
+                                local = np.empty(capacity * columns, np.float32)
+                                slopes = np.empty(capacity * 16, np.float32)
                         found[count] = k + lowest_bit(within)
                         count += 1
                         within &= within - 1
@@ -100,12 +103,15 @@ def values_at(  # type: ignore[no-untyped-def]
                 nearest = splat(np.float32(np.inf))
                 for k in range(count):
                     i = found[k]
-                    d2 = squared_distance(means, factors, i, x, y)
+                    u, v = whitened(means, factors, i, x, y)
+                    d2 = u * u + v * v
                     store(d2s, k * 16, d2)
                     nearest = minimum(nearest, d2)
-                    for c in range(channels):
-                        local[k * channels + c] = features[i, c]
-                blend(d2s, active, count, nearest, local, channels, rule, top_k, is_sum, ranks, lanes)
+                    for c in range(columns):
+                        local[k * columns + c] = features[i, c]
+                    if sloped:
+                        store(slopes, k * 16, slope(features[i, channels], features[i, channels + 1], u, v))
+                blend(d2s, slopes, active, count, nearest, local, channels, columns, rule, top_k, is_sum, ranks, lanes)
             for c in range(channels):
                 out[point, c] = lanes[c * 16]
         else:
@@ -221,7 +227,8 @@ def sample_row(  # type: ignore[no-untyped-def]
     """
     reach, origin, per_unit = numbers[0], numbers[1], numbers[2]
     top_k, is_sum = int(numbers[3]), numbers[4] != 0.0
-    channels = out.shape[1]
+    channels, features_each = out.shape[1], features.shape[1]
+    sloped = features_each > channels
     columns = len(lows)
     members = row_members[row_starts[row] : row_starts[row + 1]]
     first = np.empty(len(members), np.int32)
@@ -233,7 +240,8 @@ def sample_row(  # type: ignore[no-untyped-def]
     capacity = 16
     table = np.empty((COLUMNS, capacity), np.float32)
     where = np.empty((3, capacity), np.int32)
-    local = np.empty(capacity * channels, np.float32)
+    local = np.empty(capacity * features_each, np.float32)
+    slopes = np.empty(capacity * 16, np.float32)
     d2s = np.empty(capacity * 16, np.float32)
     active = np.arange(capacity).astype(np.int32)
     ranks = np.empty(32 * 16, np.float32)
@@ -257,7 +265,8 @@ def sample_row(  # type: ignore[no-untyped-def]
                 capacity = (number + number // 2 + 15) & ~15
                 table = np.empty((COLUMNS, capacity), np.float32)
                 where = np.empty((3, capacity), np.int32)
-                local = np.empty(capacity * channels, np.float32)
+                local = np.empty(capacity * features_each, np.float32)
+                slopes = np.empty(capacity * 16, np.float32)
                 d2s = np.empty(capacity * 16, np.float32)
                 active = np.arange(capacity).astype(np.int32)
             kept = 0
@@ -284,7 +293,13 @@ def sample_row(  # type: ignore[no-untyped-def]
                         d2 = u * u + v * v
                         store(d2s, k * 16, d2)
                         nearest = minimum(nearest, d2)
-                    blend(d2s, active, kept, nearest, local, channels, rule, top_k, is_sum, ranks, lanes)
+                        if sloped:
+                            at = k * features_each + channels
+                            store(slopes, k * 16, slope(local[at], local[at + 1], u, v))
+                    blend(
+                        d2s, slopes, active, kept, nearest, local, channels, features_each, rule, top_k, is_sum, ranks,
+                        lanes,
+                    )  # fmt: skip
                 for lane in range(min(16, starts[cell + 1] - group)):
                     i = order[group + lane]
                     for c in range(channels):

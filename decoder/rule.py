@@ -21,14 +21,16 @@ class Rule:
     top_k: int  # K; 0 for sum
     sum_blend: bool
     background: npt.NDArray[np.float32]  # [C]
+    lit: npt.NDArray[np.float32]  # [C] 1 where a Gaussian's gradient, if it has one, is added; 0 for alpha
 
     @classmethod
     def of(cls, header: Header) -> Rule:
         """The rule of a file; its background is that of level 0."""
-        from igs.format import Blend
+        from igs.format import Blend, lit_channels
 
         background = np.asarray(header.background, np.float32)
-        return cls(header.reach2, header.relative_reach2, header.top_k, header.blend == Blend.SUM, background)
+        lit = np.array(lit_channels(header.groups), np.float32)
+        return cls(header.reach2, header.relative_reach2, header.top_k, header.blend == Blend.SUM, background, lit)
 
     def without_background(self) -> Rule:
         """For the residual levels above 0 (spec §9)."""
@@ -41,8 +43,8 @@ class Rule:
 
     @property
     def floats(self) -> npt.NDArray[np.float32]:
-        """R², Q², background: what the kernels take."""
-        return np.concatenate([np.array([self.reach2, self.relative_reach2], np.float32), self.background])
+        """R², Q², background [C], lit [C]: what the kernels take."""
+        return np.concatenate([np.array([self.reach2, self.relative_reach2], np.float32), self.background, self.lit])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Splats:
 
     means: npt.NDArray[np.int32]  # [2, n] x and y in units of 2^-14 pixel
     factors: npt.NDArray[np.float32]  # [3, n] P, Q, R_ of spec §6.2
-    features: npt.NDArray[np.float32]  # [n, C]
+    features: npt.NDArray[np.float32]  # [n, F]: C colours, then, of the gradient primitive, a and b
 
     @classmethod
     def of(cls, gaussians: Gaussians) -> Splats:

@@ -13,9 +13,21 @@ import numpy.typing as npt
 
 from igs.decoder.bins import fill_segment, next_segment, row_spans
 from igs.decoder.blend import CROWD, blend, blend_crowd
-from igs.decoder.candidates import COLUMNS, active_in_block, bound_blocks, gather
+from igs.decoder.candidates import COLUMNS, R, active_in_block, bound_blocks, gather
 from igs.decoder.jit import inline, kernel
-from igs.decoder.simd import load, load_columns, load_rows, minimum, splat, store, store3, store_block
+from igs.decoder.simd import (
+    load,
+    load_columns,
+    load_rows,
+    minimum,
+    muladd,
+    splat,
+    splat_int,
+    store,
+    store3,
+    store_block,
+    to_floats,
+)
 
 TILE = 16  # samples a side
 
@@ -72,15 +84,16 @@ def render_rows(  # type: ignore[no-untyped-def]
 ):
     """Write the stored values of some tile rows.
 
-    means: int32 [2, n]; factors: float32 [3, n]; features: float32 [n, C]; row_starts, row_members: Gaussians per tile
+    means: int32 [2, n]; factors: float32 [3, n]; features: float32 [n, F]; row_starts, row_members: Gaussians per tile
     row (``tile_rows``); xs, ys: int32 sample coordinates; tiles_x, tiles_y: int64 [2, tiles] first point and number of
     points, tiles_y only of the rows to write; lows, highs: float64 [tiles] of x; numbers: float64 (R⁺, origin, tiles
-    per unit, K, sum, reduction); rule: float32 R², Q², background; first_row: tile row of row_starts[0]; out: float32
-    [output rows, columns, C] of exactly these rows.
+    per unit, K, sum, reduction); rule: float32 R², Q², background, lit; first_row: tile row of row_starts[0]; out:
+    float32 [output rows, columns, C] of exactly these rows.
     """
     reach, origin, per_unit = numbers[0], numbers[1], numbers[2]
     top_k, is_sum, reduction = int(numbers[3]), numbers[4] != 0.0, int(numbers[5])
-    columns, channels = out.shape[1], out.shape[2]
+    columns, channels, features_each = out.shape[1], out.shape[2], features.shape[1]
+    sloped = features_each > channels
     tiles = tiles_x.shape[1]
     rows = tiles_y.shape[1]
     longest = 0
@@ -99,7 +112,9 @@ def render_rows(  # type: ignore[no-untyped-def]
     qdys = np.empty(16 * 16, np.float32)
     vvs = np.empty(16 * 16, np.float32)
     where = np.empty((3, 16), np.int32)
-    local = np.empty(16 * channels, np.float32)
+    local = np.empty(16 * features_each, np.float32)
+    bvs = np.empty(16 * 16, np.float32)  # b·v of spec §7 per candidate and row
+    slopes = np.empty(16 * 16, np.float32)
     products = np.empty(16 * 16, np.float32)
     d2s = np.empty(16 * 16, np.float32)
     active = np.empty(16, np.int32)
@@ -150,7 +165,10 @@ def render_rows(  # type: ignore[no-untyped-def]
                     qdys = np.empty(capacity * 16, np.float32)
                     vvs = np.empty(capacity * 16, np.float32)
                     where = np.empty((3, capacity), np.int32)
-                    local = np.empty(capacity * channels, np.float32)
+                    local = np.empty(capacity * features_each, np.float32)
+                    if sloped:
+                        bvs = np.empty(capacity * 16, np.float32)
+                        slopes = np.empty(capacity * 16, np.float32)
                     products = np.empty(capacity * 16, np.float32)
                     d2s = np.empty(capacity * 16, np.float32)
                     active = np.empty(capacity, np.int32)
@@ -168,6 +186,11 @@ def render_rows(  # type: ignore[no-untyped-def]
                         tile_x, tile_y, table, where, kept, rule, top_k, is_sum, products, qdys, vvs, block_lows,
                         block_highs, reaches,
                     )  # fmt: skip
+                    if sloped:
+                        y = load(tile_y, 0)
+                        for k in range(kept):
+                            v = splat(table[R, k]) * to_floats(y - splat_int(where[1, k]))
+                            store(bvs, k * 16, splat(local[k * features_each + channels + 1]) * v)
                 for block in range(16):
                     block_row, block_column = block // 4, block % 4
                     if block_row * 4 >= y_count or block_column * 4 >= x_count:
@@ -189,7 +212,17 @@ def render_rows(  # type: ignore[no-untyped-def]
                             d2 = u * u + load_rows(vvs, i + block_row * 4)
                             store(d2s, k * 16, d2)
                             nearest = minimum(nearest, d2)
-                        blend(d2s, active, count, nearest, local, channels, rule, top_k, is_sum, ranks, lanes)
+                        if sloped:  # a loop of its own, so that constant colours pay nothing
+                            for k in range(count):
+                                i = active[k] * 16
+                                u = load_columns(products, i + block_column * 4) + load_rows(qdys, i + block_row * 4)
+                                a = splat(local[active[k] * features_each + channels])
+                                # ``blend.slope``, with b·v at hand
+                                store(slopes, k * 16, muladd(a, u, load_rows(bvs, i + block_row * 4)))
+                        blend(
+                            d2s, slopes, active, count, nearest, local, channels, features_each, rule, top_k, is_sum,
+                            ranks, lanes,
+                        )  # fmt: skip
                     for c in range(channels):
                         store_block(values, c * 256 + block_row * 64 + block_column * 4, 16, load(lanes, c * 16))
                 for y in range(y_count):

@@ -26,7 +26,7 @@ class Model:
     position: Tensor  # [N, 2] pixels
     scale: Tensor  # [N, 2]
     rotation: Tensor  # [N] half-turns, or the entry beside the diagonal
-    feature: Tensor  # [N, C] stored values
+    feature: Tensor  # [N, F] stored values: C colours, then a and b where the Gaussians carry a gradient
     scale_map: str
 
     NAMES = ("position", "scale", "rotation", "feature")
@@ -146,7 +146,7 @@ class KernelBackend:
         ones = torch.ones(1, options.height, options.width)
         feature = torch.ones(len(model), 1)
         factors = self._factors(model, options)
-        plain = dataclasses.replace(options, background=(0.0,), pull=0.0)
+        plain = dataclasses.replace(options, background=(0.0,), pull=0.0, gradient=False, lit=())
         self._rasterizer.bin(model.position, factors, feature, plain)
         return self._rasterizer.backward(model.position, factors, feature, plain, ones)[2][:, 0]
 
@@ -192,7 +192,7 @@ class TorchBackend:
 
     def blend_weights(self, model: Model, options: RasterOptions) -> Tensor:
         feature = torch.ones(len(model), 1, requires_grad=True)
-        plain = dataclasses.replace(options, background=(0.0,), pull=0.0)
+        plain = dataclasses.replace(options, background=(0.0,), pull=0.0, gradient=False, lit=())
         image = self._image((*model.tensors()[:3], feature), model.scale_map, plain)
         return torch.autograd.grad(image.sum(), feature)[0][:, 0]
 

@@ -22,10 +22,11 @@ from torch import Tensor
 
 from igs.encoder import init, shapes
 from igs.encoder.backend import Backend, LossWeights, Model, psnr_of, scale_parameter
+from igs.encoder.lattice import Noise, rate_gradients
+from igs.encoder.learned import Quantizers, Rounding, is_learned
 from igs.encoder.options import Progress, Recipe
 from igs.encoder.quantize import straight_through
 from igs.encoder.reference import RasterOptions
-from igs.encoder.rounding import Quantizers, Rounding, is_learned
 from igs.format.errors import InputError, UsageError
 
 # dL/dd² of a pixel that nothing reaches, times the number of pixels …
@@ -43,6 +44,7 @@ LOWPASS_MOST = 300.0  # pixels², GaussianImage++
 PERFECT = 1e-10
 # A Gaussian is idle if its share of all pixels is below this part of the average.
 IDLE_SHARE = 0.03
+BITS = 38.0  # of a Gaussian in a lattice, about
 EXTEND_RATE = 0.3  # learning rates of a later round: most Gaussians are in place already
 RELOCATE_EVERY, RELOCATE_FROM, RELOCATE_TO = 0.04, 0.10, 0.54  # shares of the steps
 
@@ -73,6 +75,7 @@ class Fit:
         *,
         seed: int = 0,
         weights: NDArray[np.float64] | None = None,  # [H, W] position map instead of the recipe's
+        lit: tuple[bool, ...] = (),  # the channels that a gradient is added to; none given: all
         log_every: int | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         on_step: Callable[[Fit], None] | None = None,  # checkpoints, pictures
@@ -104,9 +107,18 @@ class Fit:
             recipe.relative_reach2,
             PULL / (self.width * self.height) if recipe.pull_empty and recipe.blend == "topk" else 0.0,
             PULL_SHARE,
+            gradient=recipe.primitive == "gradient",
+            lit=lit,
+        )
+        # Learning rates of the feature columns.
+        self._feature_rates = torch.tensor(
+            [recipe.lr_feature] * self.channels + [recipe.lr_gradient] * (2 * self.options.gradient)
         )
         self.plan = growth_plan(recipe, self.num_gaussians)
         self.options = dataclasses.replace(self.options, lowpass=self.lowpass(self.plan[0]))
+        self.noise: Noise | None = None  # set by who knows the channels' meaning; used from recipe.noise_from on
+        # Asked once, before the last Gaussians are added: how many there shall be in all.
+        self.retarget: Callable[[Fit], int] | None = None
         self._phase = (0, recipe.steps, 1.0)  # first step, steps and peak factor of the current learning-rate schedule
         self.state = self._initial_state(self.plan[0])
 
@@ -148,6 +160,8 @@ class Fit:
         else:
             feature = self.rng.random((n, self.channels), dtype=np.float32)
         map_ = self.recipe.scale_map
+        if self.options.gradient:
+            feature = np.pad(feature, ((0, 0), (0, 2)))
         # A filter widens what is fitted: the deviations asked for are those of the picture.
         sigma = np.sqrt(np.maximum(np.maximum(sigma, 0.3) ** 2 - self.options.lowpass, SIGMA_LOW**2))
         sigmas = torch.from_numpy(np.repeat(sigma[:, None], 2, axis=1).astype(np.float32))
@@ -173,7 +187,8 @@ class Fit:
         if r.growth_color == "zero":
             new.feature.zero_()
         elif r.growth_color == "residual":
-            new.feature.copy_(torch.from_numpy(init.sample_bilinear(residual.permute(1, 2, 0).numpy(), points)))
+            missing = init.sample_bilinear(residual.permute(1, 2, 0).numpy(), points)
+            new.feature[:, : self.channels] = torch.from_numpy(missing)
         return new
 
     def grow(self, n: int) -> None:
@@ -239,6 +254,9 @@ class Fit:
         relocate_every = max(1, round(RELOCATE_EVERY * r.steps))
         while s.step < end:
             if s.step > 0:
+                if self.retarget is not None and len(self.plan) > 1 and s.step == max(self.plan):
+                    self.num_gaussians = max(len(s.model), self.retarget(self))
+                    self.plan[s.step] = self.num_gaussians - len(s.model)
                 self.grow(min(self.plan.get(s.step, 0), self.num_gaussians - len(s.model)))
                 if (
                     r.relocate
@@ -277,15 +295,28 @@ class Fit:
         r, s = self.recipe, self.state
         if quantized and is_learned(r) and self.rounding is None:
             self._start_rounding()
-        if self.rounding is not None:
+        noisy = self._noisy()
+        if noisy:
+            assert self.noise is not None
+            seen = self.noise.add(s.model, self.coarseness)
+        elif self.rounding is not None:
             seen = self.rounding.round(s.model)
         else:
             seen = straight_through(s.model, r, self.width, self.height) if quantized else s.model
         result = self.backend.step(seen, self.options, self.target, self._loss)
         self.last = result
         grown = len(s.model) >= self.num_gaussians
-        if grown and (s.step % 10 == 0 or self.best is None):
+        if noisy:  # losses of different noise can't be compared: the last state counts
+            self.best, self.best_loss = None, math.inf
+        elif grown and (s.step % 10 == 0 or self.best is None):
             self.consider(result.loss, s.model)
+        if noisy and r.rate_weight:
+            # What a bit is worth where more Gaussians would lower the error as usual: their number to the power −⅔.
+            worth = r.rate_weight * 0.66 * result.mse * self._loss.l2 / (BITS * len(s.model))
+            scale, feature = rate_gradients(s.model, self.noise.rgb)
+            position, by_scale, rotation, by_feature = result.grads
+            grads = position, by_scale + worth * scale, rotation, by_feature + worth * feature
+            result = dataclasses.replace(result, grads=grads)
         if result.loss < PERFECT:
             s.step += 1
             return  # gradients are rounding noise, which Adam would blow up to full steps
@@ -294,7 +325,7 @@ class Fit:
         grads = result.grads
         if self.rounding is not None:
             grads = self.rounding.learn(s.model, seen, grads, factor)
-        rates = (r.lr_position, r.lr_scale, r.lr_rotation, r.lr_feature)
+        rates = (r.lr_position, r.lr_scale, r.lr_rotation, float(self._feature_rates.max()))
         betas = (r.adam_beta1, r.adam_beta2)
         for name, value, grad, (m, v), rate in zip(
             Model.NAMES, s.model.tensors(), grads, s.moments, rates, strict=True
@@ -307,10 +338,74 @@ class Fit:
                 side = torch.tensor([self.width, self.height], dtype=torch.float32)
                 self.backend.adam(value, grad * side, m, v, s.age, rate * factor, betas, r.adam_epsilon)
                 value.copy_(before + (value - before) * side)
+            elif name == "feature" and self.options.gradient:
+                before = value.clone()
+                self.backend.adam(value, grad, m, v, s.age, rate * factor, betas, r.adam_epsilon)
+                value.copy_(before + (value - before) * (self._feature_rates / rate))
             else:
                 self.backend.adam(value, grad, m, v, s.age, rate * factor, betas, r.adam_epsilon)
         bound_model(s.model, self.width, self.height)
         s.step += 1
+
+    def _noisy(self) -> bool:
+        """Whether this step runs with the noise of the lattice that the model will be rounded to."""
+        progress = (self.state.step - self._phase[0]) / max(1, self._phase[1])
+        return self.noise is not None and progress >= self.recipe.noise_from
+
+    @property
+    def coarseness(self) -> float:
+        """How coarse a lattice the current error deserves; 1 at an error of 1/recipe.coarseness."""
+        return max(self.recipe.coarseness * math.sqrt(self.last.mse), 0.05)
+
+    def freeze(self, quantize: Callable[[Model], Model], seed: int = 0) -> Model:
+        """Let the best model take its rounded values in rounds while the rest makes up for it.
+
+        First the geometry, random Gaussians at a time, then the features, whose steps the sizes decide.
+        quantize: a model → the same as it will be decoded. Returns a model all of whose Gaussians are quantised; not
+        worse than rounding all at once.
+        """
+        assert self.best is not None
+        model, n = self.best.clone(), len(self.best)
+        plain = quantize(model)
+        order = torch.from_numpy(np.random.default_rng(seed).permutation(n))
+        moments = [_moments(t) for t in model.tensors()]
+        age = torch.zeros(n, dtype=torch.int32)
+        geometry, features = torch.zeros(n, dtype=torch.bool), torch.zeros(n, dtype=torch.bool)
+        for rounds, mask, which in (
+            (self.recipe.freeze_rounds, geometry, slice(0, 3)),
+            (self.recipe.freeze_feature_rounds, features, slice(3, 4)),
+        ):
+            for k in range(1, rounds + 1):
+                new = torch.zeros(n, dtype=torch.bool)
+                part = 1 - (1 - k / rounds) ** 1.5  # many at first, few at the end
+                new[order[: round(part * n)]] = True
+                new &= ~mask
+                final = quantize(model)
+                for value, exact in zip(model.tensors()[which], final.tensors()[which], strict=True):
+                    value[new] = exact[new]
+                mask |= new
+                if not features.all():
+                    self._adapt(model, moments, age, geometry, features)
+        return model if self._loss_of(model) <= self._loss_of(plain) else plain
+
+    def _adapt(
+        self, model: Model, moments: list[tuple[Tensor, Tensor]], age: Tensor, geometry: Tensor, features: Tensor
+    ) -> None:
+        """Some steps of what is not frozen."""
+        r = self.recipe
+        rates = (r.lr_position, r.lr_scale, r.lr_rotation, r.lr_feature)
+        masks = (geometry, geometry, geometry, features)
+        betas = (r.adam_beta1, r.adam_beta2)
+        for _ in range(round(r.freeze_steps * r.steps)):
+            result = self.backend.step(model, self.options, self.target, self._loss)
+            age += 1
+            for value, grad, (m, v), rate, frozen in zip(
+                model.tensors(), result.grads, moments, rates, masks, strict=True
+            ):
+                kept = value[frozen]
+                self.backend.adam(value, grad, m, v, age, rate * r.freeze_rate, betas, r.adam_epsilon)
+                value[frozen] = kept
+            bound_model(model, self.width, self.height)
 
     def consider(self, loss: float, model: Model) -> None:
         """Remember the model if it is the best so far (and finite)."""

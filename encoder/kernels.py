@@ -53,15 +53,17 @@ class Rasterizer:
         if getattr(self, "_bins", None):
             self._lib.igs_bins_destroy(self._bins)
 
-    def _raster(self, means: Tensor, features: Tensor, o: RasterOptions) -> tuple[Raster, Tensor]:
-        channels = features.shape[1]
+    def _raster(self, means: Tensor, features: Tensor, o: RasterOptions) -> tuple[Raster, tuple[Tensor, ...]]:
+        channels = o.channels(features)
         background = torch.tensor(o.background or (0.0,) * channels, dtype=torch.float32)
         relative = min(o.relative_reach2, 1e30)
+        lit = o.lit_channels(features)
         raster = Raster(
             o.width, o.height, channels, means.shape[0], 0 if o.blend == "topk" else 1, o.top_k, o.reach2, relative,
             o.pull, o.pull_share * o.reach2, background.data_ptr(),
+            lit.data_ptr() if o.gradient else None,
         )  # fmt: skip
-        return raster, background  # the caller keeps background alive
+        return raster, (background, lit)  # which the caller keeps alive
 
     def bin(self, means: Tensor, factors: Tensor, features: Tensor, o: RasterOptions) -> int:
         """Rebuild the tile lists; returns the number of (tile, Gaussian) entries."""
@@ -76,7 +78,7 @@ class Rasterizer:
     ) -> Tensor:
         """The picture [C, H, W], in ``out`` if given; bin() must have been called for these Gaussians."""
         raster, _keep = self._raster(means, features, o)
-        image = torch.empty(features.shape[1], o.height, o.width) if out is None else out
+        image = torch.empty(o.channels(features), o.height, o.width) if out is None else out
         self._run(
             self._lib.igs_rasterize_forward, raster, means.data_ptr(), factors.data_ptr(), features.data_ptr(),
             image.data_ptr(),

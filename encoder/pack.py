@@ -12,13 +12,28 @@ import numpy as np
 import torch
 
 from igs.decoder import holes
-from igs.encoder import shapes
 from igs.encoder.backend import Model, scale_parameter
 from igs.encoder.init import sample_bilinear
+from igs.encoder.lattice import Steps, fit_record
+from igs.encoder.learned import Quantizers
 from igs.encoder.options import Recipe
 from igs.encoder.quantize import attributes, choose_quantizers
-from igs.encoder.rounding import Quantizers
-from igs.format import Blend, Codec, Gaussians, Group, Header, ScaleMap, Shape, dequantize, quantize, write
+from igs.encoder.shapes import enlarge, is_matrix, matrix_parameters
+from igs.format import (
+    Blend,
+    Codec,
+    Gaussians,
+    Group,
+    Header,
+    Primitive,
+    Quantizer,
+    ScaleMap,
+    Shape,
+    dequantize,
+    quantize,
+    write,
+)
+from igs.format.lattice import Lattice, factor, feature_values, mean_positions, rgb_groups, shapes
 
 # A Gaussian that must reach a point gets a little more than it needs: quantising may take some of it back.
 _HOLE_MARGIN = 0.85
@@ -48,6 +63,7 @@ def quantize_model(
     groups: tuple[Group, ...],
     background: tuple[float, ...],
     idle: np.ndarray,  # Gaussians by their share of the picture, the least first
+    coarseness: float,  # of a lattice; plain coding takes the recipe's bits
     *,
     lowpass: float = 0.0,  # pixels²: the filter that the model was fitted with
     quantizers: Quantizers | None = None,  # learned with the model; None: over the range of its values
@@ -64,25 +80,7 @@ def quantize_model(
     grid = 1
     for _ in range(_HOLE_ROUNDS):
         values = attributes(model)
-        position, scale, rotation, feature = quantizers or choose_quantizers(values, recipe)
-        header = Header(
-            width=width,
-            height=height,
-            channels=feature.columns,
-            groups=groups,
-            background=background,
-            position=position,
-            scale=scale,
-            rotation=rotation,
-            feature=feature,
-            blend=Blend.TOPK if recipe.blend == "topk" else Blend.SUM,
-            top_k=recipe.top_k if recipe.blend == "topk" else 0,
-            shape=Shape[recipe.shape.upper()],
-            scale_map=ScaleMap.LOG2 if recipe.shape == "scale_rotation" else ScaleMap.RAW,
-            lowpass=lowpass,
-            reach2=recipe.reach2,
-            relative_reach2=recipe.relative_reach2 if recipe.blend == "topk" else float("inf"),
-        )
+        header = _header(recipe, values, width, height, groups, background, coarseness, lowpass, quantizers)
         codes = quantize(header, *values)
         gaussians = dequantize(header, codes)
         if recipe.blend != "topk":
@@ -99,7 +97,79 @@ def quantize_model(
         points = _patch(model, points, pixels, recipe.reach2, spare)
         if len(points):
             _reach(model, gaussians, points, recipe.reach2, lowpass)
+    if header.lattice is not None:
+        header = dataclasses.replace(header, lattice=_fitted(header, codes, gaussians))
     return Packed(header, codes, gaussians)
+
+
+def _header(
+    recipe: Recipe,
+    values: tuple[np.ndarray, ...],
+    width: int,
+    height: int,
+    groups: tuple[Group, ...],
+    background: tuple[float, ...],
+    coarseness: float,
+    lowpass: float = 0.0,
+    quantizers: Quantizers | None = None,
+) -> Header:
+    rgb, channels, features = rgb_groups(groups), sum(g.channels for g in groups), values[3].shape[1]
+    lattice = None
+    if recipe.coding == "lattice":
+        lattice = Steps.of(coarseness, channels, features, rgb).record(bool(rgb))
+        position, scale, rotation, feature = (Quantizer.lattice(n) for n in (2, 2, 1, features))
+    else:
+        position, scale, rotation, feature = quantizers or choose_quantizers(values, recipe)
+    return Header(
+        width=width,
+        height=height,
+        channels=channels,
+        groups=groups,
+        background=background,
+        position=position,
+        scale=scale,
+        rotation=rotation,
+        feature=feature,
+        blend=Blend.TOPK if recipe.blend == "topk" else Blend.SUM,
+        top_k=recipe.top_k if recipe.blend == "topk" else 0,
+        primitive=Primitive.GRADIENT if recipe.primitive == "gradient" else Primitive.CONSTANT,
+        shape=Shape[recipe.shape.upper()],
+        scale_map=ScaleMap.LOG2 if recipe.shape == "scale_rotation" else ScaleMap.RAW,
+        lowpass=lowpass,
+        reach2=recipe.reach2,
+        relative_reach2=recipe.relative_reach2 if recipe.blend == "topk" else float("inf"),
+        lattice=lattice,
+    )
+
+
+def _fitted(header: Header, codes: np.ndarray, gaussians: Gaussians) -> Lattice:
+    """The lattice record with the models that code these Gaussians shortest."""
+    from igs.format import cells
+
+    assert header.lattice is not None
+    everywhere = cells.clip_box(np.array([-np.inf, -np.inf, np.inf, np.inf]), header.width, header.height)
+    coded = cells.encode(codes, header.lattice, everywhere, gaussians.means * 2.0**-14)
+    return fit_record(header.lattice, codes[coded.order], coded.around)
+
+
+def rounded(model: Model, recipe: Recipe, size: tuple[int, int], groups: tuple[Group, ...], coarseness: float) -> Model:
+    """The model as it would be decoded after rounding to the lattice. size: width, height in pixels."""
+    values = attributes(model)
+    header = _header(recipe, values, *size, groups, (0.0,) * sum(g.channels for g in groups), coarseness)
+    assert header.lattice is not None
+    codes = quantize(header, *values)
+    part = shapes(header.lattice, codes)
+    parts = factor(part.sigma1, part.sigma2, part.turn)
+    position = mean_positions(codes, part.step, *parts[:3])
+    feature = feature_values(header.lattice, codes, part.gain, header.rgb_groups)
+    sigma = torch.from_numpy(np.stack([part.sigma1, part.sigma2], axis=1)).float()
+    return Model(
+        torch.from_numpy(position).float(),
+        scale_parameter(sigma, model.scale_map),
+        torch.from_numpy(part.turn).float(),
+        torch.from_numpy(feature).float(),
+        model.scale_map,
+    )
 
 
 def _patch(model: Model, points: np.ndarray, pixels: np.ndarray, reach2: float, spare: list[int]) -> np.ndarray:
@@ -118,7 +188,8 @@ def _patch(model: Model, points: np.ndarray, pixels: np.ndarray, reach2: float, 
         model.position[who] = torch.from_numpy(centre).float()
         model.scale[who] = scale_parameter(torch.tensor([[sigma, sigma]]), model.scale_map)[0]
         model.rotation[who] = 0.0
-        model.feature[who] = torch.from_numpy(sample_bilinear(pixels, centre[None])[0])
+        model.feature[who] = 0.0
+        model.feature[who, : pixels.shape[2]] = torch.from_numpy(sample_bilinear(pixels, centre[None])[0])
     return np.concatenate([np.empty((0, 2)), *left])
 
 
@@ -130,7 +201,7 @@ def _bound_reach(model: Model, reach2: float, pixels: int, lowpass: float) -> No
     if float(area.sum()) <= most:
         return
     factor = (most / len(model) / area).clamp_max(1).sqrt()
-    scale, rotation = shapes.enlarge(model.scale, model.rotation, model.scale_map, factor)
+    scale, rotation = enlarge(model.scale, model.rotation, model.scale_map, factor)
     model.scale.copy_(scale)
     model.rotation.copy_(rotation)
 
@@ -149,10 +220,10 @@ def _reach(model: Model, gaussians: Gaussians, points: np.ndarray, reach2: float
         np.maximum.at(factor, nearest, need)
     # What was decoded may already differ from the model: grow from the decoded deviations.
     chosen = torch.from_numpy(factor > 1)
-    if shapes.is_matrix(model.scale_map):
+    if is_matrix(model.scale_map):
         entries = torch.from_numpy(gaussians.covariances * (factor * factor)[:, None])[chosen]
         sxx, sxy, syy = (entries - lowpass * torch.tensor([1.0, 0.0, 1.0])).unbind(1)
-        scale, rotation = shapes.matrix_parameters(sxx, syy, sxy, model.scale_map)
+        scale, rotation = matrix_parameters(sxx, syy, sxy, model.scale_map)
         model.scale[chosen], model.rotation[chosen] = scale.float(), rotation.float()
     else:
         grown = torch.from_numpy(np.sqrt((gaussians.scales * factor[:, None]) ** 2 - lowpass)).float()

@@ -20,16 +20,23 @@ from igs import decoder
 from igs.encoder import init, kernels, metrics, pack, rate
 from igs.encoder.backend import Backend, KernelBackend, Model, TorchBackend
 from igs.encoder.fit import Fit
+from igs.encoder.lattice import Noise
 from igs.encoder.load import SourceImage, load_image, to_stored
 from igs.encoder.options import EncodeOptions, Recipe
-from igs.format import Alpha
+from igs.format import Alpha, lit_channels
 from igs.format.errors import IgsError, InputError, Unsupported, UsageError
+from igs.format.lattice import rgb_groups
 
 # --psnr: the number of Gaussians grows by this factor from round to round, from this share of the pixels.
 _PSNR_GROWTH, _PSNR_START = 1.3, 1 / 400
 _MUCH_METADATA = 0.25  # of the bytes asked for
 _TRIM_TRIALS = 8
 _FALLBACK_STEPS = 0.6  # of the recipe's, where plain torch has to do
+# Rate control of lattice files
+_RATE_AIM = 0.998  # of the limit before freezing, which changes a file by less
+_LATE_ERROR = 0.9  # the error when all is done, as a share of that when the last Gaussians come
+_COARSENESS_SPAN, _COARSENESS_TRIALS = 0.7, 8
+_CLOSE = 0.997
 _PSNR_ROUND_STEPS = 0.35  # of the recipe's, per further round
 
 
@@ -150,10 +157,13 @@ class _Job:
             self.backend,
             seed=o.seed,
             weights=self.weights,
+            lit=lit_channels(self.groups),
             log_every=o.log_every,
             on_progress=o.on_progress,
             on_step=self._on_step if o.checkpoint or o.render_every else None,
         )
+        if self.recipe.coding == "lattice":
+            fit.noise = Noise(self.channels, len(fit.state.model.feature[0]), rgb_groups(self.groups), o.seed)
         if o.resume is not None:
             fit.restore(o.resume)
         return fit
@@ -176,10 +186,16 @@ class _Job:
         """Gaussians in the order of their share of the picture, the least first."""
         return torch.argsort(self.backend.blend_weights(model, fit.options), stable=True)
 
-    def pack(self, model: Model, fit: Fit) -> tuple[pack.Packed, bytes]:
+    def freeze(self, fit: Fit, coarseness: float) -> Model:
+        """The fit's best model with all Gaussians at values that a lattice of this coarseness holds."""
+        size = self.source.width, self.source.height
+        return fit.freeze(lambda m: pack.rounded(m, self.recipe, size, self.groups, coarseness), self.options.seed)
+
+    def pack(self, model: Model, fit: Fit, coarseness: float = 1.0) -> tuple[pack.Packed, bytes]:
+        """Codes and file. coarseness: of a lattice."""
         idle = self.idle(model, fit).numpy()
         packed = pack.quantize_model(
-            model, self.recipe, fit.pixels, self.groups, self.background, idle,
+            model, self.recipe, fit.pixels, self.groups, self.background, idle, coarseness,
             lowpass=fit.options.lowpass, quantizers=fit.quantizers,
         )  # fmt: skip
         return packed, pack.to_bytes(packed, self.options.codec, self.options.chunk_size, self.sections)
@@ -230,6 +246,8 @@ def _to_count(job: _Job) -> _Result:
         if o.size is not None and o.size < smallest:
             raise UsageError(f"size: expected {smallest} or more, the smallest file of this picture, found {o.size}")
         n = max(rate.SMALLEST, n)
+    if job.recipe.coding == "lattice":
+        return _to_lattice(job, n, limit)
     fit = job.fit(n)
     model = fit.run()
     packed, data = job.pack(model, fit)
@@ -243,6 +261,55 @@ def _to_count(job: _Job) -> _Result:
     if o.bpp is not None and limit is not None and len(data) > limit:
         missed = f"--bpp {o.bpp:g}: the smallest file of this picture has {len(data) * 8 / job.pixels:.4g} bpp"
     return _Result(data, packed, fit.state.step, missed)
+
+
+def _to_lattice(job: _Job, n: int, limit: float | None) -> _Result:
+    """A coded file of n Gaussians, or of at most ``limit`` bytes: one fit, its Gaussians and coarseness chosen on the way."""
+    fit = job.fit(n)
+    if limit is not None:
+        fit.retarget = lambda f: _affordable(job, f, limit)
+    model = fit.run()
+    coarseness = fit.coarseness
+    if limit is not None:
+        coarseness = _coarseness_for(job, fit, model, limit * _RATE_AIM)
+    model = job.freeze(fit, coarseness)
+    packed, data = job.pack(model, fit, coarseness)
+    while limit is not None and len(data) > limit and len(model) > 1:
+        excess = math.ceil((len(data) - limit) * len(model) / len(data))
+        model = _without_least(job, fit, model, min(excess, len(model) - 1))
+        packed, data = job.pack(model, fit, coarseness)
+    missed = None
+    if job.options.bpp is not None and limit is not None and len(data) > limit:
+        missed = (
+            f"--bpp {job.options.bpp:g}: the smallest file of this picture has {len(data) * 8 / job.pixels:.4g} bpp"
+        )
+    return _Result(data, packed, fit.state.step, missed)
+
+
+def _affordable(job: _Job, fit: Fit, limit: float) -> int:
+    """How many Gaussians a file of ``limit`` bytes holds, judging by those there are."""
+    model = fit.state.model
+    _, data = job.pack(model, fit, fit.coarseness * _LATE_ERROR)
+    fixed = rate.head_bytes(job.recipe, job.groups, job.sections)
+    return max(1, math.floor((limit - fixed) * len(model) / max(1, len(data) - fixed)))
+
+
+def _coarseness_for(job: _Job, fit: Fit, model: Model, size: float) -> float:
+    """The coarseness at which a model's file has at most ``size`` bytes: a few trials by secants in the logarithm."""
+    low, high = math.log(fit.coarseness) - _COARSENESS_SPAN, math.log(fit.coarseness) + _COARSENESS_SPAN
+    at = math.log(fit.coarseness)
+    for _ in range(_COARSENESS_TRIALS):
+        _, data = job.pack(model, fit, math.exp(at))
+        if len(data) > size:
+            low = at
+        else:
+            high = at
+            if len(data) > size * _CLOSE:
+                break
+        # A factor of 2 in the steps is about 8 bits of a Gaussian's 38. Aim a little below.
+        guess = at + (len(data) / (size * (1 + _CLOSE) / 2) - 1) * 3.3
+        at = guess if low < guess < high else (low + high) / 2
+    return math.exp(high)
 
 
 def _without_least(job: _Job, fit: Fit, model: Model, count: int) -> Model:

@@ -19,7 +19,7 @@ Values = NDArray[np.float64]
 
 
 def attributes(model: Model) -> tuple[Values, Values, Values, Values]:
-    """Position [N, 2] pixels, log2 σ [N, 2], rotation [N, 1] half-turns in [0, 1), feature [N, C], in float64.
+    """Position [N, 2] pixels, log2 σ [N, 2], rotation [N, 1] half-turns in [0, 1), feature [N, F], in float64.
 
     Of matrices their entries in place of log2 σ and rotation.
     """
@@ -51,7 +51,7 @@ def choose_quantizers(
     """Uniform quantisers over the values' range at the recipe's bit widths; 32 bits store float32.
 
     Position and matrix entries have a range per column, scale and feature one for all (fewer bytes), rotation the whole
-    circle.
+    circle. Colours and gradients have a range each.
     """
     position, scale, rotation, feature = values
 
@@ -74,7 +74,13 @@ def choose_quantizers(
         rot = Quantizer.uniform(
             np.zeros(1), np.array([(levels - 1) / levels], np.float32).astype(np.float64), recipe.rot_bits
         )
-    return pos, shared(scale, recipe.scale_bits), rot, shared(feature, recipe.feat_bits)
+    if recipe.primitive == "gradient" and recipe.feat_bits < 32:
+        ranges = [np.repeat(_range(part, None), part.shape[1], axis=1) for part in (feature[:, :-2], feature[:, -2:])]
+        lo, hi = np.concatenate(ranges, axis=1)
+        feat = Quantizer.uniform(lo, hi, recipe.feat_bits)
+    else:
+        feat = shared(feature, recipe.feat_bits)
+    return pos, shared(scale, recipe.scale_bits), rot, feat
 
 
 def straight_through(model: Model, recipe: Recipe, width: int, height: int) -> Model:
@@ -92,5 +98,7 @@ def straight_through(model: Model, recipe: Recipe, width: int, height: int) -> M
     rotation = model.rotation
     if recipe.rot_bits < 32:
         rotation = torch.round(rotation * 2**recipe.rot_bits) / 2**recipe.rot_bits
-    feature = rounded(model.feature, recipe.feat_bits, model.feature.min(), model.feature.max())
+    colours = model.feature.shape[1] - 2 * (recipe.primitive == "gradient")
+    parts = [p for p in (model.feature[:, :colours], model.feature[:, colours:]) if p.shape[1]]
+    feature = torch.cat([rounded(p, recipe.feat_bits, p.min(), p.max()) for p in parts], dim=1)
     return Model(position, scale_parameter(sigma, model.scale_map), rotation, feature, model.scale_map)

@@ -8,8 +8,10 @@ from __future__ import annotations
 import math
 
 from igs.encoder.options import EncodeOptions, Recipe
-from igs.format import Group
+from igs.format import Group, Primitive, feature_columns
 from igs.format.errors import UsageError
+from igs.format.header import LATTICE_BITS
+from igs.format.lattice import Lattice
 
 # -q is a rate: 0.02 bpp at 0, ×50 up to 1 bpp at 100, geometric in between (docs/presets.md has the table).
 _QUALITY_LOW, _QUALITY_SPAN = 0.02, 50.0
@@ -34,28 +36,37 @@ def gaussians_for_quality(quality: float, recipe: Recipe, channels: int, pixels:
 
 
 def bits_per_gaussian(recipe: Recipe, channels: int) -> int:
-    """Bits of one Gaussian under the raw codec."""
-    r = recipe
+    """Bits of one Gaussian: exact for plain coding, about so many in a lattice."""
+    features, r = _features(recipe, channels), recipe
+    if r.coding == "lattice":
+        return LATTICE_BITS + 4 * features
     position = 16 if r.pos_quantizer == "float16" else r.pos_bits
-    feature = {"float16": 16 * channels, "codebook": r.feat_stages * r.feat_bits}
-    return 2 * (position + r.scale_bits) + r.rot_bits + feature.get(r.feat_quantizer, channels * r.feat_bits)
+    feature = {"float16": 16 * features, "codebook": r.feat_stages * r.feat_bits}
+    return 2 * (position + r.scale_bits) + r.rot_bits + feature.get(r.feat_quantizer, features * r.feat_bits)
+
+
+def _features(recipe: Recipe, channels: int) -> int:
+    return feature_columns(Primitive.GRADIENT if recipe.primitive == "gradient" else Primitive.CONSTANT, channels)
+
+
+def _parameter_bytes(recipe: Recipe, channels: int) -> int:
+    """Bytes of the quantisers' ranges, steps and tables."""
+    r, features = recipe, _features(recipe, channels)
+    if r.coding == "lattice":
+        return Lattice.size(features)
+    apart = r.shape_quantizer == "learned" or r.shape != "scale_rotation"  # scale has a pair per column
+    pairs = 2 * (r.pos_quantizer != "float16" and r.pos_bits < 32) + (1 + apart) * (r.scale_bits < 32)
+    colours = 1 if r.primitive == "constant" else features
+    feature = {"learned": 8 * features, "float16": 0, "codebook": 4 * r.feat_stages * 2**r.feat_bits * features}
+    return 8 * (pairs + (r.rot_bits < 32)) + feature.get(r.feat_quantizer, 8 * colours * (r.feat_bits < 32))
 
 
 def head_bytes(recipe: Recipe, groups: tuple[Group, ...], sections: dict[str, bytes]) -> int:
     """Bytes of everything but index entries and payloads."""
     channels = sum(g.channels for g in groups)
-    r = recipe
-    shape, pair, each = r.shape_quantizer == "learned" or r.shape != "scale_rotation", r.scale_bits, channels
-    ranges = [
-        2 * (r.pos_quantizer != "float16" and r.pos_bits < 32),
-        (2 if shape else 1) * (pair < 32),
-        r.rot_bits < 32,
-    ]
-    feature = {"learned": 8 * each, "float16": 0, "codebook": 4 * r.feat_stages * 2**r.feat_bits * each}
     return (
         _FIXED_BYTES
-        + 8 * sum(ranges)
-        + feature.get(r.feat_quantizer, 8 * (r.feat_bits < 32))
+        + _parameter_bytes(recipe, channels)
         + 4 * channels
         + sum(10 + len(g.name.encode()) for g in groups)
         + sum(16 + len(s) for s in sections.values())

@@ -29,6 +29,17 @@ class RasterOptions:
     pull_share: float = 1.0  # of reach2: from which smallest d² on a pixel pulls
     background: tuple[float, ...] = ()
     lowpass: float = 0.0  # pixels², added to both variances of every Gaussian (spec §6.2)
+    # Features are c[C], a, b and a colour is c + a·u + b·v at a point, u and v as in spec §7 …
+    gradient: bool = False
+    lit: tuple[bool, ...] = ()  # … in these channels; none given: in all
+
+    def channels(self, features: Tensor) -> int:
+        """C, given the features [N, F]."""
+        return features.shape[1] - 2 * self.gradient
+
+    def lit_channels(self, features: Tensor) -> Tensor:
+        """1 for each of the C channels that a gradient is added to, 0 for the others, of the features' kind."""
+        return features.new_tensor(self.lit or (True,) * self.channels(features))
 
 
 def factors_reference(
@@ -54,19 +65,28 @@ def factors_reference(
     return torch.stack([g / d, -sxy / (d * g), 1 / g], dim=1)
 
 
-def _pixel_d2(means: Tensor, factors: Tensor, points: Tensor) -> Tensor:
-    """d² [P, N] of points [P, 2]."""
+def _whitened(means: Tensor, factors: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+    """u, v [P, N] of points [P, 2]: d² = u² + v²."""
     delta = points[:, None, :] - means[None, :, :]
     u = factors[:, 0] * delta[..., 0] + factors[:, 1] * delta[..., 1]
-    v = factors[:, 2] * delta[..., 1]
-    return u * u + v * v
+    return u, factors[:, 2] * delta[..., 1]
 
 
-def _blend(d2: Tensor, features: Tensor, background: Tensor, o: RasterOptions) -> Tensor:
-    """Values [P, C] from d² [P, N]."""
+def _weighted(weight: Tensor, u: Tensor, v: Tensor, features: Tensor, o: RasterOptions) -> Tensor:
+    """Σ weight·colour [P, C] with weights, u and v [P, N]."""
+    if not o.gradient:
+        return weight @ features
+    a, b = features[:, -2], features[:, -1]
+    tilt = (weight * (a * u + b * v)).sum(dim=1, keepdim=True)
+    return weight @ features[:, :-2] + o.lit_channels(features) * tilt
+
+
+def _blend(u: Tensor, v: Tensor, features: Tensor, background: Tensor, o: RasterOptions) -> Tensor:
+    """Values [P, C] from u, v [P, N]."""
+    d2 = u * u + v * v
     if o.blend == "sum":
         weight = torch.where(d2 <= o.reach2, torch.exp(-d2 / 2), torch.zeros_like(d2))
-        return background + weight @ features
+        return background + _weighted(weight, u, v, features, o)
     if d2.shape[1] == 0:
         return background.expand(d2.shape[0], -1)
     nearest = d2.detach().min(dim=1, keepdim=True).values
@@ -78,7 +98,7 @@ def _blend(d2: Tensor, features: Tensor, background: Tensor, o: RasterOptions) -
         limit = torch.minimum(limit, kth)
     weight = torch.where(d2 <= limit, torch.exp(-(d2 - nearest) / 2), torch.zeros_like(d2))
     total = weight.sum(dim=1, keepdim=True)
-    value = weight @ features / total.clamp_min(1e-30)
+    value = _weighted(weight, u, v, features, o) / total.clamp_min(1e-30)
     if o.pull > 0:  # no change of the value, but a gradient: Gaussians are drawn to a pixel at the edge of every reach
         far = (nearest > o.pull_share * o.reach2).to(d2.dtype)
         pulled = (far * weight.detach() * d2).sum(dim=1, keepdim=True)
@@ -102,19 +122,19 @@ class _PullLoss(torch.autograd.Function):
 
 
 def rasterize_reference(means: Tensor, factors: Tensor, features: Tensor, options: RasterOptions) -> Tensor:
-    """The picture [C, H, W] of Gaussians with means [N, 2] (pixels), factors [N, 3] and features [N, C].
+    """The picture [C, H, W] of Gaussians with means [N, 2] (pixels), factors [N, 3] and features [N, F].
 
-    Differentiable in all three. With ``options.pull`` > 0 a pixel that nothing reaches takes its nearest Gaussian's
-    colour; and where the smallest d² is above ``pull_share``·R², the d² of those that count get the gradient
-    pull·exp(−(d² − d²min)/2): an edge of support has none of its own.
+    F is C, or C + 2 with ``options.gradient``. Differentiable in all three. With ``options.pull`` > 0 a pixel that
+    nothing reaches takes its nearest Gaussian's colour; and where the smallest d² is above ``pull_share``·R², the d²
+    of those that count get the gradient pull·exp(−(d² − d²min)/2): an edge of support has none of its own.
     """
     o = options
     y, x = torch.meshgrid(
         torch.arange(o.height, dtype=means.dtype) + 0.5, torch.arange(o.width, dtype=means.dtype) + 0.5, indexing="ij"
     )
     points = torch.stack([x.reshape(-1), y.reshape(-1)], dim=1)
-    background = features.new_tensor(o.background or (0.0,) * features.shape[1])
-    value = _blend(_pixel_d2(means, factors, points), features, background, o)
+    background = features.new_tensor(o.background or (0.0,) * o.channels(features))
+    value = _blend(*_whitened(means, factors, points), features, background, o)
     return value.T.reshape(-1, o.height, o.width)
 
 

@@ -40,7 +40,7 @@ def rasterize_tiled(means: Tensor, factors: Tensor, features: Tensor, options: R
 class _Tiled(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, means: Tensor, factors: Tensor, features: Tensor, o: RasterOptions) -> Tensor:
-        channels = features.shape[1]
+        channels = o.channels(features)
         rows, columns = -(-o.height // TILE), -(-o.width // TILE)
         image = means.new_empty(channels, rows * TILE, columns * TILE)
         tiles = image.view(channels, rows, TILE, columns, TILE)
@@ -57,7 +57,7 @@ class _Tiled(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         means, factors, features, background = ctx.saved_tensors
-        o, channels = ctx.options, features.shape[1]
+        o, channels = ctx.options, ctx.options.channels(features)
         rows, columns = -(-o.height // TILE), -(-o.width // TILE)
         padded = grad.new_zeros(channels, rows * TILE, columns * TILE)
         padded[:, : o.height, : o.width] = grad
@@ -84,7 +84,7 @@ class _Blend:
         self.dx = x[:, None, :] - means[index, 0][:, :, None]  # [T, M, 16]
         self.dy = y[:, None, :] - means[index, 1][:, :, None]
         self.p, self.q, self.r = (factors[index, k] for k in range(3))  # [T, M]
-        self.c = features[index]  # [T, M, C]
+        self.c = features[index]  # [T, M, F]
         self.u = (self.p[..., None] * self.dx)[:, :, None, :] + (self.q[..., None] * self.dy)[:, :, :, None]
         self.v = self.r[..., None] * self.dy  # [T, M, 16]
         d2 = torch.addcmul((self.v * self.v)[:, :, :, None], self.u, self.u)
@@ -107,7 +107,14 @@ class _Blend:
         self.w = d2.sub_(shift).mul_(-0.5).exp_().masked_fill_(out, 0.0)  # d2 is gone from here on
         flat = self.w.flatten(2).transpose(1, 2)  # [T, 256, M]
         total = flat.sum(dim=2, keepdim=True)
-        weighted = torch.bmm(flat, self.c)
+        if o.gradient:
+            self.a, self.b = self.c[..., -2:-1], self.c[..., -1:]  # [T, M, 1]
+            self.c, self.lit = self.c[..., :-2], o.lit_channels(features)
+            self.tilt = self.a[..., None] * self.u + (self.b * self.v)[..., None]  # a·u + b·v, [T, M, 16, 16]
+            tilt = (self.w * self.tilt).sum(dim=1).flatten(1)[..., None]
+            weighted = torch.bmm(flat, self.c) + self.lit * tilt
+        else:
+            weighted = torch.bmm(flat, self.c)
         if o.blend == "sum":
             self.inverse = torch.ones_like(total)
             self.value = weighted + background
@@ -121,20 +128,32 @@ class _Blend:
         h = torch.bmm(self.c, scaled.transpose(1, 2))  # Σ c·dL/dvalue / Σw, [T, M, 256]
         if self.o.blend == "topk":
             h -= (scaled * self.value).sum(dim=2)[:, None, :]
+        if self.o.gradient:
+            lit = (scaled * self.lit).sum(dim=2)  # [T, 256]
+            h += lit[:, None, :] * self.tilt.flatten(2)
         h = h.view_as(self.w).mul_(self.w).mul_(-0.5)
         if self.pulled is not None:
             h += self.o.pull * self.pulled * self.w
         hu = h * self.u
+        colours = torch.bmm(self.w.flatten(2), scaled)  # [T, M, C]
+        v_pull = torch.zeros_like(self.v)
+        if self.o.gradient:
+            wl = self.w * lit.view(-1, 1, TILE, TILE)
+            wl_y = wl.sum(dim=3)  # by row
+            slopes = (wl * self.u).sum(dim=(2, 3)), (wl_y * self.v).sum(dim=2)
+            colours = torch.cat([colours, torch.stack(slopes, dim=2)], dim=2)
+            hu += wl * (0.5 * self.a[..., None])  # a and b pull on u and v as well
+            v_pull = self.b * wl_y
         hu_x, hu_y, h_y = hu.sum(dim=2), hu.sum(dim=3), h.sum(dim=3)  # [T, M, 16]: by column, by row, by row
         hu_all = hu_x.sum(dim=2)
+        v_grad = 2 * h_y * self.v + v_pull  # dL/dv, [T, M, 16]
         parts = (
             -2 * self.p * hu_all,
-            -2 * self.q * hu_all - 2 * self.r * (h_y * self.v).sum(dim=2),
+            -2 * self.q * hu_all - self.r * v_grad.sum(dim=2),
             2 * (hu_x * self.dx).sum(dim=2),
             2 * (hu_y * self.dy).sum(dim=2),
-            2 * (h_y * self.v * self.dy).sum(dim=2),
+            (v_grad * self.dy).sum(dim=2),
         )
-        colours = torch.bmm(self.w.flatten(2), scaled)  # [T, M, C]
         there = self.who >= 0
         index = self.who[there]
         sums[0].index_add_(0, index, torch.stack([p[there] for p in parts[:2]], dim=1))

@@ -28,7 +28,7 @@ from igs.format.fields import (
     Transfer,
 )
 from igs.format.gaussians import Gaussians, dequantize, quantize, reach_areas, reach_boxes
-from igs.format.header import Group, Header
+from igs.format.header import Group, Header, feature_columns, lit_channels
 from igs.format.limits import Limits
 from igs.format.quantize import Quantizer
 from igs.format.reader import FileReader, Level, open_file
@@ -66,6 +66,8 @@ __all__ = [
     "dequantize",
     "describe",
     "describe_text",
+    "feature_columns",
+    "lit_channels",
     "open_file",
     "quantize",
     "reach_areas",

@@ -1,7 +1,7 @@
 """Chunk codecs (spec §5): a registry from the index's ``codec`` to functions between codes tables and payloads.
 
 A codec states no sizes of its own: they follow from the count and the header's code columns, so that a payload is
-checked before anything is allocated for it. Offsets in errors are added by the reader.
+checked before anything is allocated for it. The writer encodes: raw by bitpack.py, cells by cells.py, zstd here. Offsets in errors are added by the reader.
 """
 
 from __future__ import annotations
@@ -11,24 +11,31 @@ from typing import NamedTuple
 
 import numpy as np
 import zstandard
+from numpy.typing import NDArray
 
-from igs.format.bitpack import pack, packed_bytes, unpack, unused_bits_are_zero
+from igs.format.bitpack import packed_bytes, unpack, unused_bits_are_zero
 from igs.format.codes import invalid
 from igs.format.fields import Codec
+from igs.format.header import Header
 from igs.format.quantize import Codes
 
 WINDOW_MAX = 2**23  # memory that a decompressor may hold besides the content, as RFC 8878 recommends
 ZSTD_LEVEL = 19  # chunks are a few KiB: the strongest level costs next to nothing
 
 
-class ChunkCodec(NamedTuple):
-    """``encode(codes, bits) -> payload``, ``decode(payload, count, bits) -> codes``; decode raises InvalidFile."""
+class Chunk(NamedTuple):
+    """What the head says about a chunk. box: float64 [4], x0, y0, x1, y1 in pixels."""
 
-    encode: Callable[[Codes, Sequence[int]], bytes]
-    decode: Callable[[bytes, int, Sequence[int]], Codes]
+    header: Header
+    count: int
+    box: NDArray[np.float64]
 
 
-def _decode_raw(payload: bytes, count: int, bits: Sequence[int]) -> Codes:
+Decode = Callable[[bytes, Chunk], Codes]
+
+
+def _decode_raw(payload: bytes, chunk: Chunk) -> Codes:
+    count, bits = chunk.count, chunk.header.code_bits
     expected = packed_bytes(count, bits)
     if len(payload) != expected:
         raise invalid("E_CHUNK_BYTES", f"{expected} bytes for {count} Gaussians", str(len(payload)))
@@ -42,7 +49,7 @@ def plane_bytes(bits: Sequence[int]) -> int:
     return sum(-(-b // 8) for b in bits)
 
 
-def _encode_zstd(codes: Codes, bits: Sequence[int]) -> bytes:
+def encode_zstd(codes: Codes, bits: Sequence[int]) -> bytes:
     little = np.ascontiguousarray(codes.T, "<u4").view(np.uint8).reshape(len(bits), len(codes), 4)
     planes = [little[column, :, byte].tobytes() for column, b in enumerate(bits) for byte in range(-(-b // 8))]
     compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_checksum=False, write_content_size=True)
@@ -69,7 +76,8 @@ def zstd_content(payload: bytes, expected: int) -> bytes:
         raise invalid("E_ZSTD", "one valid Zstandard frame and nothing behind it", str(error)) from None
 
 
-def _decode_zstd(payload: bytes, count: int, bits: Sequence[int]) -> Codes:
+def _decode_zstd(payload: bytes, chunk: Chunk) -> Codes:
+    count, bits = chunk.count, chunk.header.code_bits
     content = zstd_content(payload, count * plane_bytes(bits))
     planes = np.frombuffer(content, np.uint8).reshape(-1, count)
     codes = np.empty((count, len(bits)), np.uint32)
@@ -85,7 +93,17 @@ def _decode_zstd(payload: bytes, count: int, bits: Sequence[int]) -> Codes:
     return codes
 
 
-CODECS: dict[int, ChunkCodec] = {
-    Codec.RAW: ChunkCodec(pack, _decode_raw),
-    Codec.ZSTD: ChunkCodec(_encode_zstd, _decode_zstd),
+def _decode_cells(payload: bytes, chunk: Chunk) -> Codes:
+    from igs.format import cells  # Numba loads with it
+
+    assert chunk.header.lattice is not None
+    box = cells.clip_box(chunk.box, chunk.header.width, chunk.header.height)
+    return cells.decode(payload, chunk.count, chunk.header.lattice, box)
+
+
+# payload and chunk → codes; raises InvalidFile
+DECODERS: dict[int, Decode] = {
+    Codec.RAW: _decode_raw,
+    Codec.ZSTD: _decode_zstd,
+    Codec.CELLS: _decode_cells,
 }

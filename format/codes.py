@@ -58,6 +58,7 @@ CODES: dict[str, Code] = {
     ),
     "E_PADDING": Code(304, "unused bits of a payload are not zero"),
     "E_VALUE": Code(305, "a float code is NaN or infinite"),
+    "E_STREAM": Code(308, "an entropy-coded payload does not hold the chunk's Gaussians and nothing else"),
     "E_REACH": Code(306, "a Gaussian reaches out of its chunk's box"),
     "E_REACH_AREA": Code(307, "the Gaussians of a chunk reach over more than its reach_area"),
     "E_LIMIT_PIXELS": Code(401, "width·height exceeds the limit pixels"),

@@ -9,7 +9,7 @@ from enum import IntEnum
 
 SIGNATURE = b"\x89IGS\r\n\x1a\n"
 VERSION = 0
-DRAFT = 1
+DRAFT = 2
 
 HEADER_BYTES = 76  # the fixed header, §3.1
 ENTRY_BYTES = 24  # one chunk in the index, §4
@@ -37,6 +37,7 @@ class Primitive(IntEnum):
     """What a Gaussian carries besides its shape, §3.1."""
 
     CONSTANT = 0
+    GRADIENT = 1
 
 
 class Shape(IntEnum):
@@ -63,6 +64,7 @@ class QuantizerKind(IntEnum):
     FLOAT16 = 2
     FLOAT32 = 3
     CODEBOOK = 4
+    LATTICE = 5
 
 
 class LevelMode(IntEnum):
@@ -108,3 +110,4 @@ class Codec(IntEnum):
 
     RAW = 0
     ZSTD = 1
+    CELLS = 2

@@ -17,16 +17,12 @@ from numpy.typing import ArrayLike, NDArray
 from igs.format.codes import invalid
 from igs.format.errors import UsageError
 from igs.format.fields import FEATURE_MAX, MEAN_UNIT, REACH_MARGIN, SIGMA_MAX, SIGMA_MIN, SIGMA_RATIO, ScaleMap, Shape
+from igs.format import lattice as la
 from igs.format.header import Header
+from igs.format.lattice import cospi_sinpi, exp2
 from igs.format.quantize import Codes, split_columns
 
 F64 = NDArray[np.float64]
-_PI = float.fromhex("0x1.921FB54442D18p+1")
-_LN2 = float.fromhex("0x1.62E42FEFA39EFp-1")
-_SIN = [(-1) ** i / math.factorial(2 * i + 1) for i in range(9)]  # of z = a², up to z⁸/17!
-_COS = [(-1) ** i / math.factorial(2 * i) for i in range(9)]  # up to z⁸/16!
-_EXP = [1 / math.factorial(i) for i in range(18)]
-
 
 @dataclasses.dataclass(frozen=True)
 class Gaussians:
@@ -67,35 +63,6 @@ class Gaussians:
         return Gaussians(**{name: array(name) for name in names}, first_index=first_index)
 
 
-def _horner(coefficients: Sequence[float], z: F64) -> F64:
-    total = coefficients[-1] * z
-    for c in reversed(coefficients[1:-1]):
-        total += c
-        total *= z
-    total += coefficients[0]
-    return total
-
-
-def cospi_sinpi(t: F64) -> tuple[F64, F64]:
-    """(cos πt, sin πt) by the polynomials of spec §6.3, exact to the bit everywhere."""
-    f = t - np.floor(t)
-    k = np.floor(2.0 * f + 0.5)
-    a = (f - k / 2.0) * _PI
-    z = a * a
-    s = a * _horner(_SIN, z)
-    c = _horner(_COS, z)
-    cos = np.where(k == 0, c, np.where(k == 1, -s, -c))
-    sin = np.where(k == 0, s, np.where(k == 1, c, -s))
-    return cos, sin
-
-
-def exp2(v: F64) -> F64:
-    """2^v by the polynomial of spec §6.3."""
-    n = np.floor(v)
-    a = (v - n) * _LN2
-    return np.ldexp(_horner(_EXP, a), n.astype(np.int32))
-
-
 def _scale_rotation(header: Header, scale: F64, t: F64) -> tuple[F64, F64, F64, F64, F64]:
     if header.scale_map == ScaleMap.LOG2:
         scale = exp2(np.clip(scale, -6.0, 15.0))
@@ -125,6 +92,8 @@ def dequantize(header: Header, codes: Codes, first_index: int = 0) -> Gaussians:
 
     Raises InvalidFile E_VALUE if a float code is NaN or infinite.
     """
+    if header.lattice is not None:
+        return _of_lattice(header, header.lattice, codes, first_index)
     columns = split_columns([q.code_columns for q in header.quantizers])
     values = [q.decode(codes[:, part]) for q, part in zip(header.quantizers, columns, strict=True)]
     for name, value in zip(("position", "scale", "rotation", "feature"), values, strict=True):
@@ -132,7 +101,6 @@ def dequantize(header: Header, codes: Codes, first_index: int = 0) -> Gaussians:
             raise invalid("E_VALUE", f"finite {name}s", "NaN or infinity")
     position, scale, rotation, feature = values
 
-    means = np.clip(np.floor(position * 2.0**14 + 0.5), -(2.0**30), 2.0**30 - 1).astype(np.int32)
     t = rotation[:, 0]
     if header.shape == Shape.SCALE_ROTATION:
         sigma1, sigma2, cc, ss, sc = _scale_rotation(header, scale, t)
@@ -147,20 +115,27 @@ def dequantize(header: Header, codes: Codes, first_index: int = 0) -> Gaussians:
     variance = sigma * sigma
     if header.lowpass:
         variance = variance + header.lowpass
-    a, b = variance[:, 0], variance[:, 1]
-    root = np.sqrt(variance)
-    d = root[:, 0] * root[:, 1]
-    sxx = a * cc + b * ss
-    syy = a * ss + b * cc
-    sxy = (a - b) * sc
-    g = np.sqrt(syy)
-    factors = np.stack([(g / d) * MEAN_UNIT, (-sxy / (d * g)) * MEAN_UNIT, (1.0 / g) * MEAN_UNIT], axis=1)
+    parts = la.factor_of(variance[:, 0], variance[:, 1], cc, ss, sc)
+    return _gaussians(position, parts, np.sqrt(variance), feature, first_index)
+
+
+def _of_lattice(header: Header, lattice: la.Lattice, codes: Codes, first_index: int) -> Gaussians:
+    part = la.shapes(lattice, codes)
+    parts = la.factor(part.sigma1, part.sigma2, part.turn)
+    position = la.mean_positions(codes, part.step, *parts[:3])
+    feature = la.feature_values(lattice, codes, part.gain, header.rgb_groups)
+    return _gaussians(position, parts, np.stack([part.sigma1, part.sigma2], axis=1), feature, first_index)
+
+
+def _gaussians(position: F64, parts: tuple[F64, ...], scales: F64, feature: F64, first_index: int) -> Gaussians:
+    p, q, r, sxx, sxy, syy, _ = parts
+    means = np.clip(np.floor(position * 2.0**14 + 0.5), -(2.0**30), 2.0**30 - 1).astype(np.int32)
     return Gaussians(
         means=means,
-        factors=factors.astype(np.float32),
+        factors=(np.stack([p, q, r], axis=1) * MEAN_UNIT).astype(np.float32),
         features=np.clip(feature, -FEATURE_MAX, FEATURE_MAX).astype(np.float32),
         covariances=np.stack([sxx, sxy, syy], axis=1),
-        scales=root,
+        scales=scales,
         first_index=first_index,
     )
 
@@ -171,6 +146,11 @@ def quantize(header: Header, position: ArrayLike, scale: ArrayLike, rotation: Ar
     position: [n, 2] pixels. scale, rotation: [n, 2], [n, 1], what the header's ``shape`` and ``scale_map`` call for
     (log2 σ, half-turns, …); angles wrap. feature: [n, F]. Raises UsageError for NaN, infinity or wrong shapes.
     """
+    if header.lattice is not None:
+        sigma = np.exp2(np.asarray(scale, np.float64))
+        turn = np.asarray(rotation, np.float64)[:, 0]
+        features = np.asarray(feature, np.float64)
+        return la.encode(header.lattice, np.asarray(position, np.float64), sigma, turn, features, header.rgb_groups)
     angle = header.shape == Shape.SCALE_ROTATION
     parts = [
         header.position.encode(position),

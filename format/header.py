@@ -33,8 +33,10 @@ from igs.format.fields import (
     Shape,
     Transfer,
 )
+from igs.format.lattice import Lattice, rgb_groups
 from igs.format.quantize import Quantizer, parameter_count, quantizer_from_parameters
 
+LATTICE_BITS = 26  # what a Gaussian takes in a lattice besides its features, about
 ATTRIBUTES = ("position", "scale", "rotation", "feature")
 _RECORD = construct.Struct(
     "kind" / construct.Int8ul, "bits" / construct.Int8ul, "flags" / construct.Int8ul, "stages" / construct.Int8ul
@@ -135,7 +137,7 @@ class Header:
 
     width, height: pixels. background: stored value per channel where nothing counts. reach2, relative_reach2: R², Q².
     lowpass: pixels². position, scale, rotation, feature: quantisers of 2, 2, 1, F columns. box_shift: None lets the
-    writer choose.
+    writer choose. lattice: the record of all four quantisers where these are of kind lattice, otherwise None.
     """
 
     width: int
@@ -157,6 +159,7 @@ class Header:
     lowpass: float = 0.0
     level_mode: LevelMode = LevelMode.UNION
     box_shift: int | None = None
+    lattice: Lattice | None = None
 
     def __post_init__(self) -> None:
         for name in ("reach2", "relative_reach2", "lowpass"):
@@ -186,8 +189,13 @@ class Header:
 
     @property
     def bits_per_gaussian(self) -> int:
-        """Bits of one Gaussian under the raw codec."""
-        return sum(self.code_bits)
+        """Bits of one Gaussian under the raw codec; with lattice quantisers about what the cells codec makes of it."""
+        return LATTICE_BITS + 4 * self.features if self.lattice else sum(self.code_bits)
+
+    @property
+    def rgb_groups(self) -> list[int]:
+        """First channels of the groups whose colour is RGB."""
+        return rgb_groups(self.groups)
 
     def validate(self) -> None:
         """Raise UsageError for the first field that is out of range."""
@@ -213,6 +221,18 @@ class Header:
         for name, ok, expected in checks:
             if not ok:
                 yield Problem("E_FIELD", name, expected, str(getattr(self, name)))
+        kinds = {q.kind for q in self.quantizers}
+        if QuantizerKind.LATTICE in kinds:
+            if kinds != {QuantizerKind.LATTICE} or self.lattice is None:
+                yield Problem("E_QUANTIZER", "position", "kind lattice for all attributes or none", str(sorted(kinds)))
+            if not rotated or self.scale_map != ScaleMap.LOG2 or self.lowpass:
+                expected = "scale_rotation, log2 and no lowpass with lattice quantisers"
+                yield Problem("E_FIELD", "shape", expected, f"{self.shape.name.lower()}, {self.scale_map.name.lower()}")
+        elif self.lattice is not None:
+            yield Problem("E_QUANTIZER", "position", "kind lattice with a lattice record", str(sorted(kinds)))
+        if self.lattice is not None:
+            for expected, found in self.lattice.problems():
+                yield Problem("E_QUANTIZER", "position", expected, found)
         if len(self.background) != self.channels or not all(abs(v) <= FEATURE_MAX for v in self.background):
             yield Problem("E_FIELD", "background", f"{self.channels} numbers within ±2^32", str(self.background))
         for name, columns in zip(ATTRIBUTES, (2, 2, 1, self.features), strict=True):
@@ -235,7 +255,12 @@ class Header:
 
 def feature_columns(primitive: Primitive, channels: int) -> int:
     """F, the number of feature columns (spec §3.1, ``primitive``)."""
-    return {Primitive.CONSTANT: channels}[primitive]
+    return {Primitive.CONSTANT: channels, Primitive.GRADIENT: channels + 2}[primitive]
+
+
+def lit_channels(groups: Sequence[Group]) -> tuple[bool, ...]:
+    """For each channel whether a Gaussian's gradient is added to it: to all but alpha (spec §7)."""
+    return sum(((True,) * (g.channels - 1) + (g.alpha == Alpha.NONE,) for g in groups), ())
 
 
 def _sum(groups: Sequence[Group]) -> str:
@@ -251,6 +276,8 @@ def build_header(header: Header, **file_fields: Any) -> bytes:
     values |= {"reserved": 0, "num_groups": len(header.groups)} | file_fields
     fixed: bytes = FIXED.build(values)
     parameters = b"".join(q.parameters.astype("<f4").tobytes() for q in header.quantizers)
+    if header.lattice is not None:
+        parameters += header.lattice.to_bytes()
     background = np.array(header.background, "<f4").tobytes()
     return fixed + parameters + background + b"".join(g.to_bytes() for g in header.groups)
 
@@ -306,6 +333,11 @@ def parse_header(fields: Any, cursor: Cursor) -> Header:
     columns = (2, 2, 1, feature_columns(known["primitive"], fields.channels))
     for name, count in zip(ATTRIBUTES, columns, strict=True):
         known[name] = _parse_quantizer(name, fields[name], count, cursor)
+    if any(known[name].kind == QuantizerKind.LATTICE for name in ATTRIBUTES):
+        record = cursor.take(Lattice.size(columns[3]), "the lattice record")
+        if record[4 + columns[3]] > 1:
+            raise invalid("E_QUANTIZER", "ycbcr of 0 or 1", str(record[4 + columns[3]]), OFFSETS["position"])
+        known["lattice"] = Lattice.from_bytes(record, columns[3])
     background_at = cursor.position
     background = _floats(cursor, fields.channels, "background", finite=False)
     groups = tuple(_parse_group(cursor) for _ in range(fields.num_groups))
@@ -333,7 +365,12 @@ def _parse_quantizer(name: str, record: Any, columns: int, cursor: Cursor) -> Qu
     shared = bool(record.flags & SHARED)
     pair = kind in (QuantizerKind.UNIFORM, QuantizerKind.AFFINE)
     codebook = kind == QuantizerKind.CODEBOOK
-    expected = {QuantizerKind.FLOAT16: (16, 16), QuantizerKind.FLOAT32: (32, 32), QuantizerKind.CODEBOOK: (1, 16)}
+    expected = {
+        QuantizerKind.FLOAT16: (16, 16),
+        QuantizerKind.FLOAT32: (32, 32),
+        QuantizerKind.CODEBOOK: (1, 16),
+        QuantizerKind.LATTICE: (0, 0),
+    }
     low, high = expected.get(kind, (1, 32))
     if not low <= record.bits <= high:
         raise invalid("E_QUANTIZER", f"{name}.bits from {low} to {high}", str(record.bits), offset + 1)

@@ -129,6 +129,11 @@ def check_entries(entries: Entries, header: Header, limits: Limits, offset: int,
     _check_common(entries, offset, ENTRY_BYTES, "chunk", first)
     known = np.isin(codec, [int(c) for c in Codec])
     fail("E_CODEC", ~known, f"codec {', '.join(f'{c.value} {c.name.lower()}' for c in Codec)}", codec, 6)
+    coded = codec == Codec.CELLS
+    if header.lattice is None:
+        fail("E_INDEX", coded, "codec cells only with lattice quantisers", codec, 6)
+    else:
+        fail("E_INDEX", ~coded, "codec cells with lattice quantisers", codec, 6)
     wrong = (codec == Codec.RAW) & (size != (count * bits + 7) // 8)
     row = _first(wrong)
     if row is not None:

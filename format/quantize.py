@@ -83,6 +83,11 @@ class Quantizer:
         table.flags.writeable = False
         return cls(QuantizerKind.CODEBOOK, table.shape[1].bit_length() - 1, table.shape[2], tables=table)._checked()
 
+    @classmethod
+    def lattice(cls, columns: int) -> Quantizer:
+        """Codes that mean something only together with the other attributes' (lattice.py)."""
+        return cls(QuantizerKind.LATTICE, 0, columns)
+
     @property
     def stages(self) -> int:
         """Number of codebook stages; 0 for the other kinds."""
@@ -96,13 +101,15 @@ class Quantizer:
     @property
     def code_bits(self) -> tuple[int, ...]:
         """Bits of each code column."""
-        return (self.bits,) * self.code_columns
+        return (self.bits or 32,) * self.code_columns
 
     @property
     def parameters(self) -> NDArray[np.float32]:
         """The parameters as the file stores them (spec §3.2): flat float32."""
         if self.tables is not None:
             return self.tables.reshape(-1)
+        if self.kind == QuantizerKind.LATTICE:  # one record for all attributes: lattice.py
+            return np.empty(0, np.float32)
         first, second = (self.lo, self.hi) if self.kind == QuantizerKind.UNIFORM else (self.offset, self.step)
         pairs = np.array([first, second], np.float32).T
         return pairs[:1].reshape(-1) if self.shared else pairs.reshape(-1)
@@ -113,6 +120,7 @@ class Quantizer:
             QuantizerKind.CODEBOOK: (1, 16),
             QuantizerKind.FLOAT16: (16, 16),
             QuantizerKind.FLOAT32: (32, 32),
+            QuantizerKind.LATTICE: (0, 0),
         }.get(self.kind, (1, 32))
         if not low <= self.bits <= high:
             yield f"expected {low} to {high} bits for kind {self.kind.name.lower()}, found {self.bits}"

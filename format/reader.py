@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from igs.format import index as ix
-from igs.format.codecs import CODECS
+from igs.format.codecs import DECODERS, Chunk
 from igs.format.codes import invalid
 from igs.format.errors import InvalidFile, UsageError
 from igs.format.fields import BLOCK_ENTRIES, ENTRY_BYTES, HEADER_BYTES, NODE_BYTES, LevelMode
@@ -314,7 +314,8 @@ class FileReader:
     def _decode(self, chunk: int, payload: bytes) -> Codes:
         entry = self.entries[chunk]
         try:
-            return CODECS[int(entry["codec"])].decode(payload, int(entry["count"]), self.header.code_bits)
+            part = Chunk(self.header, int(entry["count"]), self._boxes[:, chunk])
+            return DECODERS[int(entry["codec"])](payload, part)
         except InvalidFile as error:
             raise self._in_chunk(error, chunk) from None
 

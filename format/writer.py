@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from igs.format import index as ix
-from igs.format.codecs import CODECS
+from igs.format.bitpack import pack
+from igs.format.codecs import encode_zstd
 from igs.format.errors import InvalidFile, UsageError
-from igs.format.fields import MAX_COUNT, Codec
+from igs.format.fields import MAX_COUNT, MEAN_UNIT, Codec
 from igs.format.gaussians import dequantize, reach_areas, reach_boxes
 from igs.format.head import build_head
 from igs.format.header import Header, build_header
@@ -76,12 +77,13 @@ def _write_level(
         gaussians = dequantize(header, codes)
     except InvalidFile as error:
         raise UsageError(f"{where}: {error}") from None
+    means = gaussians.means * MEAN_UNIT
     boxes, areas = reach_boxes(header, gaussians), reach_areas(header, gaussians)
     if isinstance(level, np.ndarray):
         limit = max_chunks(len(codes), header.bits_per_gaussian, _head_rest(header))
         size = header.bits_per_gaussian / 8
         order, sizes = partition(boxes, header.width, header.height, size, chunk_size, limit)
-        codes, boxes, areas = codes[order], boxes[order], areas[order]
+        codes, boxes, areas, means = codes[order], boxes[order], areas[order], means[order]
     else:
         sizes = [len(table) for table in tables]
         if max(sizes) > MAX_COUNT:
@@ -97,7 +99,12 @@ def _write_level(
     entries["count"] = sizes
     payloads = []
     for row, start in enumerate(starts.tolist()):
-        chosen, payload = _encode(codes[start : start + sizes[row]], header.code_bits, codec)
+        rows = slice(start, start + sizes[row])
+        if header.lattice is None:
+            chosen, payload = _encode(codes[rows], header.code_bits, codec)
+        else:
+            box = ix.box_to_pixels(entries["box"][row : row + 1], header.box_shift)[0]
+            chosen, payload = Codec.CELLS, _encode_cells(header, codes[rows], box, means[rows])
         entries[row]["codec"], entries[row]["bytes"], entries[row]["crc"] = chosen, len(payload), zlib.crc32(payload)
         payloads.append(payload)
     return entries, payloads
@@ -121,10 +128,17 @@ def _head_rest(header: Header) -> int:
     return len(build_header(header, **dict.fromkeys(fields, 0), signature=bytes(8))) + 16  # one level, checksum
 
 
+def _encode_cells(header: Header, codes: Codes, box: ix.F64, means: ix.F64) -> bytes:
+    from igs.format import cells  # Numba loads with it
+
+    assert header.lattice is not None
+    return cells.encode(codes, header.lattice, cells.clip_box(box, header.width, header.height), means).payload
+
+
 def _encode(codes: Codes, bits: tuple[int, ...], codec: Codec) -> tuple[Codec, bytes]:
-    payload = CODECS[Codec.RAW].encode(codes, bits)
-    if codec != Codec.RAW:
-        other = CODECS[codec].encode(codes, bits)
+    payload = pack(codes, bits)
+    if codec == Codec.ZSTD:
+        other = encode_zstd(codes, bits)
         # What packs too well would be refused as a bomb by readers with the default limits.
         if len(other) < len(payload) and len(codes) <= Limits().gaussians_per_byte * len(other):
             return codec, other

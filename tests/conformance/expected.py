@@ -27,6 +27,7 @@ REGIONS: dict[str, Sequence[tuple[float, ...]]] = {
     "premultiplied_gamma": (WHOLE, DETAIL),
     "premultiplied_clear": ((0, 0, 16, 12, 0.75), (9.5, 9.5, 4, 2.5, 2.5)),
     "groups": (WHOLE, (3.5, 2.25, 2, 1, 2.5)),
+    "gradient": (WHOLE, DETAIL),
     "levels_residual": (WHOLE, DETAIL),
     "two_stage": ((40, 20, 60, 40, 0.1), (100.5, 60, 4, 3, 2.5)),
     "two_stage_partial": ((70, 3, 30, 20, 0.4),),
@@ -126,13 +127,19 @@ def expectation(name: str, data: bytes) -> dict[str, Any]:
     with open_file(data) as file:
         header, available = file.header, range(file.available_levels)
         points = sample_points(header.width, header.height)
-        peaks = [float(np.abs(g.features).max()) for g in file.read_gaussians(range(file.level_range()[1]))]
+        peaks = [_peak(header, g.features) for g in file.read_gaussians(range(file.level_range()[1]))]
         peaks += [abs(v) for v in header.background]
         found: dict[str, Any] = {"points": points.tolist(), "max_feature": max(peaks)}
         found["levels"] = [_rounded(stored_values(file, points, level)) for level in available]
         if name in REGIONS:
             found["regions"] = [_region(file, r, level) for level in available for r in REGIONS[name]]
     return found
+
+
+def _peak(header: Header, features: np.ndarray) -> float:
+    """The largest |c|, with a gradient |c| + (|a| + |b|)·R."""
+    colours, slopes = np.split(np.abs(features.astype(np.float64)), [header.channels], axis=1)
+    return float((colours.max(axis=1) + slopes.sum(axis=1) * math.sqrt(header.reach2)).max())
 
 
 def _region(file: FileReader, region: Sequence[float], level: int) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from igs.format import (
     Group,
     Header,
     LevelMode,
+    Primitive,
     Quantizer,
     ScaleMap,
     Shape,
@@ -81,6 +82,15 @@ def _models() -> Iterator[tuple[str, bytes]]:
     yield "no_relative_reach", _file(header(relative_reach2=INF, reach2=9.0))
     yield "relative_reach_0", _file(header(relative_reach2=0.0))
     yield "sum", _file(header(3, blend=Blend.SUM, top_k=0, relative_reach2=INF))
+    slopes = {
+        "primitive": Primitive.GRADIENT,
+        "feature": Quantizer.uniform([0] * 3 + [-0.5] * 2, [1] * 3 + [0.5] * 2, 6),
+    }
+    yield "gradient", _file(header(3, **slopes))
+    yield "gradient_sum", _file(header(3, blend=Blend.SUM, top_k=0, relative_reach2=INF, **slopes))
+    unlit = (Group(channels=3, alpha=Alpha.STRAIGHT), Group(channels=1, name="grey"), Group(channels=2, name="uv"))
+    wide = Quantizer.uniform([0] * 6 + [-0.5] * 2, [1] * 6 + [0.5] * 2, 6)
+    yield "gradient_groups", _file(header(6, primitive=Primitive.GRADIENT, groups=unlit, feature=wide))
     head = header(top_k=2)
     codes = random_codes(head, 3)
     same = np.repeat(codes[:1], 5, axis=0)

@@ -12,12 +12,14 @@ import igs
 from igs import format
 from igs.decoder import grid, reference
 from igs.decoder.rule import Rule
-from igs.format import Blend, Codec, Group, Header, LevelMode, Limits, Quantizer, ScaleMap
+from igs.format import Alpha, Blend, Codec, Group, Header, LevelMode, Limits, Primitive, Quantizer, ScaleMap
 
 
 @st.composite
 def headers(draw, level_modes=(LevelMode.UNION,)):
     channels = draw(st.sampled_from([1, 2, 3, 4, 6]))
+    alpha = draw(st.sampled_from([Alpha.NONE, Alpha.STRAIGHT])) if channels > 1 else Alpha.NONE
+    slopes = draw(st.sampled_from([0, 2]))  # feature columns besides the colours
     blend = draw(st.sampled_from(list(Blend)))
     topk = blend == Blend.TOPK
     width, height = draw(st.integers(1, 60)), draw(st.integers(1, 60))
@@ -25,7 +27,8 @@ def headers(draw, level_modes=(LevelMode.UNION,)):
         width=width,
         height=height,
         channels=channels,
-        groups=(Group(channels=channels),),
+        groups=(Group(channels=channels, alpha=alpha),),
+        primitive=Primitive.GRADIENT if slopes else Primitive.CONSTANT,
         background=tuple(draw(st.lists(st.floats(-1, 2, width=32), min_size=channels, max_size=channels))),
         # Few bits make ties and points on edges common: means on a grid, equal shapes.
         position=Quantizer.uniform([0, 0], [width, height], draw(st.sampled_from([2, 5, 16]))),
@@ -33,7 +36,7 @@ def headers(draw, level_modes=(LevelMode.UNION,)):
             [-6, -6], draw(st.sampled_from([[3, 3], [8, 8], [15, 15]])), draw(st.sampled_from([2, 8]))
         ),
         rotation=Quantizer.uniform([0], [1], draw(st.sampled_from([1, 8]))),
-        feature=Quantizer.uniform([0] * channels, [1] * channels, 8),
+        feature=Quantizer.uniform([0] * channels + [-1] * slopes, [1] * (channels + slopes), 8),
         scale_map=ScaleMap.LOG2,
         blend=blend,
         top_k=draw(st.integers(1, 32)) if topk else 0,
@@ -140,7 +143,11 @@ def test_the_reference_agrees(file, seed):
     expected = reference.values_reference(gaussians.means, gaussians.factors, gaussians.features, fixed, rule)
     d2 = reference.squared_distances(gaussians.means, gaussians.factors, fixed)
     weight = np.exp(-0.5 * np.where(d2 <= np.float32(rule.reach2), d2, np.inf)).sum(axis=1).max()
-    tolerance = 2.0**-17 * (max(1.0, float(weight)) if rule.sum_blend else 1.0)
+    largest = 1.0
+    if header.primitive == Primitive.GRADIENT:
+        colours, slopes = np.split(np.abs(gaussians.features), [header.channels], axis=1)
+        largest = max(1.0, float((colours.max(axis=1) + slopes.sum(axis=1) * math.sqrt(rule.reach2)).max()))
+    tolerance = 2.0**-17 * largest * (max(1.0, float(weight)) if rule.sum_blend else 1.0)
     with open_image(content) as image:
         for part in (slice(None), slice(250, 350)):  # by cells, and one by one
             assert np.abs(image.sample(points[part]) - expected[part]).max() <= tolerance

@@ -21,17 +21,19 @@ from igs.format import (
     InvalidFile,
     LevelMode,
     Limits,
+    Primitive,
     Quantizer,
     ScaleMap,
     Shape,
     Transfer,
+    feature_columns,
     open_file,
     read,
     validate_file,
     write,
 )
 from igs.format.bitpack import pack, packed_bytes, unpack, unused_bits_are_zero
-from igs.format.codecs import CODECS
+from igs.format.codecs import Chunk, DECODERS, encode_zstd
 
 # Random parameters make Gaussians of any reach; that the limits refuse some of them is not what is tested here.
 UNBOUNDED = Limits(reach_ratio=math.inf, gaussians_per_byte=math.inf)
@@ -100,6 +102,7 @@ def headers(draw: st.DrawFn) -> Header:
         groups.append(Group(channels=channels, name=name, **parts))
     channels = sum(g.channels for g in groups)
     blend, shape = draw(st.sampled_from(Blend)), draw(st.sampled_from(Shape))
+    primitive = draw(st.sampled_from(Primitive))
     topk = blend == Blend.TOPK
     return Header(
         width=draw(st.integers(1, 4000)),
@@ -110,7 +113,8 @@ def headers(draw: st.DrawFn) -> Header:
         position=draw(quantizers(2)),
         scale=draw(quantizers(2)),
         rotation=draw(quantizers(1)),
-        feature=draw(quantizers(channels)),
+        primitive=primitive,
+        feature=draw(quantizers(feature_columns(primitive, channels))),
         blend=blend,
         top_k=draw(st.integers(1, 32)) if topk else 0,
         shape=shape,

@@ -16,24 +16,38 @@ from igs.decoder import bins, blend, coverage, grid, holes, reference, render, s
 from igs.decoder.jit import kernel
 from igs.decoder.rule import Rule, Splats
 from igs.decoder.simd import load
-from igs.format import Blend, Gaussians, Group, Header, Limits, Quantizer, ScaleMap, dequantize, quantize, write
+from igs.format import (
+    Alpha,
+    Blend,
+    Gaussians,
+    Group,
+    Header,
+    Limits,
+    Primitive,
+    Quantizer,
+    ScaleMap,
+    dequantize,
+    feature_columns,
+    quantize,
+    write,
+)
 
 WIDTH, HEIGHT = 40, 29
-# spec §7: 2^-17·max(1, max |c|) of the exact sum, for the sum blend times max(1, Σ G).
+# spec §7: 2^-17·max(1, max |c| + (|a| + |b|)·R) of the exact sum, for the sum blend times max(1, Σ G).
 TOLERANCE = 2.0**-17
 
 
-def make_header(channels, *, width=WIDTH, height=HEIGHT, background=None, **fields):
+def make_header(channels, *, width=WIDTH, height=HEIGHT, background=None, alpha=Alpha.NONE, **fields):
     return Header(
         width=width,
         height=height,
         channels=channels,
-        groups=(Group(channels=channels),),
+        groups=(Group(channels=channels, alpha=alpha),),
         background=tuple(background if background is not None else [0.0] * channels),
         position=Quantizer.float32(2),
         scale=Quantizer.float32(2),
         rotation=Quantizer.float32(1),
-        feature=Quantizer.float32(channels),
+        feature=Quantizer.float32(feature_columns(fields.get("primitive", Primitive.CONSTANT), channels)),
         scale_map=ScaleMap.RAW,
         **fields,
     )
@@ -99,25 +113,48 @@ def test_extreme_shapes(smallest, largest, elongation, fields):
     assert np.array_equal(render(header, gaussians, scale=2.0).reshape(-1, 60) > 0, counts)
 
 
-@pytest.mark.parametrize("channels", [1, 2, 3, 4, 7, 64])
-@pytest.mark.parametrize("fields", [{}, {"blend": Blend.SUM, "top_k": 0, "relative_reach2": np.inf}], ids=str)
-@pytest.mark.parametrize("scale", [1.0, 2.7, 0.5, 0.3, 1 / 23])
+SUM = {"blend": Blend.SUM, "top_k": 0, "relative_reach2": np.inf}
+GRADIENT = {"primitive": Primitive.GRADIENT}
+
+
+@pytest.mark.parametrize(
+    ("channels", "fields", "scale"),
+    [
+        *itertools.product([1, 2, 3, 4, 7, 64], [{}, SUM], [1.0, 2.7, 0.5, 0.3, 1 / 23]),
+        *itertools.product([1, 3, 5], [GRADIENT, GRADIENT | SUM], [1.0, 2.7, 0.3]),
+        *((n, GRADIENT | {"alpha": Alpha.STRAIGHT}, 1.0) for n in (2, 3, 4)),
+    ],
+    ids=str,
+)
 def test_values(channels, fields, scale):
     header = make_header(channels, background=np.linspace(-0.5, 2, channels), **fields)
     rng = np.random.default_rng(3)
-    gaussians = random_gaussians(header, 90, 3, feature=rng.normal(0.5, 1.0, (90, channels)))
+    gaussians = random_gaussians(header, 90, 3, feature=rng.normal(0.5, 1.0, (90, header.features)))
     samples = grid.make_grid(0, 0, WIDTH, HEIGHT, scale, WIDTH, HEIGHT)
     n = samples.reduction
     values = expected_values(header, gaussians, grid_points(header, scale))
     values = values.reshape(samples.rows, n, samples.columns, n, channels).mean(axis=(1, 3))
-    size = max(1.0, float(np.abs(gaussians.features).max()))
+    size = max(1.0, float(np.abs(gaussians.features[:, :channels]).max()))
+    if header.primitive == Primitive.GRADIENT:
+        size += 5 * float(np.abs(gaussians.features[:, channels:]).sum(axis=1).max())
     weight = 1.0
-    if fields:
+    if header.blend == Blend.SUM:
         d2 = reference.squared_distances(gaussians.means, gaussians.factors, grid_points(header, scale))
         weight = max(1.0, float(np.exp(-0.5 * np.where(d2 <= 25, d2, np.inf)).sum(axis=1).max()))
     found = render(header, gaussians, scale=scale)
     assert found.shape == values.shape
     assert np.abs(found - values).max() <= TOLERANCE * size * weight
+
+
+def test_a_gradient_is_colour_per_deviation_and_leaves_alpha_alone():
+    header = make_header(2, primitive=Primitive.GRADIENT, alpha=Alpha.STRAIGHT)
+    one = make_gaussians(header, [[20.5, 14.5]], [[4.0, 4.0]], feature=[[0.5, 0.75, 0.25, -0.125]])
+    found = render(header, one)
+    assert found[14, 20].tolist() == [0.5, 0.75]
+    assert found[14, 24].tolist() == [0.75, 0.75]  # one deviation along x
+    assert found[18, 20].tolist() == [0.375, 0.75]  # one along y
+    with igs.open(write(header, [quantize(header, [[20.5, 14.5]], [[4.0, 4.0]], [[0]], one.features)])) as image:
+        assert image.pixel(24, 14).tolist() == [0.75, 0.75]
 
 
 @pytest.mark.parametrize("top_k", [1, 3, 6])
@@ -244,15 +281,15 @@ def test_no_gaussians_at_all():
 
 
 @pytest.mark.parametrize("fields", [{"top_k": 4}, {"blend": Blend.SUM, "top_k": 0, "relative_reach2": np.inf}], ids=str)
-@pytest.mark.parametrize("copies", [1, 3])
-def test_crowds(fields, copies):
+@pytest.mark.parametrize(("copies", "primitive"), [(1, 0), (3, 0), (1, 1)])
+def test_crowds(fields, copies, primitive):
     """More candidates in one place than scratch memory is kept for: the same values on every path, ties included."""
-    header = make_header(3, width=9, height=7, reach2=9.0, **fields)
+    header = make_header(3, width=9, height=7, reach2=9.0, primitive=Primitive(primitive), **fields)
     n = (blend.CROWD + 300) // copies
     rng = np.random.default_rng(10)
     position = np.tile(rng.uniform(0, 1, (n, 2)) * [9, 7], (copies, 1))
     scale = np.tile(rng.uniform(1.5, 9, (n, 2)), (copies, 1))
-    feature = rng.uniform(0, 1, (n * copies, 3)) * (1 if header.blend == Blend.TOPK else 1e-3)
+    feature = rng.uniform(0, 1, (n * copies, header.features)) * (1 if header.blend == Blend.TOPK else 1e-3)
     gaussians = make_gaussians(header, position, scale, feature=feature)
     found = render(header, gaussians).reshape(-1, 3)
     points = grid_points(header)
@@ -287,9 +324,11 @@ def test_a_crowd_is_blended_like_any_other():
             out,
         )
 
-    for fields in ({"top_k": 3}, {"top_k": 32, "relative_reach2": 1.0}, {"blend": Blend.SUM, "top_k": 0}):
+    every = ({"top_k": 3}, {"top_k": 32, "relative_reach2": 1.0}, {"blend": Blend.SUM, "top_k": 0})
+    for fields in (f | {"primitive": p} for f in every for p in Primitive):
         header = make_header(3, **({"relative_reach2": np.inf} | fields), background=(0.5, 0.25, 0.125))
-        once = random_gaussians(header, 40, 11, feature=np.random.default_rng(11).uniform(0, 1, (40, 3)))
+        feature = np.random.default_rng(11).uniform(0, 1, (40, header.features))
+        once = random_gaussians(header, 40, 11, feature=feature)
         gaussians = Gaussians.concatenate([once, once])
         splats, rule = Splats.of(gaussians), Rule.of(header)
         expected = render(header, gaussians)

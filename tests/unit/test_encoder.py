@@ -102,12 +102,31 @@ def test_a_wild_learning_rate_still_gives_a_finite_file():
     assert np.isfinite(igs.open(encoded.data).decode(dtype="float32")).all()
 
 
+def test_gradients_are_born_flat_and_fit_better():
+    target = torch.from_numpy(picture().astype(np.float32) / 255).permute(2, 0, 1).contiguous()
+    losses = {}
+    for primitive in ("constant", "gradient"):
+        fit = Fit(
+            target,
+            30,
+            Recipe(steps=60, primitive=primitive),
+            KernelBackend() if kernels.available() else TorchBackend(),
+        )
+        slopes = fit.state.model.feature[:, 3:]
+        assert slopes.shape == (fit.plan[0], 2 * (primitive == "gradient"))
+        assert not slopes.any()
+        fit.run()
+        losses[primitive] = fit.best_loss
+    assert losses["gradient"] < losses["constant"]
+
+
+@pytest.mark.parametrize("primitive", ["constant", "gradient"])
 @pytest.mark.parametrize("tiles", [True, False])
-def test_torch_backend_agrees_with_the_kernels(tiles):
+def test_torch_backend_agrees_with_the_kernels(tiles, primitive):
     if not kernels.available():
         pytest.skip("installed without a C++ compiler")
     target = torch.from_numpy(picture(24, 20).astype(np.float32) / 255).permute(2, 0, 1).contiguous()
-    recipe = Recipe(steps=4, growth=False, loss_ssim=0.1)
+    recipe = Recipe(steps=4, growth=False, loss_ssim=0.1, primitive=primitive)
     pictures = []
     for backend in (KernelBackend(), TorchBackend(tiles)):
         fit = Fit(target, 20, recipe, backend)
@@ -157,6 +176,9 @@ def test_any_number_of_channels(channels):
         {"preset": "image-gs"},
         {"preset": "image-gs-code"},
         {"blend": "sum"},
+        {"primitive": "gradient"},
+        {"primitive": "gradient", "blend": "sum", "quantize_forward": 0.5},
+        {"primitive": "gradient", "feat_bits": 32},
         {"init": "saliency"},
         {"init": "random"},
         {"init_color": False},

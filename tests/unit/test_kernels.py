@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -64,6 +65,12 @@ CASES = {
     "narrow": RasterOptions(1, 37),
     "flat": RasterOptions(40, 1),
 }
+# With a luma gradient, which the last channel of four (an alpha) does not take part in.
+GRADIENT_CASES = {
+    c: dataclasses.replace(CASES[c], gradient=True)
+    for c in ("default", "no_relative_reach", "few", "holes", "pull", "sum", "narrow", "flat")
+}
+ALPHA = (True, True, True, False)
 
 
 @pytest.mark.parametrize(
@@ -78,6 +85,43 @@ def test_rasterize_agrees_with_reference(case, channels, target_isa):
     expected = run(reference.rasterize_reference, reference.factors_reference, arrays, o, weight)
     close(run(kernels.rasterize, kernels.factors, arrays, o, weight), expected)
     close(run(rasterize_tiled, reference.factors_reference, arrays, o, weight), expected)
+
+
+@pytest.mark.parametrize(
+    ("case", "channels"),
+    [*((c, 3) for c in GRADIENT_CASES), *((c, n) for c in ("default", "few", "sum") for n in (1, 4, 5))],
+)
+def test_gradient_primitive_agrees_with_reference(case, channels, target_isa):
+    o = GRADIENT_CASES[case]
+    o = dataclasses.replace(o, background=o.background[:channels], lit=ALPHA if channels == 4 else ())
+    arrays = scene(60, channels + 2, o.width, o.height, seed=channels)
+    arrays[3][:, -2:] -= 0.5
+    weight = torch.rand(channels, o.height, o.width, generator=torch.Generator().manual_seed(9)) - 0.5
+    expected = run(reference.rasterize_reference, reference.factors_reference, arrays, o, weight)
+    assert expected[4][:, -2:].abs().max() > 0
+    close(run(kernels.rasterize, kernels.factors, arrays, o, weight), expected)
+    close(run(rasterize_tiled, reference.factors_reference, arrays, o, weight), expected)
+
+
+def test_gradient_of_zero_is_the_constant_primitive():
+    o = RasterOptions(50, 37)
+    arrays = scene(60, 3, o.width, o.height, seed=3)
+    factors = kernels.factors(*arrays[1:3])
+    flat = torch.cat([arrays[3], torch.zeros(60, 2)], dim=1)
+    expected = kernels.rasterize(arrays[0], factors, arrays[3], o)
+    assert torch.equal(kernels.rasterize(arrays[0], factors, flat, dataclasses.replace(o, gradient=True)), expected)
+
+
+def test_gradient_is_measured_in_deviations():
+    """σ = 2 pixels: the colour of a lone Gaussian changes by a per two pixels along x, by b per two along y."""
+    o = RasterOptions(7, 5, gradient=True, lit=(True, False))
+    factors = kernels.factors(torch.log(torch.full((1, 2), 2.0)), torch.zeros(1))
+    features = torch.tensor([[0.5, 0.25, 0.1, 0.02]])
+    lit, unlit = kernels.rasterize(torch.tensor([[3.5, 2.5]]), factors, features, o)
+    assert lit[2, 3] == pytest.approx(0.5)
+    assert lit[2, 5] == pytest.approx(0.6)
+    assert lit[0, 3] == pytest.approx(0.48)
+    assert torch.equal(unlit, torch.full((5, 7), 0.25))
 
 
 @pytest.mark.parametrize("channels", [2, 64])
@@ -101,13 +145,16 @@ def test_long_thin_gaussians_reach_every_tile_they_cross(target_isa):
     close(run(kernels.rasterize, kernels.factors, arrays, o, weight), expected, tolerance=1e-4)
 
 
+@pytest.mark.parametrize("rasterize", [reference.rasterize_reference, rasterize_tiled])
+@pytest.mark.parametrize("gradient", [False, True])
 @pytest.mark.parametrize("blend", ["topk", "sum"])
-def test_gradcheck_of_the_reference(blend):
-    o = RasterOptions(7, 6, blend=blend, top_k=4)
-    arrays = [a.requires_grad_() for a in scene(8, 2, 7, 6, seed=1, dtype=torch.float64)]
+def test_gradcheck_of_the_references(blend, gradient, rasterize):
+    o = RasterOptions(7, 6, blend=blend, top_k=4, gradient=gradient, lit=(True, False))
+    columns = 4 if gradient else 2
+    arrays = [a.requires_grad_() for a in scene(8, columns, 7, 6, seed=1, dtype=torch.float64)]
 
     def picture(means, scales, rotations, features):
-        return reference.rasterize_reference(means, reference.factors_reference(scales, rotations), features, o)
+        return rasterize(means, reference.factors_reference(scales, rotations), features, o)
 
     assert torch.autograd.gradcheck(picture, arrays, eps=1e-7, atol=1e-5)
 
@@ -157,9 +204,10 @@ def test_pixels_are_sampled_at_their_centres():
     assert image[2, 4] == pytest.approx(math.exp(-0.5), rel=1e-6)
 
 
-def test_results_do_not_depend_on_threads():
-    o = RasterOptions(150, 100)
-    arrays = scene(300, 3, 150, 100, seed=4)
+@pytest.mark.parametrize("gradient", [False, True])
+def test_results_do_not_depend_on_threads(gradient):
+    o = RasterOptions(150, 100, gradient=gradient)
+    arrays = scene(300, 5 if gradient else 3, 150, 100, seed=4)
     weight = torch.rand(3, 100, 150)
     target = torch.rand(3, 100, 150)
     results = []
@@ -198,9 +246,10 @@ def test_ssim_gradient_is_the_numerical_one():
     assert torch.autograd.gradcheck(lambda a: reference.loss_reference(a, target, 0.0, 0.0, 1.0), [image], atol=1e-6)
 
 
-def test_fused_step_is_forward_loss_and_backward(target_isa):
-    o = RasterOptions(45, 33)
-    means, scales, rotations, features = scene(80, 3, 45, 33, seed=6)
+@pytest.mark.parametrize("gradient", [False, True])
+def test_fused_step_is_forward_loss_and_backward(gradient, target_isa):
+    o = RasterOptions(45, 33, gradient=gradient)
+    means, scales, rotations, features = scene(80, 5 if gradient else 3, 45, 33, seed=6)
     factors = kernels.factors(scales, rotations)
     target = torch.rand(3, 33, 45)
     rasterizer = kernels.Rasterizer()

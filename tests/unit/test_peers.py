@@ -15,9 +15,9 @@ import igs
 from igs.encoder import PRESETS, encode, init, kernels, rate
 from igs.encoder.backend import KernelBackend, Model, TorchBackend
 from igs.encoder.fit import Fit
+from igs.encoder.learned import Rounding
 from igs.encoder.options import Recipe
 from igs.encoder.reference import RasterOptions
-from igs.encoder.rounding import Rounding
 from igs.format import Blend, Group, QuantizerKind, Shape, open_file
 
 PEERS = {"gaussianimage": 56, "gaussianimage++": 72}
@@ -162,7 +162,7 @@ def test_the_best_model_and_its_quantisers_belong_together():
 def test_shapes_filter_and_growth_are_independent(blend, shape, lowpass_alpha, growth_where):
     rates = {} if shape == "scale_rotation" else {"lr_scale": 0.1, "lr_rotation": 0.1}
     encoded = encode(
-        picture(), num_gaussians=24, steps=25, blend=blend, shape=shape, lowpass_alpha=lowpass_alpha,
+        picture(), num_gaussians=24, steps=25, coding="plain", blend=blend, shape=shape, lowpass_alpha=lowpass_alpha,
         growth_where=growth_where, pos_bits=16, scale_bits=16, rot_bits=16, feat_bits=16, **rates,
     )  # fmt: skip
     header = open_file(encoded.data).header

@@ -92,7 +92,7 @@ class Rounding:
             rule(r.pos_quantizer, position, r.pos_bits, False),
             rule(r.shape_quantizer, scale, r.scale_bits, not is_matrix(model.scale_map)),
             rule(r.shape_quantizer, rotation, r.rot_bits, False),
-            rule(r.feat_quantizer, feature, r.feat_bits, True),
+            rule(r.feat_quantizer, feature, r.feat_bits, r.primitive == "constant"),
         )
 
     @staticmethod

@@ -9,9 +9,9 @@ torch = pytest.importorskip("torch", reason="the encoder needs torch")
 
 from igs.encoder.backend import Model
 from igs.encoder.codebook import ResidualCodebook, kmeans, nearest
+from igs.encoder.learned import Rounding, is_learned
 from igs.encoder.lsq import HalfFloat, LearnedStep, best_range, round_reference
 from igs.encoder.options import Recipe
-from igs.encoder.rounding import Rounding, is_learned
 
 
 def normal(n=400, columns=3, seed=0, dtype=torch.float64):

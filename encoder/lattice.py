@@ -1,0 +1,216 @@
+"""Lattice quantisers for a fit: how coarse, noise of that coarseness while fitting, and the record that codes best.
+
+One number, the *coarseness*, scales all steps together; their proportions are constants that balance what each
+attribute's rounding costs (spec §6.4; docs/rate-distortion.md has the measurements).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from igs.encoder.backend import Model
+from igs.format import lattice as la
+from igs.format.lattice import Lattice
+from igs.format.lattice import Model as ValueModel
+
+F64 = NDArray[np.float64]
+SLOPE_STEP = 0.05  # a slope acts over two or three deviations
+_LOG2E = 1.4426950408889634
+
+
+@dataclasses.dataclass(frozen=True)
+class Steps:
+    """Steps of the attributes at one coarseness; the feature steps are of luma and chroma, or of each channel.
+
+    mean: standard deviations; minor: ln σ₂; ratio: ln(σ₁/σ₂); rotation: radians of apparent turn; feature: stored values. All for
+    a Gaussian of σ = 1 pixel; the lattice makes them finer for larger ones.
+    """
+
+    mean: float
+    minor: float
+    ratio: float
+    rotation: float
+    feature: tuple[float, ...]
+
+    @staticmethod
+    def of(coarseness: float, channels: int, features: int, rgb: list[int]) -> Steps:
+        """The balanced steps. features: the channels, and slopes behind them if there are any."""
+        feature = [0.08] * channels + [SLOPE_STEP] * (features - channels)
+        for c in rgb:
+            feature[c + 1] = feature[c + 2] = 0.1
+        q = coarseness
+        return Steps(0.12 * q, 0.1 * q, 0.18 * q, 0.45 * q, tuple(f * q for f in feature))
+
+    def record(self, rgb: bool) -> Lattice:
+        """A lattice record with these steps, rounded to what the file can hold, and models that suit nothing yet."""
+        broad = ValueModel(2, 0, 0, 208)
+        return Lattice(
+            la.step_code(self.mean),
+            la.step_code(self.minor / 2),
+            la.step_code(self.ratio * _LOG2E),
+            la.step_code(self.rotation),
+            tuple(la.step_code(f) for f in self.feature),
+            rgb,
+            broad,
+            208,
+            (broad,) * len(self.feature),
+        )
+
+
+class Noise:
+    """Uniform noise of one step on every attribute: what rounding will do, while the fit can still adapt to it."""
+
+    def __init__(self, channels: int, features: int, rgb: list[int], seed: int) -> None:
+        self.channels, self.features, self.rgb = channels, features, rgb
+        self.generator = torch.Generator().manual_seed(seed)
+        self._mix = torch.from_numpy(correlate(np.eye(features), rgb)).float()
+
+    def add(self, model: Model, coarseness: float) -> Model:
+        """A noisy copy of a model with log scales."""
+        steps = Steps.of(coarseness, self.channels, self.features, self.rgb)
+        n = len(model)
+        u = torch.rand(n, 5 + self.features, generator=self.generator) - 0.5
+        ln1, ln2 = model.scale.amax(dim=1), model.scale.amin(dim=1)
+        second = model.scale[:, 1] > model.scale[:, 0]  # which column is the major one
+        gain = torch.exp(-(ln1 + 3 * ln2) / 8)
+        root_gain = torch.exp(-ln2 / 2)
+        minor = u[:, 0] * steps.minor * root_gain
+        major = minor + u[:, 1] * steps.ratio * root_gain
+        scale = model.scale + torch.where(
+            second[:, None], torch.stack([minor, major], 1), torch.stack([major, minor], 1)
+        )
+        ratio = torch.exp(ln1 - ln2)
+        angles = ((ratio - 1 / ratio) * (math.pi / steps.rotation) / gain).ceil().clamp_min(1)
+        rotation = model.rotation + torch.where(angles > 1, u[:, 2] / angles, torch.zeros(()))
+        c, s = torch.cos(math.pi * model.rotation), torch.sin(math.pi * model.rotation)
+        d = u[:, 3:5] * (steps.mean * gain)[:, None] * model.scale.exp()
+        position = model.position + torch.stack([d[:, 0] * c - d[:, 1] * s, d[:, 0] * s + d[:, 1] * c], 1)
+        feature_gain = torch.exp(-(3 * ln1 + 4 * ln2) / 8).clamp_min(la.FEATURE_GAIN_MIN)
+        values = u[:, 5:] * torch.tensor(steps.feature) * feature_gain[:, None]
+        return Model(position, scale, rotation, model.feature + values @ self._mix, model.scale_map)
+
+
+def rate_gradients(model: Model, rgb: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gradients of the bits that all Gaussians will take, by scale [N, 2] (natural logarithms) and feature [N, C].
+
+    The models are the codec's with one change: what is known of neighbours is left out. Positions and angles are
+    spread evenly, so that only the number of their lattice points counts, which is a matter of size.
+    """
+    ln1, ln2 = model.scale.amax(dim=1), model.scale.amin(dim=1)
+    channels = model.feature.shape[1]  # slopes count as channels here
+    # Position: −log(area of a lattice cell); angle: log of how many; steps of minor, ratio and features.
+    long = torch.tanh(ln1 - ln2)  # round Gaussians have no angle to code
+    grad1 = -0.75 + long * 1.125 + 3 * channels / 8
+    grad2 = -0.25 + long * -0.625 + 1.0 + 4 * channels / 8
+    grad2 = grad2 + _logistic_slope(ln2)
+    rho = (ln1 - ln2).clamp_min(0.05)
+    spread = (rho * torch.exp(0.375 * ln2)).mean() / 0.9 * torch.exp(-0.375 * ln2)
+    slope = 1.5 * (rho / spread).sqrt() / spread - 0.5 / rho
+    grad1, grad2 = grad1 + slope, grad2 - slope
+    second = model.scale[:, 1] > model.scale[:, 0]
+    scale = torch.where(second[:, None], torch.stack([grad2, grad1], 1), torch.stack([grad1, grad2], 1))
+    mix = torch.from_numpy(la.decorrelate(np.eye(channels), rgb)).float()
+    values = model.feature @ mix
+    slopes = torch.stack([_logistic_slope(values[:, c]) for c in range(channels)], 1)
+    return scale / math.log(2), (slopes @ mix.T) / math.log(2)
+
+
+def _logistic_slope(v: torch.Tensor) -> torch.Tensor:
+    """Slope of −ln of a logistic density fitted to the values, at the values."""
+    center = v.median()
+    spread = (v - center).abs().mean() / 1.386 + 1e-4
+    return torch.tanh((v - center) / (2 * spread)) / spread
+
+
+def correlate(values: F64, rgb: list[int]) -> F64:
+    """Luma and chroma [n, C] → stored values [n, C]."""
+    out = values.copy()
+    for c in rgb:
+        y, cb, cr = values[:, c], values[:, c + 1], values[:, c + 2]
+        out[:, c], out[:, c + 1], out[:, c + 2] = y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb
+    return out
+
+
+# -- models of the codes
+
+
+def fit_record(record: Lattice, codes: NDArray[np.uint32], around: F64) -> Lattice:
+    """The record with the models that code a set of Gaussians shortest.
+
+    codes: [n, 5 + F]. around: [n, 1 + F], what known neighbours have, as cells.Encoded gives; NaN where none.
+    """
+    signed = codes.view(np.int32).astype(np.float64)
+    sigma1, sigma2, _, l2, gain, feature_gain = la.sizes(record, codes[:, 2], codes[:, 3])
+    root, step = np.sqrt(sigma2), la.step_value(record.minor)
+    k = signed[:, 2]
+    low = np.where(k > 0, 2 * np.log2(np.maximum(la.ROOT_MIN + (k - 0.5) * step, 1e-9)), -np.inf)
+    high = 2 * np.log2(la.ROOT_MIN + (k + 0.5) * step)
+    minor = _fit_values(l2, low, high, around[:, 0])
+    features = []
+    for f, code in enumerate(record.feature):
+        unit = la.step_value(code) * feature_gain
+        v = signed[:, 5 + f] * unit
+        features.append(_fit_values(v, v - unit / 2, v + unit / 2, around[:, 1 + f]))
+    m = signed[:, 3]
+    width = (la.step_value(record.ratio) / root) * np.exp2(0.375 * l2)  # of a code, in units of the spread
+    spread = _fit_ratio(m, width)
+    n = la.angle_count(record, sigma1, sigma2, gain)
+    turns = (signed[:, 4] + 0.5) / n
+    counts = np.bincount(np.minimum((turns[n > 1] * la.ANGLE_BINS).astype(int), la.ANGLE_BINS - 1), minlength=16) + 1.0
+    angles = tuple(np.clip(np.round(16 * counts / counts.max()) - 1, 0, 15).astype(int).tolist())
+    return dataclasses.replace(
+        record, minor_model=minor, ratio_spread=spread, feature_models=tuple(features), angles=angles
+    )
+
+
+def _fit_values(v: F64, low: F64, high: F64, around: F64) -> ValueModel:
+    from igs.format import cells
+
+    curves = cells.tables()[:3] / 2.0**24
+    grid = np.arange(cells.SIZE) / cells.KNOTS - cells.TAIL
+    center = float(np.median(v))
+    known = ~np.isnan(around)
+    best: tuple[float, ValueModel] | None = None
+    scale = float(np.abs(v - center).mean()) + 1e-4
+    floor = float(np.abs(v - center).max()) / (0.9 * cells.TAIL)
+    for pull in (0, 16, 32, 44, 54, 63):
+        shift = np.where(known, pull / 64 * (np.where(known, around, 0.0) - center), 0.0) + center
+        rest = float(np.abs(v - shift).mean()) + 1e-4
+        for code in _around_code(rest, floor, scale):
+            width = la.spread_value(code)
+            centre = int(np.clip(round(16 * center / width), -128, 127))
+            moved = shift + (centre / 16 * width - center) * (1 - pull / 64 * known)
+            a, b = (low - moved) / width, (high - moved) / width
+            for family in range(3):
+                p = np.interp(b, grid, curves[family]) - np.interp(a, grid, curves[family])
+                cost = float(-np.log2(p * (1 - 2.0**-9) + 2.0**-16).mean())
+                if best is None or cost < best[0]:
+                    best = cost, ValueModel(family, pull, centre, code)
+    assert best is not None
+    return best[1]
+
+
+def _around_code(rest: float, floor: float, scale: float) -> list[int]:
+    """Spread codes to try: from about a third of the mean deviation to all of it, none below the floor."""
+    least = math.ceil(16 * math.log2(max(floor, 2.0**-12)) + 192)
+    middle = round(16 * math.log2(max(rest, 2.0**-11)) + 192)
+    return sorted({int(np.clip(max(middle + d, least), 0, 255)) for d in (-20, -15, -11, -7, -3, 1)})
+
+
+def _fit_ratio(m: F64, width: F64) -> int:
+    z = np.arange(0, 12.01, 1 / 16)
+    curve = 1 - np.exp(-(z**1.5))
+    low, high = np.maximum(m - 0.5, 0) * width, (m + 0.5) * width
+    least = math.ceil(16 * math.log2(max(float((m * width).max()) / 11.0, 2.0**-11)) + 192)
+    costs = {}
+    middle = round(16 * math.log2(max(float((m * width).mean()), 2.0**-10)) + 192)
+    for code in sorted({int(np.clip(max(middle + d, least), 0, 255)) for d in range(-16, 25, 2)}):
+        s = la.spread_value(code)
+        p = np.interp(high / s, z, curve) - np.interp(low / s, z, curve)
+        costs[code] = float(-np.log2(p * (1 - 2.0**-9) + 2.0**-16).mean())
+    return min(costs, key=lambda c: costs[c])
