@@ -14,19 +14,18 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from igs.encoder import kernels, reference, tiled
+from igs.encoder import kernels, reference, shapes, tiled
 from igs.encoder.reference import RasterOptions
-
-SIGMA_MIN, SIGMA_MAX = 2.0**-6, 2.0**15  # spec §6.2
+from igs.encoder.shapes import SIGMA_MAX, SIGMA_MIN
 
 
 @dataclasses.dataclass
 class Model:
-    """The Gaussians of a fit. ``scale`` holds σ, 1/σ or ln σ, whichever ``scale_map`` says (pixels)."""
+    """The Gaussians of a fit. ``scale_map`` says what ``scale`` and ``rotation`` hold, see shapes.py."""
 
     position: Tensor  # [N, 2] pixels
     scale: Tensor  # [N, 2]
-    rotation: Tensor  # [N] half-turns
+    rotation: Tensor  # [N] half-turns, or the entry beside the diagonal
     feature: Tensor  # [N, F] stored values: C colours, then a and b where the Gaussians carry a gradient
     scale_map: str
 
@@ -53,21 +52,15 @@ class Model:
 
     def sigmas(self) -> Tensor:
         """Standard deviations [N, 2] in pixels, clamped as the format does."""
-        if self.scale_map == "log":
-            sigma = self.scale.exp()
-        elif self.scale_map == "inverse":
-            sigma = 1 / self.scale.clamp_min(1e-6)
-        else:
-            sigma = self.scale
-        return sigma.clamp(SIGMA_MIN, SIGMA_MAX)
+        return shapes.deviations(self.scale, self.rotation, self.scale_map)
 
     def is_finite(self) -> bool:
         return all(bool(torch.isfinite(t).all()) for t in self.tensors())
 
 
 def scale_parameter(sigma: Tensor, scale_map: str) -> Tensor:
-    """The inverse of :meth:`Model.sigmas`."""
-    return sigma.log() if scale_map == "log" else 1 / sigma if scale_map == "inverse" else sigma.clone()
+    """``Model.scale`` of deviations [N, 2] along the axes of the picture."""
+    return shapes.parameters(sigma, sigma.new_zeros(len(sigma)), scale_map)[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,16 +107,27 @@ class KernelBackend:
         self._image: Tensor | None = None
         self._grad: Tensor | None = None
 
-    def _factors(self, model: Model) -> Tensor:
-        return kernels.factors(model.scale, model.rotation, model.scale_map, SIGMA_MIN, SIGMA_MAX)
+    def _factors(self, model: Model, options: RasterOptions) -> Tensor:
+        if shapes.is_matrix(model.scale_map):
+            return shapes.matrix_factors(model.scale, model.rotation, model.scale_map, options.lowpass)
+        return kernels.factors(
+            model.scale, model.rotation, model.scale_map, SIGMA_MIN, SIGMA_MAX, options.lowpass
+        )  # fmt: skip
+
+    def _shape_gradients(self, model: Model, by_factor: Tensor, options: RasterOptions) -> tuple[Tensor, Tensor]:
+        """dL/dscale [N, 2] and dL/drotation [N] from dL/dfactors [N, 3]."""
+        shape = model.scale, model.rotation, by_factor, model.scale_map
+        if shapes.is_matrix(model.scale_map):
+            return shapes.matrix_factors_gradient(*shape, options.lowpass)
+        return kernels.factors_gradient(*shape, SIGMA_MIN, SIGMA_MAX, options.lowpass)
 
     def render(self, model: Model, options: RasterOptions) -> Tensor:
-        factors = self._factors(model)
+        factors = self._factors(model, options)
         self._rasterizer.bin(model.position, factors, model.feature, options)
         return self._rasterizer.forward(model.position, factors, model.feature, options)
 
     def step(self, model: Model, options: RasterOptions, target: Tensor, weights: LossWeights) -> StepResult:
-        factors = self._factors(model)
+        factors = self._factors(model, options)
         arrays = model.position, factors, model.feature
         self._rasterizer.bin(*arrays, options)
         if weights.ssim:
@@ -140,24 +144,19 @@ class KernelBackend:
         else:
             e1, e2, grads = self._rasterizer.fused(*arrays, options, target, weights.l1, weights.l2)
             loss, measured = weights.l1 * e1 + weights.l2 * e2, None
-        scale, rotation = kernels.factors_gradient(
-            model.scale, model.rotation, grads[1], model.scale_map, SIGMA_MIN, SIGMA_MAX
-        )
+        scale, rotation = self._shape_gradients(model, grads[1], options)
         return StepResult(loss, e2, measured, (grads[0], scale, rotation, grads[2]))
 
     def pullback(self, model: Model, options: RasterOptions) -> Pullback | None:
         """Jᵀ of the picture's Jacobian: takes a picture [C, H, W], gives gradients as Model.NAMES. Use it at once."""
-        factors = self._factors(model)
+        factors = self._factors(model, options)
         arrays = model.position, factors, model.feature
         plain = dataclasses.replace(options, pull=0.0)
         self._rasterizer.bin(*arrays, plain)
 
         def apply(picture: Tensor) -> tuple[Tensor, ...]:
             position, by_factor, feature = self._rasterizer.backward(*arrays, plain, picture)
-            scale, rotation = kernels.factors_gradient(
-                model.scale, model.rotation, by_factor, model.scale_map, SIGMA_MIN, SIGMA_MAX
-            )
-            return position, scale, rotation, feature
+            return position, *self._shape_gradients(model, by_factor, options), feature
 
         return apply
 
@@ -166,7 +165,7 @@ class KernelBackend:
         # The gradient of Σ image by a feature is that share: one channel of ones asks for it.
         ones = torch.ones(1, options.height, options.width)
         feature = torch.ones(len(model), 1)
-        factors = self._factors(model)
+        factors = self._factors(model, options)
         plain = dataclasses.replace(options, background=(0.0,), pull=0.0, gradient=False, lit=())
         self._rasterizer.bin(model.position, factors, feature, plain)
         return self._rasterizer.backward(model.position, factors, feature, plain, ones)[2][:, 0]
@@ -192,7 +191,10 @@ class TorchBackend:
 
     def _image(self, tensors: tuple[Tensor, ...], scale_map: str, options: RasterOptions) -> Tensor:
         position, scale, rotation, feature = tensors
-        factors = reference.factors_reference(scale, rotation, scale_map, SIGMA_MIN, SIGMA_MAX)
+        if shapes.is_matrix(scale_map):
+            factors = shapes.matrix_factors_reference(scale, rotation, scale_map, options.lowpass)
+        else:
+            factors = reference.factors_reference(scale, rotation, scale_map, SIGMA_MIN, SIGMA_MAX, options.lowpass)
         return self._rasterize(position, factors, feature, options)
 
     def render(self, model: Model, options: RasterOptions) -> Tensor:

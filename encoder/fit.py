@@ -20,9 +20,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from igs.encoder import compensation, init
+from igs.encoder import compensation, init, shapes
 from igs.encoder.backend import Backend, LossWeights, Model, psnr_of, scale_parameter
 from igs.encoder.lattice import Noise, rate_gradients
+from igs.encoder.learned import Quantizers, Rounding, is_learned
 from igs.encoder.options import Progress, Recipe
 from igs.encoder.quantize import straight_through
 from igs.encoder.reference import RasterOptions
@@ -39,6 +40,7 @@ PULL_SHARE = 0.8
 # Pixels. Thinner Gaussians only pay at the pixels' centres and leave holes between them: closing these made long fits
 # of kodim01 worse than short ones (efforts 5 and 7: 26.31 and 26.25 dB at 0.05, 26.25 and 26.40 dB at 0.3).
 SIGMA_LOW = 0.3
+LOWPASS_MOST = 300.0  # pixels², GaussianImage++
 # Loss below which there is nothing left to learn: 100 dB, far below a 16-bit level squared for pictures of one colour.
 PERFECT = 1e-10
 # A Gaussian is idle if its share of all pixels is below this part of the average.
@@ -88,6 +90,11 @@ class Fit:
         self.on_progress, self.on_step = on_progress, on_step
         self.history: list[Progress] = []
         self.best: Model | None = None
+        # Learned together with ``best`` (None: nothing is), as is what they were learned with.
+        self.quantizers: Quantizers | None = None
+        self.rounding: Rounding | None = None
+        self._best_rounding: dict[str, Tensor] = {}
+        self.seed = seed
         self.best_loss = math.inf
         self._weights = weights
         self.pixels = target.permute(1, 2, 0).numpy()  # a view
@@ -110,6 +117,7 @@ class Fit:
             [recipe.lr_feature] * self.channels + [recipe.lr_gradient] * (2 * self.options.gradient)
         )
         self.plan = growth_plan(recipe, self.num_gaussians)
+        self.options = dataclasses.replace(self.options, lowpass=self.lowpass(self.plan[0]))
         self.noise: Noise | None = None  # set by who knows the channels' meaning; used from recipe.noise_from on
         # Asked once, before the last Gaussians are added: how many there shall be in all.
         self.retarget: Callable[[Fit], int] | None = None
@@ -117,6 +125,11 @@ class Fit:
         self.state = self._initial_state(self.plan[0])
 
     # -- Gaussians come and go
+
+    def lowpass(self, n: int) -> float:
+        """Pixels² that the recipe's filter adds to every variance where there are n Gaussians, as binary32."""
+        alpha = self.recipe.lowpass_alpha
+        return float(np.float32(min(self.width * self.height / (alpha * n), LOWPASS_MOST))) if alpha else 0.0
 
     def _initial_state(self, n: int) -> FitState:
         r = self.recipe
@@ -130,6 +143,7 @@ class Fit:
             weights, uniform = np.ones((self.height, self.width)), 1.0
         points = init.draw_positions(weights, n, uniform, r.init_power, self.rng)
         model = self._new_gaussians(points, points, r.init_scale, r.init_color)
+        model.feature.mul_(r.init_color_gain)
         return FitState(model, [_moments(t) for t in model.tensors()], torch.zeros(n, dtype=torch.int32))
 
     def _new_gaussians(
@@ -139,35 +153,56 @@ class Fit:
         if self.recipe.init_scale_mode == "neighbours":
             limit = 2 * math.sqrt(self.width * self.height / max(len(among), 1)) + 1
             sigma = scale * init.neighbour_distance(points, among, limit)
+        elif self.recipe.init_scale_mode == "area":
+            sigma = np.full(n, scale * math.sqrt(self.width * self.height / max(len(among), 1)))
         else:
             sigma = np.full(n, scale)
         if color:
             feature = init.sample_bilinear(self.pixels, points)
         else:
             feature = self.rng.random((n, self.channels), dtype=np.float32)
+        map_ = self.recipe.scale_map
         if self.options.gradient:
             feature = np.pad(feature, ((0, 0), (0, 2)))
-        sigmas = torch.from_numpy(np.repeat(np.maximum(sigma, 0.3)[:, None], 2, axis=1).astype(np.float32))
+        # A filter widens what is fitted: the deviations asked for are those of the picture.
+        sigma = np.sqrt(np.maximum(np.maximum(sigma, 0.3) ** 2 - self.options.lowpass, SIGMA_LOW**2))
+        sigmas = torch.from_numpy(np.repeat(sigma[:, None], 2, axis=1).astype(np.float32))
         return Model(
             torch.from_numpy(points.astype(np.float32)),
-            scale_parameter(sigmas, self.recipe.scale_parameter),
+            scale_parameter(sigmas, map_),
             torch.zeros(n),
             torch.from_numpy(feature),
-            self.recipe.scale_parameter,
+            map_,
         )
 
-    def _error_points(self, n: int) -> NDArray[np.float64]:
-        error = (self.backend.render(self.state.model, self.options) - self.target).abs().sum(dim=0)
-        return init.draw_positions(error.numpy().astype(np.float64), n, 0.0, self.recipe.growth_error_power, self.rng)
+    def _added(self, n: int, among: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> Model:
+        """n new Gaussians where the error is; ``among`` gives all positions for the new ones."""
+        r = self.recipe
+        residual = self.target - self.backend.render(self.state.model, self.options)
+        error = residual.abs().sum(dim=0).numpy().astype(np.float64)
+        points = (
+            init.top_positions(error, n)
+            if r.growth_where == "top"
+            else init.draw_positions(error, n, 0.0, r.growth_error_power, self.rng)
+        )
+        new = self._new_gaussians(points, among(points), r.growth_scale, True)
+        if r.growth_color == "zero":
+            new.feature.zero_()
+        elif r.growth_color == "residual":
+            missing = init.sample_bilinear(residual.permute(1, 2, 0).numpy(), points)
+            new.feature[:, : self.channels] = torch.from_numpy(missing)
+        return new
 
     def grow(self, n: int) -> None:
-        """Add n Gaussians where the error is, with the target's colours."""
+        """Add n Gaussians where the error is, with the colours that the recipe says."""
         if n <= 0:
             return
         s = self.state
-        points = self._error_points(n)
-        among = np.concatenate([s.model.position.numpy().astype(np.float64), points])
-        new = self._new_gaussians(points, among, self.recipe.growth_scale, True)
+        lowpass = self.lowpass(len(s.model) + n)
+        if lowpass != self.options.lowpass:  # more Gaussians, a narrower filter: what it gave so far becomes theirs
+            shapes.widen(s.model.scale, s.model.rotation, s.model.scale_map, self.options.lowpass - lowpass, SIGMA_LOW)
+            self.options = dataclasses.replace(self.options, lowpass=lowpass)
+        new = self._added(n, lambda points: np.concatenate([s.model.position.numpy().astype(np.float64), points]))
         pairs = zip(s.model.tensors(), new.tensors(), strict=True)
         s.model = Model.of(map(torch.cat, pairs), s.model.scale_map)
         if self.recipe.keep_adam_state:
@@ -189,10 +224,13 @@ class Fit:
         idle = (share < IDLE_SHARE * self.width * self.height / len(s.model)).nonzero().squeeze(1)
         if len(idle) == 0:
             return 0
-        points = self._error_points(len(idle))
-        among = s.model.position.numpy().astype(np.float64).copy()
-        among[idle.numpy()] = points
-        new = self._new_gaussians(points, among, self.recipe.growth_scale, True)
+
+        def among(points: NDArray[np.float64]) -> NDArray[np.float64]:
+            positions = s.model.position.numpy().astype(np.float64).copy()
+            positions[idle.numpy()] = points
+            return positions
+
+        new = self._added(len(idle), among)
         for (m, v), old, fresh in zip(s.moments, s.model.tensors(), new.tensors(), strict=True):
             old[idle], m[idle], v[idle] = fresh, 0.0, 0.0
         s.age[idle] = 0
@@ -203,8 +241,10 @@ class Fit:
     def learning_rate(self) -> float:
         """The schedule's factor at the current step."""
         r, s = self.recipe, self.state
+        progress = (s.step - self._phase[0]) / max(1, self._phase[1])
+        if r.lr_schedule == "steps":
+            return float(self._phase[2] * r.lr_decay_to ** (progress // r.lr_decay_from if r.lr_decay_from else 0))
         if r.lr_schedule == "exponential":
-            progress = (s.step - self._phase[0]) / max(1, self._phase[1])
             late = max(0.0, (progress - r.lr_decay_from) / max(1e-9, 1 - r.lr_decay_from))
             return float(self._phase[2] * r.lr_decay_to**late)
         return s.lr_factor
@@ -228,11 +268,13 @@ class Fit:
                     self.relocate()
             if self.on_step:
                 self.on_step(self)
-            self._step(quantized=s.step >= end * (1 - r.quantize_forward))
+            self._step(quantized=s.step >= self._phase[0] + self._phase[1] * (1 - r.quantize_forward))
             if s.step % self.log_every == 0 or s.step == end:
                 self._log()
             if r.lr_schedule == "plateau" and self._plateau():
                 break
+        if is_learned(r) and self.rounding is None and (until is None or until >= sum(self._phase[:2])):
+            self._start_rounding()
         self.consider(self._loss_of(s.model), s.model)
         if self.on_step:
             self.on_step(self)
@@ -245,6 +287,7 @@ class Fit:
         s = self.state
         if self.best is not None:
             s.model = self.best.clone()
+        self.rounding = None
         self.num_gaussians = len(s.model) + n
         self.grow(n)
         self._phase = (s.step, steps, EXTEND_RATE)
@@ -252,10 +295,14 @@ class Fit:
 
     def _step(self, quantized: bool) -> None:
         r, s = self.recipe, self.state
+        if quantized and is_learned(r) and self.rounding is None:
+            self._start_rounding()
         noisy = self._noisy()
         if noisy:
             assert self.noise is not None
             seen = self.noise.add(s.model, self.coarseness)
+        elif self.rounding is not None:
+            seen = self.rounding.round(s.model)
         else:
             seen = straight_through(s.model, r, self.width, self.height) if quantized else s.model
         result = self.backend.step(seen, self.options, self.target, self._loss)
@@ -276,11 +323,14 @@ class Fit:
             s.step += 1
             return  # gradients are rounding noise, which Adam would blow up to full steps
         s.age += 1
-        factor = self.learning_rate()
+        factor = self.learning_rate() * (r.quantize_lr if quantized else 1.0)
+        grads = result.grads
+        if self.rounding is not None:
+            grads = self.rounding.learn(s.model, seen, grads, factor)
         rates = (r.lr_position, r.lr_scale, r.lr_rotation, float(self._feature_rates.max()))
         betas = (r.adam_beta1, r.adam_beta2)
         for name, value, grad, (m, v), rate in zip(
-            Model.NAMES, s.model.tensors(), result.grads, s.moments, rates, strict=True
+            Model.NAMES, s.model.tensors(), grads, s.moments, rates, strict=True
         ):
             if rate == 0:
                 continue
@@ -369,9 +419,22 @@ class Fit:
         """Remember the model if it is the best so far (and finite)."""
         if math.isfinite(loss) and loss < self.best_loss and model.is_finite():
             self.best, self.best_loss = model.clone(), loss
+            if self.rounding is not None:
+                self.quantizers, self._best_rounding = self.rounding.quantizers(), self.rounding.state()
+
+    def _start_rounding(self) -> None:
+        """From here on the model is seen as its file will hold it, starting from the best one so far.
+
+        The first one seen is that with plain rounding: what is best from here on is never worse.
+        """
+        s = self.state
+        if self.best is not None and len(self.best) == len(s.model):
+            s.model = self.best.clone()
+        self.rounding = Rounding(s.model, self.recipe, self.seed)
+        self.best, self.best_loss = None, math.inf
 
     def _loss_of(self, model: Model) -> float:
-        image = self.backend.render(model, self.options)
+        image = self.backend.render(self.rounding.round(model) if self.rounding else model, self.options)
         w = self._loss
         if w.l1 == 0 and w.ssim == 0:
             return w.l2 * self.backend.measure(image, self.target, False)[0]
@@ -419,6 +482,9 @@ class Fit:
             arrays |= {name: value.numpy(), f"m_{name}": m.numpy(), f"v_{name}": v.numpy()}
         if self.best is not None:
             arrays |= {f"best_{n}": t.numpy() for n, t in zip(Model.NAMES, self.best.tensors(), strict=True)}
+        if self.rounding is not None:
+            arrays |= {f"rounding_{n}": t.numpy() for n, t in self.rounding.state().items()}
+            arrays |= {f"best_rounding_{n}": t.numpy() for n, t in self._best_rounding.items()}
         scalars = {
             "step": s.step,
             "lr_factor": s.lr_factor,
@@ -461,7 +527,7 @@ class Fit:
             def tensor(name: str) -> Tensor:
                 return torch.from_numpy(arrays[name].copy())
 
-            map_ = self.recipe.scale_parameter
+            map_ = self.recipe.scale_map
             model = Model.of(map(tensor, Model.NAMES), map_)
             self.state = FitState(
                 model,
@@ -474,8 +540,15 @@ class Fit:
                 scalars["plateau_step"],
             )
             self.num_gaussians = scalars["num_gaussians"]
+            self.options = dataclasses.replace(self.options, lowpass=self.lowpass(len(model)))
             self.best_loss = scalars["best_loss"]
-            self.best = None
+            self.best, self.quantizers, self.rounding = None, None, None
+            if any(n.startswith("rounding_") for n in arrays):
+                self.rounding = Rounding(model, self.recipe, self.seed)
+                for kind in ("best_rounding_", "rounding_"):
+                    self.rounding.load({n.removeprefix(kind): tensor(n) for n in arrays if n.startswith(kind)})
+                    if kind == "best_rounding_":
+                        self.quantizers, self._best_rounding = self.rounding.quantizers(), self.rounding.state()
             if "best_position" in arrays:
                 self.best = Model.of((tensor(f"best_{n}") for n in Model.NAMES), map_)
             self.rng.bit_generator.state = scalars["rng"]
@@ -509,14 +582,7 @@ def bound_model(model: Model, width: int, height: int) -> None:
     side = max(width, height)
     model.position[:, 0].clamp_(-FAR * width, (1 + FAR) * width)
     model.position[:, 1].clamp_(-FAR * height, (1 + FAR) * height)
-    top = 4.0 * side + 4.0
-    low, high = SIGMA_LOW, top
-    if model.scale_map == "log":
-        model.scale.clamp_(math.log(low), math.log(high))
-    elif model.scale_map == "inverse":
-        model.scale.clamp_(1 / high, 1 / low)
-    else:
-        model.scale.clamp_(low, high)
+    shapes.bound_shapes(model.scale, model.rotation, model.scale_map, SIGMA_LOW, 4.0 * side + 4.0)
 
 
 def _moments(t: Tensor) -> tuple[Tensor, Tensor]:

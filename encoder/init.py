@@ -77,6 +77,13 @@ def draw_positions(weights: Map, n: int, uniform: float, power: float, rng: np.r
     return np.stack([index % w, index // w], axis=1) + rng.random((n, 2))
 
 
+def top_positions(error: Map, n: int) -> NDArray[np.float64]:
+    """The centres [n, 2] of the n pixels with the largest error [H, W], the first of equal ones; n > HW starts anew."""
+    order = np.argsort(-error.ravel(), kind="stable")
+    index = np.resize(order, n)
+    return np.stack([index % error.shape[1], index // error.shape[1]], axis=1) + 0.5
+
+
 def neighbour_distance(points: NDArray[np.float64], among: NDArray[np.float64], limit: float) -> NDArray[np.float64]:
     """Mean distance [n] from each of points [n, 2] to its three nearest others of ``among`` (which holds them too)."""
     from scipy.spatial import cKDTree

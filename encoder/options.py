@@ -16,7 +16,8 @@ from igs.format.errors import UsageError
 
 Init = Literal["gradient", "saliency", "random"]
 ScaleParameter = Literal["raw", "inverse", "log"]
-LrSchedule = Literal["constant", "exponential", "plateau"]
+ShapeParameter = Literal["scale_rotation", "cholesky", "covariance"]
+LrSchedule = Literal["constant", "exponential", "plateau", "steps"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,20 +38,29 @@ class Recipe:
     # (17, 11), (18, 11): 0.009, 0.004, 0.002 steps of more than 2 of 255 levels per pixel of line).
     reach2: float = 16.5
     relative_reach2: float = 11.0
+    # How the shape is fitted and stored (spec §6.2).
+    shape: ShapeParameter = "scale_rotation"
+    # α of GaussianImage++'s content-aware filter: s = HW/(αN), at most 300 pixels², is added to all variances, 0: not.
+    # Theirs is 9π.
+    lowpass_alpha: float = 0.0
     # -- initialisation
     init: Init = "gradient"
     init_uniform: float = 0.3  # share of positions drawn uniformly (λ in the paper)
     init_power: float = 2.0  # the map is raised to this power before drawing (paper 1, released code 2)
     init_scale: float = 0.6  # standard deviation at the start: pixels, or a multiple of the neighbour distance
-    init_scale_mode: Literal["fixed", "neighbours"] = "neighbours"
+    # area: multiples of √(HW/N), the side of a Gaussian's share of the picture
+    init_scale_mode: Literal["fixed", "neighbours", "area"] = "neighbours"
     init_color: bool = True  # colours start as the target's at the mean; otherwise random
+    init_color_gain: float = 1.0  # factor of the first colours; 0 starts from a black picture
     # -- growth
     growth: bool = True
     growth_start: float = 0.25  # share of the Gaussians present at step 0
     growth_rounds: int = 6  # how many times Gaussians are added
     growth_until: float = 0.30  # the last addition, as a share of the steps (ignored if growth_interval is set)
     growth_interval: int | None = None  # steps between additions
-    growth_error_power: float = 3.0  # positions are drawn in proportion to |error| to this power
+    growth_where: Literal["sampled", "top"] = "sampled"  # top: at the centres of the pixels with the largest error
+    growth_color: Literal["picture", "residual", "zero"] = "picture"  # what added Gaussians start with
+    growth_error_power: float = 3.0  # sampled: positions are drawn in proportion to |error| to this power
     growth_scale: float = 0.4  # standard deviation of added Gaussians, same mode as init_scale
     relocate: bool = True  # move Gaussians that hardly count to where the error is
     # -- optimisation
@@ -72,8 +82,8 @@ class Recipe:
     adam_epsilon: float = 1e-15
     keep_adam_state: bool = True  # when Gaussians are added
     lr_schedule: LrSchedule = "exponential"
-    lr_decay_from: float = 0.6  # exponential: constant up to this share of the steps …
-    lr_decay_to: float = 0.01  # … then down to this factor at the end. plateau: the factor of one decay
+    lr_decay_from: float = 0.6  # exponential: constant up to this share of the steps; steps: one decay after each share
+    lr_decay_to: float = 0.01  # exponential: then down to this factor at the end. plateau, steps: that of one decay
     plateau_steps: int = (
         1000  # plateau: steps without +plateau_psnr / +plateau_ssim before a decay; the second time stops
     )
@@ -94,12 +104,28 @@ class Recipe:
     scale_bits: int = 8
     rot_bits: int = 10
     feat_bits: int = 8
+    # uniform: over the range of the values; learned: offset and step per column, by gradient (LSQ+); codebook: the sum
+    # of one row each of feat_stages tables of 2^feat_bits. shape_quantizer is for both scale_bits and rot_bits.
+    pos_quantizer: Literal["uniform", "learned", "float16"] = "uniform"
+    shape_quantizer: Literal["uniform", "learned"] = "uniform"
+    feat_quantizer: Literal["uniform", "learned", "float16", "codebook"] = "uniform"
+    feat_stages: int = 2
     quantize_forward: float = 0.0  # the last share of the steps runs with quantised attributes (straight-through)
+    quantize_lr: float = 1.0  # factor of all learning rates in that share
+    lr_quantizer: float = 0.1  # learned: in first steps
+    codebook_commit: float = 1.0  # codebook: weight of the mean squared distance of colours to their codes
     gamma: float = 1.0  # the fit sees v^(1/gamma)
     tiles: bool = True  # False: every Gaussian is tried at every pixel (the reference; slow)
 
+    @property
+    def scale_map(self) -> str:
+        """What a model's ``scale`` and ``rotation`` hold (encoder/shapes.py)."""
+        return self.scale_parameter if self.shape == "scale_rotation" else self.shape
+
     def validate(self) -> None:
         """Raise :class:`UsageError` naming the first field that is out of range."""
+        kinds = {self.pos_quantizer, self.shape_quantizer, self.feat_quantizer}
+        rotated = self.shape == "scale_rotation"
         checks: list[tuple[str, bool, str]] = [
             ("steps", 0 <= self.steps <= 1_000_000, "0 to 1000000"),
             ("top_k", 1 <= self.top_k <= 32, "1 to 32"),
@@ -122,15 +148,38 @@ class Recipe:
             ("quantize_forward", 0 <= self.quantize_forward <= 1, "0 to 1"),
             ("plateau_steps", self.plateau_steps >= 1, "1 or more"),
             ("blend", self.blend in ("topk", "sum"), "topk or sum"),
+            (
+                "shape",
+                self.shape in ("scale_rotation", "cholesky", "covariance"),
+                "scale_rotation, cholesky or covariance",
+            ),
+            ("lowpass_alpha", self.lowpass_alpha == 0 or 1 <= self.lowpass_alpha <= 1e6, "0, or 1 to 1e6"),
+            ("init_color_gain", 0 <= self.init_color_gain <= 16, "0 to 16"),
+            ("growth_where", self.growth_where in ("sampled", "top"), "sampled or top"),
+            ("growth_color", self.growth_color in ("picture", "residual", "zero"), "picture, residual or zero"),
             ("primitive", self.primitive in ("constant", "gradient"), "constant or gradient"),
             ("init", self.init in ("gradient", "saliency", "random"), "gradient, saliency or random"),
             ("scale_parameter", self.scale_parameter in ("raw", "inverse", "log"), "raw, inverse or log"),
             (
                 "lr_schedule",
-                self.lr_schedule in ("constant", "exponential", "plateau"),
-                "constant, exponential or plateau",
+                self.lr_schedule in ("constant", "exponential", "plateau", "steps"),
+                "constant, exponential, plateau or steps",
+            ),
+            ("feat_stages", 1 <= self.feat_stages <= 8, "1 to 8"),
+            ("feat_bits", self.feat_quantizer != "codebook" or self.feat_bits <= 12, "1 to 12 for a codebook"),
+            ("pos_quantizer", self.pos_quantizer in ("uniform", "learned", "float16"), "uniform, learned or float16"),
+            ("shape_quantizer", self.shape_quantizer in ("uniform", "learned"), "uniform or learned"),
+            (
+                "feat_quantizer",
+                self.feat_quantizer in ("uniform", "learned", "float16", "codebook"),
+                "uniform, learned, float16 or codebook",
             ),
             ("coding", self.coding in ("lattice", "plain"), "lattice or plain"),
+            (
+                "coding",
+                self.coding == "plain" or (kinds == {"uniform"} and rotated and not self.lowpass_alpha),
+                "plain with such a shape, filter or quantisers",
+            ),
             ("coarseness", 0 < self.coarseness <= 1000, "above 0, up to 1000"),
             ("noise_from", 0 <= self.noise_from <= 1, "0 to 1"),
             ("rate_weight", 0 <= self.rate_weight <= 100, "0 to 100"),
@@ -143,7 +192,10 @@ class Recipe:
             *((n, 1 <= getattr(self, n) <= 32, "1 to 32") for n in ("pos_bits", "scale_bits", "rot_bits", "feat_bits")),
             *(
                 (n, getattr(self, n) >= 0, "0 or more")
-                for n in ("lr_position", "lr_scale", "lr_rotation", "lr_feature", "lr_gradient")
+                for n in (
+                    *("lr_position", "lr_scale", "lr_rotation", "lr_feature", "lr_gradient"),
+                    *("quantize_lr", "lr_quantizer", "codebook_commit"),
+                )
             ),
         ]
         for name, ok, expected in checks:
@@ -187,6 +239,69 @@ _IMAGE_GS = Recipe(
     feat_bits=16,
 )
 
+# Both published with 50 000 steps and about as many again for quantisation: here 5000 in all, and learning rates that
+# suit these. docs/peers.md has all constants, theirs and these, and what was measured.
+_GAUSSIANIMAGE = Recipe(
+    steps=5000,
+    blend="sum",
+    shape="cholesky",
+    reach2=2 * math.log(255),  # their rasteriser leaves out what weighs less than 1/255
+    relative_reach2=math.inf,
+    init="random",
+    init_scale=1.0,
+    init_scale_mode="fixed",
+    init_color=False,
+    growth=False,
+    relocate=False,
+    pull_empty=False,
+    lr_position=1e-2,
+    lr_position_unit="picture",
+    lr_scale=2e-2,
+    lr_rotation=2e-2,
+    lr_feature=2e-2,
+    adam_beta2=0.999,
+    adam_epsilon=1e-8,
+    lr_schedule="steps",
+    lr_decay_from=0.4,
+    lr_decay_to=0.5,
+    coding="plain",
+    pos_quantizer="float16",
+    pos_bits=16,
+    shape_quantizer="learned",
+    scale_bits=6,
+    rot_bits=6,
+    feat_quantizer="codebook",
+    feat_bits=3,
+    feat_stages=2,
+    quantize_forward=0.5,
+)
+_GAUSSIANIMAGE_PLUS = dataclasses.replace(
+    _GAUSSIANIMAGE,
+    shape="covariance",
+    init_scale=1 / math.sqrt(9 * math.pi),
+    init_scale_mode="area",
+    init_color_gain=0.0,
+    growth=True,
+    growth_start=0.5,
+    growth_rounds=2,
+    growth_until=0.2,
+    growth_where="top",
+    growth_color="zero",
+    growth_scale=1 / math.sqrt(9 * math.pi),
+    lr_position=0.18,
+    lr_position_unit="pixels",
+    lr_scale=0.18,
+    lr_rotation=0.18,
+    lr_feature=0.18,
+    adam_epsilon=1e-15,
+    pos_quantizer="learned",
+    pos_bits=12,
+    scale_bits=10,
+    rot_bits=10,
+    feat_quantizer="learned",
+    feat_bits=6,
+)
+
 PRESETS: dict[str, Recipe] = {
     "default": Recipe(),
     "image-gs": _IMAGE_GS,
@@ -198,6 +313,8 @@ PRESETS: dict[str, Recipe] = {
         lr_schedule="plateau",
         lr_decay_to=0.1,
     ),
+    "gaussianimage": _GAUSSIANIMAGE,
+    "gaussianimage++": _GAUSSIANIMAGE_PLUS,
 }
 
 

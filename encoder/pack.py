@@ -15,8 +15,10 @@ from igs.decoder import holes
 from igs.encoder.backend import Model, scale_parameter
 from igs.encoder.init import sample_bilinear
 from igs.encoder.lattice import Steps, fit_record
+from igs.encoder.learned import Quantizers
 from igs.encoder.options import Recipe
 from igs.encoder.quantize import attributes, choose_quantizers
+from igs.encoder.shapes import enlarge, is_matrix, matrix_parameters
 from igs.format import (
     Blend,
     Codec,
@@ -26,6 +28,7 @@ from igs.format import (
     Primitive,
     Quantizer,
     ScaleMap,
+    Shape,
     dequantize,
     quantize,
     write,
@@ -61,6 +64,9 @@ def quantize_model(
     background: tuple[float, ...],
     idle: np.ndarray,  # Gaussians by their share of the picture, the least first
     coarseness: float,  # of a lattice; plain coding takes the recipe's bits
+    *,
+    lowpass: float = 0.0,  # pixels²: the filter that the model was fitted with
+    quantizers: Quantizers | None = None,  # learned with the model; None: over the range of its values
 ) -> Packed:
     """Codes of a model, with every point of an 8×8 grid per pixel reached by some Gaussian (``topk``).
 
@@ -70,11 +76,11 @@ def quantize_model(
     height, width = pixels.shape[:2]
     spare = list(idle[: int(_SPARE * len(model))])
     model = model.clone()
-    _bound_reach(model, recipe.reach2, width * height)
+    _bound_reach(model, recipe.reach2, width * height, lowpass)
     grid = 1
     for _ in range(_HOLE_ROUNDS):
         values = attributes(model)
-        header = _header(recipe, values, width, height, groups, background, coarseness)
+        header = _header(recipe, values, width, height, groups, background, coarseness, lowpass, quantizers)
         codes = quantize(header, *values)
         gaussians = dequantize(header, codes)
         if recipe.blend != "topk":
@@ -90,7 +96,7 @@ def quantize_model(
         points = points[:: 1 + len(points) // _HOLE_POINTS]
         points = _patch(model, points, pixels, recipe.reach2, spare)
         if len(points):
-            _reach(model, gaussians, points, recipe.reach2)
+            _reach(model, gaussians, points, recipe.reach2, lowpass)
     if header.lattice is not None:
         header = dataclasses.replace(header, lattice=_fitted(header, codes, gaussians))
     return Packed(header, codes, gaussians)
@@ -104,6 +110,8 @@ def _header(
     groups: tuple[Group, ...],
     background: tuple[float, ...],
     coarseness: float,
+    lowpass: float = 0.0,
+    quantizers: Quantizers | None = None,
 ) -> Header:
     rgb, channels, features = rgb_groups(groups), sum(g.channels for g in groups), values[3].shape[1]
     lattice = None
@@ -111,7 +119,7 @@ def _header(
         lattice = Steps.of(coarseness, channels, features, rgb).record(bool(rgb))
         position, scale, rotation, feature = (Quantizer.lattice(n) for n in (2, 2, 1, features))
     else:
-        position, scale, rotation, feature = choose_quantizers(values, recipe)
+        position, scale, rotation, feature = quantizers or choose_quantizers(values, recipe)
     return Header(
         width=width,
         height=height,
@@ -125,7 +133,9 @@ def _header(
         blend=Blend.TOPK if recipe.blend == "topk" else Blend.SUM,
         top_k=recipe.top_k if recipe.blend == "topk" else 0,
         primitive=Primitive.GRADIENT if recipe.primitive == "gradient" else Primitive.CONSTANT,
-        scale_map=ScaleMap.LOG2,
+        shape=Shape[recipe.shape.upper()],
+        scale_map=ScaleMap.LOG2 if recipe.shape == "scale_rotation" else ScaleMap.RAW,
+        lowpass=lowpass,
         reach2=recipe.reach2,
         relative_reach2=recipe.relative_reach2 if recipe.blend == "topk" else float("inf"),
         lattice=lattice,
@@ -156,25 +166,27 @@ def _patch(model: Model, points: np.ndarray, pixels: np.ndarray, reach2: float, 
         farthest = float(np.sqrt(((members - centre) ** 2).sum(axis=1)).max())
         sigma = max(0.5, farthest / (0.6 * math.sqrt(reach2)))
         model.position[who] = torch.from_numpy(centre).float()
-        model.scale[who] = scale_parameter(torch.tensor([sigma, sigma]), model.scale_map)
+        model.scale[who] = scale_parameter(torch.tensor([[sigma, sigma]]), model.scale_map)[0]
         model.rotation[who] = 0.0
         model.feature[who] = 0.0
         model.feature[who, : pixels.shape[2]] = torch.from_numpy(sample_bilinear(pixels, centre[None])[0])
     return np.concatenate([np.empty((0, 2)), *left])
 
 
-def _bound_reach(model: Model, reach2: float, pixels: int) -> None:
+def _bound_reach(model: Model, reach2: float, pixels: int, lowpass: float) -> None:
     """Shrink Gaussians that reach too far together: only ever met on tiny or flat pictures."""
-    sigma = model.sigmas().double()
+    sigma = (model.sigmas().double() ** 2 + lowpass).sqrt()
     area = math.pi * reach2 * sigma[:, 0] * sigma[:, 1]
     most = _REACH_RATIO * (pixels + 4096)
     if float(area.sum()) <= most:
         return
     factor = (most / len(model) / area).clamp_max(1).sqrt()
-    model.scale.copy_(scale_parameter((sigma * factor[:, None]).float(), model.scale_map))
+    scale, rotation = enlarge(model.scale, model.rotation, model.scale_map, factor)
+    model.scale.copy_(scale)
+    model.rotation.copy_(rotation)
 
 
-def _reach(model: Model, gaussians: Gaussians, points: np.ndarray, reach2: float) -> None:
+def _reach(model: Model, gaussians: Gaussians, points: np.ndarray, reach2: float, lowpass: float) -> None:
     """Enlarge the nearest Gaussian of each point until it reaches it."""
     means = gaussians.means.astype(np.float64) * 2.0**-14
     p, q, r = (gaussians.factors.astype(np.float64) * 2.0**14).T
@@ -187,9 +199,15 @@ def _reach(model: Model, gaussians: Gaussians, points: np.ndarray, reach2: float
         need = np.sqrt(d2[np.arange(len(nearest)), nearest] / (_HOLE_MARGIN * reach2))
         np.maximum.at(factor, nearest, need)
     # What was decoded may already differ from the model: grow from the decoded deviations.
-    grown = torch.from_numpy(gaussians.scales * factor[:, None]).float()
     chosen = torch.from_numpy(factor > 1)
-    model.scale[chosen] = scale_parameter(grown, model.scale_map)[chosen]
+    if is_matrix(model.scale_map):
+        entries = torch.from_numpy(gaussians.covariances * (factor * factor)[:, None])[chosen]
+        sxx, sxy, syy = (entries - lowpass * torch.tensor([1.0, 0.0, 1.0])).unbind(1)
+        scale, rotation = matrix_parameters(sxx, syy, sxy, model.scale_map)
+        model.scale[chosen], model.rotation[chosen] = scale.float(), rotation.float()
+    else:
+        grown = torch.from_numpy(np.sqrt((gaussians.scales * factor[:, None]) ** 2 - lowpass)).float()
+        model.scale[chosen] = scale_parameter(grown, model.scale_map)[chosen]
 
 
 def to_bytes(packed: Packed, codec: str, chunk_size: int | None, sections: dict[str, bytes]) -> bytes:

@@ -197,7 +197,10 @@ class _Job:
     def pack(self, model: Model, fit: Fit, coarseness: float = 1.0) -> tuple[pack.Packed, bytes]:
         """Codes and file. coarseness: of a lattice."""
         idle = self.idle(model, fit).numpy()
-        packed = pack.quantize_model(model, self.recipe, fit.pixels, self.groups, self.background, idle, coarseness)
+        packed = pack.quantize_model(
+            model, self.recipe, fit.pixels, self.groups, self.background, idle, coarseness,
+            lowpass=fit.options.lowpass, quantizers=fit.quantizers,
+        )  # fmt: skip
         return packed, pack.to_bytes(packed, self.options.codec, self.options.chunk_size, self.sections)
 
     def decoded(self, data: bytes) -> np.ndarray:

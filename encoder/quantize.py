@@ -12,13 +12,20 @@ from torch import Tensor
 
 from igs.encoder.backend import Model, scale_parameter
 from igs.encoder.options import Recipe
+from igs.encoder.shapes import is_matrix
 from igs.format import Quantizer
 
 Values = NDArray[np.float64]
 
 
 def attributes(model: Model) -> tuple[Values, Values, Values, Values]:
-    """Position [N, 2] pixels, log2 σ [N, 2], rotation [N, 1] half-turns in [0, 1), feature [N, F], in float64."""
+    """Position [N, 2] pixels, log2 σ [N, 2], rotation [N, 1] half-turns in [0, 1), feature [N, F], in float64.
+
+    Of matrices their entries in place of log2 σ and rotation.
+    """
+    if is_matrix(model.scale_map):
+        position, scale, entry, feature = (t.double().numpy() for t in model.tensors())
+        return position, scale, entry[:, None], feature
     sigma = model.sigmas().double().numpy()
     rotation = model.rotation.double().numpy()[:, None]
     return (
@@ -43,10 +50,13 @@ def choose_quantizers(
 ) -> tuple[Quantizer, Quantizer, Quantizer, Quantizer]:
     """Uniform quantisers over the values' range at the recipe's bit widths; 32 bits store float32.
 
-    Position has a range per axis, scale and feature one for all columns (fewer bytes), rotation the whole circle.
-    Colours and gradients have a range each.
+    Position and matrix entries have a range per column, scale and feature one for all (fewer bytes), rotation the whole
+    circle. Colours and gradients have a range each.
     """
-    position, scale, _, feature = values
+    position, scale, rotation, feature = values
+
+    def apart(v: Values, bits: int) -> Quantizer:
+        return Quantizer.float32(v.shape[1]) if bits == 32 else Quantizer.uniform(*_range(v, 0), bits)
 
     def shared(v: Values, bits: int) -> Quantizer:
         if bits == 32:
@@ -54,10 +64,9 @@ def choose_quantizers(
         lo, hi = _range(v, None)
         return Quantizer.uniform(np.repeat(lo, v.shape[1]), np.repeat(hi, v.shape[1]), bits, shared=True)
 
-    if recipe.pos_bits == 32:
-        pos = Quantizer.float32(2)
-    else:
-        pos = Quantizer.uniform(*_range(position, 0), recipe.pos_bits)
+    pos = apart(position, recipe.pos_bits)
+    if recipe.shape != "scale_rotation":
+        return pos, apart(scale, recipe.scale_bits), apart(rotation, recipe.rot_bits), shared(feature, recipe.feat_bits)
     if recipe.rot_bits == 32:
         rot = Quantizer.float32(1)
     else:  # code 2^bits would be code 0 again: the last code is one step short of a half-turn

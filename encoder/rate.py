@@ -38,31 +38,36 @@ def gaussians_for_quality(quality: float, recipe: Recipe, channels: int, pixels:
 
 def bits_per_gaussian(recipe: Recipe, channels: int) -> int:
     """Bits of one Gaussian: exact for plain coding, about so many in a lattice."""
-    features = _features(recipe, channels)
-    if recipe.coding == "lattice":
+    features, r = _features(recipe, channels), recipe
+    if r.coding == "lattice":
         return LATTICE_BITS + 4 * features
-    return 2 * recipe.pos_bits + 2 * recipe.scale_bits + recipe.rot_bits + features * recipe.feat_bits
+    position = 16 if r.pos_quantizer == "float16" else r.pos_bits
+    feature = {"float16": 16 * features, "codebook": r.feat_stages * r.feat_bits}
+    return 2 * (position + r.scale_bits) + r.rot_bits + feature.get(r.feat_quantizer, features * r.feat_bits)
 
 
 def _features(recipe: Recipe, channels: int) -> int:
     return feature_columns(Primitive.GRADIENT if recipe.primitive == "gradient" else Primitive.CONSTANT, channels)
 
 
-def _ranges(recipe: Recipe, channels: int) -> tuple[tuple[int, int], ...]:
-    """Bits of each attribute, and how many ranges it stores."""
-    colours = 1 if recipe.primitive == "constant" else _features(recipe, channels)
-    return (recipe.pos_bits, 2), (recipe.scale_bits, 1), (recipe.rot_bits, 1), (recipe.feat_bits, colours)
+def _parameter_bytes(recipe: Recipe, channels: int) -> int:
+    """Bytes of the quantisers' ranges, steps and tables."""
+    r, features = recipe, _features(recipe, channels)
+    if r.coding == "lattice":
+        return Lattice.size(features)
+    apart = r.shape_quantizer == "learned" or r.shape != "scale_rotation"  # scale has a pair per column
+    pairs = 2 * (r.pos_quantizer != "float16" and r.pos_bits < 32) + (1 + apart) * (r.scale_bits < 32)
+    colours = 1 if r.primitive == "constant" else features
+    feature = {"learned": 8 * features, "float16": 0, "codebook": 4 * r.feat_stages * 2**r.feat_bits * features}
+    return 8 * (pairs + (r.rot_bits < 32)) + feature.get(r.feat_quantizer, 8 * colours * (r.feat_bits < 32))
 
 
 def head_bytes(recipe: Recipe, groups: tuple[Group, ...], sections: dict[str, bytes]) -> int:
     """Bytes of everything but index entries and payloads."""
     channels = sum(g.channels for g in groups)
-    parameters = sum(8 * n for bits, n in _ranges(recipe, channels) if bits < 32)
-    if recipe.coding == "lattice":
-        parameters = Lattice.size(_features(recipe, channels))
     return (
         _FIXED_BYTES
-        + parameters
+        + _parameter_bytes(recipe, channels)
         + 2 * channels
         + sum(_GROUP_BYTES + len(g.name.encode()) for g in groups)
         + sum(16 + len(s) for s in sections.values())

@@ -28,6 +28,7 @@ class RasterOptions:
     pull: float = 0.0
     pull_share: float = 1.0  # of reach2: from which smallest d² on a pixel pulls
     background: tuple[float, ...] = ()
+    lowpass: float = 0.0  # pixels², added to both variances of every Gaussian (spec §6.2)
     # Features are c[C], a, b and a colour is c + a·u + b·v at a point, u and v as in spec §7 …
     gradient: bool = False
     lit: tuple[bool, ...] = ()  # … in these channels; none given: in all
