@@ -111,10 +111,10 @@ _PATH = click.Path(path_type=Path, dir_okay=False)
     *recipe_options(),
     _expert(
         "--codec",
-        type=click.Choice(["raw", "zstd"]),
+        type=click.Choice(["raw", "zstd", "columns"]),
         default="zstd",
         section="Container",
-        help="How chunks are stored.",
+        help="How chunks of plain codes are stored (coded ones have a codec of their own).",
     ),
     _expert(
         "--chunk-size",

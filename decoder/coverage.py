@@ -18,7 +18,7 @@ from igs.decoder.jit import inline, kernel
 from igs.decoder.rule import Rule, Splats
 from igs.decoder.simd import bits, load, lowest_bit, minimum, select, splat, splat_int, store, to_floats
 from igs.decoder.strips import Axis
-from igs.decoder.threads import default_threads, run
+from igs.format.threads import default_threads, run
 
 if TYPE_CHECKING:
     from igs.format import Gaussians, Header

@@ -20,10 +20,10 @@ from igs.decoder.output import is_plain, output_dtype, to_dtype, to_picture
 from igs.decoder.rule import Rule
 from igs.decoder.store import Chunks, Store
 from igs.decoder.strips import Layer, Strip, render_strips
-from igs.decoder.threads import default_threads
 from igs.format import FileReader, Group, Level, LevelMode, Limits, open_file
 from igs.format.errors import InvalidFile, UsageError
 from igs.format.fields import MAX_SINGLE_STAGE
+from igs.format.threads import default_threads
 
 if TYPE_CHECKING:
     from igs.decoder.sample import Cells
@@ -332,7 +332,7 @@ class Image:
         if self._store is None:
             with self._store_lock:
                 if self._store is None:
-                    self._store = Store(self._reader)
+                    self._store = Store(self._reader, self._threads)
         return self._store
 
     def _check_open(self) -> None:

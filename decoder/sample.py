@@ -14,7 +14,7 @@ import numpy.typing as npt
 from igs.decoder.bins import bands, count_tile_rows, tile_rows
 from igs.decoder.points import NOWHERE, cell_bounds, sample_row, sort_into_cells
 from igs.decoder.rule import Rule, Splats
-from igs.decoder.threads import run
+from igs.format.threads import run
 
 Ints = npt.NDArray[np.int32]
 

@@ -31,9 +31,10 @@ def _columns(rows: int, n: int, dtype: type) -> npt.NDArray[Any]:
 class Store:
     """Chunks of a reader, cached. ``load`` is thread-safe; what it has loaded never changes."""
 
-    def __init__(self, reader: FileReader) -> None:
+    def __init__(self, reader: FileReader, threads: int | None = None) -> None:
         n, chunks = reader.num_gaussians, reader.num_chunks
         self._reader = reader
+        self._threads = threads
         self._lock = threading.Lock()
         try:
             means, factors = _columns(2, n, np.int32), _columns(3, n, np.float32)
@@ -52,7 +53,8 @@ class Store:
         with self._lock:
             missing = chunks[self.loaded[chunks] == 0]
             for batch in self._batches(missing):
-                for chunk, part in zip(batch.tolist(), self._reader.read_gaussians(batch), strict=True):
+                parts = self._reader.read_gaussians(batch, self._threads)
+                for chunk, part in zip(batch.tolist(), parts, strict=True):
                     rows = slice(part.first_index, part.first_index + len(part))
                     self.all.means[:, rows] = part.means.T
                     self.all.factors[:, rows] = part.factors.T

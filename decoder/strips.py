@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from igs.decoder.grid import Grid, make_grid
 from igs.decoder.rule import Rule, Splats
-from igs.decoder.threads import default_threads, run
+from igs.format.threads import default_threads, run
 
 if TYPE_CHECKING:
     from igs.format import Gaussians, Header

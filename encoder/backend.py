@@ -78,6 +78,9 @@ class StepResult:
     grads: tuple[Tensor, Tensor, Tensor, Tensor]  # as Model.NAMES
 
 
+Pullback = Callable[[Tensor], tuple[Tensor, ...]]
+
+
 class Backend(Protocol):
     """What a fit needs of a device."""
 
@@ -86,6 +89,7 @@ class Backend(Protocol):
 
     def render(self, model: Model, options: RasterOptions) -> Tensor: ...
     def step(self, model: Model, options: RasterOptions, target: Tensor, weights: LossWeights) -> StepResult: ...
+    def pullback(self, model: Model, options: RasterOptions) -> Pullback | None: ...
     def blend_weights(self, model: Model, options: RasterOptions) -> Tensor: ...
     def measure(self, image: Tensor, target: Tensor, ssim: bool) -> tuple[float, float | None]: ...
     def adam(
@@ -140,6 +144,22 @@ class KernelBackend:
             scale, rotation = kernels.factors_gradient(*shape, SIGMA_MIN, SIGMA_MAX, options.lowpass)
         return StepResult(loss, e2, measured, (grads[0], scale, rotation, grads[2]))
 
+    def pullback(self, model: Model, options: RasterOptions) -> Pullback | None:
+        """Jᵀ of the picture's Jacobian: takes a picture [C, H, W], gives gradients as Model.NAMES. Use it at once."""
+        factors = self._factors(model, options)
+        arrays = model.position, factors, model.feature
+        plain = dataclasses.replace(options, pull=0.0)
+        self._rasterizer.bin(*arrays, plain)
+
+        def apply(picture: Tensor) -> tuple[Tensor, ...]:
+            position, by_factor, feature = self._rasterizer.backward(*arrays, plain, picture)
+            scale, rotation = kernels.factors_gradient(
+                model.scale, model.rotation, by_factor, model.scale_map, SIGMA_MIN, SIGMA_MAX
+            )
+            return position, scale, rotation, feature
+
+        return apply
+
     def blend_weights(self, model: Model, options: RasterOptions) -> Tensor:
         """Σ over pixels of each Gaussian's share of the blend, [N]."""
         # The gradient of Σ image by a feature is that share: one channel of ones asks for it.
@@ -189,6 +209,10 @@ class TorchBackend:
         mse = float(((image.detach() - target) ** 2).mean())
         ssim = float(reference.ssim_map_reference(image.detach(), target).mean()) if weights.ssim else None
         return StepResult(float(loss.detach()), mse, ssim, grads)  # type: ignore[arg-type]
+
+    def pullback(self, model: Model, options: RasterOptions) -> Pullback | None:
+        """None: dozens of gradients would take longer here than the fit may."""
+        return None
 
     def blend_weights(self, model: Model, options: RasterOptions) -> Tensor:
         feature = torch.ones(len(model), 1, requires_grad=True)

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from igs.encoder import init, shapes
+from igs.encoder import init, rounding, shapes
 from igs.encoder.backend import Backend, LossWeights, Model, psnr_of, scale_parameter
 from igs.encoder.lattice import Noise, rate_gradients
 from igs.encoder.learned import Quantizers, Rounding, is_learned
@@ -28,6 +28,7 @@ from igs.encoder.options import Progress, Recipe
 from igs.encoder.quantize import straight_through
 from igs.encoder.reference import RasterOptions
 from igs.format.errors import InputError, UsageError
+from igs.format.lattice import Lattice
 
 # dL/dd² of a pixel that nothing reaches, times the number of pixels …
 PULL = 0.3
@@ -45,6 +46,7 @@ PERFECT = 1e-10
 # A Gaussian is idle if its share of all pixels is below this part of the average.
 IDLE_SHARE = 0.03
 BITS = 38.0  # of a Gaussian in a lattice, about
+FAR = 0.75  # how far out a mean may be, as a share of the picture's side; a chunk's grid of cells holds 1
 EXTEND_RATE = 0.3  # learning rates of a later round: most Gaussians are in place already
 RELOCATE_EVERY, RELOCATE_FROM, RELOCATE_TO = 0.04, 0.10, 0.54  # shares of the steps
 
@@ -90,7 +92,7 @@ class Fit:
         self.best: Model | None = None
         # Learned together with ``best`` (None: nothing is), as is what they were learned with.
         self.quantizers: Quantizers | None = None
-        self.rounding: Rounding | None = None
+        self.learned: Rounding | None = None
         self._best_rounding: dict[str, Tensor] = {}
         self.seed = seed
         self.best_loss = math.inf
@@ -271,7 +273,7 @@ class Fit:
                 self._log()
             if r.lr_schedule == "plateau" and self._plateau():
                 break
-        if is_learned(r) and self.rounding is None and (until is None or until >= sum(self._phase[:2])):
+        if is_learned(r) and self.learned is None and (until is None or until >= sum(self._phase[:2])):
             self._start_rounding()
         self.consider(self._loss_of(s.model), s.model)
         if self.on_step:
@@ -285,7 +287,7 @@ class Fit:
         s = self.state
         if self.best is not None:
             s.model = self.best.clone()
-        self.rounding = None
+        self.learned = None
         self.num_gaussians = len(s.model) + n
         self.grow(n)
         self._phase = (s.step, steps, EXTEND_RATE)
@@ -293,14 +295,14 @@ class Fit:
 
     def _step(self, quantized: bool) -> None:
         r, s = self.recipe, self.state
-        if quantized and is_learned(r) and self.rounding is None:
+        if quantized and is_learned(r) and self.learned is None:
             self._start_rounding()
         noisy = self._noisy()
         if noisy:
             assert self.noise is not None
             seen = self.noise.add(s.model, self.coarseness)
-        elif self.rounding is not None:
-            seen = self.rounding.round(s.model)
+        elif self.learned is not None:
+            seen = self.learned.round(s.model)
         else:
             seen = straight_through(s.model, r, self.width, self.height) if quantized else s.model
         result = self.backend.step(seen, self.options, self.target, self._loss)
@@ -323,8 +325,8 @@ class Fit:
         s.age += 1
         factor = self.learning_rate() * (r.quantize_lr if quantized else 1.0)
         grads = result.grads
-        if self.rounding is not None:
-            grads = self.rounding.learn(s.model, seen, grads, factor)
+        if self.learned is not None:
+            grads = self.learned.learn(s.model, seen, grads, factor)
         rates = (r.lr_position, r.lr_scale, r.lr_rotation, float(self._feature_rates.max()))
         betas = (r.adam_beta1, r.adam_beta2)
         for name, value, grad, (m, v), rate in zip(
@@ -357,51 +359,55 @@ class Fit:
         """How coarse a lattice the current error deserves; 1 at an error of 1/recipe.coarseness."""
         return max(self.recipe.coarseness * math.sqrt(self.last.mse), 0.05)
 
-    def freeze(self, quantize: Callable[[Model], Model], seed: int = 0) -> Model:
-        """Let the best model take its rounded values in rounds while the rest makes up for it.
+    def freeze(self, lattice: Lattice, rgb: list[int], seed: int = 0) -> Model:
+        """Let the best model take values that a lattice holds, random Gaussians first, while the others make up for it.
 
-        First the geometry, random Gaussians at a time, then the features, whose steps the sizes decide.
-        quantize: a model → the same as it will be decoded. Returns a model all of whose Gaussians are quantised; not
-        worse than rounding all at once.
+        rgb: first channels of the groups that the lattice stores as luma and chroma. Returns a model all of whose
+        Gaussians are on the lattice, not worse than plain rounding.
         """
+        r = self.recipe
         assert self.best is not None
-        model, n = self.best.clone(), len(self.best)
-        plain = quantize(model)
+        model = rounding.sorted_axes(self.best.clone())
+        model = Model(model.position, model.sigmas().log(), model.rotation, model.feature, "log")
+        n = len(model)
+        pullback = self.backend.pullback(model, self.options)
+        blocks = None
+        if pullback is not None:
+            blocks = rounding.sensitivities(pullback, tuple(self.target.shape), seed)
+
+        size = np.array([self.width, self.height], np.float64)
+        bounds = -FAR * size, (1 + FAR) * size
+
+        def on_lattice(m: Model, compensated: bool = True) -> Model:
+            codes = rounding.codes(m, lattice, rgb, blocks if compensated else None, bounds)
+            return rounding.decoded(codes, lattice, rgb)
+
+        plain = on_lattice(model, compensated=False)
         order = torch.from_numpy(np.random.default_rng(seed).permutation(n))
+        frozen = torch.zeros(n, dtype=torch.bool)
         moments = [_moments(t) for t in model.tensors()]
         age = torch.zeros(n, dtype=torch.int32)
-        geometry, features = torch.zeros(n, dtype=torch.bool), torch.zeros(n, dtype=torch.bool)
-        for rounds, mask, which in (
-            (self.recipe.freeze_rounds, geometry, slice(0, 3)),
-            (self.recipe.freeze_feature_rounds, features, slice(3, 4)),
-        ):
-            for k in range(1, rounds + 1):
-                new = torch.zeros(n, dtype=torch.bool)
-                part = 1 - (1 - k / rounds) ** 1.5  # many at first, few at the end
-                new[order[: round(part * n)]] = True
-                new &= ~mask
-                final = quantize(model)
-                for value, exact in zip(model.tensors()[which], final.tensors()[which], strict=True):
-                    value[new] = exact[new]
-                mask |= new
-                if not features.all():
-                    self._adapt(model, moments, age, geometry, features)
+        for k in range(1, max(1, r.freeze_rounds) + 1):
+            part = 1 - (1 - k / max(1, r.freeze_rounds)) ** 1.5  # many at first, few at the end
+            new = torch.zeros(n, dtype=torch.bool)
+            new[order[: round(part * n)]] = True
+            new &= ~frozen
+            for value, exact in zip(model.tensors(), on_lattice(model).tensors(), strict=True):
+                value[new] = exact[new]
+            frozen |= new
+            if not frozen.all():
+                self._adapt(model, moments, age, frozen)
         return model if self._loss_of(model) <= self._loss_of(plain) else plain
 
-    def _adapt(
-        self, model: Model, moments: list[tuple[Tensor, Tensor]], age: Tensor, geometry: Tensor, features: Tensor
-    ) -> None:
-        """Some steps of what is not frozen."""
+    def _adapt(self, model: Model, moments: list[tuple[Tensor, Tensor]], age: Tensor, frozen: Tensor) -> None:
+        """Some steps of the Gaussians that are not frozen."""
         r = self.recipe
         rates = (r.lr_position, r.lr_scale, r.lr_rotation, r.lr_feature)
-        masks = (geometry, geometry, geometry, features)
         betas = (r.adam_beta1, r.adam_beta2)
         for _ in range(round(r.freeze_steps * r.steps)):
             result = self.backend.step(model, self.options, self.target, self._loss)
             age += 1
-            for value, grad, (m, v), rate, frozen in zip(
-                model.tensors(), result.grads, moments, rates, masks, strict=True
-            ):
+            for value, grad, (m, v), rate in zip(model.tensors(), result.grads, moments, rates, strict=True):
                 kept = value[frozen]
                 self.backend.adam(value, grad, m, v, age, rate * r.freeze_rate, betas, r.adam_epsilon)
                 value[frozen] = kept
@@ -411,8 +417,8 @@ class Fit:
         """Remember the model if it is the best so far (and finite)."""
         if math.isfinite(loss) and loss < self.best_loss and model.is_finite():
             self.best, self.best_loss = model.clone(), loss
-            if self.rounding is not None:
-                self.quantizers, self._best_rounding = self.rounding.quantizers(), self.rounding.state()
+            if self.learned is not None:
+                self.quantizers, self._best_rounding = self.learned.quantizers(), self.learned.state()
 
     def _start_rounding(self) -> None:
         """From here on the model is seen as its file will hold it, starting from the best one so far.
@@ -422,11 +428,11 @@ class Fit:
         s = self.state
         if self.best is not None and len(self.best) == len(s.model):
             s.model = self.best.clone()
-        self.rounding = Rounding(s.model, self.recipe, self.seed)
+        self.learned = Rounding(s.model, self.recipe, self.seed)
         self.best, self.best_loss = None, math.inf
 
     def _loss_of(self, model: Model) -> float:
-        image = self.backend.render(self.rounding.round(model) if self.rounding else model, self.options)
+        image = self.backend.render(self.learned.round(model) if self.learned else model, self.options)
         w = self._loss
         if w.l1 == 0 and w.ssim == 0:
             return w.l2 * self.backend.measure(image, self.target, False)[0]
@@ -474,8 +480,8 @@ class Fit:
             arrays |= {name: value.numpy(), f"m_{name}": m.numpy(), f"v_{name}": v.numpy()}
         if self.best is not None:
             arrays |= {f"best_{n}": t.numpy() for n, t in zip(Model.NAMES, self.best.tensors(), strict=True)}
-        if self.rounding is not None:
-            arrays |= {f"rounding_{n}": t.numpy() for n, t in self.rounding.state().items()}
+        if self.learned is not None:
+            arrays |= {f"rounding_{n}": t.numpy() for n, t in self.learned.state().items()}
             arrays |= {f"best_rounding_{n}": t.numpy() for n, t in self._best_rounding.items()}
         scalars = {
             "step": s.step,
@@ -534,13 +540,13 @@ class Fit:
             self.num_gaussians = scalars["num_gaussians"]
             self.options = dataclasses.replace(self.options, lowpass=self.lowpass(len(model)))
             self.best_loss = scalars["best_loss"]
-            self.best, self.quantizers, self.rounding = None, None, None
+            self.best, self.quantizers, self.learned = None, None, None
             if any(n.startswith("rounding_") for n in arrays):
-                self.rounding = Rounding(model, self.recipe, self.seed)
+                self.learned = Rounding(model, self.recipe, self.seed)
                 for kind in ("best_rounding_", "rounding_"):
-                    self.rounding.load({n.removeprefix(kind): tensor(n) for n in arrays if n.startswith(kind)})
+                    self.learned.load({n.removeprefix(kind): tensor(n) for n in arrays if n.startswith(kind)})
                     if kind == "best_rounding_":
-                        self.quantizers, self._best_rounding = self.rounding.quantizers(), self.rounding.state()
+                        self.quantizers, self._best_rounding = self.learned.quantizers(), self.learned.state()
             if "best_position" in arrays:
                 self.best = Model.of((tensor(f"best_{n}") for n in Model.NAMES), map_)
             self.rng.bit_generator.state = scalars["rng"]
@@ -570,10 +576,10 @@ def growth_plan(recipe: Recipe, n: int) -> dict[int, int]:
 
 
 def bound_model(model: Model, width: int, height: int) -> None:
-    """Keep what the format can hold: means within one picture of the picture, deviations within its clamps."""
+    """Keep what the format can hold, with room for rounding: means near the picture, deviations within its clamps."""
     side = max(width, height)
-    model.position[:, 0].clamp_(-width, 2 * width)
-    model.position[:, 1].clamp_(-height, 2 * height)
+    model.position[:, 0].clamp_(-FAR * width, (1 + FAR) * width)
+    model.position[:, 1].clamp_(-FAR * height, (1 + FAR) * height)
     shapes.bound_shapes(model.scale, model.rotation, model.scale_map, SIGMA_LOW, 4.0 * side + 4.0)
 
 

@@ -94,11 +94,10 @@ class Recipe:
     coding: Literal["lattice", "plain"] = "lattice"
     # Steps of the lattice as a multiple of the root mean squared error that they are for: what all rounding together
     # costs is then about a tenth of the error, whatever the picture.
-    coarseness: float = 22.0
+    coarseness: float = 25.0
     noise_from: float = 0.75  # share of the steps after which the fit runs with noise of one lattice step
     rate_weight: float = 0.0  # of the bits in the loss while there is noise; 0: none
     freeze_rounds: int = 6  # rounds in which Gaussians take their final codes while the others adapt
-    freeze_feature_rounds: int = 4  # … and then the features theirs
     freeze_steps: float = 0.02  # steps between two of these, as a share of the recipe's
     freeze_rate: float = 0.05  # learning rates of these steps
     pos_bits: int = 14
@@ -185,7 +184,6 @@ class Recipe:
             ("noise_from", 0 <= self.noise_from <= 1, "0 to 1"),
             ("rate_weight", 0 <= self.rate_weight <= 100, "0 to 100"),
             ("freeze_rounds", 0 <= self.freeze_rounds <= 64, "0 to 64"),
-            ("freeze_feature_rounds", 0 <= self.freeze_feature_rounds <= 64, "0 to 64"),
             ("freeze_steps", 0 <= self.freeze_steps <= 1, "0 to 1"),
             ("freeze_rate", 0 <= self.freeze_rate <= 1, "0 to 1"),
             ("gamma", 1 / 16 <= self.gamma <= 16, "1/16 to 16"),
@@ -357,7 +355,7 @@ class EncodeOptions:
     threads: int | None = None  # None: one per core
     seed: int = 0
     saliency_map: Path | None = None  # any image; resampled to the picture's size
-    codec: Literal["raw", "zstd"] = "zstd"
+    codec: Literal["raw", "zstd", "columns"] = "zstd"  # of plain codes
     chunk_size: int | None = None  # Gaussians per chunk; None: what makes small reads smallest
     sections: dict[str, bytes] = dataclasses.field(default_factory=dict)  # metadata to embed, by section type
     # -- along the way

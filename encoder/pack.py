@@ -33,7 +33,7 @@ from igs.format import (
     quantize,
     write,
 )
-from igs.format.lattice import Lattice, factor, feature_values, mean_positions, rgb_groups, shapes
+from igs.format.lattice import Lattice, rgb_groups
 
 # A Gaussian that must reach a point gets a little more than it needs: quantising may take some of it back.
 _HOLE_MARGIN = 0.85
@@ -152,26 +152,6 @@ def _fitted(header: Header, codes: np.ndarray, gaussians: Gaussians) -> Lattice:
     return fit_record(header.lattice, codes[coded.order], coded.around)
 
 
-def rounded(model: Model, recipe: Recipe, size: tuple[int, int], groups: tuple[Group, ...], coarseness: float) -> Model:
-    """The model as it would be decoded after rounding to the lattice. size: width, height in pixels."""
-    values = attributes(model)
-    header = _header(recipe, values, *size, groups, (0.0,) * sum(g.channels for g in groups), coarseness)
-    assert header.lattice is not None
-    codes = quantize(header, *values)
-    part = shapes(header.lattice, codes)
-    parts = factor(part.sigma1, part.sigma2, part.turn)
-    position = mean_positions(codes, part.step, *parts[:3])
-    feature = feature_values(header.lattice, codes, part.gain, header.rgb_groups)
-    sigma = torch.from_numpy(np.stack([part.sigma1, part.sigma2], axis=1)).float()
-    return Model(
-        torch.from_numpy(position).float(),
-        scale_parameter(sigma, model.scale_map),
-        torch.from_numpy(part.turn).float(),
-        torch.from_numpy(feature).float(),
-        model.scale_map,
-    )
-
-
 def _patch(model: Model, points: np.ndarray, pixels: np.ndarray, reach2: float, spare: list[int]) -> np.ndarray:
     """Move one spare Gaussian to each cluster of bare points; returns the points for which there was none."""
     cells = np.floor(points / _CLUSTER).astype(np.int64)
@@ -235,7 +215,7 @@ def to_bytes(packed: Packed, codec: str, chunk_size: int | None, sections: dict[
     return write(
         packed.header,
         [packed.codes],
-        codec=Codec.RAW if codec == "raw" else Codec.ZSTD,
+        codec=Codec[codec.upper()],
         chunk_size=chunk_size,
         sections=sections,
     )

@@ -20,7 +20,7 @@ from igs import decoder
 from igs.encoder import init, kernels, metrics, pack, rate
 from igs.encoder.backend import Backend, KernelBackend, Model, TorchBackend
 from igs.encoder.fit import Fit
-from igs.encoder.lattice import Noise
+from igs.encoder.lattice import Noise, Steps
 from igs.encoder.load import SourceImage, load_image, to_stored
 from igs.encoder.options import EncodeOptions, Recipe
 from igs.format import Alpha, lit_channels
@@ -188,8 +188,9 @@ class _Job:
 
     def freeze(self, fit: Fit, coarseness: float) -> Model:
         """The fit's best model with all Gaussians at values that a lattice of this coarseness holds."""
-        size = self.source.width, self.source.height
-        return fit.freeze(lambda m: pack.rounded(m, self.recipe, size, self.groups, coarseness), self.options.seed)
+        rgb, features = rgb_groups(self.groups), fit.state.model.feature.shape[1]
+        lattice = Steps.of(coarseness, self.channels, features, rgb).record(bool(rgb))
+        return fit.freeze(lattice, rgb, self.options.seed)
 
     def pack(self, model: Model, fit: Fit, coarseness: float = 1.0) -> tuple[pack.Packed, bytes]:
         """Codes and file. coarseness: of a lattice."""

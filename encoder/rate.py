@@ -10,13 +10,14 @@ import math
 from igs.encoder.options import EncodeOptions, Recipe
 from igs.format import Group, Primitive, feature_columns
 from igs.format.errors import UsageError
+from igs.format.fields import ENTRY_BYTES, HEADER_BYTES
 from igs.format.header import LATTICE_BITS
 from igs.format.lattice import Lattice
 
 # -q is a rate: 0.02 bpp at 0, ×50 up to 1 bpp at 100, geometric in between (docs/presets.md has the table).
 _QUALITY_LOW, _QUALITY_SPAN = 0.02, 50.0
-_FIXED_BYTES = 76 + 12 + 4  # fixed header, one level, checksum (spec §2)
-_ENTRY_BYTES = 24
+_FIXED_BYTES = HEADER_BYTES + 4 + 4  # with one level and the checksum (spec §2)
+_GROUP_BYTES = 8  # without the name
 # The index is about this share of the payload: what the writer's partition chooses between one entry and its own limit.
 _INDEX_SHARE = 0.012
 MAX_SHARE = 1 / 8  # of the pixels: more Gaussians than that are no compression
@@ -67,8 +68,8 @@ def head_bytes(recipe: Recipe, groups: tuple[Group, ...], sections: dict[str, by
     return (
         _FIXED_BYTES
         + _parameter_bytes(recipe, channels)
-        + 4 * channels
-        + sum(10 + len(g.name.encode()) for g in groups)
+        + 2 * channels
+        + sum(_GROUP_BYTES + len(g.name.encode()) for g in groups)
         + sum(16 + len(s) for s in sections.values())
     )
 
@@ -77,13 +78,13 @@ def gaussians_for_bytes(size: float, recipe: Recipe, groups: tuple[Group, ...], 
     """Gaussians whose file has about ``size`` bytes, rather too many by a few than too few; at least 0."""
     per = bits_per_gaussian(recipe, sum(g.channels for g in groups)) / 8
     left = size - head_bytes(recipe, groups, sections)
-    return max(0, math.floor(min((left - _ENTRY_BYTES) / per, left / (per * (1 + _INDEX_SHARE)) + 1)))
+    return max(0, math.floor(min((left - ENTRY_BYTES) / per, left / (per * (1 + _INDEX_SHARE)) + 1)))
 
 
 def smallest_file(recipe: Recipe, groups: tuple[Group, ...], sections: dict[str, bytes]) -> int:
     """Bytes of a file with one Gaussian."""
     bits = bits_per_gaussian(recipe, sum(g.channels for g in groups))
-    return head_bytes(recipe, groups, sections) + _ENTRY_BYTES + math.ceil(bits / 8)
+    return head_bytes(recipe, groups, sections) + ENTRY_BYTES + math.ceil(bits / 8)
 
 
 def check_one_target(options: EncodeOptions) -> None:

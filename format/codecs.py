@@ -1,13 +1,15 @@
 """Chunk codecs (spec §5): a registry from the index's ``codec`` to functions between codes tables and payloads.
 
 A codec states no sizes of its own: they follow from the count and the header's code columns, so that a payload is
-checked before anything is allocated for it. The writer encodes: raw by bitpack.py, cells by cells.py, zstd here. Offsets in errors are added by the reader.
+checked before anything is allocated for it. The writer encodes: raw by bitpack.py, cells and columns by the modules
+of these names, zstd here.
+Offsets in errors are added by the reader.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import zstandard
@@ -23,7 +25,8 @@ WINDOW_MAX = 2**23  # memory that a decompressor may hold besides the content, a
 ZSTD_LEVEL = 19  # chunks are a few KiB: the strongest level costs next to nothing
 
 
-class Chunk(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Chunk:
     """What the head says about a chunk. box: float64 [4], x0, y0, x1, y1 in pixels."""
 
     header: Header
@@ -101,9 +104,18 @@ def _decode_cells(payload: bytes, chunk: Chunk) -> Codes:
     return cells.decode(payload, chunk.count, chunk.header.lattice, box)
 
 
+def _decode_columns(payload: bytes, chunk: Chunk) -> Codes:
+    from igs.format import columns
+
+    return columns.decode(payload, chunk.count, chunk.header.code_bits)
+
+
+THREADED = [int(Codec.CELLS), int(Codec.COLUMNS)]  # those slow enough to be worth threads
+
 # payload and chunk → codes; raises InvalidFile
 DECODERS: dict[int, Decode] = {
     Codec.RAW: _decode_raw,
     Codec.ZSTD: _decode_zstd,
     Codec.CELLS: _decode_cells,
+    Codec.COLUMNS: _decode_columns,
 }

@@ -5,6 +5,7 @@ Reads the head (and, if asked for chunks, the index); decodes nothing.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -12,16 +13,17 @@ import numpy as np
 
 from igs.format.fields import DRAFT, VERSION, Codec, QuantizerKind
 from igs.format.header import ATTRIBUTES
+from igs.format.lattice import FAMILIES, Lattice, Model, step_value
 from igs.format.quantize import Quantizer
 from igs.format.reader import FileReader
 from igs.format.sections import INLINE
 
 
-def _number(value: float) -> float | int | None:
-    """A binary32 field as the shortest number that rounds to it; None for infinity, which JSON lacks."""
+def _number(value: float, kind: type[np.floating[Any]] = np.float32) -> float | int | None:
+    """A field of that kind as the shortest number that rounds to it; None for infinity, which JSON lacks."""
     if math.isinf(value):
         return None
-    short = float(str(np.float32(value)))
+    short = float(str(kind(value)))
     return int(short) if short.is_integer() and abs(short) < 2**53 else short
 
 
@@ -34,6 +36,25 @@ def _quantizer(q: Quantizer) -> dict[str, Any]:
     if q.kind == QuantizerKind.CODEBOOK:
         fields["rows"] = 2**q.bits
     return fields
+
+
+def _lattice(lattice: Lattice) -> dict[str, Any]:
+    fields = dataclasses.asdict(lattice)
+    fields["minor_model"] = _model(lattice.minor_model)
+    fields["feature_models"] = [_model(m) for m in lattice.feature_models]
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
+
+
+def _model(model: Model) -> dict[str, Any]:
+    return model._asdict() | {"family": FAMILIES[model.family]}
+
+
+def _bits_per_gaussian(file: FileReader) -> float:
+    """Of the codes; where these are entropy-coded, what they took on average."""
+    head = file.head
+    if head.header.lattice is None:
+        return head.header.bits_per_gaussian
+    return round(8 * (head.level_ends[-1] - head.payload_offset) / head.num_gaussians, 2)
 
 
 def describe(file: FileReader, chunks: bool = False) -> dict[str, Any]:
@@ -57,12 +78,14 @@ def describe(file: FileReader, chunks: bool = False) -> dict[str, Any]:
         "primitive": header.primitive.name.lower(),
         "shape": header.shape.name.lower(),
         "scale_map": header.scale_map.name.lower(),
-        "reach2": _number(header.reach2),
-        "relative_reach2": _number(header.relative_reach2),
+        "reach2": _number(header.reach2, np.float16),
+        "relative_reach2": _number(header.relative_reach2, np.float16),
         "lowpass": _number(header.lowpass),
     }
     found |= {name: _quantizer(getattr(header, name)) for name in ATTRIBUTES}
-    found["background"] = [_number(v) for v in header.background]
+    if header.lattice is not None:
+        found["lattice"] = _lattice(header.lattice)
+    found["background"] = [_number(v, np.float16) for v in header.background]
     found["groups"] = [
         {
             "name": g.name,
@@ -71,7 +94,7 @@ def describe(file: FileReader, chunks: bool = False) -> dict[str, Any]:
             "alpha": g.alpha.name.lower(),
             "bit_depth": g.bit_depth,
             "colour": g.colour.name.lower(),
-            "gamma": _number(g.gamma),
+            "gamma": _number(g.gamma, np.float16),
         }
         for g in header.groups
     ]
@@ -89,7 +112,7 @@ def describe(file: FileReader, chunks: bool = False) -> dict[str, Any]:
     found |= {
         "partial": file.partial,
         "available_levels": file.available_levels,
-        "bits_per_gaussian": header.bits_per_gaussian,
+        "bits_per_gaussian": _bits_per_gaussian(file),
         "bpp": 8 * head.file_bytes / (header.width * header.height),
     }
     if chunks:
@@ -102,7 +125,7 @@ def describe(file: FileReader, chunks: bool = False) -> dict[str, Any]:
                 "codec": Codec(int(e["codec"])).name.lower(),
                 "box": [None if math.isinf(v) else v for v in box],
                 "reach_area": float(e["reach_area"]),
-                "crc": f"{int(e['crc']):08x}",
+                "crc": f"{int(e['crc']):04x}",
             }
             for e, box in zip(file.entries, boxes, strict=True)
         ]
@@ -126,6 +149,13 @@ def describe_text(file: FileReader) -> str:
         pairs = [f"{key} {' '.join(f'{v:g}' for v in q[key])}" for key in ("lo", "hi", "offset", "step") if key in q]
         shared = " shared" if q["shared"] else ""
         lines.append(f"{name}: {q['kind']}, {q['bits']} bits{shared}" + "".join(f", {p}" for p in pairs))
+    lattice = file.header.lattice
+    if lattice is not None:
+        steps = [lattice.position, lattice.minor, lattice.ratio, lattice.rotation, *lattice.feature]
+        names = ["position", "minor", "ratio", "rotation", "feature"]
+        texts = [f"{step_value(code):.3g}" for code in steps]
+        steps_text = ", ".join(f"{name} {text}" for name, text in zip(names, texts, strict=False))
+        lines.append(f"lattice: steps {' '.join([steps_text, *texts[5:]])}" + (", luma and chroma" * lattice.ycbcr))
     for group in d["groups"]:
         about = f"{group['channels']} channels, {group['colour']}, {group['transfer']}, {group['bit_depth']} bits"
         about += f", alpha {group['alpha']}" if group["alpha"] != "none" else ""

@@ -11,18 +11,19 @@ SIGNATURE = b"\x89IGS\r\n\x1a\n"
 VERSION = 0
 DRAFT = 2
 
-HEADER_BYTES = 76  # the fixed header, §3.1
-ENTRY_BYTES = 24  # one chunk in the index, §4
+HEADER_BYTES = 58  # the fixed header, §3.1
+ENTRY_BYTES = 18  # one chunk in the index, §4
 NODE_BYTES = 28  # one block of entries in a two-stage index, §4
 BLOCK_ENTRIES = 256  # entries per block
 MAX_SINGLE_STAGE = 4096  # chunks up to which the head holds the entries themselves
 SECTION_ENTRY_BYTES = 16  # §10
 MAX_COUNT = 65535  # Gaussians in a chunk: a u16
+MAX_PAYLOAD = 2**24 - 1  # bytes of a chunk: 24 bits of its extent
 
 SIDE_MAX = 65536  # pixels: as far as means and sample points reach, §6.1, §7
 MEAN_UNIT = 2.0**-14  # pixel, §6.1
 SIGMA_MIN, SIGMA_MAX, SIGMA_RATIO = 2.0**-6, 2.0**15, 2.0**-12  # §6.2
-FEATURE_MAX = 2.0**32  # features and background are clamped to ±this, §6
+FEATURE_MAX = 2.0**32  # features are clamped to ±this, §6
 REACH_MARGIN = 1 + 2.0**-9  # R⁺ / R, §4
 
 
@@ -111,3 +112,4 @@ class Codec(IntEnum):
     RAW = 0
     ZSTD = 1
     CELLS = 2
+    COLUMNS = 3

@@ -14,15 +14,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from igs.format import lattice as la
 from igs.format.codes import invalid
 from igs.format.errors import UsageError
 from igs.format.fields import FEATURE_MAX, MEAN_UNIT, REACH_MARGIN, SIGMA_MAX, SIGMA_MIN, SIGMA_RATIO, ScaleMap, Shape
-from igs.format import lattice as la
 from igs.format.header import Header
 from igs.format.lattice import cospi_sinpi, exp2
 from igs.format.quantize import Codes, split_columns
 
 F64 = NDArray[np.float64]
+
 
 @dataclasses.dataclass(frozen=True)
 class Gaussians:

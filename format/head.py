@@ -20,7 +20,16 @@ from igs.format.fields import DRAFT, ENTRY_BYTES, HEADER_BYTES, NODE_BYTES, SECT
 from igs.format.header import FIXED, OFFSETS, TWO_STAGE, Cursor, Header, build_header, parse_header
 from igs.format.limits import Limits
 
-_LEVEL = struct.Struct("<IQ")
+_CHUNKS, _END = struct.Struct("<I"), struct.Struct("<Q")  # a level; the last one's end follows from file_bytes
+
+
+def levels_bytes(num_levels: int) -> int:
+    """Length of the level records."""
+    return _level_at(num_levels) - _END.size
+
+
+def _level_at(level: int) -> int:
+    return (_CHUNKS.size + _END.size) * level
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +63,7 @@ class Head:
 
 
 def parse_start(start: bytes, limits: Limits) -> int:
-    """Check the signature, version and head length in the file's first 76 bytes; returns head_bytes."""
+    """Check the signature, version and head length in the file's first 58 bytes; returns head_bytes."""
     if start[:8] != SIGNATURE[: len(start)]:
         raise invalid("E_SIGNATURE", f"an .igs file, {SIGNATURE.hex(' ')}", start[:8].hex(" ") or "nothing", 0)
     # The rest of another version's header may be shorter: its version is told first.
@@ -75,8 +84,8 @@ def parse_head(data: bytes, limits: Limits) -> Head:
     if crc != found:
         raise invalid("E_HEAD_CRC", f"{crc:08x}", f"{found:08x}", len(data) - 4)
     fields = FIXED.parse(data[:HEADER_BYTES])
-    limits.check("pixels", fields.width * fields.height, OFFSETS["width"])
-    limits.check("side", max(fields.width, fields.height), OFFSETS["width"])
+    limits.check("pixels", (fields.width + 1) * (fields.height + 1), OFFSETS["width"])
+    limits.check("side", max(fields.width, fields.height) + 1, OFFSETS["width"])
     limits.check("gaussians", fields.num_gaussians, OFFSETS["num_gaussians"])
     cursor = Cursor(data, HEADER_BYTES)
     header = parse_header(fields, cursor)
@@ -86,17 +95,20 @@ def parse_head(data: bytes, limits: Limits) -> Head:
             raise invalid("E_FIELD", f"{name} of {low} to {high}", str(fields[name]), OFFSETS[name])
 
     levels_offset = cursor.position
-    table = cursor.take(_LEVEL.size * fields.num_levels, "levels")
-    level_chunks, level_ends = (tuple(c) for c in zip(*_LEVEL.iter_unpack(table), strict=True))
-    sections, inline = _parse_sections(cursor, fields.num_sections, limits, level_ends[-1])
+    table = cursor.take(levels_bytes(fields.num_levels), "levels")
+    level_chunks = tuple(_CHUNKS.unpack_from(table, _level_at(i))[0] for i in range(fields.num_levels))
+    ends = [_END.unpack_from(table, _level_at(i) + _CHUNKS.size)[0] for i in range(fields.num_levels - 1)]
+    sections, inline = _parse_sections(cursor, fields.num_sections, limits, fields.file_bytes)
+    level_ends = (*ends, fields.file_bytes - sum(s.bytes for s in sections if s.place == sx.TAIL))
     index_offset = cursor.position
 
     num_chunks = sum(level_chunks)
     two_stage = bool(fields.flags & TWO_STAGE)
     if two_stage != ix.is_two_stage(num_chunks):
         raise invalid("E_FIELD", f"two_stage {not two_stage} for {num_chunks} chunks", str(two_stage), OFFSETS["flags"])
-    unit = NODE_BYTES * ix.num_nodes(num_chunks) if two_stage else ENTRY_BYTES * num_chunks
-    rows = np.frombuffer(cursor.take(unit, "index"), ix.NODE if two_stage else ix.ENTRY)
+    size = NODE_BYTES * ix.num_nodes(num_chunks) if two_stage else ENTRY_BYTES * num_chunks
+    index = cursor.take(size, "index")
+    rows = np.frombuffer(index, ix.NODE) if two_stage else ix.unpack_entries(index)
     if cursor.position != cursor.end:
         raise invalid("E_HEAD_BYTES", f"head_bytes of {cursor.position + 4}", str(len(data)), OFFSETS["head_bytes"])
     head = Head(
@@ -118,10 +130,11 @@ def parse_head(data: bytes, limits: Limits) -> Head:
 
 
 def _parse_sections(
-    cursor: Cursor, count: int, limits: Limits, tail_offset: int
+    cursor: Cursor, count: int, limits: Limits, file_bytes: int
 ) -> tuple[tuple[sx.SectionEntry, ...], dict[str, bytes]]:
     start = cursor.position
     rows = sx.parse_table(cursor.take(SECTION_ENTRY_BYTES * count, "section table"), start, limits)
+    tail_offset = file_bytes - sum(row.bytes for row in rows if row.place == sx.TAIL)
     placed: list[sx.SectionEntry] = []
     inline: dict[str, bytes] = {}
     for row in rows:
@@ -135,18 +148,21 @@ def _parse_sections(
 
 
 def _check_levels(head: Head, offset: int) -> None:
-    """The levels' ends ascend and lie within the file, which the tail ends."""
+    """The levels' ends ascend, up to the one that file_bytes and the tail leave for the last."""
     previous = head.payload_offset
     for number, (chunks, end) in enumerate(zip(head.level_chunks, head.level_ends, strict=True)):
-        at = offset + _LEVEL.size * number
+        where = f"level {number}"
         if chunks < 1:
-            raise invalid("E_LEVEL", "num_chunks of 1 or more", str(chunks), at, where=f"level {number}")
+            raise invalid("E_LEVEL", "num_chunks of 1 or more", str(chunks), offset + _level_at(number), where=where)
         if end <= previous:
-            raise invalid("E_LEVEL", f"an end above {previous}", str(end), at + 4, where=f"level {number}")
+            raise invalid("E_LEVEL", f"an end above {previous}", str(end), _end_at(head, number, offset), where=where)
         previous = end
-    total = previous + sum(s.bytes for s in head.sections if s.place == sx.TAIL)
-    if total != head.file_bytes:
-        raise invalid("E_LEVEL", f"file_bytes of {total}", str(head.file_bytes), OFFSETS["file_bytes"])
+
+
+def _end_at(head: Head, level: int, levels_offset: int) -> int:
+    """The byte that tells a level's end."""
+    last = level == len(head.level_chunks) - 1
+    return OFFSETS["file_bytes"] if last else levels_offset + _level_at(level) + _CHUNKS.size
 
 
 def _check_index(head: Head, limits: Limits, levels_offset: int) -> None:
@@ -175,7 +191,7 @@ def _check_index(head: Head, limits: Limits, levels_offset: int) -> None:
 def check_end(head: Head, level: int, end: int, levels_offset: int | None = None) -> None:
     """A level's stated end against the sum of its payloads."""
     if head.level_ends[level] != end:
-        at = None if levels_offset is None else levels_offset + _LEVEL.size * level + 4
+        at = None if levels_offset is None else _end_at(head, level, levels_offset)
         raise invalid("E_LEVEL", f"an end of {end}", str(head.level_ends[level]), at, where=f"level {level}")
 
 
@@ -190,7 +206,8 @@ def build_head(
     two_stage = ix.is_two_stage(len(entries))
     if two_stage and nodes is None:
         nodes = ix.build_nodes(entries)
-    rows = nodes if two_stage and nodes is not None else entries
+    packed = ix.pack_entries(entries)
+    rows = nodes.tobytes() if two_stage and nodes is not None else packed
     inline = b"".join(s.data for s in sections if s.place == sx.INLINE)
     table = b"".join(sx.ENTRY.pack(s.type.encode(), len(s.data), zlib.crc32(s.data), s.place, b"") for s in sections)
     fields: dict[str, Any] = {
@@ -202,17 +219,17 @@ def build_head(
         "num_levels": len(level_chunks),
         "num_sections": len(sections),
     }
-    size = len(build_header(header, **fields, head_bytes=0, file_bytes=0)) + _LEVEL.size * len(level_chunks)
-    head_bytes = size + len(table) + len(inline) + rows.nbytes + 4
-    end = head_bytes + entries.nbytes * two_stage
+    size = len(build_header(header, **fields, head_bytes=0, file_bytes=0)) + levels_bytes(len(level_chunks))
+    head_bytes = size + len(table) + len(inline) + len(rows) + 4
+    end = head_bytes + len(packed) * two_stage
     sizes = entries["bytes"].tolist()
     levels, chunk = b"", 0
     for chunks in level_chunks:
         end += sum(sizes[chunk : chunk + chunks])
         chunk += chunks
-        levels += _LEVEL.pack(chunks, end)
+        levels += _CHUNKS.pack(chunks) + _END.pack(end)
     file_bytes = end + sum(len(s.data) for s in sections if s.place == sx.TAIL)
     head = build_header(header, **fields, head_bytes=head_bytes, file_bytes=file_bytes)
-    head += levels + table + inline + rows.tobytes()
+    head += levels[: -_END.size] + table + inline + rows
     head += zlib.crc32(head).to_bytes(4, "little")
-    return head + (entries.tobytes() if two_stage else b"")
+    return head + (packed if two_stage else b"")

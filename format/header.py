@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from igs.format.codes import invalid
 from igs.format.errors import UsageError
 from igs.format.fields import (
-    FEATURE_MAX,
     HEADER_BYTES,
     SIDE_MAX,
     Alpha,
@@ -38,9 +37,7 @@ from igs.format.quantize import Quantizer, parameter_count, quantizer_from_param
 
 LATTICE_BITS = 26  # what a Gaussian takes in a lattice besides its features, about
 ATTRIBUTES = ("position", "scale", "rotation", "feature")
-_RECORD = construct.Struct(
-    "kind" / construct.Int8ul, "bits" / construct.Int8ul, "flags" / construct.Int8ul, "stages" / construct.Int8ul
-)
+_RECORD = construct.Struct("form" / construct.Int8ul, "bits" / construct.Int8ul)
 FIXED = construct.Struct(
     "signature" / construct.Bytes(8),
     "version" / construct.Int8ul,
@@ -49,8 +46,8 @@ FIXED = construct.Struct(
     "box_shift" / construct.Int8ul,
     "head_bytes" / construct.Int32ul,
     "file_bytes" / construct.Int64ul,
-    "width" / construct.Int32ul,
-    "height" / construct.Int32ul,
+    "width" / construct.Int16ul,  # less one
+    "height" / construct.Int16ul,
     "num_gaussians" / construct.Int32ul,
     "channels" / construct.Int8ul,
     "num_groups" / construct.Int8ul,
@@ -62,9 +59,8 @@ FIXED = construct.Struct(
     "primitive" / construct.Int8ul,
     "shape" / construct.Int8ul,
     "scale_map" / construct.Int8ul,
-    "reserved" / construct.Int16ul,
-    "reach2" / construct.Float32l,
-    "relative_reach2" / construct.Float32l,
+    "reach2" / construct.Float16l,
+    "relative_reach2" / construct.Float16l,
     "lowpass" / construct.Float32l,
     "position" / _RECORD,
     "scale" / _RECORD,
@@ -73,9 +69,16 @@ FIXED = construct.Struct(
 )
 _SIZES = {name: FIXED._subcons[name].sizeof() for name in FIXED._subcons}
 OFFSETS = dict(zip(_SIZES, np.concatenate([[0], np.cumsum(list(_SIZES.values()))[:-1]]).tolist(), strict=True))
-_GROUP = struct.Struct("<BBBBBfB")
+_GROUP = struct.Struct("<BBBBBeB")
 TWO_STAGE = 1  # bit 0 of flags
-SHARED = 1  # bit 0 of a quantiser record's flags
+KIND, SHARED, STAGES = 0b111, 0b1000, 4  # of a quantiser record's form: mask, flag, shift
+BACKGROUND_MAX = float(np.finfo(np.float16).max)
+
+
+def round_f16(value: float) -> float:
+    """The number as a binary16 field holds it; beyond its range infinite."""
+    with np.errstate(over="ignore"):
+        return float(np.float16(value))
 
 
 def round_f32(value: float) -> float:
@@ -106,7 +109,7 @@ class Group:
     name: str = ""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "gamma", round_f32(self.gamma))
+        object.__setattr__(self, "gamma", round_f16(self.gamma))
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Pairs (expected, found) for what is out of range."""
@@ -133,7 +136,7 @@ class Group:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Header:
-    """All that a decoder needs to know besides the Gaussians. Float fields are rounded to binary32 at once.
+    """All that a decoder needs to know besides the Gaussians. Floats are rounded at once, as a file stores them.
 
     width, height: pixels. background: stored value per channel where nothing counts. reach2, relative_reach2: R², Q².
     lowpass: pixels². position, scale, rotation, feature: quantisers of 2, 2, 1, F columns. box_shift: None lets the
@@ -162,9 +165,10 @@ class Header:
     lattice: Lattice | None = None
 
     def __post_init__(self) -> None:
-        for name in ("reach2", "relative_reach2", "lowpass"):
-            object.__setattr__(self, name, round_f32(getattr(self, name)))
-        object.__setattr__(self, "background", tuple(round_f32(v) for v in self.background))
+        for name in ("reach2", "relative_reach2"):
+            object.__setattr__(self, name, round_f16(getattr(self, name)))
+        object.__setattr__(self, "lowpass", round_f32(self.lowpass))
+        object.__setattr__(self, "background", tuple(round_f16(v) for v in self.background))
         object.__setattr__(self, "groups", tuple(self.groups))
 
     @property
@@ -231,10 +235,12 @@ class Header:
         elif self.lattice is not None:
             yield Problem("E_QUANTIZER", "position", "kind lattice with a lattice record", str(sorted(kinds)))
         if self.lattice is not None:
+            if len(self.lattice.feature) != self.features:
+                yield Problem("E_QUANTIZER", "feature", f"{self.features} steps", str(len(self.lattice.feature)))
             for expected, found in self.lattice.problems():
                 yield Problem("E_QUANTIZER", "position", expected, found)
-        if len(self.background) != self.channels or not all(abs(v) <= FEATURE_MAX for v in self.background):
-            yield Problem("E_FIELD", "background", f"{self.channels} numbers within ±2^32", str(self.background))
+        if len(self.background) != self.channels or not all(abs(v) <= BACKGROUND_MAX for v in self.background):
+            yield Problem("E_FIELD", "background", f"{self.channels} numbers within ±65504", str(self.background))
         for name, columns in zip(ATTRIBUTES, (2, 2, 1, self.features), strict=True):
             quantizer: Quantizer = getattr(self, name)
             for text in quantizer.problems():
@@ -272,13 +278,13 @@ def build_header(header: Header, **file_fields: Any) -> bytes:
     values: dict[str, Any] = {name: getattr(header, name) for name in OFFSETS if hasattr(header, name)}
     for name in ATTRIBUTES:
         q: Quantizer = getattr(header, name)
-        values[name] = {"kind": q.kind, "bits": q.bits, "flags": SHARED * q.shared, "stages": q.stages}
-    values |= {"reserved": 0, "num_groups": len(header.groups)} | file_fields
+        values[name] = {"form": q.kind | SHARED * q.shared | q.stages << STAGES, "bits": q.bits}
+    values |= {"width": header.width - 1, "height": header.height - 1, "num_groups": len(header.groups)} | file_fields
     fixed: bytes = FIXED.build(values)
     parameters = b"".join(q.parameters.astype("<f4").tobytes() for q in header.quantizers)
     if header.lattice is not None:
         parameters += header.lattice.to_bytes()
-    background = np.array(header.background, "<f4").tobytes()
+    background = np.array(header.background, "<f2").tobytes()
     return fixed + parameters + background + b"".join(g.to_bytes() for g in header.groups)
 
 
@@ -312,8 +318,6 @@ def parse_header(fields: Any, cursor: Cursor) -> Header:
 
     Raises InvalidFile: E_RESERVED, E_UNKNOWN, E_FIELD, E_QUANTIZER, E_GROUP, E_HEAD_BYTES.
     """
-    if fields.reserved:
-        raise invalid("E_RESERVED", "zero in reserved", hex(fields.reserved), OFFSETS["reserved"])
     if fields.flags & ~TWO_STAGE:
         raise invalid("E_RESERVED", "zero in bits 1–7 of flags", hex(fields.flags), OFFSETS["flags"])
     known: dict[str, Any] = {
@@ -339,30 +343,29 @@ def parse_header(fields: Any, cursor: Cursor) -> Header:
             raise invalid("E_QUANTIZER", "ycbcr of 0 or 1", str(record[4 + columns[3]]), OFFSETS["position"])
         known["lattice"] = Lattice.from_bytes(record, columns[3])
     background_at = cursor.position
-    background = _floats(cursor, fields.channels, "background", finite=False)
+    background = np.frombuffer(cursor.take(2 * fields.channels, "background"), "<f2").astype(np.float64)
     groups = tuple(_parse_group(cursor) for _ in range(fields.num_groups))
-    same = ("width", "height", "channels", "top_k", "box_shift", "reach2", "relative_reach2", "lowpass")
-    header = Header(groups=groups, background=tuple(background.tolist()), **known, **{n: fields[n] for n in same})
-    places = OFFSETS | {"background": background_at, "groups": background_at + 4 * fields.channels}
+    same = ("channels", "top_k", "box_shift", "reach2", "relative_reach2", "lowpass")
+    known |= {"width": fields.width + 1, "height": fields.height + 1} | {name: fields[name] for name in same}
+    header = Header(groups=groups, background=tuple(background.tolist()), **known)
+    places = OFFSETS | {"background": background_at, "groups": background_at + 2 * fields.channels}
     for problem in header.problems():
         raise invalid(problem.code, problem.expected, problem.found, places[problem.field], where=problem.field)
     return header
 
 
-def _floats(cursor: Cursor, count: int, what: str, finite: bool) -> NDArray[np.float32]:
+def _floats(cursor: Cursor, count: int, what: str) -> NDArray[np.float32]:
     start = cursor.position
     values = np.frombuffer(cursor.take(4 * count, what), "<f4")
-    if finite and not np.isfinite(values).all():
+    if not np.isfinite(values).all():
         raise invalid("E_QUANTIZER", f"finite {what}", "NaN or infinity", start)
     return values
 
 
 def _parse_quantizer(name: str, record: Any, columns: int, cursor: Cursor) -> Quantizer:
     offset = OFFSETS[name]
-    kind = enumerated(QuantizerKind, record.kind, f"{name}.kind", offset)
-    if record.flags & ~SHARED:
-        raise invalid("E_RESERVED", f"zero in bits 1–7 of {name}.flags", hex(record.flags), offset + 2)
-    shared = bool(record.flags & SHARED)
+    kind = enumerated(QuantizerKind, record.form & KIND, f"{name}.kind", offset)
+    shared, stages = bool(record.form & SHARED), record.form >> STAGES
     pair = kind in (QuantizerKind.UNIFORM, QuantizerKind.AFFINE)
     codebook = kind == QuantizerKind.CODEBOOK
     expected = {
@@ -375,14 +378,12 @@ def _parse_quantizer(name: str, record: Any, columns: int, cursor: Cursor) -> Qu
     if not low <= record.bits <= high:
         raise invalid("E_QUANTIZER", f"{name}.bits from {low} to {high}", str(record.bits), offset + 1)
     if shared and not pair:
-        raise invalid("E_QUANTIZER", f"{name}.flags without shared", hex(record.flags), offset + 2)
-    if not (1 <= record.stages <= 8 if codebook else record.stages == 0):
-        raise invalid(
-            "E_QUANTIZER", f"{name}.stages of {'1 to 8' if codebook else '0'}", str(record.stages), offset + 3
-        )
-    count = parameter_count(kind, record.bits, columns, record.stages, shared)
-    parameters = _floats(cursor, count, f"{name} parameters", finite=True)
-    return quantizer_from_parameters(kind, record.bits, columns, record.stages, shared, parameters)
+        raise invalid("E_QUANTIZER", f"{name} not shared", "shared", offset)
+    if not (1 <= stages <= 8 if codebook else stages == 0):
+        raise invalid("E_QUANTIZER", f"{name}.stages of {'1 to 8' if codebook else '0'}", str(stages), offset)
+    count = parameter_count(kind, record.bits, columns, stages, shared)
+    parameters = _floats(cursor, count, f"{name} parameters")
+    return quantizer_from_parameters(kind, record.bits, columns, stages, shared, parameters)
 
 
 def _parse_group(cursor: Cursor) -> Group:

@@ -13,28 +13,48 @@ from numpy.typing import NDArray
 
 from igs.format.bitpack import packed_bytes
 from igs.format.codes import invalid
-from igs.format.fields import BLOCK_ENTRIES, ENTRY_BYTES, MAX_SINGLE_STAGE, NODE_BYTES, Codec
+from igs.format.fields import BLOCK_ENTRIES, ENTRY_BYTES, MAX_PAYLOAD, MAX_SINGLE_STAGE, NODE_BYTES, Codec
 from igs.format.header import Header
 from igs.format.limits import Limits
 
+# An entry in a file, and in memory: extent taken apart, reach_area (the upper half of a binary32) as a number.
+PACKED = np.dtype([("extent", "<u4"), ("count", "<u2"), ("box", "<i2", 4), ("reach_area", "<u2"), ("crc", "<u2")])
 ENTRY = np.dtype(
-    [
-        ("bytes", "<u4"),
-        ("count", "<u2"),
-        ("codec", "u1"),
-        ("reserved", "u1"),
-        ("box", "<i2", 4),
-        ("reach_area", "<f4"),
-        ("crc", "<u4"),
-    ]
+    [("bytes", "u4"), ("count", "u2"), ("codec", "u1"), ("box", "i2", 4), ("reach_area", "f4"), ("crc", "u2")]
 )
 NODE = np.dtype([("box", "<i2", 4), ("reach_area", "<f4"), ("count", "<u4"), ("bytes", "<u8"), ("crc", "<u4")])
-assert (ENTRY.itemsize, NODE.itemsize) == (ENTRY_BYTES, NODE_BYTES)
+assert (PACKED.itemsize, NODE.itemsize) == (ENTRY_BYTES, NODE_BYTES)
 
 Entries = NDArray[Any]
 F64 = NDArray[np.float64]
 BOX_MIN, BOX_MAX = -32768, 32767  # as a low and a high side: −∞ and +∞
 AREA_SLACK = 1 + 2.0**-20  # sums of reach areas may be taken in any order and precision
+
+
+def unpack_entries(data: bytes) -> Entries:
+    """Entries from the bytes of a file; any bytes, unchecked."""
+    packed = np.frombuffer(data, PACKED)
+    entries = np.empty(len(packed), ENTRY)
+    for name in ("count", "box", "crc"):
+        entries[name] = packed[name]
+    entries["bytes"], entries["codec"] = packed["extent"] & MAX_PAYLOAD, packed["extent"] >> 24
+    entries["reach_area"] = (packed["reach_area"].astype(np.uint32) << 16).view(np.float32)
+    return entries
+
+
+def pack_entries(entries: Entries) -> bytes:
+    """The inverse of ``unpack_entries``; reach areas must be as ``round_up_area`` gives them."""
+    packed = np.empty(len(entries), PACKED)
+    for name in ("count", "box", "crc"):
+        packed[name] = entries[name]
+    packed["extent"] = entries["bytes"] | entries["codec"].astype(np.uint32) << 24
+    packed["reach_area"] = np.ascontiguousarray(entries["reach_area"]).view(np.uint32) >> 16
+    return packed.tobytes()
+
+
+def payload_crc(payload: bytes) -> int:
+    """The checksum of a chunk as its entry holds it: the low half of the CRC-32."""
+    return zlib.crc32(payload) & 0xFFFF
 
 
 def is_two_stage(num_chunks: int) -> bool:
@@ -75,6 +95,12 @@ def round_up_f32(values: F64) -> NDArray[np.float32]:
     return np.nextafter(values.astype(np.float32), np.float32(np.inf))
 
 
+def round_up_area(values: F64) -> NDArray[np.float32]:
+    """The next number above each value, 0 or more, that an entry's reach_area can hold: 8 significant bits."""
+    bits = round_up_f32(values).view(np.uint32)
+    return np.asarray((bits + np.uint32(0xFFFF) & np.uint32(0xFFFF0000)).view(np.float32))
+
+
 def build_nodes(entries: Entries) -> Entries:
     """The nodes over blocks of entries, with tight boxes."""
     starts = np.arange(0, len(entries), BLOCK_ENTRIES)
@@ -85,7 +111,7 @@ def build_nodes(entries: Entries) -> Entries:
     nodes["reach_area"] = round_up_f32(np.add.reduceat(entries["reach_area"].astype(np.float64), starts))
     nodes["count"] = np.add.reduceat(entries["count"].astype(np.uint32), starts)
     nodes["bytes"] = np.add.reduceat(entries["bytes"].astype(np.uint64), starts)
-    nodes["crc"] = [zlib.crc32(entries[s : s + BLOCK_ENTRIES].tobytes()) for s in starts.tolist()]
+    nodes["crc"] = [zlib.crc32(pack_entries(entries[s : s + BLOCK_ENTRIES])) for s in starts.tolist()]
     return nodes
 
 
@@ -93,10 +119,9 @@ def _first(bad: NDArray[np.bool_]) -> int | None:
     return int(bad.argmax()) if bad.any() else None
 
 
-def _check_common(rows: Entries, offset: int, unit: int, what: str, numbers: int) -> None:
-    """Box order and area, for entries and nodes alike. numbers: the number of the first row, for the message."""
-    assert rows.dtype.fields is not None
-    box_at, area_at = rows.dtype.fields["box"][1], rows.dtype.fields["reach_area"][1]
+def _check_common(rows: Entries, offset: int, layout: np.dtype[Any], what: str, numbers: int) -> None:
+    """Box order and area, for entries and nodes alike. layout: in the file. numbers: the first row's, for messages."""
+    unit, box_at, area_at = layout.itemsize, _offset(layout, "box"), _offset(layout, "reach_area")
     box = rows["box"]
     row = _first((box[:, 0] > box[:, 2]) | (box[:, 1] > box[:, 3]))
     if row is not None:
@@ -111,29 +136,34 @@ def _check_common(rows: Entries, offset: int, unit: int, what: str, numbers: int
         )
 
 
+def _offset(layout: np.dtype[Any], name: str) -> int:
+    assert layout.fields is not None
+    return int(layout.fields[name][1])
+
+
 def check_entries(entries: Entries, header: Header, limits: Limits, offset: int, first: int = 0) -> None:
     """Every entry by itself. offset: of entry ``first`` in the file."""
     bits = header.bits_per_gaussian
     count, size, codec = entries["count"].astype(np.int64), entries["bytes"].astype(np.int64), entries["codec"]
 
+    codec_at = 3  # the top byte of extent
+
     def fail(code: str, bad: NDArray[np.bool_], expected: str, found: NDArray[Any], at: int) -> None:
         row = _first(bad)
         if row is not None:
-            raise invalid(
-                code, expected, str(found[row]), offset + ENTRY_BYTES * row + at, where=f"chunk {first + row}"
-            )
+            where = f"chunk {first + row}"
+            raise invalid(code, expected, str(found[row]), offset + ENTRY_BYTES * row + at, where=where)
 
-    fail("E_RESERVED", entries["reserved"] != 0, "zero in the reserved byte", entries["reserved"], 7)
     fail("E_INDEX", size == 0, "bytes of 1 or more", size, 0)
     fail("E_INDEX", count == 0, "a count of 1 or more", count, 4)
-    _check_common(entries, offset, ENTRY_BYTES, "chunk", first)
+    _check_common(entries, offset, PACKED, "chunk", first)
     known = np.isin(codec, [int(c) for c in Codec])
-    fail("E_CODEC", ~known, f"codec {', '.join(f'{c.value} {c.name.lower()}' for c in Codec)}", codec, 6)
+    fail("E_CODEC", ~known, f"codec {', '.join(f'{c.value} {c.name.lower()}' for c in Codec)}", codec, codec_at)
     coded = codec == Codec.CELLS
     if header.lattice is None:
-        fail("E_INDEX", coded, "codec cells only with lattice quantisers", codec, 6)
+        fail("E_INDEX", coded, "codec cells only with lattice quantisers", codec, codec_at)
     else:
-        fail("E_INDEX", ~coded, "codec cells with lattice quantisers", codec, 6)
+        fail("E_INDEX", ~coded, "codec cells with lattice quantisers", codec, codec_at)
     wrong = (codec == Codec.RAW) & (size != (count * bits + 7) // 8)
     row = _first(wrong)
     if row is not None:
@@ -145,7 +175,7 @@ def check_entries(entries: Entries, header: Header, limits: Limits, offset: int,
 
 def check_nodes(nodes: Entries, limits: Limits, offset: int) -> None:
     """Every node by itself."""
-    _check_common(nodes, offset, NODE_BYTES, "node", 0)
+    _check_common(nodes, offset, NODE, "node", 0)
     size = nodes["bytes"].astype(np.float64)
     row = _first((size == 0) | (nodes["count"] == 0))
     if row is not None:

@@ -1,4 +1,4 @@
-"""The lattice quantisers (spec §6.4): precision that follows each Gaussian's own size and shape, all in one record.
+"""The lattice quantisers (spec §3.2, §6.4): precision by each Gaussian's own size and shape, in one record.
 
 Sizes come first, then everything else is measured by them: the mean on a lattice in the Gaussian's own whitened
 coordinates, the angle in as many levels as its elongation deserves, features in steps that shrink with its area.
@@ -78,6 +78,9 @@ def log2(v: F64) -> F64:
     e = np.where(low, e - 1, e)
     s = (m - 1.0) / (m + 1.0)
     return e + (s * TWO_OVER_LN2) * horner(LOG, s * s)
+
+
+FAMILIES = ("logistic", "laplace", "student")
 
 
 class Model(NamedTuple):
@@ -160,16 +163,28 @@ class Lattice:
         models = [Model(b[0] >> 6, b[0] & 63, b[1] - 256 * (b[1] > 127), b[2]) for b in rows]
         at += 3 * (features + 1)
         angles = tuple(v for b in data[at + 1 : at + 1 + ANGLE_BINS // 2] for v in (b & 15, b >> 4))
+        steps = tuple(data[4 : 4 + features])
+        ycbcr = bool(data[4 + features])
         return Lattice(
-            *data[:4], tuple(data[4 : 4 + features]), bool(data[4 + features]), models[0], data[at],
-            tuple(models[1:]), angles,
+            data[0], data[1], data[2], data[3], steps, ycbcr, models[0], data[at], tuple(models[1:]), angles
         )  # fmt: skip
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Pairs (expected, found) for what is out of range."""
-        for model in (self.minor_model, *self.feature_models):
-            if model.family > 2:
-                yield "a model family of 0 to 2", str(model.family)
+        models = (self.minor_model, *self.feature_models)
+        bytes_ = (self.position, self.minor, self.ratio, self.rotation, *self.feature, self.ratio_spread)
+        for name, values, low, high in (
+            ("step and spread codes", (*bytes_, *(m.spread for m in models)), 0, 255),
+            ("model families", tuple(m.family for m in models), 0, len(FAMILIES) - 1),
+            ("pulls", tuple(m.pull for m in models), 0, 63),
+            ("centres", tuple(m.centre for m in models), -128, 127),
+            ("weights of angles", self.angles, 0, 15),
+        ):
+            if not all(low <= v <= high for v in values):
+                yield f"{name} of {low} to {high}", str(values)
+        if len(self.angles) != ANGLE_BINS or len(self.feature) != len(self.feature_models):
+            found = f"{len(self.angles)} and {len(self.feature)}"
+            yield f"{ANGLE_BINS} weights of angles and {len(self.feature_models)} steps of features", found
 
 
 class Shapes(NamedTuple):
@@ -292,7 +307,8 @@ def encode(
     p, q, r, *_ = factor(part.sigma1, part.sigma2, part.turn)
     sy, sx = part.step / r, part.step / p
     j = np.clip(np.floor(position[:, 1] / sy + 0.5), -_CODE_MAX, _CODE_MAX)
-    i = np.clip(np.floor((position[:, 0] + (q / p) * (j * sy)) / sx + 0.5), -_CODE_MAX, _CODE_MAX)
+    # By the y that was asked for, not the row's: the nearest point in the Gaussian's own coordinates, not along x.
+    i = np.clip(np.floor((position[:, 0] + (q / p) * position[:, 1]) / sx + 0.5), -_CODE_MAX, _CODE_MAX)
     codes[:, 0], codes[:, 1] = i.astype(np.int32).view(np.uint32), j.astype(np.int32).view(np.uint32)
     values = decorrelate(features, rgb) if lattice.ycbcr else features
     steps = np.array([step_value(e) for e in lattice.feature])

@@ -6,7 +6,6 @@ What stands in the index (boxes, areas) is computed from the dequantised codes, 
 from __future__ import annotations
 
 import dataclasses
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ from igs.format import index as ix
 from igs.format.bitpack import pack
 from igs.format.codecs import encode_zstd
 from igs.format.errors import InvalidFile, UsageError
-from igs.format.fields import MAX_COUNT, MEAN_UNIT, Codec
+from igs.format.fields import MAX_COUNT, MAX_PAYLOAD, MEAN_UNIT, Codec
 from igs.format.gaussians import dequantize, reach_areas, reach_boxes
 from igs.format.head import build_head
 from igs.format.header import Header, build_header
@@ -39,7 +38,8 @@ def write(
     """The file as bytes.
 
     levels: one codes table uint32 [n, header.code_columns] per level, which is then grouped into chunks, or a list of
-    such tables, which become the chunks as they are. codec: ZSTD means Zstandard wherever it is smaller than raw.
+    such tables, which become the chunks as they are. codec: ZSTD and COLUMNS mean that codec wherever it is smaller
+    than raw; not looked at with lattice quantisers, whose chunks are all CELLS.
     chunk_size: at most so many Gaussians per chunk, 1–65535; None lets partition.py weigh index against reads.
     sections: metadata by type. Raises UsageError for a header, code or section that no valid file can hold.
     """
@@ -77,7 +77,7 @@ def _write_level(
         gaussians = dequantize(header, codes)
     except InvalidFile as error:
         raise UsageError(f"{where}: {error}") from None
-    means = gaussians.means * MEAN_UNIT
+    means = gaussians.means.astype(np.float64) * MEAN_UNIT
     boxes, areas = reach_boxes(header, gaussians), reach_areas(header, gaussians)
     if isinstance(level, np.ndarray):
         limit = max_chunks(len(codes), header.bits_per_gaussian, _head_rest(header))
@@ -95,7 +95,7 @@ def _write_level(
     high = np.maximum.reduceat(boxes[:, 2:], starts)
     assert header.box_shift is not None
     entries["box"] = ix.box_to_units(np.concatenate([low, high], axis=1), header.box_shift)
-    entries["reach_area"] = ix.round_up_f32(np.add.reduceat(areas, starts))
+    entries["reach_area"] = ix.round_up_area(np.add.reduceat(areas, starts))
     entries["count"] = sizes
     payloads = []
     for row, start in enumerate(starts.tolist()):
@@ -105,7 +105,10 @@ def _write_level(
         else:
             box = ix.box_to_pixels(entries["box"][row : row + 1], header.box_shift)[0]
             chosen, payload = Codec.CELLS, _encode_cells(header, codes[rows], box, means[rows])
-        entries[row]["codec"], entries[row]["bytes"], entries[row]["crc"] = chosen, len(payload), zlib.crc32(payload)
+        if len(payload) > MAX_PAYLOAD:
+            raise UsageError(f"{where}: expected at most {MAX_PAYLOAD} bytes in a chunk, found {len(payload)}")
+        entries[row]["codec"], entries[row]["bytes"] = chosen, len(payload)
+        entries[row]["crc"] = ix.payload_crc(payload)
         payloads.append(payload)
     return entries, payloads
 
@@ -125,7 +128,7 @@ def _checked(header: Header, table: Any, where: str) -> Codes:
 
 def _head_rest(header: Header) -> int:
     fields = ("version", "draft", "flags", "head_bytes", "file_bytes", "num_gaussians", "num_levels", "num_sections")
-    return len(build_header(header, **dict.fromkeys(fields, 0), signature=bytes(8))) + 16  # one level, checksum
+    return len(build_header(header, **dict.fromkeys(fields, 0), signature=bytes(8))) + 8  # one level, checksum
 
 
 def _encode_cells(header: Header, codes: Codes, box: ix.F64, means: ix.F64) -> bytes:
@@ -135,10 +138,16 @@ def _encode_cells(header: Header, codes: Codes, box: ix.F64, means: ix.F64) -> b
     return cells.encode(codes, header.lattice, cells.clip_box(box, header.width, header.height), means).payload
 
 
+def _encode_columns(codes: Codes, bits: tuple[int, ...]) -> bytes:
+    from igs.format import columns  # Numba loads with it
+
+    return columns.encode(codes, bits)
+
+
 def _encode(codes: Codes, bits: tuple[int, ...], codec: Codec) -> tuple[Codec, bytes]:
     payload = pack(codes, bits)
-    if codec == Codec.ZSTD:
-        other = encode_zstd(codes, bits)
+    if codec != Codec.RAW:
+        other = encode_zstd(codes, bits) if codec == Codec.ZSTD else _encode_columns(codes, bits)
         # What packs too well would be refused as a bomb by readers with the default limits.
         if len(other) < len(payload) and len(codes) <= Limits().gaussians_per_byte * len(other):
             return codec, other

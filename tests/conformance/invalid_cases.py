@@ -12,6 +12,7 @@ from vectors import (
     grow_head,
     head_of,
     header,
+    lattice_header,
     levels_at,
     patch,
     payload_of,
@@ -30,9 +31,20 @@ SECTIONS = {"json": b'{"a": 1}', "soft": b"igs", "abcd": b"?"}
 
 def cases() -> Iterator[Case]:
     """All of them, by number."""
-    for part in (_file(), _head(), _quantizers(), _groups(), _levels(), _sections(), _index(), _stages(), _chunks()):
+    for part in (
+        _file(),
+        _head(),
+        _quantizers(),
+        _groups(),
+        _levels(),
+        _sections(),
+        _index(),
+        _stages(),
+        _chunks(),
+        _streams(),
+    ):
         for name, data in part:
-            yield name, data, {"side": 1e9} if name.endswith("65537") else {}
+            yield name, data, {}
     yield from _limits()
 
 
@@ -43,7 +55,7 @@ def _file() -> Iterator[tuple[str, bytes]]:
     yield "101_E_SIGNATURE_seven_bits", bytes(b & 127 for b in base)
     yield "101_E_SIGNATURE_png", b"\x89PNG\r\n\x1a\n" + base[8:]
     yield "102_E_VERSION", patch(base, 8, "B", 1)
-    yield "102_E_VERSION_draft", patch(base, 9, "B", 2)
+    yield "102_E_VERSION_draft", patch(base, 9, "B", 1)
     yield "102_E_VERSION_short", base[:8] + b"\1\0"
     yield "103_E_TRUNCATED", base[:-1]
     yield "103_E_TRUNCATED_empty", b""
@@ -53,79 +65,83 @@ def _file() -> Iterator[tuple[str, bytes]]:
     yield "103_E_TRUNCATED_head", base[:120]
     yield "104_E_TRAILING", base + b"\0"
     yield "105_E_HEAD_BYTES", grow_head(base, head_of(base).head_bytes - 4, bytes(4))
-    yield "105_E_HEAD_BYTES_small", patch(base, 12, "I", 79)
+    yield "105_E_HEAD_BYTES_small", patch(base, 12, "I", 61)
     yield "105_E_HEAD_BYTES_index", patch(base, levels_at(base), "I", 2)
     yield "106_E_HEAD_CRC", base[:24] + b"\x11" + base[25:]
 
 
 def _head() -> Iterator[tuple[str, bytes]]:
     base = small_file()
-    yield "107_E_RESERVED", patch(base, 46, "H", 1)
-    yield "107_E_RESERVED_flags", patch(base, 10, "B", 8)
-    yield "107_E_RESERVED_quantizer", patch(base, 62, "B", 3)
-    yield "107_E_RESERVED_entry", patch(base, entry_at(base) + 7, "B", 1)
-    for field, offset in (("level_mode", 39), ("blend", 41), ("primitive", 43), ("shape", 44), ("scale_map", 45)):
+    yield "107_E_RESERVED", patch(base, 10, "B", 8)
+    for field, offset in (("level_mode", 35), ("blend", 37), ("primitive", 39), ("shape", 40), ("scale_map", 41)):
         yield f"108_E_UNKNOWN_{field}", patch(base, offset, "B", 7)
-    yield "108_E_UNKNOWN_kind", patch(base, 60, "B", 5)
+    yield "108_E_UNKNOWN_kind", patch(base, 50, "B", 14)
     for field, offset, layout, value in (
         ("box_shift", 11, "B", 16),
-        ("width", 24, "I", 0),
-        ("height", 28, "I", 0),
-        ("height_65537", 28, "I", 65537),
-        ("num_gaussians", 32, "I", 0),
-        ("channels", 36, "B", 0),
-        ("channels_65", 36, "B", 65),
-        ("num_groups", 37, "B", 0),
-        ("num_levels", 38, "B", 0),
-        ("num_levels_17", 38, "B", 17),
-        ("top_k", 42, "B", 0),
-        ("top_k_33", 42, "B", 33),
-        ("reach2", 48, "f", 0.0),
-        ("reach2_nan", 48, "f", float("nan")),
-        ("reach2_large", 48, "f", 1025.0),
-        ("relative_reach2", 52, "f", -1.0),
-        ("lowpass", 56, "f", float("inf")),
+        ("num_gaussians", 28, "I", 0),
+        ("channels", 32, "B", 0),
+        ("channels_65", 32, "B", 65),
+        ("num_groups", 33, "B", 0),
+        ("num_levels", 34, "B", 0),
+        ("num_levels_17", 34, "B", 17),
+        ("top_k", 38, "B", 0),
+        ("top_k_33", 38, "B", 33),
+        ("reach2", 42, "e", 0.0),
+        ("reach2_nan", 42, "e", float("nan")),
+        ("reach2_large", 42, "e", 1025.0),
+        ("relative_reach2", 44, "e", -1.0),
+        ("lowpass", 46, "f", float("inf")),
         ("two_stage", 10, "B", 1),
     ):
         yield f"109_E_FIELD_{field}", patch(base, offset, layout, value)
-    yield "109_E_FIELD_background", patch(base, levels_at(base) - 14, "f", float("nan"))
+    yield "109_E_FIELD_background", patch(base, levels_at(base) - 10, "e", float("inf"))
     sum_head = header(blend=Blend.SUM, top_k=0, relative_reach2=float("inf"))
     summed = write(sum_head, [[random_codes(sum_head, 1)]])
-    yield "109_E_FIELD_sum_relative_reach2", patch(summed, 52, "f", 9.0)
-    yield "109_E_FIELD_sum_top_k", patch(summed, 42, "B", 4)
+    yield "109_E_FIELD_sum_relative_reach2", patch(summed, 44, "e", 9.0)
+    yield "109_E_FIELD_sum_top_k", patch(summed, 38, "B", 4)
     matrix = header(shape=Shape.CHOLESKY, scale_map=ScaleMap.RAW)
-    yield "109_E_FIELD_scale_map", patch(write(matrix, [[random_codes(matrix, 1)]]), 45, "B", 1)
+    yield "109_E_FIELD_scale_map", patch(write(matrix, [[random_codes(matrix, 1)]]), 41, "B", 1)
 
 
 def _quantizers() -> Iterator[tuple[str, bytes]]:
     base = small_file()
-    yield "110_E_QUANTIZER_bits", patch(base, 61, "B", 0)
-    yield "110_E_QUANTIZER_bits_33", patch(base, 61, "B", 33)
-    yield "110_E_QUANTIZER_stages", patch(base, 63, "B", 1)
-    yield "110_E_QUANTIZER_order", patch(base, 76, "ff", 1.0, 0.0)
-    yield "110_E_QUANTIZER_nan", patch(base, 76, "f", float("nan"))
+    yield "110_E_QUANTIZER_bits", patch(base, 51, "B", 0)
+    yield "110_E_QUANTIZER_bits_33", patch(base, 51, "B", 33)
+    yield "110_E_QUANTIZER_stages", patch(base, 50, "B", 0x18)
+    yield "110_E_QUANTIZER_order", patch(base, 58, "ff", 1.0, 0.0)
+    yield "110_E_QUANTIZER_nan", patch(base, 58, "f", float("nan"))
     floats = header(position=Quantizer.float32(2))
     data = write(floats, [[random_codes(floats, 1)]])
-    yield "110_E_QUANTIZER_shared", patch(data, 62, "B", 1)
-    yield "110_E_QUANTIZER_float_bits", patch(data, 61, "B", 16)
+    yield "110_E_QUANTIZER_shared", patch(data, 50, "B", 0x0B)
+    yield "110_E_QUANTIZER_float_bits", patch(data, 51, "B", 16)
+    lattice = lattice_header()
+    data = write(lattice, [[random_codes(lattice, 4)]])
+    yield "110_E_QUANTIZER_lattice", patch(data, 52, "BB", 2, 16)
+    yield "110_E_QUANTIZER_lattice_bits", patch(data, 51, "B", 8)
+    yield "110_E_QUANTIZER_lattice_shared", patch(data, 56, "B", 0x0D)
+    yield "110_E_QUANTIZER_lattice_ycbcr", patch(data, 58 + 4 + 3, "B", 2)
+    yield "110_E_QUANTIZER_lattice_family", patch(data, 58 + 5 + 3, "B", 0xC0)
+    yield "109_E_FIELD_lattice_scale_map", patch(data, 41, "B", 0)
+    yield "109_E_FIELD_lattice_shape", patch(data, 40, "BB", 1, 0)
+    yield "109_E_FIELD_lattice_lowpass", patch(data, 46, "f", 0.5)
     book = header(feature=Quantizer.codebook(np.linspace(0, 1, 4).reshape(2, 2, 1)))
-    yield "110_E_QUANTIZER_codebook", patch(write(book, [[random_codes(book, 1)]]), 75, "B", 9)
+    yield "110_E_QUANTIZER_codebook", patch(write(book, [[random_codes(book, 1)]]), 56, "B", 0x94)
 
 
 def _groups() -> Iterator[tuple[str, bytes]]:
     rgb = small_file(3)
-    group = levels_at(rgb) - 10  # nine bytes and name_bytes; the name is empty
+    group = levels_at(rgb) - 8  # seven bytes and name_bytes; the name is empty
     yield "111_E_GROUP", patch(rgb, group, "B", 2)
     yield "111_E_GROUP_colour", patch(rgb, group + 4, "B", 1)
     yield "111_E_GROUP_bit_depth", patch(rgb, group + 3, "B", 12)
-    yield "111_E_GROUP_gamma", patch(rgb, group + 5, "f", 0.0)
+    yield "111_E_GROUP_gamma", patch(rgb, group + 5, "e", 0.0)
     named_head = header(3, groups=(Group(channels=3, name="n"),))
     named = write(named_head, [[random_codes(named_head, 1)]])
     yield "111_E_GROUP_name", patch(named, levels_at(named) - 1, "B", 0xFF)
     yield "111_E_GROUP_control", patch(named, levels_at(named) - 1, "B", 10)
-    yield "111_E_GROUP_name_bytes", patch(rgb, group + 9, "B", 65)
+    yield "111_E_GROUP_name_bytes", patch(rgb, group + 7, "B", 65)
     grey = small_file(1)
-    yield "111_E_GROUP_alpha", patch(grey, levels_at(grey) - 10 + 2, "B", 1)
+    yield "111_E_GROUP_alpha", patch(grey, levels_at(grey) - 8 + 2, "B", 1)
     yield "108_E_UNKNOWN_transfer", patch(rgb, group + 1, "B", 2)
     yield "108_E_UNKNOWN_alpha", patch(rgb, group + 2, "B", 3)
     yield "108_E_UNKNOWN_colour", patch(rgb, group + 4, "B", 5)
@@ -140,9 +156,10 @@ def _levels() -> Iterator[tuple[str, bytes]]:
     at, ends = levels_at(base), head_of(base).level_ends
     yield "112_E_LEVEL", patch(base, at + 4, "Q", ends[0] + 1)
     yield "112_E_LEVEL_order", patch(base, at + 4, "Q", ends[1])
-    yield "112_E_LEVEL_last", patch(patch(base, at + 16, "Q", ends[1] + 1), 16, "Q", ends[1] + 1) + b"\0"
+    yield "112_E_LEVEL_last", patch(base, 16, "Q", len(base) + 1) + b"\0"
     yield "112_E_LEVEL_chunks", patch(patch(base, at, "I", 0), at + 12, "I", 2)
-    yield "112_E_LEVEL_file_bytes", patch(base, 16, "Q", len(base) + 1) + b"\0"
+    tail = small_file(sections={"json": b'{"a": "' + b"x" * 300 + b'"}'})
+    yield "112_E_LEVEL_tail", patch(tail, sections_at(tail) + 4, "I", 2 * len(tail))
     yield "103_E_TRUNCATED_level", base[: ends[0] + 3]
 
 
@@ -177,11 +194,16 @@ def _index() -> Iterator[tuple[str, bytes]]:
     at = entry_at(base)
     yield "201_E_INDEX_bytes", patch(base, at, "I", 0)
     yield "201_E_INDEX_count", patch(base, at + 4, "H", 0)
-    yield "201_E_INDEX_box", patch(base, at + 8, "4h", 5, 5, 4, 9)
-    yield "201_E_INDEX_reach_area", patch(base, at + 16, "f", float("nan"))
-    yield "201_E_INDEX_negative_area", patch(base, at + 16, "f", -1.0)
-    yield "202_E_COUNT", patch(base, 32, "I", 6)
-    yield "205_E_CODEC", patch(base, at + 6, "B", 2)
+    yield "201_E_INDEX_box", patch(base, at + 6, "4h", 5, 5, 4, 9)
+    yield "201_E_INDEX_reach_area", patch(base, at + 14, "H", 0x7FC0)
+    yield "201_E_INDEX_negative_area", patch(base, at + 14, "H", 0xBF80)
+    yield "202_E_COUNT", patch(base, 28, "I", 6)
+    yield "201_E_INDEX_codec", patch(base, at + 3, "B", 2)
+    lattice = lattice_header()
+    coded = write(lattice, [[random_codes(lattice, 4)]])
+    for codec in (0, 1, 3):
+        yield f"201_E_INDEX_codec_{codec}", patch(coded, entry_at(coded) + 3, "B", codec)
+    yield "205_E_CODEC", patch(base, at + 3, "B", 200)
 
 
 def two_stage_file() -> bytes:
@@ -238,17 +260,35 @@ def _chunks() -> Iterator[tuple[str, bytes]]:
         data = write(floats, [[random_codes(floats, 1)]], codec=Codec.RAW)
         name = f"305_E_VALUE_float{kind.bits}"
         yield name, with_payload(data, struct.pack("<" + layout, value) + payload_of(data)[struct.calcsize(layout) :])
-    box = struct.unpack_from("<4h", base, entry_at(base) + 8)
-    yield "306_E_REACH", patch(base, entry_at(base) + 8, "4h", box[0] + 1, *box[1:])
-    area = struct.unpack_from("<f", base, entry_at(base) + 16)[0]
-    yield "307_E_REACH_AREA", patch(base, entry_at(base) + 16, "f", area * 0.999)
+    box = struct.unpack_from("<4h", base, entry_at(base) + 6)
+    yield "306_E_REACH", patch(base, entry_at(base) + 6, "4h", box[0] + 1, *box[1:])
+    area = struct.unpack_from("<H", base, entry_at(base) + 14)[0]
+    yield "307_E_REACH_AREA", patch(base, entry_at(base) + 14, "H", area - 1)
+
+
+def _streams() -> Iterator[tuple[str, bytes]]:
+    head = lattice_header()
+    cells = write(head, [[random_codes(head, 20)]])
+    plain = header()
+    columns = write(plain, [[np.repeat(random_codes(plain, 3), 9, axis=0)]], codec=Codec.COLUMNS)
+    for name, base, start, count in (("", cells, 4, 20), ("_columns", columns, 0, 27)):
+        payload = payload_of(base)
+        state = start + 5
+        yield f"308_E_STREAM{name}", with_payload(base, payload[:-2])
+        yield f"308_E_STREAM{name}_odd", with_payload(base, payload[:-1])
+        yield f"308_E_STREAM{name}_longer", with_payload(base, payload + b"\0\0")
+        yield f"308_E_STREAM{name}_short", with_payload(base, payload[: state - 1])
+        yield f"308_E_STREAM{name}_state", with_payload(base, payload[:start] + bytes(5) + payload[state:])
+        yield f"308_E_STREAM{name}_count", with_payload(base, payload, count + 1)
+        yield f"308_E_STREAM{name}_flipped", with_payload(base, payload[:-4] + bytes([payload[-4] ^ 1]) + payload[-3:])
+    yield "308_E_STREAM_trim", with_payload(cells, b"\xff\xff\0\0" + payload_of(cells)[4:])
 
 
 def _limits() -> Iterator[Case]:
     base = small_file()
-    yield "401_E_LIMIT_PIXELS", patch(base, 24, "II", 2**15, 2**14), {}
-    yield "402_E_LIMIT_SIDE", patch(base, 24, "II", 2**15 + 1, 1), {}
-    yield "403_E_LIMIT_GAUSSIANS", patch(base, 32, "I", 2**24 + 1), {}
+    yield "401_E_LIMIT_PIXELS", patch(base, 24, "HH", 2**15 - 1, 2**14 - 1), {}
+    yield "402_E_LIMIT_SIDE", patch(base, 24, "HH", 2**15, 0), {}
+    yield "403_E_LIMIT_GAUSSIANS", patch(base, 28, "I", 2**24 + 1), {}
     yield "404_E_LIMIT_CHANNELS", small_file(3), {"channels": 2}
     yield "405_E_LIMIT_HEAD_BYTES", patch(base + bytes(0), 12, "I", 2**26 + 1)[: len(base)], {}
     big = small_file(sections={"json": b'{"a": "' + b"x" * 300 + b'"}'})

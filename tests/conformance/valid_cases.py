@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
-from vectors import head_of, header, random_codes
+from vectors import head_of, header, lattice_header, random_codes
 
 from igs.format import (
     Alpha,
@@ -38,6 +38,7 @@ def cases() -> Iterator[tuple[str, bytes]]:
     yield from _shapes()
     yield from _models()
     yield from _containers()
+    yield from _coded()
 
 
 def _quantizers() -> Iterator[tuple[str, bytes]]:
@@ -164,3 +165,28 @@ def _containers() -> Iterator[tuple[str, bytes]]:
         yield f"levels_{name}_partial", data[: head_of(data).level_ends[0]]
         if mode == LevelMode.UNION:
             yield "levels_union_without_tail", data[: head_of(data).level_ends[1]]
+
+
+def _coded() -> Iterator[tuple[str, bytes]]:
+    """Files with lattice quantisers, and entropy-coded plain ones."""
+    head = lattice_header()
+    yield "lattice", write(head, [[random_codes(head, 8)]])
+    grey = lattice_header(1, reach2=1024.0, box_shift=0)
+    assert grey.lattice is not None
+    grey = dataclasses.replace(grey, lattice=dataclasses.replace(grey.lattice, ratio_spread=208))
+    codes = quantize(grey, [[8, 6], [3, 3]], [[11, 1], [2, 1]], [[0.3], [0.8]], [[1], [0]])
+    yield "lattice_open_boxes", write(grey, [[codes]])
+    rgba = Group(channels=4, alpha=Alpha.PREMULTIPLIED, colour=Colour.RGB)
+    head = lattice_header(4, groups=(rgba,), level_mode=LevelMode.UNION)
+    levels = [[random_codes(head, 5)], [random_codes(head, n, n) for n in (1, 20, 3)]]
+    yield "lattice_levels", write(head, levels)
+    sloped = {"primitive": Primitive.GRADIENT, "feature": Quantizer.uniform(0, 1, 6, shared=True, columns=5)}
+    head = lattice_header(3, **sloped)
+    yield "lattice_gradient", write(head, [[random_codes(head, 9)]])
+    plain = header(
+        3, position=Quantizer.uniform([-1, 0], [17, 13], 11), feature=Quantizer.affine([1, 0, 0], [-1, 1, 1], 1)
+    )
+    yield (
+        "columns",
+        write(plain, [[np.repeat(random_codes(plain, 5), 6, axis=0), random_codes(plain, 2)]], codec=Codec.COLUMNS),
+    )

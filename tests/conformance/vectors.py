@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import struct
 import zlib
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from igs.format import Colour, Group, Header, Quantizer, quantize, write
-from igs.format.head import Head, parse_head
+from igs.format.head import Head, levels_bytes, parse_head
+from igs.format.lattice import Lattice, Model
 from igs.format.limits import Limits
 
 OFF = Limits(**{name: float("inf") for name in Limits.__dataclass_fields__})
@@ -31,6 +33,19 @@ def header(channels: int = 1, **changes: Any) -> Header:
         "top_k": 4,
     }
     return Header(**(fields | changes))
+
+
+def lattice_header(channels: int = 3, **changes: Any) -> Header:
+    """The same picture with lattice quantisers: half a deviation, a quarter pixel, colours in steps of about 1/16."""
+    head = header(channels, **changes)
+    features = head.features
+    families = (Model(1, 40, 8, 170), Model(2, 63, -8, 160), Model(0, 0, 0, 180))
+    record = Lattice(
+        8, 16, 12, 8, (32,) * features, channels == 3, Model(0, 30, 4, 190), 180,
+        tuple(families[i % 3] for i in range(features)), tuple(range(16)),
+    )  # fmt: skip
+    kinds = {name: Quantizer.lattice(getattr(head, name).columns) for name in ("position", "scale", "rotation")}
+    return dataclasses.replace(head, **kinds, feature=Quantizer.lattice(features), lattice=record)
 
 
 def random_codes(head: Header, n: int, seed: int = 0) -> np.ndarray:
@@ -80,7 +95,7 @@ def grow_head(data: bytes, at: int, extra: bytes) -> bytes:
     struct.pack_into("<I", edited, 12, head.head_bytes + len(extra))
     struct.pack_into("<Q", edited, 16, head.file_bytes + len(extra))
     levels = levels_at(data)
-    for number, end in enumerate(head.level_ends):
+    for number, end in enumerate(head.level_ends[:-1]):
         place = levels + 12 * number + 4
         struct.pack_into("<Q", edited, place + (len(extra) if place >= at else 0), end + len(extra))
     return fix_crc(edited)
@@ -90,17 +105,17 @@ def levels_at(data: bytes) -> int:
     """Offset of the level records."""
     head = head_of(data)
     inline = sum(len(v) for v in head.inline.values())
-    return head.index_offset - inline - 16 * len(head.sections) - 12 * len(head.level_ends)
+    return head.index_offset - inline - 16 * len(head.sections) - levels_bytes(len(head.level_ends))
 
 
 def sections_at(data: bytes) -> int:
     """Offset of the section table."""
-    return levels_at(data) + 12 * len(head_of(data).level_ends)
+    return levels_at(data) + levels_bytes(len(head_of(data).level_ends))
 
 
 def entry_at(data: bytes, chunk: int = 0) -> int:
     """Offset of a chunk's index entry in a one-stage file."""
-    return head_of(data).index_offset + 24 * chunk
+    return head_of(data).index_offset + 18 * chunk
 
 
 def with_payload(data: bytes, payload: bytes, count: int | None = None, codec: int | None = None) -> bytes:
@@ -108,14 +123,12 @@ def with_payload(data: bytes, payload: bytes, count: int | None = None, codec: i
     head = head_of(data)
     edited = bytearray(data[: head.payload_offset] + payload + data[head.level_ends[0] :])
     at, grown = head.index_offset, len(payload) - int(head.rows["bytes"][0])
-    struct.pack_into("<I", edited, at, len(payload))
-    struct.pack_into("<I", edited, at + 20, zlib.crc32(payload))
+    codec = int(head.rows["codec"][0]) if codec is None else codec
+    struct.pack_into("<I", edited, at, codec << 24 | len(payload))
+    struct.pack_into("<H", edited, at + 16, zlib.crc32(payload) & 0xFFFF)
     if count is not None:
         struct.pack_into("<H", edited, at + 4, count)
-        struct.pack_into("<I", edited, 32, count)
-    if codec is not None:
-        edited[at + 6] = codec
-    struct.pack_into("<Q", edited, levels_at(data) + 4, head.level_ends[0] + grown)
+        struct.pack_into("<I", edited, 28, count)
     struct.pack_into("<Q", edited, 16, head.file_bytes + grown)
     return fix_crc(edited)
 

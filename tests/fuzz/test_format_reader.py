@@ -50,7 +50,8 @@ def _file(codec: Codec) -> bytes:
     return write(HEADER, [[codes[:30], codes[30:45]], [codes[45:]]], codec=codec, sections=sections)
 
 
-FILES = [_file(codec) for codec in Codec]
+PLAIN = (Codec.RAW, Codec.ZSTD, Codec.COLUMNS)
+FILES = [_file(codec) for codec in PLAIN]
 
 
 def _use(data: bytes, bound: int = 2**25) -> None:
@@ -107,14 +108,14 @@ def test_payloads_with_right_checksums(draw: st.DataObject) -> None:
     with open_file(bytes(data)) as file:
         chunk = draw.draw(st.integers(0, file.num_chunks - 1))
         offset, size = file.payload_range(chunk)
-        entry, head = file.head.index_offset + 24 * chunk, file.head.head_bytes
+        entry, head = file.head.index_offset + 18 * chunk, file.head.head_bytes
     for _ in range(draw.draw(st.integers(1, 3))):
         data[offset + draw.draw(st.integers(0, size - 1))] = draw.draw(st.integers(0, 255))
-    struct.pack_into("<I", data, entry + 20, zlib.crc32(data[offset : offset + size]))
+    struct.pack_into("<H", data, entry + 16, zlib.crc32(data[offset : offset + size]) & 0xFFFF)
     struct.pack_into("<I", data, head - 4, zlib.crc32(data[: head - 4]))
     _use(bytes(data))
 
 
-@pytest.mark.parametrize("data", FILES, ids=[c.name.lower() for c in Codec])
+@pytest.mark.parametrize("data", FILES, ids=[c.name.lower() for c in PLAIN])
 def test_the_seeds_are_valid(data: bytes) -> None:
     assert validate_file(data).valid

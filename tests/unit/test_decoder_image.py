@@ -438,7 +438,7 @@ def test_many_threads_at_once():
 
 
 def test_an_error_in_one_thread_is_raised():
-    from igs.decoder.threads import run
+    from igs.format.threads import run
 
     def work(i):
         if i == 7:

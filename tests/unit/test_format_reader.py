@@ -267,7 +267,7 @@ def test_two_stage_index(two_stage: tuple[bytes, list[np.ndarray]]) -> None:
         chunks = file.chunks_in_box(2000, 2000, 2050, 2050)
         assert 1 <= len(chunks) <= 4
         # One row of the grid is 70 chunks, so that the box lies in one or two blocks of 256.
-        assert file.bytes_read <= file.head.head_bytes + 2 * 6144
+        assert file.bytes_read <= file.head.head_bytes + 2 * 4608
         assert np.isnan(file.box_x0).sum() >= 4900 - 512
         for chunk in chunks.tolist():
             box = file.chunk_box(chunk)

@@ -149,7 +149,7 @@ def test_chunk_boxes_and_areas_are_tight() -> None:
         tight = np.concatenate([boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)])
         assert (np.abs(box - tight) < 1).all()
         area = reach_areas(HEADER, part).sum()
-        assert area <= file.entries["reach_area"][0] <= area * (1 + 1e-6)
+        assert area <= file.entries["reach_area"][0] <= area * (1 + 2.0**-7)
 
 
 def test_small_sections_are_inline_and_large_ones_behind() -> None:

@@ -1,0 +1,125 @@
+"""Rounding a Gaussian's attributes one after the other, each error made up for by the attributes still to come.
+
+What one attribute's rounding does to the picture another can partly undo: a long Gaussian seen only on one side may
+move or shrink to nearly the same effect. The blocks of the Gauss–Newton matrix say how; the order is the lattice's,
+which has to know sizes before angles and both before places. The idea is Babai's for the closest lattice point, known
+for networks' weights as optimal brain quantisation (Hassibi & Stork 1993; Frantar et al. 2022).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from igs.encoder.backend import Model
+from igs.format import lattice as la
+from igs.format.lattice import Lattice
+
+F64 = NDArray[np.float64]
+PROBES = 64  # random pictures whose gradients estimate the matrices
+_RIDGE = 0.02  # of the diagonal: the matrices are estimates
+_MAJOR, _MINOR, _ANGLE, _X, _Y, _FEATURE = range(6)
+
+
+def sorted_axes(model: Model) -> Model:
+    """The same Gaussians with the larger deviation first."""
+    swap = model.scale[:, 1] > model.scale[:, 0]
+    if model.scale_map == "inverse":
+        swap = ~swap
+    scale = torch.where(swap[:, None], model.scale.flip(1), model.scale)
+    rotation = torch.where(swap, model.rotation + 0.5, model.rotation)
+    return Model(model.position, scale.contiguous(), rotation.contiguous(), model.feature, model.scale_map)
+
+
+def sensitivities(
+    pullback: Callable[[Tensor], tuple[Tensor, ...]], shape: tuple[int, ...], seed: int, probes: int = PROBES
+) -> F64:
+    """Blocks JᵀJ of the picture's Jacobian, float64 [N, 5 + F, 5 + F]: scales 1, 2, rotation, x, y, features.
+
+    pullback: Jᵀ of a picture [C, H, W], as Model.NAMES. An average over random signs: its expectation is exact.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    total: Tensor | None = None
+    for _ in range(probes):
+        signs = torch.randint(0, 2, shape, generator=generator, dtype=torch.int8).float() * 2 - 1
+        position, scale, rotation, feature = pullback(signs)
+        g = torch.cat([scale, rotation[:, None], position, feature], dim=1).double()
+        outer = g[:, :, None] * g[:, None, :]
+        total = outer if total is None else total.add_(outer)
+    assert total is not None
+    return np.asarray((total / probes).numpy())
+
+
+def codes(
+    model: Model, lattice: Lattice, rgb: list[int], blocks: F64 | None, bounds: tuple[F64, F64]
+) -> NDArray[np.uint32]:
+    """Codes table uint32 [N, 5 + F] of a model with log scales, axes sorted. bounds: of the means, (x, y) each.
+
+    blocks: as ``sensitivities`` gives; None rounds each attribute to its nearest code.
+    """
+    columns = 5 + model.feature.shape[1]
+    if blocks is None:
+        arrays = (a.double().numpy() for a in (model.position, model.sigmas(), model.rotation, model.feature))
+        return la.encode(lattice, *arrays, rgb)
+    diagonal = np.einsum("nii->ni", blocks)
+    matrix = blocks + np.eye(columns) * (_RIDGE * diagonal + 1e-9)[:, :, None]
+    x = np.concatenate(
+        [model.scale.numpy(), model.rotation.numpy()[:, None], model.position.numpy(), model.feature.numpy()], axis=1
+    ).astype(np.float64)
+
+    def settle(column: int, value: F64, rest: list[int]) -> None:
+        """Fix a column at its rounded value and move the rest to make up for it."""
+        error = value - x[:, column]
+        if column == _ANGLE:
+            error -= np.round(error)
+        rest = rest + list(range(_FEATURE, columns))
+        shift = np.linalg.solve(matrix[:, rest][:, :, rest], (matrix[:, rest, column] * error[:, None])[:, :, None])
+        x[:, rest] -= shift[:, :, 0]
+        x[:, column] = value
+
+    table = np.zeros((len(x), columns), np.uint32)
+    step = la.step_value(lattice.minor)
+    root = np.clip(np.exp(x[:, _MINOR] / 2), la.ROOT_MIN, la.ROOT_MAX)
+    table[:, 2] = np.floor((root - la.ROOT_MIN) / step + 0.5)
+    root = np.minimum(la.ROOT_MIN + table[:, 2] * step, la.ROOT_MAX)
+    settle(_MINOR, 2 * np.log(root), [_MAJOR, _ANGLE, _X, _Y])
+    rho = np.clip((x[:, _MAJOR] - x[:, _MINOR]) / math.log(2), 0.0, la.RATIO_MAX)
+    table[:, 3] = np.floor(rho / (la.step_value(lattice.ratio) / root) + 0.5)
+    sigma1, sigma2, log1, _, gain, feature_gain = la.sizes(lattice, table[:, 2], table[:, 3])
+    settle(_MAJOR, log1 * math.log(2), [_ANGLE, _X, _Y])
+    n = la.angle_count(lattice, sigma1, sigma2, gain)
+    turn = x[:, _ANGLE] - np.floor(x[:, _ANGLE])
+    table[:, 4] = np.mod(np.floor(turn * n), n)
+    settle(_ANGLE, (table[:, 4] + 0.5) / n, [_X, _Y])
+    part = la.shapes(lattice, table)
+    p, q, r, *_ = la.factor(part.sigma1, part.sigma2, part.turn)
+    rows, points = part.step / r, part.step / p
+    x[:, _X : _Y + 1] = np.clip(x[:, _X : _Y + 1], *bounds)
+    j = np.floor(x[:, _Y] / rows + 0.5)
+    settle(_Y, j * rows, [_X])
+    i = np.floor((x[:, _X] + (q / p) * x[:, _Y]) / points + 0.5)
+    settle(_X, i * points - (q / p) * x[:, _Y], [])
+    values = la.decorrelate(x[:, _FEATURE:], rgb) if lattice.ycbcr else x[:, _FEATURE:]
+    steps = np.array([la.step_value(e) for e in lattice.feature]) * feature_gain[:, None]
+    signed = np.concatenate([i[:, None], j[:, None], np.floor(values / steps + 0.5)], axis=1)
+    signed = np.clip(signed, -(2**30), 2**30).astype(np.int32).view(np.uint32)
+    table[:, :2], table[:, 5:] = signed[:, :2], signed[:, 2:]
+    return table
+
+
+def decoded(codes: NDArray[np.uint32], lattice: Lattice, rgb: list[int]) -> Model:
+    """The model, with log scales, that a codes table stands for."""
+    part = la.shapes(lattice, codes)
+    parts = la.factor(part.sigma1, part.sigma2, part.turn)
+    arrays = (
+        la.mean_positions(codes, part.step, *parts[:3]),
+        np.log(np.stack([part.sigma1, part.sigma2], axis=1)),
+        part.turn,
+        la.feature_values(lattice, codes, part.gain, rgb),
+    )
+    return Model.of((torch.from_numpy(np.ascontiguousarray(a)).float() for a in arrays), "log")

@@ -1,0 +1,256 @@
+"""What reader and writer of the `cells` codec share (spec §5.3): curves, numbers of a lattice record, grid, contexts.
+
+Helpers for Numba kernels. Where the specification has a formula of a code alone, its values stand in tables that are
+made once per lattice record; everything else is computed as the specification writes it.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from igs.format import lattice as la
+from igs.format.jit import inline
+from igs.format.rans import contexts
+
+I64 = NDArray[np.int64]
+F64 = NDArray[np.float64]
+
+TAIL = 12.0  # the curves' tables end at so many spreads
+KNOTS = 16  # table entries per spread
+SIZE = int(2 * TAIL * KNOTS) + 1
+WEIBULL = 3  # the curve of the elongation
+PER_GAUSSIAN = 4  # cells
+SIDE_CELLS = 1024
+NEAR = 4  # known Gaussians that a prediction is the mean of
+RATIO_FALL = -0.375  # the elongation's spread falls with the size
+MINOR_MAX = RATIO_MAX = 8191
+FEATURE_SPAN = 16384
+CODE_MAX = 2**30
+
+# How often a cell has another Gaussian: of 32, by what its neighbours hold, for the first one and for later ones.
+ODDS = (3, 5, 7, 8, 9, 11, 14, 4, 6, 6, 7, 8, 8, 10)
+# Cells whose latest Gaussian is a neighbour, nearest first.
+DX = np.array([-1, 0, -1, 1, -2, 0, -2, 2, -1, 1, -2, 2], np.int64)
+DY = np.array([0, -1, -1, -1, 0, -2, -1, -1, -2, -2, -2, -2], np.int64)
+MARGIN = 2  # cells around the grid that are always empty, so that no neighbour has to be tested for being inside
+
+GUESS_LOW, GUESS_STEPS = -2.0, 16  # log2 of the least size, entries per octave
+GUESSES = 17 * GUESS_STEPS
+
+
+# -- tables
+
+
+@functools.cache
+def tables() -> I64:
+    """Cumulative distributions, int64 [4, SIZE], of 2^24, at −12 … 12 spreads.
+
+    Rows: logistic, Laplace, Student's t with 4 degrees of freedom, and the one-sided Weibull with exponent 3/2.
+    """
+    z = np.arange(SIZE) / KNOTS - TAIL
+    e = float.fromhex("0x1.71547652B82FEp+0")
+    logistic = 1.0 / (1.0 + la.exp2(-z * e))
+    tail = 0.5 * la.exp2(-np.abs(z) * e)
+    laplace = np.where(z < 0, tail, 1.0 - tail)
+    w = 4.0 + z * z
+    student = 0.5 + (z * (6.0 + z * z)) / (2.0 * (w * np.sqrt(w)))
+    positive = np.maximum(z, 0.0)
+    weibull = 1.0 - la.exp2(-(positive * np.sqrt(positive)) * e)
+    rows = np.floor(np.stack([logistic, laplace, student, weibull]) * 2.0**24 + 0.5).astype(np.int64)
+    rows[:, 0], rows[:, -1] = 0, 2**24
+    rows.flags.writeable = False
+    return rows
+
+
+CURVES = tables()
+# The last entry at or below the first slot of each run of 64.
+SEEK = np.stack([np.searchsorted(row[:-1], np.arange(1024) << 14, side="right") - 1 for row in CURVES]).astype(np.int16)
+
+
+class Parameters(NamedTuple):
+    """A lattice record as the kernels take it. The tables by code of minor hold what §5.3 and §6.4 make of one."""
+
+    steps: F64  # position, rotation
+    feature_steps: F64  # [F]
+    families: I64  # [1 + F]: minor, features
+    reals: F64  # [1 + F, 3]: pull, mean, spread
+    angles: I64  # [17] cumulative, of 2^24
+    minors: F64  # [largest + 1, 5]: λ2, σ2, E/ρ, unit of the elongation, its largest code
+    edges: F64  # [largest + 2 + GUESSES] of minor; then a code for each 1/16 octave from −2
+
+
+@functools.lru_cache(maxsize=64)
+def parameters(lattice: la.Lattice) -> Parameters:
+    """Numbers of a lattice record."""
+    models = (lattice.minor_model, *lattice.feature_models)
+    position, minor, ratio, rotation = (
+        la.step_value(c) for c in (lattice.position, lattice.minor, lattice.ratio, lattice.rotation)
+    )
+    top = float(la.exp2(np.array([min((models[0].mean + TAIL * models[0].width) / 2, 7.0)]))[0])
+    largest = min(int(np.ceil(max(top - la.ROOT_MIN, 0.0) / minor)) + 1, MINOR_MAX)
+    k = np.arange(largest + 2, dtype=np.float64)
+    root = np.minimum(la.ROOT_MIN + k * minor, la.ROOT_MAX)
+    l2 = 2.0 * la.log2(root)
+    edges = np.full(largest + 2, -np.inf)
+    edges[1:] = 2.0 * la.log2(la.ROOT_MIN + (k[1:] - 0.5) * minor)
+    unit = (ratio / root) / (la.spread_value(lattice.ratio_spread) * la.exp2(RATIO_FALL * l2))
+    most = np.minimum(np.ceil(TAIL / unit), RATIO_MAX)
+    sizes = GUESS_LOW + np.arange(GUESSES) / GUESS_STEPS
+    guesses = np.clip(np.searchsorted(edges, sizes, side="right") - 1, 0, largest)
+    angles = np.concatenate([[0], np.cumsum(np.array(lattice.angles, np.int64) + 1)])
+    return Parameters(
+        np.array([position, rotation]),
+        np.array([la.step_value(c) for c in lattice.feature]),
+        np.array([m.family for m in models], np.int64),
+        np.array([[m.pull / 64, m.mean, m.width] for m in models]),
+        (angles * 2**24) // angles[-1],
+        np.stack([l2, root * root, ratio / root, unit, most], axis=1)[:-1],
+        np.concatenate([edges, guesses]),
+    )
+
+
+def grid(box: F64, trim: NDArray[np.uint8], count: int) -> tuple[float, float, float, int, int]:
+    """Origin and side of a cell in pixels, and how many columns and rows."""
+    left, top, right, bottom = (float(v) for v in box)
+    w, h = right - left, bottom - top
+    x0, y0 = left + w * (int(trim[0]) / 256), top + h * (int(trim[1]) / 256)
+    w, h = max((right - w * (int(trim[2]) / 256)) - x0, 0.125), max((bottom - h * (int(trim[3]) / 256)) - y0, 0.125)
+    cell = max(math.sqrt((w * h) / (PER_GAUSSIAN * count)), max(w, h) / SIDE_CELLS)
+    return x0, y0, cell, min(math.ceil(w / cell), SIDE_CELLS), min(math.ceil(h / cell), SIDE_CELLS)
+
+
+def fresh_odds() -> I64:
+    """The decisions' contexts, int64 [14, 3] (rans.py)."""
+    return contexts([(a, 32) for a in ODDS])
+
+
+# -- spec §6.3, §6.4: these return what format/lattice.py does, bit for bit
+
+_PI, _LN2, _RATIO_OCTAVES, _LOG_MAX = la.PI, la.LN2, la.RATIO_MAX, la.LOG_MAX
+_ANGLES_MAX, _GAIN_MIN = la.ANGLES_MAX, la.FEATURE_GAIN_MIN
+_POWERS = np.ldexp(1.0, np.arange(-32, 32))  # far more than sizes and gains need: they are all from 2^-13 to 2^15
+_S0, _S1, _S2, _S3, _S4, _S5, _S6, _S7, _S8 = la.SIN
+_C0, _C1, _C2, _C3, _C4, _C5, _C6, _C7, _C8 = la.COS
+_E0, _E1, _E2, _E3, _E4, _E5, _E6, _E7, _E8, _E9, _E10, _E11, _E12, _E13, _E14, _E15, _E16, _E17 = la.EXP
+
+
+@inline
+def exp2(v):  # type: ignore[no-untyped-def]
+    """2^v for |v| < 32."""
+    n = math.floor(v)
+    a = (v - n) * _LN2
+    t = ((((((((_E17 * a + _E16) * a + _E15) * a + _E14) * a + _E13) * a + _E12) * a + _E11) * a + _E10) * a + _E9) * a
+    t = (((((((t + _E8) * a + _E7) * a + _E6) * a + _E5) * a + _E4) * a + _E3) * a + _E2) * a + _E1
+    return (t * a + _E0) * _POWERS[n + 32]
+
+
+@inline
+def shape(minor, ratio, minors, steps):  # type: ignore[no-untyped-def]
+    """(λ2, σ1, σ2, step of the mean P·γ, φ, n) of the codes of size, which the tables hold."""
+    l2, s2 = minors[minor, 0], minors[minor, 1]
+    l1 = min(l2 + min(ratio * minors[minor, 2], _RATIO_OCTAVES), _LOG_MAX)
+    s1 = exp2(l1)
+    gain = exp2((l1 + 3.0 * l2) * -0.125)
+    feature_gain = max(exp2((3.0 * l1 + 4.0 * l2) * -0.125), _GAIN_MIN)
+    n = min(max(math.ceil((s1 / s2 - s2 / s1) * (_PI / (steps[1] * gain))), 1), _ANGLES_MAX)
+    return l2, s1, s2, steps[0] * gain, feature_gain, n
+
+
+@inline
+def rows_of(s1, s2, turn, step):  # type: ignore[no-untyped-def]
+    """The mean's lattice: distance of rows, distance of points in a row, shift of a row per pixel down."""
+    k = math.floor(2.0 * turn + 0.5)  # turn is in [0, 1)
+    v = (turn - k / 2.0) * _PI
+    z = v * v
+    s = (((((((_S8 * z + _S7) * z + _S6) * z + _S5) * z + _S4) * z + _S3) * z + _S2) * z + _S1) * z + _S0
+    c = (((((((_C8 * z + _C7) * z + _C6) * z + _C5) * z + _C4) * z + _C3) * z + _C2) * z + _C1) * z + _C0
+    s = v * s
+    if k == 1:  # k = 2 turns the signs of both, which cancel in the products
+        c, s = -s, c
+    a, b = s1 * s1, s2 * s2
+    d = math.sqrt(a) * math.sqrt(b)
+    syy = a * (s * s) + b * (c * c)
+    sxy = (a - b) * (s * c)
+    g = math.sqrt(syy)
+    p, q, r = g / d, -sxy / (d * g), 1.0 / g
+    return step / r, step / p, q / p
+
+
+# -- cumulative frequencies, of 2^16
+
+
+@inline
+def below(k, low, high, first, second, edges, curve):  # type: ignore[no-untyped-def]
+    """Below the curved number k. edges: in units of ``second``; if empty, (k − ½)·second. first: moves them."""
+    if k <= low:
+        return 0
+    if k > high:
+        return 65536
+    z = (edges[k] - first) / second if len(edges) else (k - 0.5) * second - first
+    at = (z + TAIL) * KNOTS
+    if at <= 0.0:
+        share = 0
+    elif at >= SIZE - 1:
+        share = 1 << 24
+    else:
+        i = int(at)
+        share = CURVES[curve, i] + int((at - i) * (CURVES[curve, i + 1] - CURVES[curve, i]))
+    return ((share * (65536 - (high - low + 1))) >> 24) + (k - low)
+
+
+@inline
+def below_angle(h, groups, bits, n, angles):  # type: ignore[no-untyped-def]
+    """Below group h of ``groups`` groups of 2^bits angles out of n: piecewise linear in the angle over 16 bins."""
+    if h >= groups:
+        return 65536
+    at = min(((h << bits) / n) * 16.0, 16.0)
+    i = min(int(at), 15)
+    return (((angles[i] + int((at - i) * (angles[i + 1] - angles[i]))) * (65536 - groups)) >> 24) + h
+
+
+@inline
+def feature_range(mean, spread, unit):  # type: ignore[no-untyped-def]
+    """The least and the largest code of a feature."""
+    centre, reach = math.floor(mean / (unit * spread)), min(math.ceil(TAIL / unit), FEATURE_SPAN)
+    return centre - reach, centre + reach
+
+
+# -- contexts
+
+
+@inline
+def context_of(counts, x, y):  # type: ignore[no-untyped-def]
+    """0–6: how full the known neighbours are. counts: with the margin; x, y: in it."""
+    near = counts[y, x - 1] + counts[y - 1, x]
+    far = counts[y - 1, x - 1] + counts[y - 1, x + 1] + counts[y, x - 2] + counts[y - 2, x]
+    return min(2 * near + far, 6)
+
+
+@inline
+def neighbours(found, last, before, x, y):  # type: ignore[no-untyped-def]
+    """Up to NEAR known Gaussians, nearest first, into found int32 [≥ 14]; returns how many. last: with the margin."""
+    n = 0
+    i = last[y, x]
+    if i >= 0:
+        found[0], found[1] = i, before[i]
+        n = 1 + (before[i] >= 0)
+    for k in range(12):
+        found[n] = last[y + DY[k], x + DX[k]]
+        n += found[n] >= 0
+    return min(n, NEAR)
+
+
+@inline
+def expected_value(values, column, found, n, pull, mean):  # type: ignore[no-untyped-def]
+    """mean, moved towards the neighbours'."""
+    if n == 0:
+        return mean
+    total = values[found[0], column]
+    for i in range(1, n):
+        total += values[found[i], column]
+    return mean + pull * (total / n - mean)
