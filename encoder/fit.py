@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from igs.encoder import init, rounding, shapes
+from igs.encoder import compensation, init, shapes
 from igs.encoder.backend import Backend, LossWeights, Model, psnr_of, scale_parameter
 from igs.encoder.lattice import Noise, rate_gradients
 from igs.encoder.learned import Quantizers, Rounding, is_learned
@@ -359,36 +359,38 @@ class Fit:
         """How coarse a lattice the current error deserves; 1 at an error of 1/recipe.coarseness."""
         return max(self.recipe.coarseness * math.sqrt(self.last.mse), 0.05)
 
-    def freeze(self, lattice: Lattice, rgb: list[int], seed: int = 0) -> Model:
+    def freeze(self, lattice: Lattice, rgb: list[int], seed: int = 0, rounds: int | None = None) -> Model:
         """Let the best model take values that a lattice holds, random Gaussians first, while the others make up for it.
 
-        rgb: first channels of the groups that the lattice stores as luma and chroma. Returns a model all of whose
+        rgb: first channels of the groups that the lattice stores as luma and chroma. rounds: the recipe's unless given;
+        in one round all Gaussians are rounded at once. Returns a model all of whose
         Gaussians are on the lattice, not worse than plain rounding.
         """
         r = self.recipe
         assert self.best is not None
-        model = rounding.sorted_axes(self.best.clone())
+        model = compensation.sorted_axes(self.best.clone())
         model = Model(model.position, model.sigmas().log(), model.rotation, model.feature, "log")
         n = len(model)
         pullback = self.backend.pullback(model, self.options)
         blocks = None
         if pullback is not None:
-            blocks = rounding.sensitivities(pullback, tuple(self.target.shape), seed)
+            blocks = compensation.sensitivities(pullback, tuple(self.target.shape), seed)
 
         size = np.array([self.width, self.height], np.float64)
         bounds = -FAR * size, (1 + FAR) * size
 
         def on_lattice(m: Model, compensated: bool = True) -> Model:
-            codes = rounding.codes(m, lattice, rgb, blocks if compensated else None, bounds)
-            return rounding.decoded(codes, lattice, rgb)
+            codes = compensation.codes(m, lattice, rgb, blocks if compensated else None, bounds)
+            return compensation.decoded(codes, lattice, rgb)
 
         plain = on_lattice(model, compensated=False)
         order = torch.from_numpy(np.random.default_rng(seed).permutation(n))
         frozen = torch.zeros(n, dtype=torch.bool)
         moments = [_moments(t) for t in model.tensors()]
         age = torch.zeros(n, dtype=torch.int32)
-        for k in range(1, max(1, r.freeze_rounds) + 1):
-            part = 1 - (1 - k / max(1, r.freeze_rounds)) ** 1.5  # many at first, few at the end
+        rounds = max(1, r.freeze_rounds if rounds is None else rounds)
+        for k in range(1, rounds + 1):
+            part = 1 - (1 - k / rounds) ** 1.5  # many at first, few at the end
             new = torch.zeros(n, dtype=torch.bool)
             new[order[: round(part * n)]] = True
             new &= ~frozen
@@ -576,7 +578,7 @@ def growth_plan(recipe: Recipe, n: int) -> dict[int, int]:
 
 
 def bound_model(model: Model, width: int, height: int) -> None:
-    """Keep what the format can hold, with room for rounding: means near the picture, deviations within its clamps."""
+    """Keep what the format can hold: means within ¾ picture of the picture (room for rounding), bounded deviations."""
     side = max(width, height)
     model.position[:, 0].clamp_(-FAR * width, (1 + FAR) * width)
     model.position[:, 1].clamp_(-FAR * height, (1 + FAR) * height)

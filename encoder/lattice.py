@@ -27,8 +27,8 @@ _LOG2E = 1.4426950408889634
 class Steps:
     """Steps of the attributes at one coarseness; the feature steps are of luma and chroma, or of each channel.
 
-    mean: standard deviations; minor: ln σ₂; ratio: ln(σ₁/σ₂); rotation: radians of apparent turn; feature: stored values. All for
-    a Gaussian of σ = 1 pixel; the lattice makes them finer for larger ones.
+    mean: standard deviations; minor: ln σ₂; ratio: ln(σ₁/σ₂); rotation: radians of apparent turn; feature: stored
+    values. All for a Gaussian of σ = 1 pixel; the lattice makes them finer for larger ones.
     """
 
     mean: float
