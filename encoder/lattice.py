@@ -177,7 +177,8 @@ def _fit_values(v: F64, low: F64, high: F64, around: F64) -> ValueModel:
     known = ~np.isnan(around)
     best: tuple[float, ValueModel] | None = None
     scale = float(np.abs(v - center).mean()) + 1e-4
-    floor = float(np.abs(v - center).max()) / (0.9 * cells.TAIL)
+    # The table's ends must lie beyond all values, and the centre within the eight spreads that its byte reaches.
+    floor = max(float(np.abs(v - center).max()) / (0.9 * cells.TAIL), abs(center) / 7.9)
     for pull in (0, 16, 32, 44, 54, 63):
         shift = np.where(known, pull / 64 * (np.where(known, around, 0.0) - center), 0.0) + center
         rest = float(np.abs(v - shift).mean()) + 1e-4
