@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from igs import decoder
-from igs.encoder import init, kernels, metrics, pack, rate
+from igs.encoder import checkpoint, freeze, init, kernels, metrics, pack, rate
 from igs.encoder.backend import Backend, KernelBackend, Model, TorchBackend
 from igs.encoder.fit import Fit
 from igs.encoder.lattice import Noise, Steps
@@ -165,13 +165,13 @@ class _Job:
         if self.recipe.coding == "lattice":
             fit.noise = Noise(self.channels, len(fit.state.model.feature[0]), rgb_groups(self.groups), o.seed)
         if o.resume is not None:
-            fit.restore(o.resume)
+            checkpoint.restore(fit, o.resume)
         return fit
 
     def _on_step(self, fit: Fit) -> None:
         o, step = self.options, fit.state.step
         if o.checkpoint and step and (step % o.checkpoint_every == 0 or step >= self.recipe.steps):
-            fit.save(o.checkpoint)
+            checkpoint.save(fit, o.checkpoint)
         if o.render_every and step % o.render_every == 0:
             folder = Path(o.render_dir or ".")
             folder.mkdir(parents=True, exist_ok=True)
@@ -190,7 +190,7 @@ class _Job:
         """The fit's best model with all Gaussians at values that a lattice of this coarseness holds."""
         rgb, features = rgb_groups(self.groups), fit.state.model.feature.shape[1]
         lattice = Steps.of(coarseness, self.channels, features, rgb).record(bool(rgb))
-        return fit.freeze(lattice, rgb, self.options.seed)
+        return freeze.freeze(fit, lattice, rgb, self.options.seed)
 
     def pack(self, model: Model, fit: Fit, coarseness: float = 1.0) -> tuple[pack.Packed, bytes]:
         """Codes and file. coarseness: of a lattice."""
@@ -265,7 +265,7 @@ def _to_count(job: _Job) -> _Result:
 
 
 def _to_lattice(job: _Job, n: int, limit: float | None) -> _Result:
-    """A coded file of n Gaussians, or of at most ``limit`` bytes: one fit, its count and coarseness chosen on the way."""
+    """A coded file of n Gaussians, or of at most ``limit`` bytes: its count and coarseness chosen while fitting."""
     fit = job.fit(n)
     if limit is not None:
         fit.retarget = lambda f: _affordable(job, f, limit)
@@ -325,7 +325,7 @@ def _to_psnr(job: _Job, target: float) -> _Result:
     model = fit.run()
     steps = max(1, round(_PSNR_ROUND_STEPS * job.recipe.steps))
     while True:
-        packed, data = job.pack(model, fit)
+        packed, data = job.pack(model, fit, fit.coarseness)
         measured, _ = job.quality(data)
         reached = math.inf if measured is None else measured
         n = len(model)
@@ -350,7 +350,7 @@ def _trim(
         count = (low + high + 1) // 2
         if count <= low:
             break
-        packed, data = job.pack(_without_least(job, fit, model, count), fit)
+        packed, data = job.pack(_without_least(job, fit, model, count), fit, fit.coarseness)
         measured, _ = job.quality(data)
         if measured is None or measured >= target:
             low, met = count, (packed, data)

@@ -12,7 +12,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the encoder needs torch")
 
 import igs
-from igs.encoder import PRESETS, encode, init, kernels, rate
+from igs.encoder import PRESETS, checkpoint, encode, init, kernels, rate
 from igs.encoder.backend import KernelBackend, Model, TorchBackend
 from igs.encoder.fit import Fit
 from igs.encoder.learned import Rounding
@@ -106,14 +106,14 @@ def test_resume_gives_the_same_file(tmp_path, at):
 
     def keep(fit):
         if fit.state.step == at:
-            fit.save(kept)
+            checkpoint.save(fit, kept)
 
     values = target()
     recipe = dataclasses.replace(PRESETS["gaussianimage"], steps=100, quantize_forward=0.4)
     whole = Fit(values, 30, recipe, backend(), on_step=keep)
     whole.run()
     again = Fit(values, 30, recipe, backend())
-    again.restore(kept)
+    checkpoint.restore(again, kept)
     again.run()
     assert again.quantizers == whole.quantizers
     for a, b in zip(again.best.tensors(), whole.best.tensors(), strict=True):
