@@ -122,7 +122,8 @@ def restore(fit: Fit, path: Path) -> None:
         if fit.noise is not None:
             fit.noise.generator.set_state(tensor("noise"))
         if scalars["last"] is not None:
-            fit.last = StepResult(*scalars["last"], grads=(torch.empty(0),) * 4)
+            nothing, (loss, mse, ssim) = torch.empty(0), scalars["last"]
+            fit.last = StepResult(loss, mse, ssim, (nothing, nothing, nothing, nothing))
         fit.rng.bit_generator.state = scalars["rng"]
     except UsageError:
         raise

@@ -248,6 +248,7 @@ class Fit:
         if noisy and r.rate_weight:
             # What a bit is worth where more Gaussians would lower the error as usual: their number to the power −⅔.
             worth = r.rate_weight * 0.66 * result.mse * self._loss.l2 / (BITS * len(s.model))
+            assert self.noise is not None
             scale, feature = rate_gradients(s.model, self.noise.rgb)
             position, by_scale, rotation, by_feature = result.grads
             grads = position, by_scale + worth * scale, rotation, by_feature + worth * feature

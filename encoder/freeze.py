@@ -13,11 +13,12 @@ from igs.encoder.fit import FAR, Fit, bound_model
 from igs.format.lattice import Lattice
 
 
-def freeze(fit: Fit, lattice: Lattice, rgb: list[int], seed: int = 0) -> Model:
+def freeze(fit: Fit, lattice: Lattice, rgb: list[int], seed: int = 0, rounds: int | None = None) -> Model:
     """Let the best model take values that a lattice holds, random Gaussians first, while the others make up for it.
 
-    rgb: first channels of the groups that the lattice stores as luma and chroma. Returns a model all of whose
-    Gaussians are on the lattice, not worse than plain rounding.
+    rgb: first channels of the groups that the lattice stores as luma and chroma. rounds: the recipe's unless given; in
+    one round all Gaussians are rounded at once. Returns a model all of whose Gaussians are on the lattice, not worse
+    than plain rounding.
     """
     r = fit.recipe
     assert fit.best is not None
@@ -41,8 +42,9 @@ def freeze(fit: Fit, lattice: Lattice, rgb: list[int], seed: int = 0) -> Model:
     frozen = torch.zeros(n, dtype=torch.bool)
     moments = [zero_moments(t) for t in model.tensors()]
     age = torch.zeros(n, dtype=torch.int32)
-    for k in range(1, max(1, r.freeze_rounds) + 1):
-        part = 1 - (1 - k / max(1, r.freeze_rounds)) ** 1.5  # many at first, few at the end
+    rounds = max(1, r.freeze_rounds if rounds is None else rounds)
+    for k in range(1, rounds + 1):
+        part = 1 - (1 - k / rounds) ** 1.5  # many at first, few at the end
         new = torch.zeros(n, dtype=torch.bool)
         new[order[: round(part * n)]] = True
         new &= ~frozen

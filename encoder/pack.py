@@ -17,7 +17,7 @@ from igs.encoder.init import sample_bilinear
 from igs.encoder.lattice import Steps, fit_record
 from igs.encoder.learned import Quantizers
 from igs.encoder.options import Recipe
-from igs.encoder.quantize import attributes, choose_quantizers
+from igs.encoder.quantize import Values, attributes, choose_quantizers
 from igs.encoder.shapes import enlarge, is_matrix, matrix_parameters
 from igs.format import (
     Blend,
@@ -114,7 +114,7 @@ def quantize_model(
 
 def _header(
     recipe: Recipe,
-    values: tuple[np.ndarray, ...],
+    values: tuple[Values, Values, Values, Values],
     width: int,
     height: int,
     groups: tuple[Group, ...],
@@ -163,7 +163,7 @@ def _fitted(header: Header, codes: np.ndarray, gaussians: Gaussians) -> Lattice:
 
     assert header.lattice is not None
     everywhere = cells.clip_box(np.array([-np.inf, -np.inf, np.inf, np.inf]), header.width, header.height)
-    coded = cells.encode(codes, header.lattice, everywhere, gaussians.means * 2.0**-14)
+    coded = cells.encode(codes, header.lattice, everywhere, gaussians.means.astype(np.float64) * 2.0**-14)
     return fit_record(header.lattice, codes[coded.order], coded.around)
 
 

@@ -27,8 +27,8 @@ from igs.format import Alpha, lit_channels
 from igs.format.errors import IgsError, InputError, Unsupported, UsageError
 from igs.format.lattice import rgb_groups
 
-# --psnr: the number of Gaussians grows by this factor from round to round, from this share of the pixels.
-_PSNR_GROWTH, _PSNR_START = 1.3, 1 / 400
+# --psnr: the number of Gaussians grows by such factors from round to round, from this share of the pixels.
+_PSNR_GROWTH, _PSNR_LEAST, _PSNR_START = 1.6, 1.06, 1 / 400
 _MUCH_METADATA = 0.25  # of the bytes asked for
 _TRIM_TRIALS = 8
 _FALLBACK_STEPS = 0.6  # of the recipe's, where plain torch has to do
@@ -37,6 +37,8 @@ _RATE_AIM = 0.998  # of the limit before freezing, which changes a file by less
 _LATE_ERROR = 0.9  # the error when all is done, as a share of that when the last Gaussians come
 _COARSENESS_SPAN, _COARSENESS_TRIALS = 0.7, 8
 _CLOSE = 0.997
+_COARSENESS_SLOPE = 3.3  # a factor of 2 in the steps is about 8 bits of a Gaussian's 38
+_LOWEST = 0.982  # of the limit: below, a second try
 _PSNR_ROUND_STEPS = 0.35  # of the recipe's, per further round
 
 
@@ -186,11 +188,11 @@ class _Job:
         """Gaussians in the order of their share of the picture, the least first."""
         return torch.argsort(self.backend.blend_weights(model, fit.options), stable=True)
 
-    def freeze(self, fit: Fit, coarseness: float) -> Model:
+    def freeze(self, fit: Fit, coarseness: float, rounds: int | None = None) -> Model:
         """The fit's best model with all Gaussians at values that a lattice of this coarseness holds."""
         rgb, features = rgb_groups(self.groups), fit.state.model.feature.shape[1]
         lattice = Steps.of(coarseness, self.channels, features, rgb).record(bool(rgb))
-        return freeze.freeze(fit, lattice, rgb, self.options.seed)
+        return freeze.freeze(fit, lattice, rgb, self.options.seed, rounds)
 
     def pack(self, model: Model, fit: Fit, coarseness: float = 1.0) -> tuple[pack.Packed, bytes]:
         """Codes and file. coarseness: of a lattice."""
@@ -265,7 +267,7 @@ def _to_count(job: _Job) -> _Result:
 
 
 def _to_lattice(job: _Job, n: int, limit: float | None) -> _Result:
-    """A coded file of n Gaussians, or of at most ``limit`` bytes: its count and coarseness chosen while fitting."""
+    """A coded file of n Gaussians, or of at most ``limit`` bytes: one fit, count and coarseness chosen on the way."""
     fit = job.fit(n)
     if limit is not None:
         fit.retarget = lambda f: _affordable(job, f, limit)
@@ -273,8 +275,12 @@ def _to_lattice(job: _Job, n: int, limit: float | None) -> _Result:
     coarseness = fit.coarseness
     if limit is not None:
         coarseness = _coarseness_for(job, fit, model, limit * _RATE_AIM)
-    model = job.freeze(fit, coarseness)
-    packed, data = job.pack(model, fit, coarseness)
+    model, packed, data = _frozen(job, fit, coarseness)
+    if limit is not None and len(data) < _LOWEST * limit:  # freezing made it smaller than foreseen: finer steps
+        finer = coarseness * math.exp((len(data) / limit - 1) * _COARSENESS_SLOPE)
+        model2, packed2, data2 = _frozen(job, fit, finer)
+        if len(data2) <= limit:
+            model, packed, data, coarseness = model2, packed2, data2, finer
     while limit is not None and len(data) > limit and len(model) > 1:
         excess = math.ceil((len(data) - limit) * len(model) / len(data))
         model = _without_least(job, fit, model, min(excess, len(model) - 1))
@@ -285,6 +291,11 @@ def _to_lattice(job: _Job, n: int, limit: float | None) -> _Result:
             f"--bpp {job.options.bpp:g}: the smallest file of this picture has {len(data) * 8 / job.pixels:.4g} bpp"
         )
     return _Result(data, packed, fit.state.step, missed)
+
+
+def _frozen(job: _Job, fit: Fit, coarseness: float, rounds: int | None = None) -> tuple[Model, pack.Packed, bytes]:
+    model = job.freeze(fit, coarseness, rounds)
+    return model, *job.pack(model, fit, coarseness)
 
 
 def _affordable(job: _Job, fit: Fit, limit: float) -> int:
@@ -307,8 +318,8 @@ def _coarseness_for(job: _Job, fit: Fit, model: Model, size: float) -> float:
             high = at
             if len(data) > size * _CLOSE:
                 break
-        # A factor of 2 in the steps is about 8 bits of a Gaussian's 38. Aim a little below.
-        guess = at + (len(data) / (size * (1 + _CLOSE) / 2) - 1) * 3.3
+        # Aim a little below.
+        guess = at + (len(data) / (size * (1 + _CLOSE) / 2) - 1) * _COARSENESS_SLOPE
         at = guess if low < guess < high else (low + high) / 2
     return math.exp(high)
 
@@ -319,26 +330,58 @@ def _without_least(job: _Job, fit: Fit, model: Model, count: int) -> Model:
 
 
 def _to_psnr(job: _Job, target: float) -> _Result:
-    """--psnr: grow, refine, decode, until met, or as many as pixels/8."""
+    """--psnr: grow, refine, decode, until met, or as many as pixels/8; then as few bytes as still meet it."""
+    lattice = job.recipe.coding == "lattice"
     most = max(min(job.pixels, rate.FEWEST), int(job.pixels * rate.MAX_SHARE))
     fit = job.fit(max(1, min(most, round(job.pixels * _PSNR_START))))
     model = fit.run()
     steps = max(1, round(_PSNR_ROUND_STEPS * job.recipe.steps))
     while True:
-        packed, data = job.pack(model, fit, fit.coarseness)
-        measured, _ = job.quality(data)
-        reached = math.inf if measured is None else measured
+        coarseness = fit.coarseness
+        if lattice:
+            model, packed, data = _frozen(job, fit, coarseness, 1)
+        else:
+            packed, data = job.pack(model, fit)
+        reached = _reached(job, data)
         n = len(model)
         if reached >= target or n >= most:
             break
-        more = min(most, max(n + 1, math.ceil(n * _PSNR_GROWTH))) - n
+        # Twice the Gaussians gain two decibels or more.
+        growth = min(max(2 ** ((target - reached) / 2.5), _PSNR_LEAST), _PSNR_GROWTH)
+        more = min(most, max(n + 1, math.ceil(n * growth))) - n
         model = fit.extend(more, steps)
     if reached >= target:
-        packed, data = _trim(job, fit, model, target, (packed, data))
+        if lattice:
+            packed, data = _coarsest(job, fit, target, coarseness)
+        else:
+            packed, data = _trim(job, fit, model, target, (packed, data))
+        reached = _reached(job, data)
     missed = None
     if reached < target:
         missed = f"--psnr {target:g}: reached {reached:.2f} dB with {n} Gaussians, the most that --psnr takes here"
     return _Result(data, packed, fit.state.step, missed)
+
+
+def _reached(job: _Job, data: bytes) -> float:
+    measured, _ = job.quality(data)
+    return math.inf if measured is None else measured
+
+
+def _coarsest(job: _Job, fit: Fit, target: float, coarseness: float) -> tuple[pack.Packed, bytes]:
+    """The coarsest lattice on which the decoded file still meets the target; ``coarseness`` does."""
+    low, high = math.log(coarseness), math.log(coarseness) + _COARSENESS_SPAN
+    for _ in range(_COARSENESS_TRIALS - 2):
+        at = (low + high) / 2
+        if _reached(job, _frozen(job, fit, math.exp(at), 1)[2]) >= target:
+            low = at
+        else:
+            high = at
+    for at in (high, low, low - 0.1, low - 0.3):  # freezing in rounds gains a little, nearly always
+        _, packed, data = _frozen(job, fit, math.exp(at))
+        if _reached(job, data) >= target:
+            return packed, data
+    _, packed, data = _frozen(job, fit, coarseness, 1)
+    return packed, data
 
 
 def _trim(
@@ -350,7 +393,7 @@ def _trim(
         count = (low + high + 1) // 2
         if count <= low:
             break
-        packed, data = job.pack(_without_least(job, fit, model, count), fit, fit.coarseness)
+        packed, data = job.pack(_without_least(job, fit, model, count), fit)
         measured, _ = job.quality(data)
         if measured is None or measured >= target:
             low, met = count, (packed, data)

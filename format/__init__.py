@@ -1,7 +1,8 @@
 """igs.format: the `.igs` container of spec/igs.md. Bytes ↔ header, index, sections, codes, Gaussians.
 
-The pipeline in file names: source → header, sections, index, head → reader → codecs, bitpack → quantize, gaussians;
-and partition → writer. document.py rewrites files, validate.py reports on them, describe.py shows them. No torch here.
+The pipeline in file names: source → header, sections, index, head → reader → codecs (bitpack; rans, cells, columns) →
+quantize, lattice, gaussians; and partition → writer. document.py rewrites files, validate.py reports on them,
+describe.py shows them. No torch here; Numba only where a file has coded chunks (jit, rans, cells, columns).
 """
 
 from igs.format.describe import describe, describe_text

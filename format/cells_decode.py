@@ -21,6 +21,7 @@ from igs.format.cells_model import (
     KNOTS,
     MARGIN,
     SEEK,
+    SPREADS,
     TAIL,
     WEIBULL,
     below,
@@ -75,16 +76,16 @@ def _search(slot, k, low, high, first, second, edges, curve):  # type: ignore[no
 def _get_curved(x, words, read, low, high, first, second, edges, curve):  # type: ignore[no-untyped-def]
     """A number low … high by a curve; what ``below`` says of ``first``, ``second`` and ``edges``."""
     slot = x & 0xFFFF
+    codes = 1.0 / second  # known before the slot is: what follows is a guess, and waits for no division
     knot, target = np.int64(SEEK[curve, slot >> 6]), slot << 8
     while CURVES[curve, knot + 1] <= target:
         knot += 1
-    base = CURVES[curve, knot]
-    z = (knot + (target - base) / (CURVES[curve, knot + 1] - base)) / KNOTS - TAIL
+    z = (target - CURVES[curve, knot]) * SPREADS[curve, knot] + (knot * (1.0 / KNOTS) - TAIL)
     if len(edges):
         at = min(max((z * second + first - GUESS_LOW) * GUESS_STEPS, 0.0), GUESSES - 1.0)
         k = int(edges[high + 2 + int(at)])
     else:
-        k = math.floor((z + first) / second + 0.5)
+        k = math.floor((z + first) * codes + 0.5)
     k = min(max(k, low), high)
     start, end = below(k, low, high, first, second, edges, curve), below(k + 1, low, high, first, second, edges, curve)
     if not start <= slot < end:
@@ -118,16 +119,14 @@ def _get_angle(x, words, read, n, angles):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _decode(words, x, x0, y0, cell, odds, counts, last, p, codes):  # type: ignore[no-untyped-def]
+def _decode(words, x, x0, y0, cell, odds, known, p, codes):  # type: ignore[no-untyped-def]
     """Fill codes int32 [count, 5 + F]; returns (whether the payload is wrong, final state, words read).
 
-    counts, last: int32 [rows, columns] with the margin, to begin with 0 and −1. p: Parameters.
+    known: ``fresh_known``. p: Parameters.
     """
     steps, feature_steps, families, reals, angles, minors, edges = p
     count, features, zero, none = len(codes), len(feature_steps), np.int64(0), edges[:0]
-    before = np.full(count, -1, np.int32)
-    values = np.zeros((count, 1 + features))
-    found = np.zeros(16, np.int32)
+    counts, last, before, values, found = known
     read = done = zero
     for at_y in range(MARGIN, counts.shape[0]):
         y = at_y - MARGIN
@@ -194,10 +193,9 @@ def decode(payload: bytes, count: int, lattice: Lattice, box: NDArray[np.float64
     trim = np.frombuffer(payload, np.uint8, TRIM_BYTES)
     codes = np.empty((count, 5 + len(lattice.feature)), np.int32)
     x0, y0, cell, columns, rows = m.grid(box, trim, count)
-    counts = np.zeros((rows + MARGIN, columns + 2 * MARGIN), np.int32)
-    wrong, final, read = _decode(
-        words, state, x0, y0, cell, m.fresh_odds(), counts, counts - 1, tuple(m.parameters(lattice)), codes
-    )
+    known = m.fresh_known(columns, rows, codes)
+    models = tuple(m.parameters(lattice))
+    wrong, final, read = _decode(words, state, x0, y0, cell, m.fresh_odds(), known, models, codes)
     if wrong or read != len(words) or final != STATE_LOW:
         raise invalid("E_STREAM", f"{count} Gaussians in the whole payload", "something else")
     return codes.view(np.uint32)

@@ -83,17 +83,15 @@ def _put_curved(symbols, at, k, low, high, first, second, edges, curve):  # type
 
 
 @kernel
-def _symbols(codes, cells, x0, y0, cell, odds, counts, last, p, symbols, spent, around):  # type: ignore[no-untyped-def]
+def _symbols(codes, cells, x0, y0, cell, odds, known, p, symbols, spent, around):  # type: ignore[no-untyped-def]
     """Symbols (start, length) of a chunk whose rows are sorted by cell; returns how many, or −1 − row of a bad code.
 
     spent: float64 [n, 4 + F] and around: float64 [n, 1 + F], to be filled as ``Encoded`` has them.
     """
     steps, feature_steps, families, reals, angles, minors, edges = p
     count, features, zero, none = len(codes), len(feature_steps), np.int64(0), edges[:0]
+    counts, last, before, values, found = known
     rows, columns = counts.shape[0] - MARGIN, counts.shape[1] - 2 * MARGIN
-    before = np.full(count, -1, np.int32)
-    values = np.zeros((count, 1 + features))
-    found = np.zeros(16, np.int32)
     done = at = zero
     for row in range(rows):
         for column in range(columns):
@@ -188,8 +186,8 @@ def encode(codes: Codes, lattice: Lattice, box: F64, positions: F64) -> Encoded:
     symbols = np.empty((room, 2), np.int64)
     spent = np.zeros((len(table), table.shape[1] - 1))
     around = np.empty((len(table), table.shape[1] - 4))
-    counts = np.zeros((rows + MARGIN, columns + 2 * MARGIN), np.int32)
-    count = _symbols(table, cells, x0, y0, cell, m.fresh_odds(), counts, counts - 1, tuple(p), symbols, spent, around)
+    known = m.fresh_known(columns, rows, table)
+    count = _symbols(table, cells, x0, y0, cell, m.fresh_odds(), known, tuple(p), symbols, spent, around)
     if count < 0:
         _refuse(np.arange(len(table)) == -1 - count, table)
     payload = trim.astype(np.uint8).tobytes() + rans.close_payload(symbols, count)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,6 +70,7 @@ def tables() -> I64:
 CURVES = tables()
 # The last entry at or below the first slot of each run of 64.
 SEEK = np.stack([np.searchsorted(row[:-1], np.arange(1024) << 14, side="right") - 1 for row in CURVES]).astype(np.int16)
+SPREADS = 1.0 / (KNOTS * np.maximum(np.diff(CURVES, axis=1), 1))  # per unit of a curve, at each entry
 
 
 class Parameters(NamedTuple):
@@ -127,6 +128,17 @@ def grid(box: F64, trim: NDArray[np.uint8], count: int) -> tuple[float, float, f
 def fresh_odds() -> I64:
     """The decisions' contexts, int64 [14, 3] (rans.py)."""
     return contexts([(a, 32) for a in ODDS])
+
+
+def fresh_known(columns: int, rows: int, codes: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+    """What is known of a chunk while it is coded; nothing yet. codes: [n, 5 + F].
+
+    Cells with the margin, int32: how many Gaussians they have, the latest one's number or −1. Gaussians: the number of
+    the one before in its cell, int32 [n]; λ2 and features, float64 [n, 1 + F]. Room for neighbours' numbers.
+    """
+    counts = np.zeros((rows + MARGIN, columns + 2 * MARGIN), np.int32)
+    before, values = np.empty(len(codes), np.int32), np.empty((len(codes), codes.shape[1] - 4))
+    return counts, counts - 1, before, values, np.empty(16, np.int32)
 
 
 # -- spec §6.3, §6.4: these return what format/lattice.py does, bit for bit

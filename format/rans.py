@@ -43,9 +43,9 @@ def open_payload(payload: bytes) -> tuple[int, Words]:
 def advance(x, words, read, start, length):  # type: ignore[no-untyped-def]
     """The state and the number of words read behind a symbol."""
     x = length * (x >> 16) + (x & 0xFFFF) - start
-    if x < STATE_LOW:
-        return (x << 16) | (np.int64(words[read]) if read < len(words) else 0), read + 1
-    return x, read
+    low = x < STATE_LOW
+    word = np.int64(words[read]) if read < len(words) else 0
+    return (x << 16) | word if low else x, read + low  # selected, not jumped to: no one could predict it
 
 
 @inline

@@ -5,6 +5,7 @@ The mutations keep head_crc and payload checksums valid, so that they reach the 
 
 from __future__ import annotations
 
+import dataclasses
 import struct
 import tracemalloc
 import zlib
@@ -24,11 +25,14 @@ from igs.format import (
     describe,
     describe_text,
     open_file,
+    quantize,
     read,
     validate_file,
     write,
 )
 from igs.format.fields import SIGNATURE
+from igs.format.header import ATTRIBUTES
+from igs.format.lattice import Lattice, Model
 
 HEADER = Header(
     width=40,
@@ -50,8 +54,21 @@ def _file(codec: Codec) -> bytes:
     return write(HEADER, [[codes[:30], codes[30:45]], [codes[45:]]], codec=codec, sections=sections)
 
 
+def _coded_file() -> bytes:
+    rng = np.random.default_rng(0)
+    record = Lattice(
+        16, 24, 16, 16, (32,) * 3, True, Model(0, 30, 4, 190), 180, (Model(2, 40, 8, 160),) * 3, tuple(range(16))
+    )
+    kinds = {name: Quantizer.lattice(c) for name, c in zip(ATTRIBUTES, (2, 2, 1, 3), strict=True)}
+    header = dataclasses.replace(HEADER, lattice=record, **kinds)
+    values = rng.uniform([0, 0], [40, 30], (60, 2)), rng.normal(1, 0.7, (60, 2)), rng.uniform(0, 1, (60, 1))
+    codes = quantize(header, *values, rng.uniform(0, 1, (60, 3)))
+    return write(header, [[codes[:30], codes[30:45]], [codes[45:]]], sections={"json": b'{"a": 1}'})
+
+
 PLAIN = (Codec.RAW, Codec.ZSTD, Codec.COLUMNS)
-FILES = [_file(codec) for codec in PLAIN]
+NAMES = [*(codec.name.lower() for codec in PLAIN), "cells"]
+FILES = [*(_file(codec) for codec in PLAIN), _coded_file()]
 
 
 def _use(data: bytes, bound: int = 2**25) -> None:
@@ -116,6 +133,6 @@ def test_payloads_with_right_checksums(draw: st.DataObject) -> None:
     _use(bytes(data))
 
 
-@pytest.mark.parametrize("data", FILES, ids=[c.name.lower() for c in PLAIN])
+@pytest.mark.parametrize("data", FILES, ids=NAMES)
 def test_the_seeds_are_valid(data: bytes) -> None:
     assert validate_file(data).valid

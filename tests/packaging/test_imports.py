@@ -21,6 +21,8 @@ FORBIDDEN = {
     "encoder": {"igs.cli"},
     "csrc": {"igs.format", "igs.decoder", "igs.encoder", "igs.cli", "torch", "numpy"},
 }
+# The entropy coder's kernels; nothing that only opens files may import the modules behind it at its top (see below).
+ALLOWED = {"format/jit.py": "numba"}
 
 
 def _imports(path: Path) -> set[str]:
@@ -39,6 +41,8 @@ def _imports(path: Path) -> set[str]:
 def test_arrows_point_one_way(package):
     for path in sorted((REPO / package).rglob("*.py")):
         for name in _imports(path):
+            if ALLOWED.get(path.relative_to(REPO).as_posix()) == name:
+                continue
             parts = name.split(".")
             assert not FORBIDDEN[package] & {parts[0], ".".join(parts[:2])}, f"{path.name} imports {name}"
 

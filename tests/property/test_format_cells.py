@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import zlib
 
 import numpy as np
 import pytest
@@ -89,6 +90,15 @@ def codes_within(lattice: la.Lattice, n: int, seed: int) -> tuple[np.ndarray, np
     return table, la.mean_positions(table, part.step, p_, q, r)
 
 
+def codes_that_fit(lattice: la.Lattice, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Those of ``codes_within`` that a coarse lattice leaves in reach, and a fine one within the range of codes."""
+    codes, positions = codes_within(lattice, n, seed)
+    near = (np.abs(positions - [WIDTH / 2, HEIGHT / 2]) < [1.4 * WIDTH, 1.4 * HEIGHT]).all(axis=1)
+    near &= (np.abs(codes.view(np.int32).astype(np.int64)) <= CODE_MAX).all(axis=1)
+    assume(near.any())
+    return codes[near], positions[near]
+
+
 def both(payload: bytes, count: int, lattice: la.Lattice, box: np.ndarray) -> np.ndarray | None:
     """The rows that both decoders make of a payload, or None where both refuse it."""
     record = reference.Record(lattice.to_bytes(), len(lattice.feature))
@@ -117,8 +127,8 @@ def test_the_curves_are_those_of_the_specification() -> None:
 @given(st.data(), st.integers(1, 6), st.integers(1, 200), st.integers(0, 999))
 def test_any_set_of_any_record_comes_back(draw: st.DataObject, features: int, n: int, seed: int) -> None:
     lattice = draw.draw(st.one_of(lattices(features), st.just(usual(features))))
-    codes, positions = codes_within(lattice, n, seed)
-    assume((np.abs(codes.view(np.int32).astype(np.int64)) <= CODE_MAX).all())
+    codes, positions = codes_that_fit(lattice, n, seed)
+    n = len(codes)
     box = box_around(positions, seed)
     encoded = encode(codes, lattice, clip_box(box, WIDTH, HEIGHT), positions)
     found = both(encoded.payload, n, lattice, box)
@@ -133,8 +143,8 @@ def test_any_set_of_any_record_comes_back(draw: st.DataObject, features: int, n:
 @given(st.data(), st.integers(1, 40), st.integers(0, 99))
 def test_damaged_payloads_are_judged_alike(draw: st.DataObject, n: int, seed: int) -> None:
     lattice = draw.draw(st.one_of(lattices(2), st.just(usual(2))))
-    codes, positions = codes_within(lattice, n, seed)
-    assume((np.abs(codes.view(np.int32).astype(np.int64)) <= CODE_MAX).all())
+    codes, positions = codes_that_fit(lattice, n, seed)
+    n = len(codes)
     box = box_around(positions, seed)
     payload = bytearray(encode(codes, lattice, clip_box(box, WIDTH, HEIGHT), positions).payload)
     for _ in range(draw.draw(st.integers(1, 3))):
@@ -330,3 +340,21 @@ def test_columns_as_the_specification_reads_them(widths: list[int], n: int, seed
                 columns.decode(bad, n, widths)
         else:
             assert columns.decode(bad, n, widths).tolist() == expected
+
+
+def test_threads_decode_the_same_and_raise_the_same() -> None:
+    codes, _ = codes_within(usual(), 3000, 0)
+    header = lattice_header(usual())
+    chunks = [codes[i : i + 500] for i in range(0, 3000, 500)]
+    data = bytearray(write(header, [chunks]))
+    with open_file(bytes(data), UNBOUNDED) as file:
+        for alone, together in zip(file.read_gaussians(range(6), 1), file.read_gaussians(range(6), 4), strict=True):
+            assert np.array_equal(alone.means, together.means)
+            assert np.array_equal(alone.features, together.features)
+        (offset, size), entry = file.payload_range(3), file.head.index_offset + 18 * 3
+    data[offset + size - 1] ^= 1
+    data[entry + 16 : entry + 18] = (zlib.crc32(data[offset : offset + size]) & 0xFFFF).to_bytes(2, "little")
+    head = int.from_bytes(data[12:16], "little")
+    data[head - 4 : head] = zlib.crc32(data[: head - 4]).to_bytes(4, "little")
+    with open_file(bytes(data), UNBOUNDED) as file, pytest.raises(InvalidFile, match="chunk 3"):
+        file.read_gaussians(range(6), 4)

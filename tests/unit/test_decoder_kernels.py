@@ -181,7 +181,7 @@ def test_ties_between_mirror_images():
 # σ = 1 px on a pixel's centre: d2 at pixel centres is an exact integer.
 EDGE_CASES = [
     ({"reach2": 9.0}, 3, True),
-    ({"reach2": float(np.nextafter(np.float32(9), np.float32(0)))}, 3, False),
+    ({"reach2": float(np.nextafter(np.float16(9), np.float16(0)))}, 3, False),
     ({"reach2": 25.0, "relative_reach2": np.inf}, 5, True),
 ]
 
@@ -198,8 +198,8 @@ def test_points_on_the_edge_of_the_reach(fields, distance, inside):
 @pytest.mark.parametrize("beyond", [False, True])
 def test_points_on_the_edge_of_the_relative_reach(beyond):
     # At the column of the first Gaussian dmin = 1 (one pixel above) and the second is at d2 = 10: Q² = 9 just takes it.
-    relative = np.float32(9.0)
-    header = make_header(2, reach2=25.0, relative_reach2=np.nextafter(relative, np.float32(0)) if beyond else relative)
+    relative = np.float16(9.0)
+    header = make_header(2, reach2=25.0, relative_reach2=np.nextafter(relative, np.float16(0)) if beyond else relative)
     gaussians = make_gaussians(header, [[10.5, 10.5], [13.5, 10.5]], np.ones((2, 2)))
     found = render(header, gaussians)
     assert found[9, 10, 0] > 0

@@ -1,0 +1,6 @@
+"""The parts of `bench/rate_distortion.py`, in the order in which a point passes through them.
+
+`sets` finds the pictures, `codecs`, `gaussians` and `neural` turn a picture into bytes and back, `metrics` compares,
+`cache` keeps each point, `measure` runs what is missing, `curves` makes BD-rates of points, `results` gathers
+everything into one JSON file, `plots` and `document` make docs/rate-distortion.md of that file and of nothing else.
+"""
