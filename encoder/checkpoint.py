@@ -48,8 +48,8 @@ def save(fit: Fit, path: Path) -> None:
         arrays |= {name: value.numpy(), f"m_{name}": m.numpy(), f"v_{name}": v.numpy()}
     if fit.best is not None:
         arrays |= {f"best_{n}": t.numpy() for n, t in zip(Model.NAMES, fit.best.tensors(), strict=True)}
-    if fit.rounding is not None:
-        arrays |= {f"rounding_{n}": t.numpy() for n, t in fit.rounding.state().items()}
+    if fit.learned is not None:
+        arrays |= {f"rounding_{n}": t.numpy() for n, t in fit.learned.state().items()}
         arrays |= {f"best_rounding_{n}": t.numpy() for n, t in fit._best_rounding.items()}
     if fit.noise is not None:
         arrays["noise"] = fit.noise.generator.get_state().numpy()
@@ -110,13 +110,13 @@ def restore(fit: Fit, path: Path) -> None:
         fit.num_gaussians = scalars["num_gaussians"]
         fit.options = dataclasses.replace(fit.options, lowpass=fit.lowpass(len(model)))
         fit.best_loss = scalars["best_loss"]
-        fit.best, fit.quantizers, fit.rounding = None, None, None
+        fit.best, fit.quantizers, fit.learned = None, None, None
         if any(n.startswith("rounding_") for n in arrays):
-            fit.rounding = Rounding(model, fit.recipe, fit.seed)
+            fit.learned = Rounding(model, fit.recipe, fit.seed)
             for kind in ("best_rounding_", "rounding_"):
-                fit.rounding.load({n.removeprefix(kind): tensor(n) for n in arrays if n.startswith(kind)})
+                fit.learned.load({n.removeprefix(kind): tensor(n) for n in arrays if n.startswith(kind)})
                 if kind == "best_rounding_":
-                    fit.quantizers, fit._best_rounding = fit.rounding.quantizers(), fit.rounding.state()
+                    fit.quantizers, fit._best_rounding = fit.learned.quantizers(), fit.learned.state()
         if "best_position" in arrays:
             fit.best = Model.of((tensor(f"best_{n}") for n in Model.NAMES), map_)
         if fit.noise is not None:

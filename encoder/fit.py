@@ -72,7 +72,7 @@ class Fit:
         self.best: Model | None = None
         # Learned together with ``best`` (None: nothing is), as is what they were learned with.
         self.quantizers: Quantizers | None = None
-        self.rounding: Rounding | None = None
+        self.learned: Rounding | None = None
         self._best_rounding: dict[str, Tensor] = {}
         self.seed = seed
         self.best_loss = math.inf
@@ -206,7 +206,7 @@ class Fit:
                 self._log()
             if r.lr_schedule == "plateau" and self._plateau():
                 break
-        if is_learned(r) and self.rounding is None and (until is None or until >= sum(self._phase[:2])):
+        if is_learned(r) and self.learned is None and (until is None or until >= sum(self._phase[:2])):
             self._start_rounding()
         self.consider(self._loss_of(s.model), s.model)
         if self.on_step:
@@ -220,7 +220,7 @@ class Fit:
         s = self.state
         if self.best is not None:
             s.model = self.best.clone()
-        self.rounding = None
+        self.learned = None
         self.num_gaussians = len(s.model) + n
         self.grow(n)
         self._phase = (s.step, steps, EXTEND_RATE)
@@ -228,14 +228,14 @@ class Fit:
 
     def _step(self, quantized: bool) -> None:
         r, s = self.recipe, self.state
-        if quantized and is_learned(r) and self.rounding is None:
+        if quantized and is_learned(r) and self.learned is None:
             self._start_rounding()
         noisy = self._noisy()
         if noisy:
             assert self.noise is not None
             seen = self.noise.add(s.model, self.coarseness)
-        elif self.rounding is not None:
-            seen = self.rounding.round(s.model)
+        elif self.learned is not None:
+            seen = self.learned.round(s.model)
         else:
             seen = straight_through(s.model, r, self.width, self.height) if quantized else s.model
         result = self.backend.step(seen, self.options, self.target, self._loss)
@@ -259,8 +259,8 @@ class Fit:
         s.age += 1
         factor = self.learning_rate() * (r.quantize_lr if quantized else 1.0)
         grads = result.grads
-        if self.rounding is not None:
-            grads = self.rounding.learn(s.model, seen, grads, factor)
+        if self.learned is not None:
+            grads = self.learned.learn(s.model, seen, grads, factor)
         rates = (r.lr_position, r.lr_scale, r.lr_rotation, float(self._feature_rates.max()))
         betas = (r.adam_beta1, r.adam_beta2)
         for name, value, grad, (m, v), rate in zip(
@@ -297,8 +297,8 @@ class Fit:
         """Remember the model if it is the best so far (and finite)."""
         if math.isfinite(loss) and loss < self.best_loss and model.is_finite():
             self.best, self.best_loss = model.clone(), loss
-            if self.rounding is not None:
-                self.quantizers, self._best_rounding = self.rounding.quantizers(), self.rounding.state()
+            if self.learned is not None:
+                self.quantizers, self._best_rounding = self.learned.quantizers(), self.learned.state()
 
     def _start_rounding(self) -> None:
         """From here on the model is seen as its file will hold it, starting from the best one so far.
@@ -308,11 +308,11 @@ class Fit:
         s = self.state
         if self.best is not None and len(self.best) == len(s.model):
             s.model = self.best.clone()
-        self.rounding = Rounding(s.model, self.recipe, self.seed)
+        self.learned = Rounding(s.model, self.recipe, self.seed)
         self.best, self.best_loss = None, math.inf
 
     def _loss_of(self, model: Model) -> float:
-        image = self.backend.render(self.rounding.round(model) if self.rounding else model, self.options)
+        image = self.backend.render(self.learned.round(model) if self.learned else model, self.options)
         w = self._loss
         if w.l1 == 0 and w.ssim == 0:
             return w.l2 * self.backend.measure(image, self.target, False)[0]

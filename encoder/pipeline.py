@@ -31,7 +31,7 @@ from igs.format.lattice import rgb_groups
 _PSNR_GROWTH, _PSNR_LEAST, _PSNR_START = 1.6, 1.06, 1 / 400
 _MUCH_METADATA = 0.25  # of the bytes asked for
 _TRIM_TRIALS = 8
-_FALLBACK_STEPS = 0.6  # of the recipe's, where plain torch has to do
+_FALLBACK_STEPS = 0.35  # of the recipe's, where plain torch has to do
 # Rate control of lattice files
 _RATE_AIM = 0.998  # of the limit before freezing, which changes a file by less
 _LATE_ERROR = 0.9  # the error when all is done, as a share of that when the last Gaussians come
