@@ -48,7 +48,7 @@ class ResidualCodebook:
     def round(self, values: Tensor) -> Tensor:
         """What the codes of the values stand for."""
         codes = self.codes(values)
-        return sum(table[codes[:, i]] for i, table in enumerate(self.tables)).to(values.dtype)  # type: ignore[union-attr]
+        return sum(table[codes[:, i]] for i, table in enumerate(self.tables)).to(values.dtype)
 
     def learn(self, values: Tensor, grad: Tensor, factor: float = 1.0) -> Tensor:
         """dL/dvalues from the gradient at the rounded ones: that, and the commitment term's mean squared distance."""

@@ -65,7 +65,8 @@ def codes(
     columns = 5 + model.feature.shape[1]
     if blocks is None:
         arrays = (a.double().numpy() for a in (model.position, model.sigmas(), model.rotation, model.feature))
-        return la.encode(lattice, *arrays, rgb)
+        position, sigma, turn, feature = arrays
+        return la.encode(lattice, position, sigma, turn, feature, rgb)
     diagonal = np.einsum("nii->ni", blocks)
     matrix = blocks + np.eye(columns) * (_RIDGE * diagonal + 1e-9)[:, :, None]
     x = np.concatenate(

@@ -7,28 +7,25 @@ one generator, so that a seed fixes the result for a given backend.
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import time
-import zipfile
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from igs.encoder import compensation, init, shapes
-from igs.encoder.backend import Backend, LossWeights, Model, psnr_of, scale_parameter
+from igs.encoder import init, shapes
+from igs.encoder.backend import Backend, LossWeights, Model, psnr_of
+from igs.encoder.checkpoint import FitState, zero_moments
+from igs.encoder.growth import SIGMA_LOW, added, growth_plan, new_gaussians
 from igs.encoder.lattice import Noise, rate_gradients
 from igs.encoder.learned import Quantizers, Rounding, is_learned
 from igs.encoder.options import Progress, Recipe
 from igs.encoder.quantize import straight_through
 from igs.encoder.reference import RasterOptions
-from igs.format.errors import InputError, UsageError
-from igs.format.lattice import Lattice
+from igs.format.errors import InputError
 
 # dL/dd² of a pixel that nothing reaches, times the number of pixels …
 PULL = 0.3
@@ -37,9 +34,6 @@ PULL = 0.3
 # took 0.5 to 1.3 dB off stylised pictures. (1, 0.7), (1, 0.85), (0.3, 0.85), (0.3, 0.8) gave 31.11, 31.20, 31.26, 31.25
 # dB on four of them, and the last is the best on kodim07 and kodim24.
 PULL_SHARE = 0.8
-# Pixels. Thinner Gaussians only pay at the pixels' centres and leave holes between them: closing these made long fits
-# of kodim01 worse than short ones (efforts 5 and 7: 26.31 and 26.25 dB at 0.05, 26.25 and 26.40 dB at 0.3).
-SIGMA_LOW = 0.3
 LOWPASS_MOST = 300.0  # pixels², GaussianImage++
 # Loss below which there is nothing left to learn: 100 dB, far below a 16-bit level squared for pictures of one colour.
 PERFECT = 1e-10
@@ -49,20 +43,6 @@ BITS = 38.0  # of a Gaussian in a lattice, about
 FAR = 0.75  # how far out a mean may be, as a share of the picture's side; a chunk's grid of cells holds 1
 EXTEND_RATE = 0.3  # learning rates of a later round: most Gaussians are in place already
 RELOCATE_EVERY, RELOCATE_FROM, RELOCATE_TO = 0.04, 0.10, 0.54  # shares of the steps
-
-
-@dataclasses.dataclass
-class FitState:
-    """All that a fit needs to go on: what a checkpoint holds."""
-
-    model: Model
-    moments: list[tuple[Tensor, Tensor]]  # Adam's m and v, as Model.NAMES
-    age: Tensor  # int32 [N]
-    step: int = 0
-    lr_factor: float = 1.0  # plateau schedule
-    decays: int = 0
-    plateau_best: tuple[float, float] = (-math.inf, -math.inf)
-    plateau_step: int = 0
 
 
 class Fit:
@@ -83,7 +63,7 @@ class Fit:
         on_step: Callable[[Fit], None] | None = None,  # checkpoints, pictures
     ) -> None:
         self.target, self.recipe, self.backend = target.contiguous(), recipe, backend
-        self.num_gaussians = max(1, num_gaussians)
+        self.num_gaussians = self.asked = max(1, num_gaussians)  # where ``retarget`` is set, the first may change
         self.rng = np.random.default_rng(seed)
         self.channels, self.height, self.width = target.shape
         self.log_every = max(1, min(100, recipe.steps // 10) if log_every is None else log_every)
@@ -142,56 +122,9 @@ class Fit:
         else:
             weights, uniform = np.ones((self.height, self.width)), 1.0
         points = init.draw_positions(weights, n, uniform, r.init_power, self.rng)
-        model = self._new_gaussians(points, points, r.init_scale, r.init_color)
+        model = new_gaussians(self, points, points, r.init_scale, r.init_color)
         model.feature.mul_(r.init_color_gain)
-        return FitState(model, [_moments(t) for t in model.tensors()], torch.zeros(n, dtype=torch.int32))
-
-    def _new_gaussians(
-        self, points: NDArray[np.float64], among: NDArray[np.float64], scale: float, color: bool
-    ) -> Model:
-        n = len(points)
-        if self.recipe.init_scale_mode == "neighbours":
-            limit = 2 * math.sqrt(self.width * self.height / max(len(among), 1)) + 1
-            sigma = scale * init.neighbour_distance(points, among, limit)
-        elif self.recipe.init_scale_mode == "area":
-            sigma = np.full(n, scale * math.sqrt(self.width * self.height / max(len(among), 1)))
-        else:
-            sigma = np.full(n, scale)
-        if color:
-            feature = init.sample_bilinear(self.pixels, points)
-        else:
-            feature = self.rng.random((n, self.channels), dtype=np.float32)
-        map_ = self.recipe.scale_map
-        if self.options.gradient:
-            feature = np.pad(feature, ((0, 0), (0, 2)))
-        # A filter widens what is fitted: the deviations asked for are those of the picture.
-        sigma = np.sqrt(np.maximum(np.maximum(sigma, 0.3) ** 2 - self.options.lowpass, SIGMA_LOW**2))
-        sigmas = torch.from_numpy(np.repeat(sigma[:, None], 2, axis=1).astype(np.float32))
-        return Model(
-            torch.from_numpy(points.astype(np.float32)),
-            scale_parameter(sigmas, map_),
-            torch.zeros(n),
-            torch.from_numpy(feature),
-            map_,
-        )
-
-    def _added(self, n: int, among: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> Model:
-        """n new Gaussians where the error is; ``among`` gives all positions for the new ones."""
-        r = self.recipe
-        residual = self.target - self.backend.render(self.state.model, self.options)
-        error = residual.abs().sum(dim=0).numpy().astype(np.float64)
-        points = (
-            init.top_positions(error, n)
-            if r.growth_where == "top"
-            else init.draw_positions(error, n, 0.0, r.growth_error_power, self.rng)
-        )
-        new = self._new_gaussians(points, among(points), r.growth_scale, True)
-        if r.growth_color == "zero":
-            new.feature.zero_()
-        elif r.growth_color == "residual":
-            missing = init.sample_bilinear(residual.permute(1, 2, 0).numpy(), points)
-            new.feature[:, : self.channels] = torch.from_numpy(missing)
-        return new
+        return FitState(model, [zero_moments(t) for t in model.tensors()], torch.zeros(n, dtype=torch.int32))
 
     def grow(self, n: int) -> None:
         """Add n Gaussians where the error is, with the colours that the recipe says."""
@@ -202,7 +135,7 @@ class Fit:
         if lowpass != self.options.lowpass:  # more Gaussians, a narrower filter: what it gave so far becomes theirs
             shapes.widen(s.model.scale, s.model.rotation, s.model.scale_map, self.options.lowpass - lowpass, SIGMA_LOW)
             self.options = dataclasses.replace(self.options, lowpass=lowpass)
-        new = self._added(n, lambda points: np.concatenate([s.model.position.numpy().astype(np.float64), points]))
+        new = added(self, n, lambda points: np.concatenate([s.model.position.numpy().astype(np.float64), points]))
         pairs = zip(s.model.tensors(), new.tensors(), strict=True)
         s.model = Model.of(map(torch.cat, pairs), s.model.scale_map)
         if self.recipe.keep_adam_state:
@@ -212,7 +145,7 @@ class Fit:
             ]
             s.age = torch.cat([s.age, torch.zeros(n, dtype=torch.int32)])
         else:
-            s.moments = [_moments(t) for t in s.model.tensors()]
+            s.moments = [zero_moments(t) for t in s.model.tensors()]
             s.age = torch.zeros(len(s.model), dtype=torch.int32)
         self.num_gaussians = max(self.num_gaussians, len(s.model))
         self.best, self.best_loss = None, math.inf
@@ -230,7 +163,7 @@ class Fit:
             positions[idle.numpy()] = points
             return positions
 
-        new = self._added(len(idle), among)
+        new = added(self, len(idle), among)
         for (m, v), old, fresh in zip(s.moments, s.model.tensors(), new.tensors(), strict=True):
             old[idle], m[idle], v[idle] = fresh, 0.0, 0.0
         s.age[idle] = 0
@@ -255,6 +188,8 @@ class Fit:
         end = r.steps if until is None else until
         relocate_every = max(1, round(RELOCATE_EVERY * r.steps))
         while s.step < end:
+            if self.on_step:  # before Gaussians come: who goes on from a checkpoint lets them come again
+                self.on_step(self)
             if s.step > 0:
                 if self.retarget is not None and len(self.plan) > 1 and s.step == max(self.plan):
                     self.num_gaussians = max(len(s.model), self.retarget(self))
@@ -266,8 +201,6 @@ class Fit:
                     and RELOCATE_FROM * r.steps <= s.step <= RELOCATE_TO * r.steps
                 ):
                     self.relocate()
-            if self.on_step:
-                self.on_step(self)
             self._step(quantized=s.step >= self._phase[0] + self._phase[1] * (1 - r.quantize_forward))
             if s.step % self.log_every == 0 or s.step == end:
                 self._log()
@@ -315,6 +248,7 @@ class Fit:
         if noisy and r.rate_weight:
             # What a bit is worth where more Gaussians would lower the error as usual: their number to the power −⅔.
             worth = r.rate_weight * 0.66 * result.mse * self._loss.l2 / (BITS * len(s.model))
+            assert self.noise is not None
             scale, feature = rate_gradients(s.model, self.noise.rgb)
             position, by_scale, rotation, by_feature = result.grads
             grads = position, by_scale + worth * scale, rotation, by_feature + worth * feature
@@ -358,62 +292,6 @@ class Fit:
     def coarseness(self) -> float:
         """How coarse a lattice the current error deserves; 1 at an error of 1/recipe.coarseness."""
         return max(self.recipe.coarseness * math.sqrt(self.last.mse), 0.05)
-
-    def freeze(self, lattice: Lattice, rgb: list[int], seed: int = 0, rounds: int | None = None) -> Model:
-        """Let the best model take values that a lattice holds, random Gaussians first, while the others make up for it.
-
-        rgb: first channels of the groups that the lattice stores as luma and chroma. rounds: the recipe's unless given;
-        in one round all Gaussians are rounded at once. Returns a model all of whose
-        Gaussians are on the lattice, not worse than plain rounding.
-        """
-        r = self.recipe
-        assert self.best is not None
-        model = compensation.sorted_axes(self.best.clone())
-        model = Model(model.position, model.sigmas().log(), model.rotation, model.feature, "log")
-        n = len(model)
-        pullback = self.backend.pullback(model, self.options)
-        blocks = None
-        if pullback is not None:
-            blocks = compensation.sensitivities(pullback, tuple(self.target.shape), seed)
-
-        size = np.array([self.width, self.height], np.float64)
-        bounds = -FAR * size, (1 + FAR) * size
-
-        def on_lattice(m: Model, compensated: bool = True) -> Model:
-            codes = compensation.codes(m, lattice, rgb, blocks if compensated else None, bounds)
-            return compensation.decoded(codes, lattice, rgb)
-
-        plain = on_lattice(model, compensated=False)
-        order = torch.from_numpy(np.random.default_rng(seed).permutation(n))
-        frozen = torch.zeros(n, dtype=torch.bool)
-        moments = [_moments(t) for t in model.tensors()]
-        age = torch.zeros(n, dtype=torch.int32)
-        rounds = max(1, r.freeze_rounds if rounds is None else rounds)
-        for k in range(1, rounds + 1):
-            part = 1 - (1 - k / rounds) ** 1.5  # many at first, few at the end
-            new = torch.zeros(n, dtype=torch.bool)
-            new[order[: round(part * n)]] = True
-            new &= ~frozen
-            for value, exact in zip(model.tensors(), on_lattice(model).tensors(), strict=True):
-                value[new] = exact[new]
-            frozen |= new
-            if not frozen.all():
-                self._adapt(model, moments, age, frozen)
-        return model if self._loss_of(model) <= self._loss_of(plain) else plain
-
-    def _adapt(self, model: Model, moments: list[tuple[Tensor, Tensor]], age: Tensor, frozen: Tensor) -> None:
-        """Some steps of the Gaussians that are not frozen."""
-        r = self.recipe
-        rates = (r.lr_position, r.lr_scale, r.lr_rotation, r.lr_feature)
-        betas = (r.adam_beta1, r.adam_beta2)
-        for _ in range(round(r.freeze_steps * r.steps)):
-            result = self.backend.step(model, self.options, self.target, self._loss)
-            age += 1
-            for value, grad, (m, v), rate in zip(model.tensors(), result.grads, moments, rates, strict=True):
-                kept = value[frozen]
-                self.backend.adam(value, grad, m, v, age, rate * r.freeze_rate, betas, r.adam_epsilon)
-                value[frozen] = kept
-            bound_model(model, self.width, self.height)
 
     def consider(self, loss: float, model: Model) -> None:
         """Remember the model if it is the best so far (and finite)."""
@@ -472,110 +350,6 @@ class Fit:
         s.lr_factor *= r.lr_decay_to
         return s.decays >= 2
 
-    # -- checkpoints
-
-    def save(self, path: Path) -> None:
-        """Write a checkpoint (npz, arrays only)."""
-        s = self.state
-        arrays: dict[str, Any] = {"age": s.age.numpy()}
-        for name, value, (m, v) in zip(Model.NAMES, s.model.tensors(), s.moments, strict=True):
-            arrays |= {name: value.numpy(), f"m_{name}": m.numpy(), f"v_{name}": v.numpy()}
-        if self.best is not None:
-            arrays |= {f"best_{n}": t.numpy() for n, t in zip(Model.NAMES, self.best.tensors(), strict=True)}
-        if self.learned is not None:
-            arrays |= {f"rounding_{n}": t.numpy() for n, t in self.learned.state().items()}
-            arrays |= {f"best_rounding_{n}": t.numpy() for n, t in self._best_rounding.items()}
-        scalars = {
-            "step": s.step,
-            "lr_factor": s.lr_factor,
-            "decays": s.decays,
-            "plateau_best": s.plateau_best,
-            "plateau_step": s.plateau_step,
-            "best_loss": self.best_loss,
-            "num_gaussians": self.num_gaussians,
-            "shape": list(self.target.shape),
-            "rng": self.rng.bit_generator.state,
-            "recipe": {k: str(v) for k, v in dataclasses.asdict(self.recipe).items()},
-        }
-        arrays["scalars"] = np.frombuffer(json.dumps(scalars).encode(), np.uint8)
-        temporary = path.with_name(path.name + ".tmp.npz")
-        np.savez(temporary, **arrays)
-        temporary.replace(path)
-
-    def restore(self, path: Path) -> None:
-        """Go on from a checkpoint of a fit of the same picture and recipe."""
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as f:
-                arrays = {k: f[k] for k in f.files}
-            scalars = json.loads(arrays["scalars"].tobytes())
-            if scalars["shape"] != list(self.target.shape):
-                raise InputError(
-                    f"{path}: checkpoint of a picture {scalars['shape']}, this one is {list(self.target.shape)}"
-                )
-
-            for name, value in dataclasses.asdict(self.recipe).items():
-                if scalars["recipe"].get(name) != str(value):
-                    raise UsageError(
-                        f"{path}: checkpoint of a fit with {name} {scalars['recipe'].get(name)}, this one has {value}"
-                    )
-            if scalars["num_gaussians"] != self.num_gaussians:
-                raise UsageError(
-                    f"{path}: checkpoint of a fit with {scalars['num_gaussians']} Gaussians, "
-                    f"this one has {self.num_gaussians}"
-                )
-
-            def tensor(name: str) -> Tensor:
-                return torch.from_numpy(arrays[name].copy())
-
-            map_ = self.recipe.scale_map
-            model = Model.of(map(tensor, Model.NAMES), map_)
-            self.state = FitState(
-                model,
-                [(tensor(f"m_{n}"), tensor(f"v_{n}")) for n in Model.NAMES],
-                tensor("age"),
-                scalars["step"],
-                scalars["lr_factor"],
-                scalars["decays"],
-                tuple(scalars["plateau_best"]),
-                scalars["plateau_step"],
-            )
-            self.num_gaussians = scalars["num_gaussians"]
-            self.options = dataclasses.replace(self.options, lowpass=self.lowpass(len(model)))
-            self.best_loss = scalars["best_loss"]
-            self.best, self.quantizers, self.learned = None, None, None
-            if any(n.startswith("rounding_") for n in arrays):
-                self.learned = Rounding(model, self.recipe, self.seed)
-                for kind in ("best_rounding_", "rounding_"):
-                    self.learned.load({n.removeprefix(kind): tensor(n) for n in arrays if n.startswith(kind)})
-                    if kind == "best_rounding_":
-                        self.quantizers, self._best_rounding = self.learned.quantizers(), self.learned.state()
-            if "best_position" in arrays:
-                self.best = Model.of((tensor(f"best_{n}") for n in Model.NAMES), map_)
-            self.rng.bit_generator.state = scalars["rng"]
-        except UsageError:
-            raise
-        except OSError as error:
-            raise InputError(f"{path}: {error.strerror or 'not a checkpoint of this program'}") from error
-        except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise InputError(f"{path}: not a checkpoint of this program, or a damaged one") from error
-
-
-def growth_plan(recipe: Recipe, n: int) -> dict[int, int]:
-    """How many Gaussians join at which step; step 0 holds the first ones. The counts sum to n."""
-    if not recipe.growth or recipe.growth_rounds == 0 or recipe.growth_start >= 1 or n < 2 or recipe.steps < 2:
-        return {0: n}
-    start = max(1, round(recipe.growth_start * n))
-    rounds = min(recipe.growth_rounds, n - start, recipe.steps - 1)
-    plan = {0: start}
-    for k in range(1, rounds + 1):
-        if recipe.growth_interval is not None:
-            at = min(k * recipe.growth_interval, recipe.steps - 1)
-        else:
-            at = max(1, round(recipe.growth_until * recipe.steps * k / rounds))
-        share = (n - start) * k // rounds - (n - start) * (k - 1) // rounds
-        plan[at] = plan.get(at, 0) + share
-    return plan
-
 
 def bound_model(model: Model, width: int, height: int) -> None:
     """Keep what the format can hold: means within ¾ picture of the picture (room for rounding), bounded deviations."""
@@ -583,7 +357,3 @@ def bound_model(model: Model, width: int, height: int) -> None:
     model.position[:, 0].clamp_(-FAR * width, (1 + FAR) * width)
     model.position[:, 1].clamp_(-FAR * height, (1 + FAR) * height)
     shapes.bound_shapes(model.scale, model.rotation, model.scale_map, SIGMA_LOW, 4.0 * side + 4.0)
-
-
-def _moments(t: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.zeros_like(t), torch.zeros_like(t)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from igs.encoder.backend import Model
+from igs.encoder.backend import Model, scale_parameter
 from igs.format import lattice as la
 from igs.format.lattice import Lattice
 from igs.format.lattice import Model as ValueModel
@@ -48,7 +48,7 @@ class Steps:
 
     def record(self, rgb: bool) -> Lattice:
         """A lattice record with these steps, rounded to what the file can hold, and models that suit nothing yet."""
-        broad = ValueModel(2, 0, 0, 208)
+        broad, broadest = ValueModel(2, 0, 0, 208), ValueModel(2, 0, 0, 255)
         return Lattice(
             la.step_code(self.mean),
             la.step_code(self.minor / 2),
@@ -58,7 +58,7 @@ class Steps:
             rgb,
             broad,
             208,
-            (broad,) * len(self.feature),
+            (broadest,) * len(self.feature),
         )
 
 
@@ -71,37 +71,44 @@ class Noise:
         self._mix = torch.from_numpy(correlate(np.eye(features), rgb)).float()
 
     def add(self, model: Model, coarseness: float) -> Model:
-        """A noisy copy of a model with log scales."""
+        """A noisy copy of a model."""
         steps = Steps.of(coarseness, self.channels, self.features, self.rgb)
         n = len(model)
         u = torch.rand(n, 5 + self.features, generator=self.generator) - 0.5
-        ln1, ln2 = model.scale.amax(dim=1), model.scale.amin(dim=1)
-        second = model.scale[:, 1] > model.scale[:, 0]  # which column is the major one
+        log = _log_scale(model)
+        ln1, ln2 = log.amax(dim=1), log.amin(dim=1)
+        second = log[:, 1] > log[:, 0]  # which column is the major one
         gain = torch.exp(-(ln1 + 3 * ln2) / 8)
         root_gain = torch.exp(-ln2 / 2)
         minor = u[:, 0] * steps.minor * root_gain
         major = minor + u[:, 1] * steps.ratio * root_gain
-        scale = model.scale + torch.where(
-            second[:, None], torch.stack([minor, major], 1), torch.stack([major, minor], 1)
-        )
+        scale = log + torch.where(second[:, None], torch.stack([minor, major], 1), torch.stack([major, minor], 1))
+        if model.scale_map != "log":
+            scale = scale_parameter(scale.exp(), model.scale_map)
         ratio = torch.exp(ln1 - ln2)
         angles = ((ratio - 1 / ratio) * (math.pi / steps.rotation) / gain).ceil().clamp_min(1)
         rotation = model.rotation + torch.where(angles > 1, u[:, 2] / angles, torch.zeros(()))
         c, s = torch.cos(math.pi * model.rotation), torch.sin(math.pi * model.rotation)
-        d = u[:, 3:5] * (steps.mean * gain)[:, None] * model.scale.exp()
+        d = u[:, 3:5] * (steps.mean * gain)[:, None] * log.exp()
         position = model.position + torch.stack([d[:, 0] * c - d[:, 1] * s, d[:, 0] * s + d[:, 1] * c], 1)
         feature_gain = torch.exp(-(3 * ln1 + 4 * ln2) / 8).clamp_min(la.FEATURE_GAIN_MIN)
         values = u[:, 5:] * torch.tensor(steps.feature) * feature_gain[:, None]
         return Model(position, scale, rotation, model.feature + values @ self._mix, model.scale_map)
 
 
+def _log_scale(model: Model) -> torch.Tensor:
+    """ln σ [N, 2] of a model of deviations."""
+    return model.scale if model.scale_map == "log" else model.sigmas().log()
+
+
 def rate_gradients(model: Model, rgb: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gradients of the bits that all Gaussians will take, by scale [N, 2] (natural logarithms) and feature [N, C].
+    """Gradients of the bits that all Gaussians will take, by scale parameter [N, 2] and feature [N, C].
 
     The models are the codec's with one change: what is known of neighbours is left out. Positions and angles are
     spread evenly, so that only the number of their lattice points counts, which is a matter of size.
     """
-    ln1, ln2 = model.scale.amax(dim=1), model.scale.amin(dim=1)
+    log = _log_scale(model)
+    ln1, ln2 = log.amax(dim=1), log.amin(dim=1)
     channels = model.feature.shape[1]  # slopes count as channels here
     # Position: −log(area of a lattice cell); angle: log of how many; steps of minor, ratio and features.
     long = torch.tanh(ln1 - ln2)  # round Gaussians have no angle to code
@@ -112,8 +119,10 @@ def rate_gradients(model: Model, rgb: list[int]) -> tuple[torch.Tensor, torch.Te
     spread = (rho * torch.exp(0.375 * ln2)).mean() / 0.9 * torch.exp(-0.375 * ln2)
     slope = 1.5 * (rho / spread).sqrt() / spread - 0.5 / rho
     grad1, grad2 = grad1 + slope, grad2 - slope
-    second = model.scale[:, 1] > model.scale[:, 0]
+    second = log[:, 1] > log[:, 0]
     scale = torch.where(second[:, None], torch.stack([grad2, grad1], 1), torch.stack([grad1, grad2], 1))
+    if model.scale_map != "log":  # d ln σ is dσ/σ, and −d(1/σ)/(1/σ)
+        scale = scale / (model.scale if model.scale_map == "raw" else -model.scale)
     mix = torch.from_numpy(la.decorrelate(np.eye(channels), rgb)).float()
     values = model.feature @ mix
     slopes = torch.stack([_logistic_slope(values[:, c]) for c in range(channels)], 1)
@@ -177,8 +186,8 @@ def _fit_values(v: F64, low: F64, high: F64, around: F64) -> ValueModel:
     known = ~np.isnan(around)
     best: tuple[float, ValueModel] | None = None
     scale = float(np.abs(v - center).mean()) + 1e-4
-    # The table's ends must lie beyond all values, and the centre within the eight spreads that its byte reaches.
-    floor = max(float(np.abs(v - center).max()) / (0.9 * cells.TAIL), abs(center) / 7.9)
+    # All values must be within the curves, and the centre, up to 8 spreads from 0, near theirs.
+    floor = max(float(np.abs(v - center).max()) / (0.9 * cells.TAIL), abs(center) * 16 / 127)
     for pull in (0, 16, 32, 44, 54, 63):
         shift = np.where(known, pull / 64 * (np.where(known, around, 0.0) - center), 0.0) + center
         rest = float(np.abs(v - shift).mean()) + 1e-4

@@ -32,7 +32,8 @@ class Rule(Protocol):
     def update(self, values: Tensor) -> None: ...
     def quantizer(self) -> Quantizer: ...
 
-    STATE: tuple[str, ...]  # the tensors that a checkpoint keeps
+    @property
+    def STATE(self) -> tuple[str, ...]: ...  # the tensors that a checkpoint keeps
 
 
 class _Range:
@@ -136,7 +137,9 @@ class Rounding:
         """d scale parameter / d file value."""
         if is_matrix(model.scale_map):
             return 1.0
-        return {"log": _LN2, "raw": _LN2 * model.scale, "inverse": -_LN2 * model.scale}[model.scale_map]
+        if model.scale_map == "log":
+            return _LN2
+        return (_LN2 if model.scale_map == "raw" else -_LN2) * model.scale
 
     def state(self) -> dict[str, Tensor]:
         """What :meth:`load` needs to go on, by name."""

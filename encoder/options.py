@@ -97,6 +97,7 @@ class Recipe:
     coarseness: float = 25.0
     noise_from: float = 0.75  # share of the steps after which the fit runs with noise of one lattice step
     rate_weight: float = 0.0  # of the bits in the loss while there is noise; 0: none
+    compensate: bool = True  # what rounding one attribute does to the picture the others make up for
     freeze_rounds: int = 6  # rounds in which Gaussians take their final codes while the others adapt
     freeze_steps: float = 0.02  # steps between two of these, as a share of the recipe's
     freeze_rate: float = 0.05  # learning rates of these steps
@@ -189,7 +190,7 @@ class Recipe:
             ("gamma", 1 / 16 <= self.gamma <= 16, "1/16 to 16"),
             ("loss weights", min(self.loss_l1, self.loss_l2, self.loss_ssim) >= 0, "0 or more"),
             ("loss weights", self.loss_l1 + self.loss_l2 + self.loss_ssim > 0, "one above 0"),
-            *((n, 1 <= getattr(self, n) <= 32, "1 to 32") for n in ("pos_bits", "scale_bits", "rot_bits", "feat_bits")),
+            *((n, 1 <= getattr(self, n) <= 32, "1 to 32") for n in WIDTHS),
             *(
                 (n, getattr(self, n) >= 0, "0 or more")
                 for n in (
@@ -318,6 +319,8 @@ PRESETS: dict[str, Recipe] = {
 }
 
 
+WIDTHS = ("pos_bits", "scale_bits", "rot_bits", "feat_bits")
+
 # Effort → how many of the preset's steps are taken. docs/presets.md shows what each gains; 4000 and 7000 steps gained
 # nothing over 2500.
 EFFORT_FACTOR = {1: 0.1, 2: 0.2, 3: 0.35, 4: 0.6, 5: 1.0, 6: 1.3, 7: 1.6, 8: 2.0, 9: 2.5}
@@ -372,6 +375,7 @@ class EncodeOptions:
         """The preset with effort and overrides applied; raises UsageError for an unknown name or value.
 
         The effort scales the preset's steps (and the interval of growth with them); an override of ``steps`` wins.
+        Bits per code are what plain coding has: an override of ``WIDTHS`` asks for it, unless ``coding`` is given too.
         """
         if self.preset not in PRESETS:
             raise UsageError(f"preset: expected one of {', '.join(PRESETS)}, found {self.preset!r}")
@@ -388,6 +392,8 @@ class EncodeOptions:
         for name in self.overrides:
             if name not in known:
                 raise UsageError(f"recipe: expected a field of Recipe, found {name!r}")
+        if "coding" not in self.overrides and any(name in self.overrides for name in WIDTHS):
+            recipe = dataclasses.replace(recipe, coding="plain")
         recipe = dataclasses.replace(recipe, **self.overrides)
         recipe.validate()
         return recipe

@@ -17,7 +17,7 @@ from igs.encoder.init import sample_bilinear
 from igs.encoder.lattice import Steps, fit_record
 from igs.encoder.learned import Quantizers
 from igs.encoder.options import Recipe
-from igs.encoder.quantize import attributes, choose_quantizers
+from igs.encoder.quantize import Values, attributes, choose_quantizers
 from igs.encoder.shapes import enlarge, is_matrix, matrix_parameters
 from igs.format import (
     Blend,
@@ -33,6 +33,7 @@ from igs.format import (
     quantize,
     write,
 )
+from igs.format.errors import UsageError
 from igs.format.lattice import Lattice, rgb_groups
 
 # A Gaussian that must reach a point gets a little more than it needs: quantising may take some of it back.
@@ -45,6 +46,9 @@ _SPARE = 0.02  # share of the Gaussians that may be moved to holes
 _CLUSTER = 8.0  # pixels: bare points in one such cell are closed together
 # Readers refuse files whose Gaussians together reach over more than 4096 times the picture (spec §12, reach_ratio).
 _REACH_RATIO = 2000
+# Codes of sizes and features up to which a lattice's models always have room (spec §5.3: 8191 and 16384 from a centre).
+_LARGEST_CODE = 8190
+_COARSER, _COARSEST = 1.5, 1000.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +86,12 @@ def quantize_model(
         values = attributes(model)
         header = _header(recipe, values, width, height, groups, background, coarseness, lowpass, quantizers)
         codes = quantize(header, *values)
+        while header.lattice is not None and _too_fine(codes):  # exact fits of flat pictures, values far above 1
+            coarseness *= _COARSER
+            if coarseness > _COARSEST:
+                raise UsageError('coding: expected "plain" for values this far from [0, 1], found "lattice"')
+            header = _header(recipe, values, width, height, groups, background, coarseness)
+            codes = quantize(header, *values)
         gaussians = dequantize(header, codes)
         if recipe.blend != "topk":
             break
@@ -104,7 +114,7 @@ def quantize_model(
 
 def _header(
     recipe: Recipe,
-    values: tuple[np.ndarray, ...],
+    values: tuple[Values, Values, Values, Values],
     width: int,
     height: int,
     groups: tuple[Group, ...],
@@ -142,13 +152,18 @@ def _header(
     )
 
 
+def _too_fine(codes: np.ndarray) -> bool:
+    """Whether a lattice's steps are so fine that codes of sizes or features leave the range of its models."""
+    return bool((codes[:, 2:4] > _LARGEST_CODE).any() or (np.abs(codes[:, 5:].view(np.int32)) > _LARGEST_CODE).any())
+
+
 def _fitted(header: Header, codes: np.ndarray, gaussians: Gaussians) -> Lattice:
     """The lattice record with the models that code these Gaussians shortest."""
     from igs.format import cells
 
     assert header.lattice is not None
     everywhere = cells.clip_box(np.array([-np.inf, -np.inf, np.inf, np.inf]), header.width, header.height)
-    coded = cells.encode(codes, header.lattice, everywhere, gaussians.means * 2.0**-14)
+    coded = cells.encode(codes, header.lattice, everywhere, gaussians.means.astype(np.float64) * 2.0**-14)
     return fit_record(header.lattice, codes[coded.order], coded.around)
 
 

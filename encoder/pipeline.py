@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from igs import decoder
-from igs.encoder import init, kernels, metrics, pack, rate
+from igs.encoder import checkpoint, freeze, init, kernels, metrics, pack, rate
 from igs.encoder.backend import Backend, KernelBackend, Model, TorchBackend
 from igs.encoder.fit import Fit
 from igs.encoder.lattice import Noise, Steps
@@ -167,13 +167,13 @@ class _Job:
         if self.recipe.coding == "lattice":
             fit.noise = Noise(self.channels, len(fit.state.model.feature[0]), rgb_groups(self.groups), o.seed)
         if o.resume is not None:
-            fit.restore(o.resume)
+            checkpoint.restore(fit, o.resume)
         return fit
 
     def _on_step(self, fit: Fit) -> None:
         o, step = self.options, fit.state.step
         if o.checkpoint and step and (step % o.checkpoint_every == 0 or step >= self.recipe.steps):
-            fit.save(o.checkpoint)
+            checkpoint.save(fit, o.checkpoint)
         if o.render_every and step % o.render_every == 0:
             folder = Path(o.render_dir or ".")
             folder.mkdir(parents=True, exist_ok=True)
@@ -192,7 +192,7 @@ class _Job:
         """The fit's best model with all Gaussians at values that a lattice of this coarseness holds."""
         rgb, features = rgb_groups(self.groups), fit.state.model.feature.shape[1]
         lattice = Steps.of(coarseness, self.channels, features, rgb).record(bool(rgb))
-        return fit.freeze(lattice, rgb, self.options.seed, rounds)
+        return freeze.freeze(fit, lattice, rgb, self.options.seed, rounds)
 
     def pack(self, model: Model, fit: Fit, coarseness: float = 1.0) -> tuple[pack.Packed, bytes]:
         """Codes and file. coarseness: of a lattice."""

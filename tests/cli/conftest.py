@@ -129,7 +129,7 @@ def groups_of() -> dict[str, tuple[Group, ...]]:
 def fake_encoder(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Replace the fit by a file of random Gaussians; returns the list of (image, options) that it was called with."""
     import igs.cli.encode as module
-    from igs.encoder.options import EncodeOptions, Progress, Recipe
+    from igs.encoder.options import EncodeOptions, Progress
 
     calls: list[Any] = []
 
@@ -159,5 +159,4 @@ def fake_encoder(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         return Encoded(data, {**size, **keys, **quality})
 
     monkeypatch.setattr(module, "load_encoder", lambda: encode)
-    monkeypatch.setattr(EncodeOptions, "recipe", lambda self: Recipe(**self.overrides))
     return calls

@@ -11,9 +11,11 @@ import pytest
 torch = pytest.importorskip("torch", reason="the encoder needs torch")
 
 import igs
-from igs.encoder import PRESETS, EncodeOptions, encode, init, kernels, rate
-from igs.encoder.backend import KernelBackend, TorchBackend
-from igs.encoder.fit import Fit, growth_plan
+from igs.encoder import PRESETS, EncodeOptions, checkpoint, encode, init, kernels, rate
+from igs.encoder.backend import KernelBackend, Model, TorchBackend, scale_parameter
+from igs.encoder.fit import Fit
+from igs.encoder.growth import growth_plan
+from igs.encoder.lattice import Noise, rate_gradients
 from igs.encoder.metrics import ms_ssim
 from igs.encoder.options import Recipe
 
@@ -151,6 +153,75 @@ def test_flat_colour_is_exact():
     assert encoded.report["psnr"] is None
 
 
+def test_flat_colour_of_coarse_codes():
+    """A perfect fit has the finest lattice, and large Gaussians many of its steps."""
+    for image in (np.full((9, 14, 3), (10, 200, 77), np.uint8), np.full((300, 400), 0.3, np.float32)):
+        encoded = encode(image, num_gaussians=3, steps=5)
+        assert encoded.report["psnr"] is None or encoded.report["psnr"] > 50
+
+
+@pytest.mark.parametrize("top", [40.0, 1e5])
+def test_values_far_above_one(top):
+    image = (picture() / 255 * top).astype(np.float32)
+    if top == 1e5:
+        with pytest.raises(igs.UsageError, match="plain"):
+            small(image)
+        settings = {"coding": "plain"}
+    else:
+        settings = {}
+    assert np.isfinite(igs.open(small(image, **settings).data).decode(dtype="float32")).all()
+
+
+@pytest.mark.parametrize("scale_map", ["raw", "inverse"])
+def test_noise_is_the_same_for_every_parameterisation(scale_map):
+    g = torch.Generator().manual_seed(0)
+    n = 50
+    logs = torch.rand(n, 2, generator=g) * 2 - 0.5
+    shared = torch.rand(n, 2, generator=g) * 30, torch.rand(n, generator=g), torch.rand(n, 3, generator=g)
+
+    def model(name):
+        position, rotation, feature = (t.clone() for t in shared)
+        return Model(
+            position, logs.clone() if name == "log" else scale_parameter(logs.exp(), name), rotation, feature, name
+        )
+
+    first, second = (Noise(3, 3, [0], 5).add(model(name), 0.5) for name in ("log", scale_map))
+    assert second.scale_map == scale_map
+    torch.testing.assert_close(second.sigmas(), first.sigmas())
+    for a, b in ((first.position, second.position), (first.rotation, second.rotation), (first.feature, second.feature)):
+        torch.testing.assert_close(b, a, atol=1e-4, rtol=1e-4)
+    (by_log, feature), (by_scale, same) = (rate_gradients(model(name), [0]) for name in ("log", scale_map))
+    slope = model(scale_map).scale if scale_map == "raw" else -model(scale_map).scale
+    torch.testing.assert_close(by_scale * slope, by_log, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(same, feature)
+
+
+def test_bits_per_code_ask_for_plain_coding():
+    assert EncodeOptions().recipe().coding == "lattice"
+    for name in ("pos_bits", "scale_bits", "rot_bits", "feat_bits"):
+        assert EncodeOptions(overrides={name: 9}).recipe().coding == "plain"
+        assert EncodeOptions(overrides={name: 9, "coding": "lattice"}).recipe().coding == "lattice"
+    assert small(picture(), feat_bits=6).report["bits_per_gaussian"] == 2 * 14 + 2 * 8 + 10 + 3 * 6
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"shape": "cholesky"},
+        {"shape": "covariance"},
+        {"lowpass_alpha": 30.0},
+        {"pos_quantizer": "learned"},
+        {"feat_quantizer": "codebook"},
+        {"shape_quantizer": "learned"},
+    ],
+    ids=str,
+)
+def test_a_lattice_takes_no_other_shapes_filters_or_quantisers(settings):
+    with pytest.raises(igs.UsageError, match="coding: expected plain"):
+        EncodeOptions(overrides=settings).recipe()
+    EncodeOptions(overrides=settings | {"coding": "plain"}).recipe()
+
+
 @pytest.mark.parametrize(
     ("width", "height", "n"), [(1, 1, 1), (1, 1, 50), (1, 40, 10), (40, 1, 10), (2, 31, 8), (5, 4, 100)]
 )
@@ -228,10 +299,12 @@ def test_no_point_of_the_picture_is_bare():
 
 @pytest.mark.parametrize("size", [400, 900, 3000])
 def test_size_is_never_exceeded_and_nearly_used(size):
-    encoded = encode(picture(80, 60), size=size, steps=3, codec="raw")
+    encoded = encode(picture(80, 60), size=size, steps=3, codec="raw", coding="plain")
     one = encoded.report["bits_per_gaussian"] / 8
     assert len(encoded.data) <= size
     assert len(encoded.data) >= min(0.98 * size, size - one - 1)
+    coded = encode(picture(80, 60), size=size, steps=40)
+    assert 0.9 * size <= len(coded.data) <= size
 
 
 def test_size_below_the_smallest_file_names_it():
@@ -296,24 +369,35 @@ def test_settings_that_make_no_sense(settings):
 
 
 def test_resume_gives_the_same_file(tmp_path):
-    checkpoint = tmp_path / "fit.npz"
+    kept = tmp_path / "fit.npz"
     settings = {"steps": 40, "num_gaussians": 30, "seed": 2}
-    whole = encode(picture(), **settings, checkpoint=checkpoint, checkpoint_every=25)
-    assert checkpoint.exists()
-    assert encode(picture(), **settings, resume=checkpoint).data == whole.data
+    whole = encode(picture(), **settings, checkpoint=kept, checkpoint_every=25)
+    assert kept.exists()
+    assert encode(picture(), **settings, resume=kept).data == whole.data
     with pytest.raises(igs.InputError, match="checkpoint of a picture"):
-        encode(picture(20, 20), **settings, resume=checkpoint)
+        encode(picture(20, 20), **settings, resume=kept)
     for change, message in (({"num_gaussians": 31}, "with 30 Gaussians"), ({"steps": 41}, "with steps 40")):
         with pytest.raises(igs.UsageError, match=message):
-            encode(picture(), **(settings | change), resume=checkpoint)
+            encode(picture(), **(settings | change), resume=kept)
     with pytest.raises(igs.UsageError, match="resume"):
-        encode(picture(), psnr=20.0, resume=checkpoint)
-    for damaged in (b"not an archive", checkpoint.read_bytes()[:500]):
-        checkpoint.write_bytes(damaged)
+        encode(picture(), psnr=20.0, resume=kept)
+    with pytest.raises(igs.UsageError, match="coding"):
+        encode(picture(), **settings, coding="plain", resume=kept)
+    for damaged in (b"not an archive", kept.read_bytes()[:500]):
+        kept.write_bytes(damaged)
         with pytest.raises(igs.InputError, match="not a checkpoint"):
-            encode(picture(), **settings, resume=checkpoint)
+            encode(picture(), **settings, resume=kept)
     with pytest.raises(igs.InputError, match="existing folder"):
         encode(picture(), **settings, checkpoint=tmp_path / "nowhere" / "fit.npz")
+
+
+@pytest.mark.parametrize("at", [10, 12, 20, 35])
+def test_a_coded_fit_of_a_size_goes_on_where_it_was(tmp_path, monkeypatch, at):
+    settings = {"steps": 40, "size": 900, "seed": 2}  # Gaussians come at 2, 4, … 12, noise from 30 on
+    kept, save = tmp_path / "kept.npz", checkpoint.save
+    monkeypatch.setattr(checkpoint, "save", lambda fit, path: save(fit, path) if fit.state.step == at else None)
+    whole = encode(picture(), **settings, checkpoint=kept, checkpoint_every=1)
+    assert encode(picture(), **settings, resume=kept).data == whole.data
 
 
 def test_checkpoint_is_written_at_the_end_too(tmp_path):

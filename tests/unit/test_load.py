@@ -436,7 +436,7 @@ def test_to_stored_is_undone_by_the_rule_of_the_specification(gamma: float, alph
     colours = stored[..., 2:] if alpha == Alpha.NONE else stored[..., 2:5]
     if alpha == Alpha.PREMULTIPLIED:
         colours = colours / stored[..., 5:]
-    picture = np.maximum(colours, 0) ** gamma
+    picture = np.maximum(colours, 0) ** other.gamma  # as a file holds it
     # binary32 rounding of v^(1/gamma), magnified by gamma on the way back
     assert np.allclose(picture, pixels[..., 2 : 2 + picture.shape[-1]], atol=4e-6)
     if alpha != Alpha.NONE:

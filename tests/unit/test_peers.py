@@ -12,7 +12,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the encoder needs torch")
 
 import igs
-from igs.encoder import PRESETS, encode, init, kernels, rate
+from igs.encoder import PRESETS, checkpoint, encode, init, kernels, rate
 from igs.encoder.backend import KernelBackend, Model, TorchBackend
 from igs.encoder.fit import Fit
 from igs.encoder.learned import Rounding
@@ -79,6 +79,9 @@ def test_sizes_are_planned_with_the_files_own_head(preset):
     groups = (Group(channels=3),)
     recipe = dataclasses.replace(PRESETS[preset], steps=3)
     encoded = encode(picture(), preset=preset, num_gaussians=1, steps=3, codec="raw")
+    header = open_file(encoded.data).header
+    head = 58 + sum(4 * q.parameters.size for q in header.quantizers) + 2 * 3 + 8 + 4 + 4
+    assert rate.head_bytes(recipe, groups, {}) == head
     assert len(encoded.data) == rate.smallest_file(recipe, groups, {})
     sized = encode(picture(), preset=preset, size=900, steps=3, codec="raw")
     assert 900 - PEERS[preset] / 8 - 1 <= len(sized.data) <= 900
@@ -103,14 +106,14 @@ def test_resume_gives_the_same_file(tmp_path, at):
 
     def keep(fit):
         if fit.state.step == at:
-            fit.save(kept)
+            checkpoint.save(fit, kept)
 
     values = target()
     recipe = dataclasses.replace(PRESETS["gaussianimage"], steps=100, quantize_forward=0.4)
     whole = Fit(values, 30, recipe, backend(), on_step=keep)
     whole.run()
     again = Fit(values, 30, recipe, backend())
-    again.restore(kept)
+    checkpoint.restore(again, kept)
     again.run()
     assert again.quantizers == whole.quantizers
     for a, b in zip(again.best.tensors(), whole.best.tensors(), strict=True):

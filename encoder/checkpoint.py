@@ -1,0 +1,133 @@
+"""What a fit needs to go on, and the checkpoint (npz, arrays only) that holds it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from igs.encoder.backend import Model, StepResult
+from igs.encoder.learned import Rounding
+from igs.format.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    from igs.encoder.fit import Fit
+
+
+@dataclasses.dataclass
+class FitState:
+    """All that a fit needs to go on: what a checkpoint holds."""
+
+    model: Model
+    moments: list[tuple[Tensor, Tensor]]  # Adam's m and v, as Model.NAMES
+    age: Tensor  # int32 [N]
+    step: int = 0
+    lr_factor: float = 1.0  # plateau schedule
+    decays: int = 0
+    plateau_best: tuple[float, float] = (-math.inf, -math.inf)
+    plateau_step: int = 0
+
+
+def zero_moments(t: Tensor) -> tuple[Tensor, Tensor]:
+    """Adam's m and v of a parameter that has taken no step."""
+    return torch.zeros_like(t), torch.zeros_like(t)
+
+
+def save(fit: Fit, path: Path) -> None:
+    """Write a checkpoint (npz, arrays only)."""
+    s = fit.state
+    arrays: dict[str, Any] = {"age": s.age.numpy()}
+    for name, value, (m, v) in zip(Model.NAMES, s.model.tensors(), s.moments, strict=True):
+        arrays |= {name: value.numpy(), f"m_{name}": m.numpy(), f"v_{name}": v.numpy()}
+    if fit.best is not None:
+        arrays |= {f"best_{n}": t.numpy() for n, t in zip(Model.NAMES, fit.best.tensors(), strict=True)}
+    if fit.learned is not None:
+        arrays |= {f"rounding_{n}": t.numpy() for n, t in fit.learned.state().items()}
+        arrays |= {f"best_rounding_{n}": t.numpy() for n, t in fit._best_rounding.items()}
+    if fit.noise is not None:
+        arrays["noise"] = fit.noise.generator.get_state().numpy()
+    scalars = {
+        "step": s.step,
+        "lr_factor": s.lr_factor,
+        "decays": s.decays,
+        "plateau_best": s.plateau_best,
+        "plateau_step": s.plateau_step,
+        "best_loss": fit.best_loss,
+        "asked": fit.asked,
+        "num_gaussians": fit.num_gaussians,
+        "last": (fit.last.loss, fit.last.mse, fit.last.ssim) if s.step else None,
+        "shape": list(fit.target.shape),
+        "rng": fit.rng.bit_generator.state,
+        "recipe": {k: str(v) for k, v in dataclasses.asdict(fit.recipe).items()},
+    }
+    arrays["scalars"] = np.frombuffer(json.dumps(scalars).encode(), np.uint8)
+    temporary = path.with_name(path.name + ".tmp.npz")
+    np.savez(temporary, **arrays)
+    temporary.replace(path)
+
+
+def restore(fit: Fit, path: Path) -> None:
+    """Go on from a checkpoint of a fit of the same picture and recipe."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as f:
+            arrays = {k: f[k] for k in f.files}
+        scalars = json.loads(arrays["scalars"].tobytes())
+        if scalars["shape"] != list(fit.target.shape):
+            raise InputError(
+                f"{path}: checkpoint of a picture {scalars['shape']}, this one is {list(fit.target.shape)}"
+            )
+
+        for name, value in dataclasses.asdict(fit.recipe).items():
+            if scalars["recipe"].get(name) != str(value):
+                raise UsageError(
+                    f"{path}: checkpoint of a fit with {name} {scalars['recipe'].get(name)}, this one has {value}"
+                )
+        if scalars["asked"] != fit.asked:
+            raise UsageError(f"{path}: checkpoint of a fit with {scalars['asked']} Gaussians, this one has {fit.asked}")
+
+        def tensor(name: str) -> Tensor:
+            return torch.from_numpy(arrays[name].copy())
+
+        map_ = fit.recipe.scale_map
+        model = Model.of(map(tensor, Model.NAMES), map_)
+        fit.state = FitState(
+            model,
+            [(tensor(f"m_{n}"), tensor(f"v_{n}")) for n in Model.NAMES],
+            tensor("age"),
+            scalars["step"],
+            scalars["lr_factor"],
+            scalars["decays"],
+            tuple(scalars["plateau_best"]),
+            scalars["plateau_step"],
+        )
+        fit.num_gaussians = scalars["num_gaussians"]
+        fit.options = dataclasses.replace(fit.options, lowpass=fit.lowpass(len(model)))
+        fit.best_loss = scalars["best_loss"]
+        fit.best, fit.quantizers, fit.learned = None, None, None
+        if any(n.startswith("rounding_") for n in arrays):
+            fit.learned = Rounding(model, fit.recipe, fit.seed)
+            for kind in ("best_rounding_", "rounding_"):
+                fit.learned.load({n.removeprefix(kind): tensor(n) for n in arrays if n.startswith(kind)})
+                if kind == "best_rounding_":
+                    fit.quantizers, fit._best_rounding = fit.learned.quantizers(), fit.learned.state()
+        if "best_position" in arrays:
+            fit.best = Model.of((tensor(f"best_{n}") for n in Model.NAMES), map_)
+        if fit.noise is not None:
+            fit.noise.generator.set_state(tensor("noise"))
+        if scalars["last"] is not None:
+            nothing, (loss, mse, ssim) = torch.empty(0), scalars["last"]
+            fit.last = StepResult(loss, mse, ssim, (nothing, nothing, nothing, nothing))
+        fit.rng.bit_generator.state = scalars["rng"]
+    except UsageError:
+        raise
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or 'not a checkpoint of this program'}") from error
+    except (KeyError, TypeError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: not a checkpoint of this program, or a damaged one") from error

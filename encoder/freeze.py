@@ -1,0 +1,71 @@
+"""Rounding a fitted model to a lattice: some Gaussians after the others, while those that are left make up for it."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from igs.encoder import compensation
+from igs.encoder.backend import Model
+from igs.encoder.checkpoint import zero_moments
+from igs.encoder.fit import FAR, Fit, bound_model
+from igs.format.lattice import Lattice
+
+
+def freeze(fit: Fit, lattice: Lattice, rgb: list[int], seed: int = 0, rounds: int | None = None) -> Model:
+    """Let the best model take values that a lattice holds, random Gaussians first, while the others make up for it.
+
+    rgb: first channels of the groups that the lattice stores as luma and chroma. rounds: the recipe's unless given; in
+    one round all Gaussians are rounded at once. Returns a model all of whose Gaussians are on the lattice, not worse
+    than plain rounding.
+    """
+    r = fit.recipe
+    assert fit.best is not None
+    model = compensation.sorted_axes(fit.best.clone())
+    model = Model(model.position, model.sigmas().log(), model.rotation, model.feature, "log")
+    n = len(model)
+    pullback = fit.backend.pullback(model, fit.options) if r.compensate else None
+    blocks = None
+    if pullback is not None:
+        blocks = compensation.sensitivities(pullback, tuple(fit.target.shape), seed)
+
+    size = np.array([fit.width, fit.height], np.float64)
+    bounds = -FAR * size, (1 + FAR) * size
+
+    def on_lattice(m: Model, compensated: bool = True) -> Model:
+        codes = compensation.codes(m, lattice, rgb, blocks if compensated else None, bounds)
+        return compensation.decoded(codes, lattice, rgb)
+
+    plain = on_lattice(model, compensated=False)
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(n))
+    frozen = torch.zeros(n, dtype=torch.bool)
+    moments = [zero_moments(t) for t in model.tensors()]
+    age = torch.zeros(n, dtype=torch.int32)
+    rounds = max(1, r.freeze_rounds if rounds is None else rounds)
+    for k in range(1, rounds + 1):
+        part = 1 - (1 - k / rounds) ** 1.5  # many at first, few at the end
+        new = torch.zeros(n, dtype=torch.bool)
+        new[order[: round(part * n)]] = True
+        new &= ~frozen
+        for value, exact in zip(model.tensors(), on_lattice(model).tensors(), strict=True):
+            value[new] = exact[new]
+        frozen |= new
+        if not frozen.all():
+            _adapt(fit, model, moments, age, frozen)
+    return model if fit._loss_of(model) <= fit._loss_of(plain) else plain
+
+
+def _adapt(fit: Fit, model: Model, moments: list[tuple[Tensor, Tensor]], age: Tensor, frozen: Tensor) -> None:
+    """Some steps of the Gaussians that are not frozen."""
+    r = fit.recipe
+    rates = (r.lr_position, r.lr_scale, r.lr_rotation, r.lr_feature)
+    betas = (r.adam_beta1, r.adam_beta2)
+    for _ in range(round(r.freeze_steps * r.steps)):
+        result = fit.backend.step(model, fit.options, fit.target, fit._loss)
+        age += 1
+        for value, grad, (m, v), rate in zip(model.tensors(), result.grads, moments, rates, strict=True):
+            kept = value[frozen]
+            fit.backend.adam(value, grad, m, v, age, rate * r.freeze_rate, betas, r.adam_epsilon)
+            value[frozen] = kept
+        bound_model(model, fit.width, fit.height)
