@@ -64,6 +64,7 @@ HELP: dict[str, tuple[str, str]] = {
     "coarseness": (_BITS, "Steps of the lattice, in multiples of the root mean squared error."),
     "noise_from": (_BITS, "Share of the steps after which the fit sees noise of the lattice's steps."),
     "rate_weight": (_BITS, "Weight of the bits while there is noise."),
+    "compensate": (_BITS, "Let attributes make up for the rounding of those before them."),
     "freeze_rounds": (_BITS, "Rounds in which Gaussians take their codes while the others adapt."),
     "freeze_steps": (_BITS, "Steps between these rounds, as a share of --steps."),
     "freeze_rate": (_BITS, "Factor of the learning rates in these steps."),

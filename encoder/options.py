@@ -97,6 +97,7 @@ class Recipe:
     coarseness: float = 25.0
     noise_from: float = 0.75  # share of the steps after which the fit runs with noise of one lattice step
     rate_weight: float = 0.0  # of the bits in the loss while there is noise; 0: none
+    compensate: bool = True  # what rounding one attribute does to the picture the others make up for
     freeze_rounds: int = 6  # rounds in which Gaussians take their final codes while the others adapt
     freeze_steps: float = 0.02  # steps between two of these, as a share of the recipe's
     freeze_rate: float = 0.05  # learning rates of these steps
