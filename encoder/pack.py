@@ -13,6 +13,7 @@ import torch
 
 from igs.decoder import holes
 from igs.encoder.backend import Model, scale_parameter
+from igs.encoder.fit import FAR
 from igs.encoder.init import sample_bilinear
 from igs.encoder.lattice import Steps, fit_record
 from igs.encoder.learned import Quantizers
@@ -48,7 +49,8 @@ _CLUSTER = 8.0  # pixels: bare points in one such cell are closed together
 _REACH_RATIO = 2000
 # Codes of sizes and features up to which a lattice's models always have room (spec §5.3: 8191 and 16384 from a centre).
 _LARGEST_CODE = 8190
-_COARSER, _COARSEST = 1.5, 1000.0
+_COARSER, _TRIALS = 1.5, 40
+_EDGE = 2.0**-8  # pixels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,16 +85,9 @@ def quantize_model(
     _bound_reach(model, recipe.reach2, width * height, lowpass)
     grid = 1
     for _ in range(_HOLE_ROUNDS):
-        values = attributes(model)
-        header = _header(recipe, values, width, height, groups, background, coarseness, lowpass, quantizers)
-        codes = quantize(header, *values)
-        while header.lattice is not None and _too_fine(codes):  # exact fits of flat pictures, values far above 1
-            coarseness *= _COARSER
-            if coarseness > _COARSEST:
-                raise UsageError('coding: expected "plain" for values this far from [0, 1], found "lattice"')
-            header = _header(recipe, values, width, height, groups, background, coarseness)
-            codes = quantize(header, *values)
-        gaussians = dequantize(header, codes)
+        header, codes, gaussians, coarseness = _quantized(
+            model, recipe, width, height, groups, background, coarseness, lowpass, quantizers
+        )
         if recipe.blend != "topk":
             break
         # A little less reach and a finer grid than promised: between its points nothing is tested. Wide holes are seen,
@@ -110,6 +105,42 @@ def quantize_model(
     if header.lattice is not None:
         header = dataclasses.replace(header, lattice=_fitted(header, codes, gaussians))
     return Packed(header, codes, gaussians)
+
+
+def _quantized(
+    model: Model,
+    recipe: Recipe,
+    width: int,
+    height: int,
+    groups: tuple[Group, ...],
+    background: tuple[float, ...],
+    coarseness: float,
+    lowpass: float,
+    quantizers: Quantizers | None,
+) -> tuple[Header, np.ndarray, Gaussians, float]:
+    """Header, codes and what they stand for, and the coarseness: of a lattice as near as has room for all codes.
+
+    Means that rounding threw out of the room there is (of tiny pictures: their steps are as large) are moved, in place.
+    """
+    size = np.array([width, height], np.float64)
+    for _ in range(_TRIALS):
+        values = attributes(model)
+        header = _header(recipe, values, width, height, groups, background, coarseness, lowpass, quantizers)
+        codes = quantize(header, *values)
+        gaussians = dequantize(header, codes)
+        if header.lattice is None:
+            return header, codes, gaussians, coarseness
+        means = gaussians.means.astype(np.float64) * 2.0**-14
+        out = ((means < _EDGE - size) | (means > 2 * size - _EDGE)).any(axis=1)
+        if out.any():
+            inside = np.clip(values[0][out], -FAR * size, (1 + FAR) * size)
+            model.position[torch.from_numpy(out)] = torch.from_numpy(inside).float()
+            coarseness /= _COARSER
+        elif _too_fine(codes):  # exact fits of flat pictures, values far above 1
+            coarseness *= _COARSER
+        else:
+            return header, codes, gaussians, coarseness
+    raise UsageError('coding: expected "plain" for values this far from [0, 1], found "lattice"')
 
 
 def _header(

@@ -160,6 +160,15 @@ def test_flat_colour_of_coarse_codes():
         assert encoded.report["psnr"] is None or encoded.report["psnr"] > 50
 
 
+def test_steps_of_a_lattice_as_large_as_the_picture():
+    rng = np.random.default_rng(0)
+    for width, height, channels in ((29, 1, 1), (3, 2, 3), (50, 1, 3), (1, 6, 1), (26, 2, 1)):
+        image = (rng.integers(0, 2, (height, width, channels)) * 255).astype(np.uint8)
+        for seed in range(4):
+            encoded = encode(image, num_gaussians=20, steps=3, seed=seed)
+            assert igs.open(encoded.data).decode().shape == image.shape
+
+
 @pytest.mark.parametrize("top", [40.0, 1e5])
 def test_values_far_above_one(top):
     image = (picture() / 255 * top).astype(np.float32)
