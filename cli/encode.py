@@ -14,7 +14,7 @@ from igs.cli import batch, common, files
 from igs.cli.common import Console, Number, Size, command, error_object, option, to_json
 from igs.cli.progress import ProgressLine
 from igs.cli.recipe import recipe_options, recipe_overrides
-from igs.encoder.options import PRESETS, EncodeOptions
+from igs.encoder.options import PRESETS, TUNE_SSIM, EncodeOptions
 from igs.format.errors import Unsupported, UsageError
 
 _RATES = ("num_gaussians", "bpp", "size", "psnr", "quality")
@@ -74,6 +74,12 @@ _PATH = click.Path(path_type=Path, dir_okay=False)
         default="default",
         section="Encoder",
         help="Recipe to start from.",
+    ),
+    option(
+        "--tune",
+        type=click.Choice(list(TUNE_SSIM)),
+        section="Encoder",
+        help="What the loss is for: squared error, structure, or both (default: the preset's loss).",
     ),
     option(
         "--device",
