@@ -277,10 +277,10 @@ def _to_lattice(job: _Job, n: int, limit: float | None) -> _Result:
         coarseness = _coarseness_for(job, fit, model, limit * _RATE_AIM)
     model, packed, data = _frozen(job, fit, coarseness)
     if limit is not None and len(data) < _LOWEST * limit:  # freezing made it smaller than foreseen: finer steps
-        finer = coarseness * math.exp((len(data) / limit - 1) * _COARSENESS_SLOPE)
-        model2, packed2, data2 = _frozen(job, fit, finer)
-        if len(data2) <= limit:
-            model, packed, data, coarseness = model2, packed2, data2, finer
+        finer = coarseness * math.exp((len(data) / (limit * _RATE_AIM) - 1) * _COARSENESS_SLOPE)
+        again = _frozen(job, fit, finer)
+        if len(again[2]) <= limit * (2 - _LOWEST):  # what is too much below is left out
+            coarseness, (model, packed, data) = finer, again
     while limit is not None and len(data) > limit and len(model) > 1:
         excess = math.ceil((len(data) - limit) * len(model) / len(data))
         model = _without_least(job, fit, model, min(excess, len(model) - 1))
