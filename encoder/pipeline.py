@@ -240,6 +240,10 @@ def _to_count(job: _Job) -> _Result:
         if limit is None:
             quality = 75.0 if o.quality is None else o.quality
             n = rate.gaussians_for_quality(quality, job.recipe, job.channels, job.pixels)
+            if job.recipe.coding == "lattice" and n > rate.FEWEST:
+                # What a Gaussian takes is known only on the way: the rate is kept, not the count.
+                payload = rate.quality_to_bpp(quality) * job.pixels / 8
+                limit = payload + rate.head_bytes(job.recipe, job.groups, job.sections)
         else:
             n = rate.gaussians_for_bytes(limit, job.recipe, job.groups, job.sections)
             metadata = sum(map(len, job.sections.values()))

@@ -148,7 +148,8 @@ def describe_text(file: FileReader) -> str:
         q = d[name]
         pairs = [f"{key} {' '.join(f'{v:g}' for v in q[key])}" for key in ("lo", "hi", "offset", "step") if key in q]
         shared = " shared" if q["shared"] else ""
-        lines.append(f"{name}: {q['kind']}, {q['bits']} bits{shared}" + "".join(f", {p}" for p in pairs))
+        bits = f", {q['bits']} bits" if q["bits"] else ""
+        lines.append(f"{name}: {q['kind']}{bits}{shared}" + "".join(f", {p}" for p in pairs))
     lattice = file.header.lattice
     if lattice is not None:
         steps = [lattice.position, lattice.minor, lattice.ratio, lattice.rotation, *lattice.feature]
