@@ -50,7 +50,7 @@ def save(fit: Fit, path: Path) -> None:
         arrays |= {f"best_{n}": t.numpy() for n, t in zip(Model.NAMES, fit.best.tensors(), strict=True)}
     if fit.learned is not None:
         arrays |= {f"rounding_{n}": t.numpy() for n, t in fit.learned.state().items()}
-        arrays |= {f"best_rounding_{n}": t.numpy() for n, t in fit._best_rounding.items()}
+        arrays |= {f"best_rounding_{n}": t.numpy() for n, t in fit.best_rounding.items()}
     if fit.noise is not None:
         arrays["noise"] = fit.noise.generator.get_state().numpy()
     scalars = {
@@ -116,7 +116,7 @@ def restore(fit: Fit, path: Path) -> None:
             for kind in ("best_rounding_", "rounding_"):
                 fit.learned.load({n.removeprefix(kind): tensor(n) for n in arrays if n.startswith(kind)})
                 if kind == "best_rounding_":
-                    fit.quantizers, fit._best_rounding = fit.learned.quantizers(), fit.learned.state()
+                    fit.quantizers, fit.best_rounding = fit.learned.quantizers(), fit.learned.state()
         if "best_position" in arrays:
             fit.best = Model.of((tensor(f"best_{n}") for n in Model.NAMES), map_)
         if fit.noise is not None:

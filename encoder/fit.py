@@ -73,12 +73,12 @@ class Fit:
         # Learned together with ``best`` (None: nothing is), as is what they were learned with.
         self.quantizers: Quantizers | None = None
         self.learned: Rounding | None = None
-        self._best_rounding: dict[str, Tensor] = {}
+        self.best_rounding: dict[str, Tensor] = {}
         self.seed = seed
         self.best_loss = math.inf
         self._weights = weights
         self.pixels = target.permute(1, 2, 0).numpy()  # a view
-        self._loss = LossWeights(recipe.loss_l1, recipe.loss_l2, recipe.loss_ssim)
+        self.loss_weights = LossWeights(recipe.loss_l1, recipe.loss_l2, recipe.loss_ssim)
         self._started = time.perf_counter()
         self.options = RasterOptions(
             self.width,
@@ -208,7 +208,7 @@ class Fit:
                 break
         if is_learned(r) and self.learned is None and (until is None or until >= sum(self._phase[:2])):
             self._start_rounding()
-        self.consider(self._loss_of(s.model), s.model)
+        self.consider(self.loss_of(s.model), s.model)
         if self.on_step:
             self.on_step(self)
         if self.best is None or not self.best.is_finite():
@@ -238,7 +238,7 @@ class Fit:
             seen = self.learned.round(s.model)
         else:
             seen = straight_through(s.model, r, self.width, self.height) if quantized else s.model
-        result = self.backend.step(seen, self.options, self.target, self._loss)
+        result = self.backend.step(seen, self.options, self.target, self.loss_weights)
         self.last = result
         grown = len(s.model) >= self.num_gaussians
         if noisy:  # losses of different noise can't be compared: the last state counts
@@ -247,7 +247,7 @@ class Fit:
             self.consider(result.loss, s.model)
         if noisy and r.rate_weight:
             # What a bit is worth where more Gaussians would lower the error as usual: their number to the power −⅔.
-            worth = r.rate_weight * 0.66 * result.mse * self._loss.l2 / (BITS * len(s.model))
+            worth = r.rate_weight * 0.66 * result.mse * self.loss_weights.l2 / (BITS * len(s.model))
             assert self.noise is not None
             scale, feature = rate_gradients(s.model, self.noise.rgb)
             position, by_scale, rotation, by_feature = result.grads
@@ -298,7 +298,7 @@ class Fit:
         if math.isfinite(loss) and loss < self.best_loss and model.is_finite():
             self.best, self.best_loss = model.clone(), loss
             if self.learned is not None:
-                self.quantizers, self._best_rounding = self.learned.quantizers(), self.learned.state()
+                self.quantizers, self.best_rounding = self.learned.quantizers(), self.learned.state()
 
     def _start_rounding(self) -> None:
         """From here on the model is seen as its file will hold it, starting from the best one so far.
@@ -311,9 +311,9 @@ class Fit:
         self.learned = Rounding(s.model, self.recipe, self.seed)
         self.best, self.best_loss = None, math.inf
 
-    def _loss_of(self, model: Model) -> float:
+    def loss_of(self, model: Model) -> float:
         image = self.backend.render(self.learned.round(model) if self.learned else model, self.options)
-        w = self._loss
+        w = self.loss_weights
         if w.l1 == 0 and w.ssim == 0:
             return w.l2 * self.backend.measure(image, self.target, False)[0]
         mse, ssim = self.backend.measure(image, self.target, w.ssim > 0)

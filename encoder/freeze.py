@@ -53,7 +53,7 @@ def freeze(fit: Fit, lattice: Lattice, rgb: list[int], seed: int = 0, rounds: in
         frozen |= new
         if not frozen.all():
             _adapt(fit, model, moments, age, frozen)
-    return model if fit._loss_of(model) <= fit._loss_of(plain) else plain
+    return model if fit.loss_of(model) <= fit.loss_of(plain) else plain
 
 
 def _adapt(fit: Fit, model: Model, moments: list[tuple[Tensor, Tensor]], age: Tensor, frozen: Tensor) -> None:
@@ -62,7 +62,7 @@ def _adapt(fit: Fit, model: Model, moments: list[tuple[Tensor, Tensor]], age: Te
     rates = (r.lr_position, r.lr_scale, r.lr_rotation, r.lr_feature)
     betas = (r.adam_beta1, r.adam_beta2)
     for _ in range(round(r.freeze_steps * r.steps)):
-        result = fit.backend.step(model, fit.options, fit.target, fit._loss)
+        result = fit.backend.step(model, fit.options, fit.target, fit.loss_weights)
         age += 1
         for value, grad, (m, v), rate in zip(model.tensors(), result.grads, moments, rates, strict=True):
             kept = value[frozen]

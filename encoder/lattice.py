@@ -1,7 +1,8 @@
 """Lattice quantisers for a fit: how coarse, noise of that coarseness while fitting, and the record that codes best.
 
 One number, the *coarseness*, scales all steps together; their proportions are constants that balance what each
-attribute's rounding costs (spec §6.4; docs/rate-distortion.md has the measurements).
+attribute's rounding costs (spec §6.4). On four Kodak images, 600 steps, ⅔ and 1½ times the step of one attribute
+changed the PSNR at equal rate by −0.06 to +0.03 dB on the mean, so they lie near their optimum.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class Noise:
     def __init__(self, channels: int, features: int, rgb: list[int], seed: int) -> None:
         self.channels, self.features, self.rgb = channels, features, rgb
         self.generator = torch.Generator().manual_seed(seed)
-        self._mix = torch.from_numpy(correlate(np.eye(features), rgb)).float()
+        self._mix = torch.from_numpy(la.correlate(np.eye(features), rgb)).float()
 
     def add(self, model: Model, coarseness: float) -> Model:
         """A noisy copy of a model."""
@@ -136,15 +137,6 @@ def _logistic_slope(v: torch.Tensor) -> torch.Tensor:
     return torch.tanh((v - center) / (2 * spread)) / spread
 
 
-def correlate(values: F64, rgb: list[int]) -> F64:
-    """Luma and chroma [n, C] → stored values [n, C]."""
-    out = values.copy()
-    for c in rgb:
-        y, cb, cr = values[:, c], values[:, c + 1], values[:, c + 2]
-        out[:, c], out[:, c + 1], out[:, c + 2] = y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb
-    return out
-
-
 # -- models of the codes
 
 
@@ -185,13 +177,12 @@ def _fit_values(v: F64, low: F64, high: F64, around: F64) -> ValueModel:
     center = float(np.median(v))
     known = ~np.isnan(around)
     best: tuple[float, ValueModel] | None = None
-    scale = float(np.abs(v - center).mean()) + 1e-4
     # All values must be within the curves, and the centre, up to 8 spreads from 0, near theirs.
     floor = max(float(np.abs(v - center).max()) / (0.9 * cells.TAIL), abs(center) * 16 / 127)
     for pull in (0, 16, 32, 44, 54, 63):
         shift = np.where(known, pull / 64 * (np.where(known, around, 0.0) - center), 0.0) + center
         rest = float(np.abs(v - shift).mean()) + 1e-4
-        for code in _around_code(rest, floor, scale):
+        for code in _around_code(rest, floor):
             width = la.spread_value(code)
             centre = int(np.clip(round(16 * center / width), -128, 127))
             moved = shift + (centre / 16 * width - center) * (1 - pull / 64 * known)
@@ -205,7 +196,7 @@ def _fit_values(v: F64, low: F64, high: F64, around: F64) -> ValueModel:
     return best[1]
 
 
-def _around_code(rest: float, floor: float, scale: float) -> list[int]:
+def _around_code(rest: float, floor: float) -> list[int]:
     """Spread codes to try: from about a third of the mean deviation to all of it, none below the floor."""
     least = math.ceil(16 * math.log2(max(floor, 2.0**-12)) + 192)
     middle = round(16 * math.log2(max(rest, 2.0**-11)) + 192)

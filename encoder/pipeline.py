@@ -23,7 +23,8 @@ from igs.encoder.fit import Fit
 from igs.encoder.lattice import Noise, Steps
 from igs.encoder.load import SourceImage, load_image, to_stored
 from igs.encoder.options import EncodeOptions, Recipe
-from igs.format import Alpha, lit_channels
+from igs.format import Alpha, lit_channels, open_file
+from igs.format.describe import bits_per_gaussian
 from igs.format.errors import IgsError, InputError, Unsupported, UsageError
 from igs.format.lattice import rgb_groups
 
@@ -258,15 +259,20 @@ def _to_count(job: _Job) -> _Result:
     fit = job.fit(n)
     model = fit.run()
     packed, data = job.pack(model, fit)
-    if limit is not None:
-        while len(data) > limit and len(model) > 1:
-            # The index took more than its usual share: leave out the Gaussians that count least.
-            excess = math.ceil((len(data) - limit) * 8 / packed.header.bits_per_gaussian)
-            model = _without_least(job, fit, model, min(excess, len(model) - 1))
-            packed, data = job.pack(model, fit)
-    missed = None
-    if o.bpp is not None and limit is not None and len(data) > limit:
-        missed = f"--bpp {o.bpp:g}: the smallest file of this picture has {len(data) * 8 / job.pixels:.4g} bpp"
+    return _within(job, fit, limit, model, packed, data, 1.0)
+
+
+def _within(
+    job: _Job, fit: Fit, limit: float | None, model: Model, packed: pack.Packed, data: bytes, coarseness: float
+) -> _Result:
+    """The file, without the Gaussians that count least where they take it above the limit."""
+    while limit is not None and len(data) > limit and len(model) > 1:
+        excess = math.ceil((len(data) - limit) * len(model) / len(data))
+        model = _without_least(job, fit, model, min(excess, len(model) - 1))
+        packed, data = job.pack(model, fit, coarseness)
+    missed, bpp = None, job.options.bpp
+    if bpp is not None and limit is not None and len(data) > limit:
+        missed = f"--bpp {bpp:g}: the smallest file of this picture has {len(data) * 8 / job.pixels:.4g} bpp"
     return _Result(data, packed, fit.state.step, missed)
 
 
@@ -285,16 +291,7 @@ def _to_lattice(job: _Job, n: int, limit: float | None) -> _Result:
         again = _frozen(job, fit, finer)
         if len(again[2]) <= limit * (2 - _LOWEST):  # what is too much below is left out
             coarseness, (model, packed, data) = finer, again
-    while limit is not None and len(data) > limit and len(model) > 1:
-        excess = math.ceil((len(data) - limit) * len(model) / len(data))
-        model = _without_least(job, fit, model, min(excess, len(model) - 1))
-        packed, data = job.pack(model, fit, coarseness)
-    missed = None
-    if job.options.bpp is not None and limit is not None and len(data) > limit:
-        missed = (
-            f"--bpp {job.options.bpp:g}: the smallest file of this picture has {len(data) * 8 / job.pixels:.4g} bpp"
-        )
-    return _Result(data, packed, fit.state.step, missed)
+    return _within(job, fit, limit, model, packed, data, coarseness)
 
 
 def _frozen(job: _Job, fit: Fit, coarseness: float, rounds: int | None = None) -> tuple[Model, pack.Packed, bytes]:
@@ -415,7 +412,7 @@ def _report(job: _Job, result: _Result, seconds: float) -> dict[str, Any]:
         "num_gaussians": len(result.packed.codes),
         "bytes": len(result.data),
         "bpp": len(result.data) * 8 / job.pixels,
-        "bits_per_gaussian": result.packed.header.bits_per_gaussian,
+        "bits_per_gaussian": bits_per_gaussian(open_file(result.data)),
         "psnr": psnr,
         "exact": psnr is None,
         "ms_ssim": ms_ssim,

@@ -49,7 +49,7 @@ def _model(model: Model) -> dict[str, Any]:
     return model._asdict() | {"family": FAMILIES[model.family]}
 
 
-def _bits_per_gaussian(file: FileReader) -> float:
+def bits_per_gaussian(file: FileReader) -> float:
     """Of the codes; where these are entropy-coded, what they took on average."""
     head = file.head
     if head.header.lattice is None:
@@ -112,7 +112,7 @@ def describe(file: FileReader, chunks: bool = False) -> dict[str, Any]:
     found |= {
         "partial": file.partial,
         "available_levels": file.available_levels,
-        "bits_per_gaussian": _bits_per_gaussian(file),
+        "bits_per_gaussian": bits_per_gaussian(file),
         "bpp": 8 * head.file_bytes / (header.width * header.height),
     }
     if chunks:

@@ -235,17 +235,20 @@ def feature_values(lattice: Lattice, codes: Codes, gain: F64, rgb: list[int]) ->
     """Features [n, F] of a codes table. rgb: the first channels of the groups to turn back from luma and chroma."""
     steps = np.array([step_value(e) for e in lattice.feature])
     values = codes[:, 5:].astype(np.int32).astype(np.float64) * (steps * gain[:, None])
-    if lattice.ycbcr:
-        for c in rgb:
-            y, cb, cr = values[:, c].copy(), values[:, c + 1].copy(), values[:, c + 2].copy()
-            values[:, c] = y + 1.402 * cr
-            values[:, c + 1] = (y - 0.344136 * cb) - 0.714136 * cr
-            values[:, c + 2] = y + 1.772 * cb
-    return values
+    return correlate(values, rgb) if lattice.ycbcr else values
+
+
+def correlate(values: F64, rgb: list[int]) -> F64:
+    """RGB in place of luma and chroma (spec §6.4), which start at each channel of ``rgb``."""
+    out = values.copy()
+    for c in rgb:
+        y, cb, cr = values[:, c], values[:, c + 1], values[:, c + 2]
+        out[:, c], out[:, c + 1], out[:, c + 2] = y + 1.402 * cr, (y - 0.344136 * cb) - 0.714136 * cr, y + 1.772 * cb
+    return out
 
 
 def decorrelate(features: F64, rgb: list[int]) -> F64:
-    """Luma and chroma in place of RGB: what ``feature_values`` undoes."""
+    """Luma and chroma in place of RGB: what ``correlate`` undoes."""
     out = np.array(features, np.float64)
     for c in rgb:
         r, g, b = features[:, c], features[:, c + 1], features[:, c + 2]

@@ -130,7 +130,7 @@ def test_learning_is_never_worse_than_plain_rounding(preset):
     plain = Fit(values, 60, recipe, backend())
     plain.run(149)
     plain._start_rounding()  # what the second half starts from
-    rounded = plain._loss_of(plain.state.model)
+    rounded = plain.loss_of(plain.state.model)
     fit = Fit(values, 60, recipe, backend())
     fit.run()
     assert fit.best_loss < rounded
@@ -146,7 +146,7 @@ def test_the_best_model_and_its_quantisers_belong_together():
     fit = Fit(target(), 40, recipe, backend())
     fit.run()
     rounding = Rounding(fit.best, recipe)
-    rounding.load(fit._best_rounding)
+    rounding.load(fit.best_rounding)
     assert rounding.quantizers() == fit.quantizers
     image = fit.backend.render(rounding.round(fit.best), fit.options)
     assert float(((image - fit.target) ** 2).mean()) == pytest.approx(fit.best_loss, rel=1e-5)
@@ -183,8 +183,8 @@ def test_kernels_agree_with_torch(blend, shape):
     model.scale.mul_(torch.tensor([1.0, 1.3]))
     model.rotation.add_(0.2)
     options = dataclasses.replace(fit.options, pull=0.0)
-    expected = TorchBackend().step(model, options, fit.target, fit._loss)
-    found = KernelBackend().step(model, options, fit.target, fit._loss)
+    expected = TorchBackend().step(model, options, fit.target, fit.loss_weights)
+    found = KernelBackend().step(model, options, fit.target, fit.loss_weights)
     assert found.loss == pytest.approx(expected.loss, rel=1e-4)
     for f, e in zip(found.grads, expected.grads, strict=True):
         torch.testing.assert_close(f, e, rtol=1e-3, atol=1e-3 * float(e.abs().max()))
