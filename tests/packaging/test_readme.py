@@ -46,7 +46,7 @@ def test_steps_exist(name):
     project = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     programs = {"pip", "python", *project["scripts"]}
     steps = _steps(name)
-    assert steps[0] == ["python3", "-m", "venv", ".venv"]
+    assert steps[0][:3] == ["python3", "-m", "venv"] and steps[0][-1] == ".venv"
     # PyTorch first and in its own step: as a dependency of ours pip would take the largest build there is.
     assert steps[1][-1].startswith("torch==")
     for step in steps[1:]:
