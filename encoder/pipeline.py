@@ -186,8 +186,8 @@ class _Job:
         return Image.fromarray(levels[:, :, 0] if levels.shape[2] < 3 else levels[:, :, :3])
 
     def idle(self, model: Model, fit: Fit) -> torch.Tensor:
-        """Gaussians in the order of their share of the picture, the least first."""
-        return torch.argsort(self.backend.blend_weights(model, fit.options), stable=True)
+        """Gaussians in the order in which they would be missed, the least first."""
+        return torch.argsort(fit.removal_costs(model), stable=True)
 
     def freeze(self, fit: Fit, coarseness: float, rounds: int | None = None) -> Model:
         """The fit's best model with all Gaussians at values that a lattice of this coarseness holds."""
