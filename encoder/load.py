@@ -26,6 +26,7 @@ from igs.encoder import load_deep
 from igs.encoder.load_metadata import oriented, read_metadata
 from igs.format import Alpha, Colour, Group, Transfer
 from igs.format.errors import InputError, UsageError
+from igs.format.transfer import CURVED, from_linear
 
 SIZE_LIMIT = 2**28  # pixels; the same default as a reader's (spec §12), so that what is written can be read
 DIMENSION_LIMIT = 32768  # pixels, the longer side
@@ -106,7 +107,7 @@ def load_image(
 
 
 def to_stored(pixels: NDArray[np.float32], groups: tuple[Group, ...]) -> NDArray[np.float32]:
-    """Picture values [..., C] as the values that Gaussians hold: gamma undone, then premultiplied if the group is.
+    """Picture values [..., C] as the values that Gaussians hold: by the group's curve, gamma undone, then premultiplied.
 
     The inverse of spec §8.3 wherever alpha is above 0. Returns a new float32 array of the same shape.
     """
@@ -115,6 +116,8 @@ def to_stored(pixels: NDArray[np.float32], groups: tuple[Group, ...]) -> NDArray
     for group in groups:
         last = first + group.channels
         colours = stored[..., first : last - 1 if group.alpha != Alpha.NONE else last]
+        if group.transfer in CURVED:
+            colours[...] = from_linear(colours, group.transfer)
         if group.gamma != 1:
             np.maximum(colours, 0, out=colours)
             np.power(colours, np.float32(1 / group.gamma), out=colours)

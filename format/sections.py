@@ -16,8 +16,9 @@ from igs.format.fields import SECTION_ENTRY_BYTES
 from igs.format.limits import Limits
 
 ENTRY = struct.Struct("<4sIIB3s")
+PHYS = struct.Struct("<II")  # pixels per metre, x and y
 INLINE, TAIL = 0, 1
-KNOWN = ("exif", "iccp", "json", "soft", "xmpd")
+KNOWN = ("exif", "iccp", "json", "phys", "soft", "xmpd")
 KNOWN_CRITICAL: tuple[str, ...] = ()
 INLINE_BYTES = 256  # what a writer puts into the head: small enough not to weigh on a reader of one pixel
 assert ENTRY.size == SECTION_ENTRY_BYTES
@@ -122,6 +123,8 @@ def content_problem(name: str, data: bytes) -> tuple[str, str] | None:
                 return "a JSON object", f"a JSON {type(value).__name__}"
     if name == "exif" and (len(data) < 8 or data[:4] not in (b"II*\0", b"MM\0*")):
         return "a TIFF header of 8 bytes", repr(data[:8])
+    if name == "phys" and (len(data) != 8 or not all(PHYS.unpack(data))):
+        return "two numbers of four bytes above 0", data.hex(" ")[:40] or "nothing"
     if name == "iccp" and (len(data) < 128 or data[36:40] != b"acsp"):
         return "an ICC profile", "bytes without its signature 'acsp'"
     return None
