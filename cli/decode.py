@@ -152,7 +152,7 @@ def _decode(source: str, target: str, console: Console, as_json: bool, sizes: li
                 out: Any = io.BytesIO()  # some formats are written with seeks
             else:
                 out = stack.enter_context(files.atomic_output(target, overwrite=not asked["no_overwrite"]))
-            pixels = image.region(x, y, w, h, scale=scale, dtype=_DTYPES[depth], level=asked["level"], raw=asked["raw"])
+            pixels = _pixels(image, (x, y, w, h, scale), depth, format_.name, asked, console)
             sections = {} if asked["no_metadata"] else _sections(image)
             notes = write_image(out, pixels, format_, layout, sections)
         if target == files.PIPE:
@@ -179,6 +179,25 @@ def _decode(source: str, target: str, console: Console, as_json: bool, sizes: li
     )
 
 
+def _pixels(image: Image, region: Any, depth: int, name: str, asked: dict[str, Any], console: Console) -> Any:
+    """The values to write. EXR is linear light; integers of light that may exceed white are for a display: sRGB."""
+    from igs.cli.light import has_light, linear_light, shown
+
+    options = {"level": asked["level"], "raw": asked["raw"]}
+    if asked["raw"] or not (name == "exr" or (depth < 32 and has_light(image.groups))):
+        return image.region(*region, dtype=_DTYPES[depth], **options)
+    values = image.region(*region, dtype="float32", **options)
+    if name == "exr":
+        return linear_light(values, image.groups)
+    pixels, clipped = shown(values, image.groups, depth)
+    if clipped:
+        console.warn(
+            f"{clipped:.1%} of the light is brighter than white or below black and was clipped; "
+            "exr, tiff and npy (--bit-depth 32) hold all of it"
+        )
+    return pixels
+
+
 def _scale(sizes: list[str], asked: dict[str, Any], w: float, h: float) -> float:
     match sizes:
         case ["scale"]:
@@ -199,7 +218,7 @@ def _check_memory(needed: int, limit: int) -> None:
 
 
 def _sections(image: Image) -> dict[str, bytes]:
-    return {str(key): bytes(image.metadata[key]) for key in ("iccp", "exif", "xmpd") if key in image.metadata}
+    return {str(key): bytes(image.metadata[key]) for key in ("iccp", "exif", "xmpd", "phys") if key in image.metadata}
 
 
 def main() -> NoReturn:

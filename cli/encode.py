@@ -104,6 +104,14 @@ _PATH = click.Path(path_type=Path, dir_okay=False)
         help="Random seed (default 0).",
     ),
     option(
+        "--transfer",
+        type=click.Choice(["auto", "srgb", "linear", "pq", "log"]),
+        default="auto",
+        section="Colour",
+        help="What values mean; pq and log: light above white, stored by that curve (default: log for EXR, else srgb).",
+    ),
+    option("--linear-light", is_flag=True, section="Colour", help="Fit and store an sRGB picture in linear light."),
+    option(
         "--saliency-map", type=_PATH, metavar="FILE", section="Encoder", help="Image to draw the first positions from."
     ),
     option(

@@ -75,6 +75,21 @@ def in_order(sections: Iterable[Section]) -> list[Section]:
     return sorted(sections, key=lambda s: (s.place, s.type))
 
 
+METRES_PER_INCH = 0.0254
+
+
+def phys_section(x: float, y: float) -> dict[str, bytes]:
+    """The section ``phys`` of a resolution in pixels per metre; nothing for one that its fields can't hold."""
+    numbers = [round(v) if 0.5 < v < 2**32 - 1 else 0 for v in (x, y)]
+    return {"phys": PHYS.pack(*numbers)} if all(numbers) else {}
+
+
+def resolution(sections: Mapping[str, bytes]) -> tuple[int, int] | None:
+    """Pixels per metre along x and y, as ``phys`` has it; None if it is missing or damaged."""
+    data = sections.get("phys", b"")
+    return None if len(data) != PHYS.size or not all(PHYS.unpack(data)) else PHYS.unpack(data)
+
+
 def parse_table(table: bytes, offset: int, limits: Limits) -> list[SectionEntry]:
     """The table's rows, each by itself; their offsets are not known yet (0). offset: of the table in the file."""
     rows: list[SectionEntry] = []

@@ -63,4 +63,3 @@ def linear_from_srgb(values: ArrayLike) -> F64:
     v = np.asarray(values, np.float64)
     a = np.abs(v)
     return np.asarray(np.sign(v) * np.where(a <= 0.04045, a / 12.92, ((a + 0.055) / 1.055) ** 2.4))
-
