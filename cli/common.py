@@ -1,4 +1,4 @@
-"""What the four commands share: exit codes, messages, help, and the options that mean the same everywhere.
+"""What the commands share: exit codes, messages, help, and the options that mean the same everywhere.
 
 Exit codes are decided in :func:`describe_error` and nowhere else. Only click and the error classes are imported here,
 so that help, usage errors and decoding start fast.

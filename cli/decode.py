@@ -42,7 +42,9 @@ def _part(*names: str, **kwargs: Any) -> Any:
         help="Bits per channel (default: the source's, as far as the format goes); 32 is float.",
     ),
     option("--no-overwrite", is_flag=True, section="Files", help="Fail if the output exists."),
-    option("--no-metadata", is_flag=True, section="Files", advanced=True, help="Leave out ICC, EXIF and XMP."),
+    option(
+        "--no-metadata", is_flag=True, section="Files", advanced=True, help="Leave out ICC, EXIF, XMP and resolution."
+    ),
     option("--force", is_flag=True, section="Files", advanced=True, help="Write image data to a terminal."),
     _part(
         "--scale", type=Number(0, 65536, open_low=True), metavar="S", help="Output pixels per pixel; below 1 averages."
@@ -79,8 +81,8 @@ def decode(
 ) -> None:
     """Decode an .igs file, or a part of it, to an image.
 
-    IN is an .igs file, or - for standard input; OUT ends in .png .ppm .pgm .pnm .tiff .npy .jpg .webp or .avif, or is -
-    for standard output.
+    IN is an .igs file, or - for standard input; OUT ends in .png .ppm .pgm .pnm .tiff .exr .npy .jpg .webp or .avif, or
+    is - for standard output.
     """
     console = Console(quiet, verbose)
     if device == "cuda":

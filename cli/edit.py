@@ -47,6 +47,8 @@ def _rate(*names: str, **kwargs: Any) -> Any:
     _rate("--coarser", type=Number(1, 64), metavar="F", help="Make all steps F times as large."),
     _rate("--bpp", type=Number(0, open_low=True), metavar="B", help="At most so many bits per pixel."),
     _rate("--size", type=Size(1024), metavar="BYTES", help="At most so many bytes; k and M are understood."),
+    _rate("--refine", is_flag=True, help="Let Gaussians make up for each other's rounding; needs PyTorch."),
+    _rate("--threads", type=Number(1, 1024, whole=True), metavar="N", advanced=True, help="CPU threads of --refine."),
     *(_rate("--" + n.replace("_", "-"), type=Number(1, 32, whole=True), metavar="N", help=text, advanced=True)
       for n, text in zip(_WIDTHS, ("Bits per coordinate, of plain codes.", "Bits per size.", "Bits per angle.",
                                    "Bits per colour channel."), strict=True)),
@@ -74,6 +76,8 @@ def edit(
     given = [name for name in _REQUANTISE if asked[name] is not None]
     if len(set(given) - set(_WIDTHS)) + bool(set(given) & set(_WIDTHS)) > 1:
         raise UsageError("--coarser, --bpp, --size and bits per code exclude each other")
+    if asked["refine"] and (not given or given[0] in _WIDTHS):
+        raise UsageError("--refine goes with --coarser, --bpp or --size")
     if in_place:
         if output is not None or not paths or files.PIPE in paths:
             raise UsageError("--in-place takes files, and no OUT")
@@ -133,11 +137,15 @@ def _edit(
 
 
 def _requantised(document: Document, given: list[str], asked: dict[str, Any]) -> Document:
-    from igs.encoder.requantize import requantize
+    from igs.encoder.coarser import requantize
 
     if given[0] in _WIDTHS:
         return requantize(document, widths={name: asked[name] for name in given})
-    return requantize(document, **{given[0]: asked[given[0]]})
+    if asked["refine"]:
+        from igs.cli.encode import load_encoder
+
+        load_encoder()  # says what to install if torch is missing
+    return requantize(document, **{given[0]: asked[given[0]]}, refine=asked["refine"], threads=asked["threads"])
 
 
 def _report(before: Document, after: Document, requantised: bool) -> dict[str, Any]:

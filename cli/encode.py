@@ -147,7 +147,7 @@ _PATH = click.Path(path_type=Path, dir_okay=False)
         section="Container",
         help="Gaussians per chunk at most (default: what makes small reads smallest).",
     ),
-    _expert("--no-metadata", is_flag=True, section="Container", help="Leave out ICC, EXIF and XMP."),
+    _expert("--no-metadata", is_flag=True, section="Container", help="Leave out ICC, EXIF, XMP and resolution."),
     _expert("--log", type=_PATH, metavar="FILE", help="Write progress as JSON lines."),
     _expert(
         "--log-every",

@@ -95,6 +95,8 @@ def test_in_place_and_one_bad_file(cli: Any, source: Path, tmp_path: Path, igs_b
         (["--set-dpi", "1,2,3"], 1, "found '1,2,3'"),
         (["--coarser", "2", "--bpp", "1"], 1, "exclude each other"),
         (["--bpp", "1", "--pos-bits", "4"], 1, "exclude each other"),
+        (["--refine", "--strip"], 1, "--refine goes with"),
+        (["--refine", "--pos-bits", "3"], 1, "--refine goes with"),
         (["--pos-bits", "13"], 1, "pos_bits: expected 1 to the 12 of the file (uniform), found 13"),
         (["--size", "10"], 1, "bytes or more, the smallest of this file, found 10"),
         (["--size", "1M"], 1, "expected fewer than the"),

@@ -1,4 +1,4 @@
-"""Files in fewer bits (encoder/requantize.py): rates that are met, what stays, levels, holes, every kind of code."""
+"""Files in fewer bits (encoder/coarser.py): rates that are met, what stays, levels, holes, every kind of code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import igs
 from igs.decoder import holes
-from igs.encoder.requantize import requantize
+from igs.encoder.coarser import requantize
 from igs.format import (
     Blend,
     Codec,
@@ -184,7 +184,7 @@ def test_no_holes_are_torn() -> None:
 
 
 def rounded(data: bytes, factor: float) -> bytes:
-    from igs.encoder import requantize as module
+    from igs.encoder import coarser as module
 
     job = module._Job(read(data))
     return job.file(job.coarser(factor), close=False)
@@ -222,3 +222,30 @@ def test_all_else_of_the_header_stays() -> None:
     after = requantize(make(before), coarser=2.0).header
     same = [f.name for f in dataclasses.fields(Header) if f.name not in ("lattice", "box_shift")]
     assert all(getattr(before, name) == getattr(after, name) for name in same)
+
+
+def test_refining_keeps_more_of_the_picture_in_no_more_bytes() -> None:
+    pytest.importorskip("torch")
+    data = requantize(make(), coarser=1.0).to_bytes()
+    limit = int(0.7 * len(data))
+    plain_file, refined = (requantize(data, size=limit, refine=r, threads=1).to_bytes() for r in (False, True))
+    assert len(refined) <= limit
+    assert psnr(data, refined) > psnr(data, plain_file) + 1
+    assert validate_file(refined).valid
+    assert open_file(refined).num_gaussians < 80
+    assert requantize(data, size=limit, refine=True, threads=1).to_bytes() == refined
+    same = requantize(data, coarser=1.5, refine=True, threads=1)
+    assert same.head.num_gaussians == 80
+
+
+@pytest.mark.parametrize(("lattice", "levels"), [(False, 1), (True, 2)])
+def test_refining_is_for_lattices_of_one_level(lattice: bool, levels: int) -> None:
+    with pytest.raises(UsageError, match="one level with a lattice"):
+        requantize(make(head(lattice), levels), coarser=2.0, refine=True)
+
+
+def test_models_of_other_codes_do_not_stand_in_the_way() -> None:
+    """A lattice record fits its own codes closely; those of a coarser lattice may lie outside its models."""
+    data = requantize(make(), coarser=1.0).to_bytes()
+    for factor in (8.0, 30.0, 64.0):
+        assert validate_file(requantize(data, coarser=factor).to_bytes()).valid

@@ -1,7 +1,8 @@
 """A file with fewer bits per Gaussian: its Gaussians on a coarser lattice, or in narrower codes. No fit, no source.
 
-Every Gaussian stays, and so do size, groups, levels and metadata; steps grow together, which keeps the balance that the
-encoder chose (spec §6.4). Where a Gaussian no longer reaches a point that only it reached, it grows. Without torch.
+Size, groups, levels and metadata stay, and so does every Gaussian but with ``refine``; steps grow together, which keeps
+the balance that the encoder chose (spec §6.4). Where a Gaussian no longer reaches a point that only it reached, it
+grows. Without torch, but for ``refine``.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,9 @@ from igs.format.errors import UsageError
 from igs.format.fields import MEAN_UNIT
 from igs.format.lattice_models import best_record
 
+if TYPE_CHECKING:
+    from igs.encoder.refine import Refiner
+
 F64 = NDArray[np.float64]
 Codes = NDArray[np.uint32]
 Values = tuple[F64, F64, F64, F64]  # position, scale, rotation, feature: what format.quantize takes
@@ -45,6 +49,7 @@ COARSEST = 64.0
 _TRIALS = 12  # halvings of the range of steps, in the logarithm: to within 0.1 %
 _FINE = 0.99  # of the bytes asked for: near enough
 _NOTCH = math.log(2) / 32
+_SLOPE = 3.3  # of the logarithm of the steps by the logarithm of the bytes, as in rate control
 _HOLE_ROUNDS, _HOLE_POINTS, _FINEST = 24, 10_000, 8
 _HOLE_MARGIN, _COVER = 0.85, 0.95  # as the encoder's own (pack.py)
 _EDGE = 2.0**-8  # pixels
@@ -57,6 +62,9 @@ def requantize(
     bpp: float | None = None,
     size: int | None = None,
     widths: Mapping[str, int] | None = None,
+    refine: bool = False,
+    threads: int | None = None,
+    seed: int = 0,
 ) -> Document:
     """A document with the same Gaussians in fewer bits.
 
@@ -65,6 +73,9 @@ def requantize(
     each loses (of kinds uniform and affine; no fewer than one is left).
     bpp, size: the finest such steps with which the file has at most so many bits per pixel, or bytes.
     widths: bits per code by attribute, ``pos_bits scale_bits rot_bits feat_bits``, of plain codes only.
+    refine: Gaussians take their codes in rounds while the others make up for it, so as to keep the file's own picture;
+    with bpp or size those that count least are left out. Seconds instead of tenths, and needs torch; of files of one
+    level with a lattice. threads, seed: for that; the same ones give the same bytes.
     Raises UsageError where none of these is given or they make no sense for the file, InvalidFile for a damaged one.
     """
     document = source if isinstance(source, Document) else read(source)
@@ -75,6 +86,12 @@ def requantize(
     if document.partial:
         raise UsageError("expected a whole file, found a partial one: its missing levels can't be requantised")
     job = _Job(document)
+    if refine:
+        if document.header.lattice is None or len(job.levels) > 1 or widths is not None:
+            raise UsageError("refine: expected a file of one level with a lattice")
+        from igs.encoder.refine import Refiner
+
+        job.refiner = Refiner(document, job.values[0], threads, seed)
     if coarser is not None:
         if not 1 <= coarser <= COARSEST:
             raise UsageError(f"coarser: expected 1 to {COARSEST:g}, found {coarser}")
@@ -100,6 +117,7 @@ class _Job:
             ]
         self.values = [_values(self.header, codes) for codes in self.levels]
         self.before = [dequantize(self.header, codes) for codes in self.levels]
+        self.refiner: Refiner | None = None
 
     def coarser(self, factor: float) -> Header:
         """The header with all steps that many times as large."""
@@ -146,6 +164,8 @@ class _Job:
         """The file with the finest steps that has at most ``limit`` bytes."""
         if self.size <= limit:
             raise UsageError(f"expected fewer than the {self.size} bytes that the file has, found {limit:.0f}")
+        if self.refiner is not None:
+            self.values = [self.refiner.keep(limit / self.size)]
         low, high = 0.0, math.log(COARSEST)
         for _ in range(_TRIALS):
             at = (low + high) / 2
@@ -153,17 +173,18 @@ class _Job:
             low, high = (at, high) if size > limit else (low, at)
             if _FINE * limit < size <= limit:
                 break
-        while True:  # what closes holes changes sizes by little
+        while True:  # closing holes, or refining, changes sizes by little
             data = self.file(self.coarser(math.exp(high)))
             if len(data) <= limit:
                 return data
             if high >= math.log(COARSEST):
                 raise UsageError(f"expected {len(data)} bytes or more, the smallest of this file, found {limit:.0f}")
-            high = min(high + _NOTCH, math.log(COARSEST))
+            high = min(high + max(_NOTCH, _SLOPE * (len(data) / limit - 1)), math.log(COARSEST))
 
     def file(self, header: Header, close: bool = True) -> bytes:
-        """The bytes of the file with that header's quantisers. close: holes that this tears are closed."""
-        values = [_inside(header, v) for v in self.values]
+        """The bytes of the file with that header's quantisers. close: refined, and holes that this tears closed."""
+        values = self.values if self.refiner is None or not close else [self.refiner.rounded(header)]
+        values = [_inside(header, v) for v in values]
         codes = [quantize(header, *v) for v in values]
         if close and header.blend == Blend.TOPK:
             codes = self._without_holes(header, values, codes)
