@@ -185,10 +185,12 @@ def _pixels(image: Image, region: Any, depth: int, name: str, asked: dict[str, A
     """The values to write. EXR is linear light; integers of light that may exceed white are for a display: sRGB."""
     from igs.cli.light import has_light, linear_light, shown
 
-    options = {"level": asked["level"], "raw": asked["raw"]}
-    if asked["raw"] or not (name == "exr" or (depth < 32 and has_light(image.groups))):
-        return image.region(*region, dtype=_DTYPES[depth], **options)
-    values = image.region(*region, dtype="float32", **options)
+    x, y, w, h, scale = region
+    direct = asked["raw"] or not (name == "exr" or (depth < 32 and has_light(image.groups)))
+    dtype = _DTYPES[depth] if direct else "float32"
+    values = image.region(x, y, w, h, scale, dtype=dtype, level=asked["level"], raw=asked["raw"])
+    if direct:
+        return values
     if name == "exr":
         return linear_light(values, image.groups)
     pixels, clipped = shown(values, image.groups, depth)

@@ -11,7 +11,7 @@ import dataclasses
 import multiprocessing
 import multiprocessing.connection
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -62,7 +62,8 @@ def run(job: Job, pairs: list[tuple[str, str]], jobs: int, fatal: str) -> int:
     """
     outcomes: dict[int, dict[str, Any]] = {}
     printed = 0
-    with contextlib.closing(_outcomes(job, pairs, jobs)) as finished:
+    finished = _outcomes(job, pairs, jobs)
+    with contextlib.closing(finished):
         for number, outcome in finished:
             outcomes[number] = outcome.report
             for message in outcome.messages:
@@ -83,7 +84,7 @@ def run(job: Job, pairs: list[tuple[str, str]], jobs: int, fatal: str) -> int:
     return next((int(report["exit_code"]) for report in found if "error" in report), common.EXIT_OK)
 
 
-def _outcomes(job: Job, pairs: list[tuple[str, str]], jobs: int) -> Iterator[tuple[int, Outcome]]:
+def _outcomes(job: Job, pairs: list[tuple[str, str]], jobs: int) -> Generator[tuple[int, Outcome], None, None]:
     if min(jobs, len(pairs)) <= 1:
         return ((number, _tried(job, *pair)) for number, pair in enumerate(pairs))
     if job.options.threads is None:
@@ -107,7 +108,7 @@ def _tried(job: Job, source: str, target: str) -> Outcome:
 # -- workers
 
 
-def _in_workers(job: Job, pairs: list[tuple[str, str]], count: int) -> Iterator[tuple[int, Outcome]]:
+def _in_workers(job: Job, pairs: list[tuple[str, str]], count: int) -> Generator[tuple[int, Outcome], None, None]:
     waiting = iter(enumerate(pairs))
     workers: dict[Any, tuple[Any, int]] = {}  # connection → process, the number of its pair
 
@@ -125,7 +126,8 @@ def _in_workers(job: Job, pairs: list[tuple[str, str]], count: int) -> Iterator[
         for _ in range(count):
             give(*_started(job))
         while workers:
-            for connection in multiprocessing.connection.wait(list(workers)):
+            ready: list[Any] = multiprocessing.connection.wait(list(workers))
+            for connection in ready:
                 process, number = workers.pop(connection)
                 try:
                     outcome = connection.recv()

@@ -124,8 +124,8 @@ class _Job:
         header = self.header
         if header.lattice is None:
             lost = math.floor(math.log2(factor))
-            parts = (_narrower(getattr(header, n), -lost) for n in WIDTHS.values())
-            return dataclasses.replace(header, **dict(zip(WIDTHS.values(), parts, strict=True)))
+            parts: dict[str, Any] = {n: _narrower(getattr(header, n), -lost) for n in WIDTHS.values()}
+            return dataclasses.replace(header, **parts)
         # Step codes are eighths of an octave. One attribute after the other takes the next, so that rates lie closer.
         names = ("position", "minor", "ratio", "rotation")
         codes = [*(getattr(header.lattice, n) for n in names), *header.lattice.feature]
@@ -138,7 +138,7 @@ class _Job:
         """The header with these bits per code."""
         if self.header.lattice is not None:
             raise UsageError("widths: expected plain codes, found a lattice, which has steps: ask for coarser")
-        changed = {}
+        changed: dict[str, Any] = {}
         for name, bits in widths.items():
             if name not in WIDTHS:
                 raise UsageError(f"widths: expected {', '.join(WIDTHS)}, found {name!r}")
@@ -269,7 +269,7 @@ def _values(header: Header, codes: Codes) -> Values:
     gaussians = dequantize(header, codes)
     scale = np.stack([part.log1, part.log2], axis=1)
     feature = la.feature_values(header.lattice, codes, part.gain, header.rgb_groups)
-    return gaussians.means * MEAN_UNIT, scale, part.turn[:, None], feature
+    return gaussians.means.astype(np.float64) * MEAN_UNIT, scale, part.turn[:, None], feature
 
 
 def _inside(header: Header, values: Values) -> Values:
@@ -277,7 +277,7 @@ def _inside(header: Header, values: Values) -> Values:
     if header.lattice is None:
         return values
     size = np.array([header.width, header.height], np.float64)
-    position, out = values[0].copy(), np.ones(1, bool)
+    position = values[0].copy()
     for shrink in (1.0, 0.75, 0.5, 0.25, 0.0):
         codes = quantize(header, position, *values[1:])
         means = dequantize(header, codes).means * MEAN_UNIT

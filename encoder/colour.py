@@ -85,14 +85,14 @@ def alpha_quality(decoded: Floats, source: Floats, groups: tuple[Group, ...]) ->
         return {}
 
     def over(backdrop: float) -> float | None:
-        sides = [[_laid(*part, backdrop) for part in side] for side in zip(*pairs, strict=True)]
+        sides = [[_laid(*part, backdrop=backdrop) for part in side] for side in zip(*pairs, strict=True)]
         return metrics.psnr(*(np.concatenate(side, axis=-1) for side in sides))
 
     alphas = [np.concatenate([part[2] for part in side], axis=-1) for side in zip(*pairs, strict=True)]
     return {"psnr_black": over(0.0), "psnr_white": over(1.0), "psnr_alpha": metrics.psnr(*alphas)}
 
 
-def _laid(group: Group, colours: Floats, alpha: Floats, backdrop: float) -> Floats:
+def _laid(group: Group, colours: Floats, alpha: Any, *, backdrop: float) -> Floats:
     flat = colours * alpha + np.float32(backdrop) * (1 - alpha)
     return from_linear(flat, group.transfer).astype(np.float32) if group.transfer in CURVED else flat
 
