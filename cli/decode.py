@@ -145,6 +145,8 @@ def _decode(source: str, target: str, console: Console, as_json: bool, sizes: li
         wanted = None if asked["bit_depth"] is None else int(asked["bit_depth"])
         depth = choose_depth(format_, max(group.bit_depth for group in image.groups), wanted)
         layout = layout_of(image.groups)
+        if asked["raw"] and format_.name == "exr":
+            layout = "N"  # stored values are no light, and alpha is in them already
         if w > 0 and h > 0:  # the decoder says what is wrong with other regions
             columns, rows = (max(1, int(side * scale + 0.5)) for side in (w, h))
             check_format(format_, layout, image.channels, columns, rows)

@@ -56,6 +56,7 @@ def test_strip_then_set_and_remove(cli: Any, source: Path, tmp_path: Path) -> No
     assert sections(out) == {k: v for k, v in SECTIONS.items() if k not in ("xmpd", "wxyz")}
     assert cli("igs-edit", source, "-o", out, "--strip", "--set-dpi", 72).code == 0
     assert resolution(sections(out)) == (2835, 2835)
+    assert "section phys: 8 bytes, inline, 72.0 × 72.0 pixels per inch" in cli("igs-info", out).text
     assert set(sections(out)) == {"phys"}
 
 
