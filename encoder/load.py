@@ -80,7 +80,7 @@ def load_image(
     channels mean that the last is alpha unless ``groups`` says otherwise. Of an animation the first frame is taken,
     with a warning.
     Limits: pixels, pixels a side, bytes that loading may take (about 9 per pixel and channel). Raises UsageError for a
-    bad array, InputError for a file that can't be read or is above a limit.
+    bad array, InputError for a file that can't be read or is above a limit, Unsupported where a library is missing.
     """
     if isinstance(source, SourceImage):
         return source

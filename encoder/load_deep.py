@@ -21,7 +21,7 @@ from PIL import Image
 
 from igs.encoder.load_metadata import SECTION_LIMIT
 from igs.format import Colour, Transfer
-from igs.format.errors import InputError
+from igs.format.errors import InputError, Unsupported
 
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # At the peak of loading, per pixel and channel: 7.0 to 8.4 measured (the decoder's copy, the array, its float32).
@@ -110,12 +110,12 @@ def read_if_deep(image: Image.Image, file: BinaryIO, limits: SizeLimits, name: s
 def read_tiff(file: BinaryIO, limits: SizeLimits, name: str, notes: list[str] | None = None) -> Deep | None:
     """The first page of a TIFF, by tifffile.
 
-    Where that is missing: with ``notes`` (Pillow can show the file, at 8 bits) a note and None, otherwise InputError.
+    Where that is missing: with ``notes`` (Pillow can show the file, at 8 bits) a note and None, otherwise Unsupported.
     """
     tifffile = _optional("tifffile", name, notes)
     if tifffile is None:
         if notes is None:
-            raise InputError(f"{name}: this kind of TIFF needs tifffile: {EXTRA}")
+            raise Unsupported(f"{name}: this kind of TIFF needs tifffile: {EXTRA}")
         return None
     log = logging.getLogger("tifffile")
     if not log.handlers:

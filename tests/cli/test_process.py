@@ -195,3 +195,12 @@ def test_without_the_images_extra_deep_tiffs_are_refused_on_the_way_out(tmp_path
     assert (code, 'pip install "igs-codec[images]"' in err) == (5, True)
     assert not (tmp_path / "out.tif").exists()
     assert finish(start(setup, *args[:2], tmp_path / "out.png", *args[3:]))[0] == 0  # written without any library
+
+
+def test_float_tiff_without_its_library_says_what_helps(tmp_path: Path) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    tifffile.imwrite(tmp_path / "in.tif", np.zeros((4, 5, 3), np.float32), photometric="rgb")
+    setup = NO_TORCH.replace('"torch"', '"tifffile"')
+    code, _, err = finish(start(setup, "igs-encode", "in.tif", "out.igs", cwd=tmp_path))
+    assert (code, 'pip install "igs-codec[images]"' in err) == (5, True), err
+    assert [p.name for p in tmp_path.iterdir()] == ["in.tif"]
