@@ -117,7 +117,7 @@ _PATH = click.Path(path_type=Path, dir_okay=False)
         type=click.Choice(["auto", "srgb", "linear", "pq", "log"]),
         default="auto",
         section="Colour",
-        help="What values mean; pq and log: light above white, stored by that curve (default: log for EXR, else srgb).",
+        help="What values mean; pq, log: light above white, stored by that curve (default: these for EXR, else srgb).",
     ),
     option("--linear-light", is_flag=True, section="Colour", help="Fit and store an sRGB picture in linear light."),
     option(

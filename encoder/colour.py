@@ -43,6 +43,8 @@ def stored_groups(
             group = dataclasses.replace(group, transfer=Transfer[transfer.upper()])
         is_srgb = group.transfer == Transfer.SRGB and group.colour in _LIGHT
         groups.append(dataclasses.replace(group, gamma=LINEAR_GAMMA if linear_light and is_srgb else gamma))
+    if linear_light and all(group.gamma == 1 for group in groups):
+        warn(f"{source.name}: --linear-light changes nothing: no colours of this picture are sRGB")
     for group, pixels, _ in _parts(source.pixels, tuple(groups)):
         _tell(source.name, group, pixels, warn)
     return tuple(groups)

@@ -101,6 +101,9 @@ def test_groups() -> None:
     a, b = colour.stored_groups(source, "auto", 1.0, True, print)
     assert (a.gamma, b.gamma) == (pytest.approx(1 / 2.2, abs=3e-4), 1)
     assert [g.transfer for g in colour.stored_groups(source, "log", 1.0, False, print)] == [Transfer.LOG] * 2
+    messages: list[str] = []
+    colour.stored_groups(source, "log", 1.0, True, messages.append)
+    assert any("changes nothing" in m for m in messages)
     with pytest.raises(UsageError, match="gamma 1"):
         colour.stored_groups(source, "auto", 2.0, True, print)
     with pytest.raises(UsageError, match="transfer"):

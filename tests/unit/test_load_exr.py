@@ -32,8 +32,8 @@ def exr(channels: dict[str, np.ndarray], **header: Any) -> bytes:
 @pytest.mark.parametrize(
     ("names", "colour", "transfer"),
     [
-        ("Y", Colour.GREY, Transfer.LOG),
-        ("RGB", Colour.RGB, Transfer.LOG),
+        ("Y", Colour.GREY, Transfer.PQ),
+        ("RGB", Colour.RGB, Transfer.PQ),
         ("XZ", Colour.UNSPECIFIED, Transfer.LINEAR),  # positions, depths: no light
     ],
 )
@@ -44,6 +44,13 @@ def test_channels_by_name(names: str, colour: Colour, transfer: Transfer, dtype:
     (group,) = source.groups
     assert (group.colour, group.transfer, group.alpha, group.bit_depth) == (colour, transfer, Alpha.NONE, 32)
     assert np.array_equal(source.pixels, np.stack([planes[name] for name in names], axis=-1).astype(np.float32))
+
+
+@pytest.mark.parametrize("value", [-0.001, 49.5])
+def test_light_that_pq_cannot_hold_takes_the_log_curve(value: float) -> None:
+    light = np.array([[1, value]], np.float32)
+    assert load_image(exr({"Y": light})).groups[0].transfer == Transfer.LOG
+    assert load_image(exr({"Y": np.abs(light.clip(-1, 49)), "A": light * 0 + 1})).groups[0].transfer == Transfer.PQ
 
 
 def test_alpha_is_divided_out() -> None:
