@@ -366,6 +366,9 @@ class EncodeOptions:
     threads: int | None = None  # None: one per core
     seed: int = 0
     saliency_map: Path | None = None  # any image; resampled to the picture's size
+    # Of the picture's values (spec §3.4): sRGB or linear say what they mean, PQ and log also how they are stored.
+    transfer: Literal["auto", "srgb", "linear", "pq", "log"] = "auto"  # auto: pq or log for EXR, sRGB for all else
+    linear_light: bool = False  # sRGB pictures are fitted, stored and reduced in linear light
     codec: Literal["raw", "zstd", "columns"] = "zstd"  # of plain codes
     chunk_size: int | None = None  # Gaussians per chunk; None: what makes small reads smallest
     sections: dict[str, bytes] = dataclasses.field(default_factory=dict)  # metadata to embed, by section type
