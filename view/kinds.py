@@ -206,7 +206,7 @@ def error_map(levels: F64, unit: str, top: float | None = None) -> tuple[U8, Bar
         best = max(top or min(_ROUND_DB * math.ceil(float(local.max()) / _ROUND_DB), 50.0), worst + _ROUND_DB)
         return amounts(-local, -best, -worst), Bar(worst, best, "dB, local PSNR", reversed=True)
     high = top or rounded_up(float(np.quantile(levels, 0.998)))
-    return amounts(levels, 0, high), Bar(0, high, "8-bit levels, RMS of the channels")
+    return amounts(levels, 0, high), Bar(0, high, "8-bit levels")
 
 
 def _levels(scene: Scene, o: Options) -> list[Panel]:
