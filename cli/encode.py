@@ -250,6 +250,11 @@ class Job:
         files.check_input(source)
         files.check_output(target, [source], force=self.force)
         self.wishes.check([source], target)
+        with Watch(self.wishes, self.overwrite) as watch:
+            self._encode(source, target, watch)
+            watch.write(source, target)  # the file itself is in its place by now
+
+    def _encode(self, source: str, target: str, watch: Watch) -> None:
         with contextlib.ExitStack() as stack:
             if target == files.PIPE:
                 out: IO[bytes] = io.BytesIO()
@@ -268,7 +273,6 @@ class Job:
             log = stack.enter_context(self.log.open("w", encoding="utf-8")) if self.log else None
             label = Path(source).name if source != files.PIPE else "stdin"
             line = stack.enter_context(ProgressLine(self.console, label, log))
-            watch = Watch(self.wishes, stack, self.overwrite)
 
             def warn(message: str) -> None:
                 line.clear()
@@ -279,7 +283,7 @@ class Job:
             options = watch.options(dataclasses.replace(self.options, on_progress=line, on_warning=warn), line)
             encoded = encoder(image, options)
             line.clear()
-            watch.write(encoded, image, options, source, target)
+            watch.saw(encoded, image, options)
             out.write(encoded.data)
         if target == files.PIPE:
             files.write_stdout(encoded.data)

@@ -8,6 +8,7 @@ import dataclasses
 import math
 import shlex
 from pathlib import Path
+from types import TracebackType
 from typing import IO, Any
 
 import igs
@@ -50,17 +51,28 @@ class Wishes:
 
 
 class Watch:
-    """Watches one encode. Outputs are opened before it, so that it doesn't end in vain; written by ``write``."""
+    """Watches one encode. A context manager, which opens outputs early, so that no fit ends in vain."""
 
-    def __init__(self, wishes: Wishes, stack: contextlib.ExitStack, overwrite: bool) -> None:
-        self.wishes = wishes
+    def __init__(self, wishes: Wishes, overwrite: bool) -> None:
+        self.wishes, self.overwrite = wishes, overwrite
         self.history: list[Progress] = []
-        self._out: dict[str, IO[bytes]] = {
-            name: stack.enter_context(files.atomic_output(str(path), overwrite=overwrite))
-            for name, path in (("report", wishes.report), ("film", wishes.film))
-            if path is not None
-        }
+        self._stack = contextlib.ExitStack()
+        self._out: dict[str, IO[bytes]] = {}
         self._recorder: Any = None
+        self._seen: tuple[Any, SourceImage, EncodeOptions] | None = None
+
+    def __enter__(self) -> Watch:
+        with contextlib.ExitStack() as stack:
+            for name, path in (("report", self.wishes.report), ("film", self.wishes.film)):
+                if path is not None:
+                    self._out[name] = stack.enter_context(files.atomic_output(str(path), overwrite=self.overwrite))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
 
     def options(self, options: EncodeOptions, line: ProgressLine) -> EncodeOptions:
         """Options of an encode that is watched."""
@@ -76,10 +88,15 @@ class Watch:
 
         return dataclasses.replace(options, on_progress=on_progress, on_step=self._recorder)
 
-    def write(self, encoded: Any, image: SourceImage, options: EncodeOptions, source: str, target: str) -> None:
+    def saw(self, encoded: Any, image: SourceImage, options: EncodeOptions) -> None:
+        """Take the result of the encode."""
+        self._seen = encoded, image, options
+
+    def write(self, source: str, target: str) -> None:
         """Everything that was asked for."""
-        if not self.wishes:
+        if not self.wishes or self._seen is None:
             return
+        encoded, image, options = self._seen
         from igs.view import film
 
         moments = self._recorder.snapshots

@@ -27,6 +27,7 @@ from igs.view.log import Entry
 from igs.view.scene import F32, Scene, visible
 
 _HERO, _FIGURE, _STRIP = 1440, 960, 480  # pixels of the longer sides
+_SMALL = 256  # pixels: below, enlarged pixels are shown as squares
 _QUALITY = 90  # of the page's WebP
 _MOST_GROWTHS = 12
 _ZOOM = 72  # pixels of the picture, a side
@@ -158,8 +159,10 @@ def _pictures(report: Report, scene: Scene) -> str:
         f'<button type="button" data-from="{key}" aria-pressed="{"false" if key else "true"}">{title}</button>'
         for key, title in tabs
     )
+    small = " small" if max(scene.width, scene.height) < _SMALL else ""
     hero = (
-        f'<div class="compare" style="aspect-ratio:{scene.width}/{scene.height}">'
+        f'<div class="compare{small}" style="aspect-ratio:{scene.width}/{scene.height};'
+        f'max-width:calc(88vh * {scene.width / scene.height:.4f})">'
         f'<img src="{data_uri(original, _HERO)}" alt="Original">'
         f'<img class="over" src="{data_uri(decoded, _HERO)}" alt="Decoded">'
         '<div class="edge"></div><em>Original</em><em>Decoded</em>'
