@@ -154,7 +154,7 @@ _PATH = click.Path(path_type=Path, dir_okay=False)
         "--log-every",
         type=Number(1, whole=True),
         metavar="N",
-        help="Steps between progress reports (default 100, for the bar 10).",
+        help="Steps between progress reports (default 100; 10 for the bar and a report).",
     ),
     option("--report", type=_PATH, metavar="FILE", section="To look at", help="Write a page about the encode: HTML."),
     option("--film", type=_PATH, metavar="FILE", section="To look at", help="Write the fit as it goes: .webp, .gif."),
@@ -195,14 +195,15 @@ def encode(
     if len(given) > 1:
         flags = " and ".join("--" + name.replace("_", "-") for name in given)
         raise UsageError(f"{flags} exclude each other: give one rate target")
-    if parameters["log_every"] is None:
-        parameters["log_every"] = EncodeOptions.log_every if verbose or parameters["log"] else _BAR_STEPS
     if parameters.pop("levels") != 1:
         raise Unsupported("--levels: this version writes files of one level only")
     growth = parameters.pop("render_growth")
     if (parameters["render_every"] is None and not growth) != (parameters["render_dir"] is None):
         raise UsageError("--render-every or --render-growth, and --render-dir, need each other")
     wishes = Wishes(parameters.pop("report"), parameters.pop("film"), parameters["render_dir"] if growth else None)
+    if parameters["log_every"] is None:
+        rare = (verbose or parameters["log"]) and not wishes.report
+        parameters["log_every"] = EncodeOptions.log_every if rare else _BAR_STEPS
     overrides = recipe_overrides(parameters)
     if jobs > 1 and directory is None:
         raise UsageError("-j goes with -d: there is one file to encode")

@@ -19,10 +19,9 @@ if TYPE_CHECKING:
 
     from igs.view import Scene
 
-OF_A_FILE = ("ellipses", "ids", "density", "error", "levels", "zoom", "chunks")
+OF_A_FILE = ("ellipses", "ids", "density", "error", "levels", "zoom", "chunks", "overview")
 OF_A_PICTURE = ("gradient", "saliency")
 OF_A_LOG = ("convergence",)
-_BYTES = 64  # of memory per output pixel, with what it takes on the way
 _SIGNATURE = b"\x89IGS"
 
 
@@ -41,10 +40,12 @@ def _look(*names: str, **kwargs: Any) -> Any:
         "--kind",
         type=click.Choice([*OF_A_FILE, *OF_A_PICTURE, *OF_A_LOG]),
         default="ellipses",
-        help="ellipses (default), ids, density, error, levels, zoom or chunks of an .igs file; gradient or saliency of "
-        "a picture; convergence of an encode log.",
+        help="ellipses (default), ids, density, error, levels, zoom, chunks or overview of an .igs file; gradient or "
+        "saliency of a picture; convergence of an encode log.",
     ),
-    _look("--against", metavar="FILE", help="The original picture: needed by error, used by levels and zoom."),
+    _look(
+        "--against", metavar="FILE", help="The original picture: needed by error, used by levels, zoom and overview."
+    ),
     _look("--region", type=Numbers("X,Y,W,H"), metavar="X,Y,W,H", help="Only this rectangle, in pixels."),
     _look("--scale", type=Number(0, 4096, open_low=True), metavar="S", help="Output pixels per pixel (default: fits)."),
     _look("--beside", is_flag=True, help="The decoded picture beside it."),
@@ -164,11 +165,11 @@ def _sheet_of(source: str, kind: str, asked: dict[str, Any], console: Console) -
         names = ("region", "scale", "level", "sample", "seed", "deviations", "on", "beside", "unit", "top", "bare")
         options = Options(source=original, **{name: asked[name] for name in names})
         options.check(scene)
-        columns, rows = options.output_size(scene)
-        if columns * rows * _BYTES > asked["memory_limit"]:
+        needed = options.memory(scene)
+        if needed > asked["memory_limit"]:
             raise UsageError(
-                f"--scale: {columns}×{rows} pixels need about {columns * rows * _BYTES / 2**30:.1f} GiB, the limit "
-                f"is {asked['memory_limit'] / 2**30:.1f} GiB: take a --region or a smaller --scale"
+                f"--scale: this needs about {needed / 2**30:.1f} GiB, the limit is "
+                f"{asked['memory_limit'] / 2**30:.1f} GiB: take a --region or a smaller --scale"
             )
         return draw(kind, scene, options)
 

@@ -81,7 +81,7 @@ def compose(panels: Sequence[Panel], columns: int | None = None) -> Image.Image:
     """All panels on one sheet, row by row; those of a row stand on one line of titles."""
     per_row = columns or len(panels)
     widest = max(p.pixels.shape[1] for p in panels)
-    size = min(max(widest / 36, 12.0), 26.0)
+    size = min(max(widest / 36, 15.0), 26.0)
     gap, line = round(size * 1.3), round(size * 1.35)
     rows = [panels[i : i + per_row] for i in range(0, len(panels), per_row)]
     titles = [line if any(p.title for p in row) else 0 for row in rows]

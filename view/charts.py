@@ -64,7 +64,7 @@ def convergence(history: Sequence[Entry], growths: Sequence[tuple[int, int]]) ->
         )
     line = " ".join(f"{x(e.step):.1f},{y(v):.1f}" for e, v in zip(entries, values, strict=True))
     out.append(f'<polyline class="curve" points="{line}"/>')
-    area = [f"M{x(entries[0].step):.1f} {bottom:g}"]
+    area = [f"M{_LEFT:g} {bottom:g}V{z(entries[0].num_gaussians):.1f}"]
     for e in entries:
         area.append(f"H{x(e.step):.1f}V{z(e.num_gaussians):.1f}")
     out.append(f'<path class="area" d="{"".join(area)}V{bottom:g}Z"/>')

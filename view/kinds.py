@@ -23,6 +23,7 @@ NARROW = 800.0  # of one panel of several
 _ZOOM_SIDE = 64  # pixels of the picture
 _PALE = 0.72  # how far a picture steps back behind what is drawn over it
 _ROUND_DB = 5.0
+_FINER = 2  # samples per pixel and side where numbers are shown as colours: their seams are smoothed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,11 +59,13 @@ class Options:
                 )
         scene.reader.level_range(self.level)
 
-    def output_size(self, scene: Scene) -> tuple[int, int]:
-        """Columns and rows of the largest panel that an explicit scale asks for, or of the picture."""
-        _, _, w, h = _area(scene, self)
-        scale = self.scale or 2.0
-        return math.ceil(max(w * scale, scene.width)), math.ceil(max(h * scale, scene.height))
+    def memory(self, scene: Scene) -> float:
+        """Bytes that drawing takes, about: of the largest panel, and of a decoded picture with its maps."""
+        area = _area(scene, self)
+        scale = _scale(self, area, WIDE)
+        panel = math.ceil(area[2] * scale) * math.ceil(area[3] * scale)
+        sampled = max(panel * _FINER**2, area[2] * area[3])
+        return 64.0 * panel + 40.0 * sampled + 48.0 * scene.width * scene.height
 
 
 def _area(scene: Scene, o: Options) -> Region:
@@ -98,7 +101,7 @@ def ground(scene: Scene, o: Options, area: Region, scale: float) -> F32:
         grey = picture.mean(axis=2, keepdims=True)
         toned = 0.6 * grey + 0.4 * picture
         return np.asarray(toned + _PALE * (1 - toned), np.float32)
-    h, w = max(1, math.floor(area[3] * scale + 0.5)), max(1, math.floor(area[2] * scale + 0.5))
+    w, h = _size(area, scale)
     tone = np.array(PAPER if o.on == "paper" else (0, 0, 0), np.float32) / 255
     return np.tile(tone, (h, w, 1))
 
@@ -129,12 +132,27 @@ def _ellipses(scene: Scene, o: Options) -> list[Panel]:
 
 def _ids(scene: Scene, o: Options) -> list[Panel]:
     area = _area(scene, o)
-    scale = max(1.0, _scale(o, area, NARROW if o.beside else WIDE))
-    found = maps.nearest(*scene.splats(o.level), (scene.width, scene.height), area, scale)
+    scale = _scale(o, area, NARROW if o.beside else WIDE)
+    found = _leaders(scene, o, area, scale)
     seen = len(np.unique(found[found >= 0]))
     note = f"{seen} of {len(scene.drawn(o.level))} Gaussians count most somewhere"
-    panels = [Panel(id_map(found), "Which Gaussian counts most", note)]
+    panels = [Panel(_reduced(id_map(found), area, scale), "Which Gaussian counts most", note)]
     return [_decoded(scene, o, area, scale), *panels] if o.beside else panels
+
+
+def _leaders(scene: Scene, o: Options, area: Region, scale: float) -> maps.I64:
+    """Who counts most, at more samples than will be shown."""
+    return maps.nearest(*scene.splats(o.level), (scene.width, scene.height), area, max(1.0, _FINER * scale))
+
+
+def _reduced(pixels: U8, area: Region, scale: float) -> U8:
+    """Pixels of an area at any scale as they are shown at this one: means."""
+    return np.asarray(Image.fromarray(pixels).resize(_size(area, scale), Image.Resampling.BOX))
+
+
+def _size(area: Region, scale: float) -> tuple[int, int]:
+    """Columns and rows of an area at a scale, as the decoder has them."""
+    return max(1, math.floor(area[2] * scale + 0.5)), max(1, math.floor(area[3] * scale + 0.5))
 
 
 def id_map(found: maps.I64) -> U8:
@@ -167,11 +185,10 @@ def _density(scene: Scene, o: Options) -> list[Panel]:
 
 def resized(pixels: U8, area: Region, scale: float) -> U8:
     """A region of a map of the whole picture's size, at a scale: bilinear above 1, means below."""
-    size = max(1, math.floor(area[2] * scale + 0.5)), max(1, math.floor(area[3] * scale + 0.5))
     image = Image.fromarray(np.ascontiguousarray(pixels))
     method = Image.Resampling.BILINEAR if scale >= 1 else Image.Resampling.BOX
     x, y, w, h = area
-    return np.asarray(image.resize(size, method, box=(x, y, x + w, y + h)))
+    return np.asarray(image.resize(_size(area, scale), method, box=(x, y, x + w, y + h)))
 
 
 def _source(scene: Scene, o: Options, kind: str) -> F32:
@@ -251,31 +268,38 @@ def _zoom(scene: Scene, o: Options) -> list[Panel]:
 
 def _enlarged(picture: F32, area: Region, scale: float, method: Image.Resampling) -> U8:
     x, y, w, h = area
-    size = max(1, math.floor(w * scale + 0.5)), max(1, math.floor(h * scale + 0.5))
-    return np.asarray(Image.fromarray(to_u8(picture)).resize(size, method, box=(x, y, x + w, y + h)))
+    return np.asarray(Image.fromarray(to_u8(picture)).resize(_size(area, scale), method, box=(x, y, x + w, y + h)))
 
 
 def _chunks(scene: Scene, o: Options) -> list[Panel]:
     area = _area(scene, o)
-    scale = max(1.0, _scale(o, area, NARROW if o.beside else WIDE))
+    scale = _scale(o, area, NARROW if o.beside else WIDE)
     drawn, reader = scene.drawn(o.level), scene.reader
-    found = maps.nearest(*scene.splats(o.level), (scene.width, scene.height), area, scale)
+    found = _leaders(scene, o, area, scale)
     owner = np.where(found < 0, -1, drawn.chunks[np.maximum(found, 0)])
+    tint = _reduced(numbers(owner), area, scale).astype(np.float32) / np.float32(255)
     picture = scene.picture(area, scale, o.level).mean(axis=2, keepdims=True)
-    tint = numbers(owner).astype(np.float32) / 255
     shown = Image.fromarray(to_u8(tint * (0.45 + 0.55 * picture)))
     pen = ImageDraw.Draw(shown)
+    limit = np.array([shown.width - 1, shown.height - 1] * 2, np.float64)
+    line = max(1, round(shown.width / 700))
     for chunk in np.unique(drawn.chunks).tolist():
-        x0, y0, x1, y1 = np.clip(reader.chunk_box(chunk), -1e9, 1e9).tolist()
-        corners = [(x0 - area[0]) * scale, (y0 - area[1]) * scale, (x1 - area[0]) * scale, (y1 - area[1]) * scale]
-        limit = [shown.width - 1, shown.height - 1] * 2
-        cut = [min(max(v, 0.0), float(most)) for v, most in zip(corners, limit, strict=True)]
+        corners = (np.array(reader.chunk_box(chunk)) - [area[0], area[1]] * 2) * scale
+        x0, y0, x1, y1 = np.clip(corners, 0, limit).tolist()
         r, g, b = (numbers(chunk).astype(int) // 3 + 170).tolist()
-        pen.rectangle((cut[0], cut[1], cut[2], cut[3]), outline=(r, g, b), width=max(1, round(scale)))
+        pen.rectangle((x0, y0, x1, y1), outline=(r, g, b), width=line)
     count = len(np.unique(drawn.chunks))
     note = f"{count} chunks: tinted where a chunk's Gaussians lead, framed where they reach"
     panels = [Panel(np.asarray(shown), "Chunks", note)]
     return [_decoded(scene, o, area, scale), *panels] if o.beside else panels
+
+
+def _overview(scene: Scene, o: Options) -> list[Panel]:
+    """The picture, its ellipses, who leads, and the error or, without an original, the density."""
+    o = dataclasses.replace(o, beside=False, scale=_scale(o, _area(scene, o), NARROW))
+    last = _density if o.source is None else _error
+    parts = [kind(scene, o)[0] for kind in (_ellipses, _ids, last)]
+    return [_decoded(scene, o, _area(scene, o), o.scale or 1.0), *parts]
 
 
 KINDS: dict[str, Callable[[Scene, Options], list[Panel]]] = {
@@ -286,6 +310,7 @@ KINDS: dict[str, Callable[[Scene, Options], list[Panel]]] = {
     "levels": _levels,
     "zoom": _zoom,
     "chunks": _chunks,
+    "overview": _overview,
 }
 
 
@@ -297,7 +322,7 @@ def draw(kind: str, scene: Scene, options: Options | None = None) -> Image.Image
     panels = KINDS[kind](scene, options)
     if options.bare:
         return Image.fromarray(panels[-1].pixels)
-    return compose(panels, columns=2 if kind == "levels" and len(panels) > 3 else None)
+    return compose(panels, columns=2 if kind == "overview" or (kind == "levels" and len(panels) > 3) else None)
 
 
 def map_sheet(

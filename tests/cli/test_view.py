@@ -30,7 +30,7 @@ def pixels_of(path: Path) -> np.ndarray[Any, Any]:
         return np.asarray(picture)
 
 
-@pytest.mark.parametrize("kind", ["ellipses", "ids", "density", "error", "levels", "zoom", "chunks"])
+@pytest.mark.parametrize("kind", ["ellipses", "ids", "density", "error", "levels", "zoom", "chunks", "overview"])
 def test_every_kind(cli: Any, tmp_path: Path, original: Path, kind: str) -> None:
     out = tmp_path / "out.png"
     result = cli("igs-view", FILE, out, "-k", kind, "--against", original, "--scale", 2, "--json")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from igs.format import open_file
 from igs.format.errors import InputError, UsageError
 from igs.view import KINDS, Scene, draw, maps
 from igs.view.canvas import Bar, Panel, compose, framed, plain, rounded_up, ticks
@@ -18,6 +19,16 @@ from igs.view.kinds import Options
 from igs.view.log import read_log
 
 VALID = sorted((Path(__file__).parents[1] / "conformance" / "valid").glob("*.igs"))
+
+
+def _traits(path: Path) -> tuple[object, ...]:
+    with open_file(path, allow_partial=True) as file:
+        h = file.header
+        groups = tuple((g.colour, g.alpha) for g in h.groups)
+        return h.blend, h.primitive, groups, h.level_mode, file.available_levels, max(h.width, h.height) > 1000
+
+
+DIFFERENT = list({_traits(path): path for path in reversed(VALID)}.values())
 TOPK = next(p for p in VALID if p.stem == "topk_1")
 SOLID = Style(fill=1.0, line=0.0)
 
@@ -107,7 +118,7 @@ def test_nearest_is_what_trying_all_finds(path):
     with Scene(path, allow_partial=True) as scene:
         size = min(scene.width, 40), min(scene.height, 30)
         splats, rule = scene.splats()
-        if splats.means.shape[1] > 3000 or max(scene.width, scene.height) > 4096:
+        if splats.means.shape[1] > 1000 or max(scene.width, scene.height) > 4096:
             pytest.skip("too many for the slow twin")
         whole = (scene.width, scene.height)
         region = (0.0, 0.0, float(size[0]), float(size[1]))
@@ -204,7 +215,7 @@ def test_a_frame_leaves_its_content_alone():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("path", VALID, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", DIFFERENT, ids=lambda p: p.stem)
 def test_every_kind_of_every_file(path, kind):
     with Scene(path, allow_partial=True) as scene:
         if max(scene.width, scene.height) > 1000:
@@ -215,7 +226,7 @@ def test_every_kind_of_every_file(path, kind):
         assert sheet.ndim == 3
         assert len(np.unique(sheet.reshape(-1, 3), axis=0)) > 3
         alone = np.asarray(draw(kind, scene, dataclasses.replace(options, bare=True, beside=False)))
-        if kind in ("ellipses", "density", "error", "levels"):
+        if kind not in ("zoom", "overview"):
             assert alone.shape == (int(scene.height * 1.5 + 0.5), int(scene.width * 1.5 + 0.5), 3)
 
 
