@@ -16,7 +16,7 @@ from igs.view import maps
 from igs.view.canvas import U8, Bar, Panel, compose, framed, rounded_up, to_u8
 from igs.view.colours import PAPER, amounts, numbers
 from igs.view.ellipses import Style, draw_ellipses
-from igs.view.scene import F32, F64, Drawn, Region, Scene, visible
+from igs.view.scene import F32, F64, Drawn, Region, Scene, seen, visible
 
 WIDE = 1200.0  # pixels of a single panel's longer side, where no scale is asked for
 NARROW = 800.0  # of one panel of several
@@ -134,8 +134,8 @@ def _ids(scene: Scene, o: Options) -> list[Panel]:
     area = _area(scene, o)
     scale = _scale(o, area, NARROW if o.beside else WIDE)
     found = _leaders(scene, o, area, scale)
-    seen = len(np.unique(found[found >= 0]))
-    note = f"{seen} of {len(scene.drawn(o.level))} Gaussians count most somewhere"
+    count = len(np.unique(found[found >= 0]))
+    note = f"{count} of {len(scene.drawn(o.level))} Gaussians count most somewhere"
     panels = [Panel(_reduced(id_map(found), area, scale), "Which Gaussian counts most", note)]
     return [_decoded(scene, o, area, scale), *panels] if o.beside else panels
 
@@ -206,8 +206,8 @@ def _source(scene: Scene, o: Options, kind: str) -> F32:
 def _error(scene: Scene, o: Options) -> list[Panel]:
     source, area = _source(scene, o, "error"), _area(scene, o)
     scale = _scale(o, area, NARROW if o.beside else WIDE)
-    decoded = np.clip(scene.image.decode(dtype="float32", level=o.level), 0, 1)
-    levels = maps.error_levels(decoded, source)
+    decoded = scene.image.decode(dtype="float32", level=o.level)
+    levels = maps.error_levels(seen(decoded, scene.groups), seen(source, scene.groups))
     rms = float(np.sqrt(np.mean(levels**2)))
     psnr = f"PSNR {20 * math.log10(255 / rms):.2f} dB" if rms > 0 else "no error"
     shown, bar = error_map(levels, o.unit, o.top)
@@ -235,8 +235,9 @@ def _levels(scene: Scene, o: Options) -> list[Panel]:
         end = reader.levels[level].end
         note = f"{end} bytes, {8 * end / (scene.width * scene.height):.3f} bpp"
         if o.source is not None:
-            values = np.clip(scene.image.decode(dtype="float32", level=level), 0, 1)
-            mse = float(np.mean((values - _source(scene, o, "levels")) ** 2, dtype=np.float64))
+            values = seen(scene.image.decode(dtype="float32", level=level), scene.groups)
+            original = seen(_source(scene, o, "levels"), scene.groups)
+            mse = float(np.mean((values - original) ** 2, dtype=np.float64))
             note += f", {-10 * math.log10(mse):.2f} dB" if mse > 0 else ", no error"
         first, last = reader.level_range(level)
         count = sum(l.num_gaussians for l in reader.levels if first <= l.first_chunk < last)

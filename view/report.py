@@ -24,7 +24,7 @@ from igs.view.charts import grouped
 from igs.view.colours import amounts, sequential
 from igs.view.film import Moment, Stage, caption
 from igs.view.log import Entry
-from igs.view.scene import F32, Scene, visible
+from igs.view.scene import F32, Scene, seen, visible
 
 _HERO, _FIGURE, _STRIP = 1440, 960, 480  # pixels of the longer sides
 _SMALL = 256  # pixels: below, enlarged pixels are shown as squares
@@ -133,7 +133,7 @@ def _head(report: Report) -> str:
     if f.get("ms_ssim") is not None:
         facts.insert(3, (f"{f['ms_ssim']:.4f}", "MS-SSIM"))
     raw = f["width"] * f["height"] * f["channels"]
-    ratio = f"1 : {raw / f['bytes']:.0f} of {grouped(raw)} bytes at 8 bits"
+    ratio = f"1 : {raw / f['bytes']:.3g} of {grouped(raw)} bytes at 8 bits"
     items = "".join(f"<li><b>{escape(value)}</b><span>{escape(word)}</span></li>" for value, word in facts)
     channels = f"{f['channels']} channel" + "s" * (f["channels"] != 1)
     return (
@@ -149,7 +149,8 @@ def _pictures(report: Report, scene: Scene) -> str:
     options = kinds.Options(scale=scale)
     ellipses = kinds.KINDS["ellipses"](scene, options)[0].pixels
     found = maps.nearest(*scene.splats(), (scene.width, scene.height))
-    error = maps.error_levels(np.clip(scene.image.decode(dtype="float32"), 0, 1), report.source)
+    shown = scene.image.decode(dtype="float32")
+    error = maps.error_levels(seen(shown, scene.groups), seen(report.source, scene.groups))
     error_pixels, error_bar = kinds.error_map(error, "levels")
     density = maps.density(scene.drawn().means, scene.width, scene.height)
     top = rounded_up(float(density.max()))
@@ -169,18 +170,18 @@ def _pictures(report: Report, scene: Scene) -> str:
         '<input type="range" min="0" max="1000" value="500" aria-label="How much of the original is shown"></div>'
         f'<div class="tabs">{buttons}</div>'
     )
-    seen = len(np.unique(found[found >= 0]))
+    leading = len(np.unique(found[found >= 0]))
     half = float(np.median(error))
     grid = [
         _figure(ellipses, "Ellipses", "at one standard deviation, in their own colours", name="ellipses"),
-        _figure(kinds.id_map(found), "Leading Gaussians", f"the {seen} that count most somewhere", name="leading"),
+        _figure(kinds.id_map(found), "Leading Gaussians", f"the {leading} that count most somewhere", name="leading"),
         _figure(error_pixels, "Error", f"half of the pixels are below {half:.1f}", name="error", bar=error_bar),
         _figure(amounts(density, 0, top), "Density", "of centres", name="density", bar=Bar(0, top, "per 1000 pixels")),
         _zooms(scene, original, decoded),
     ]  # fmt: skip
-    shown = f" All are reduced to {_HERO} pixels." if max(scene.width, scene.height) > _HERO else ""
+    reduced = f" All are reduced to {_HERO} pixels." if max(scene.width, scene.height) > _HERO else ""
     return (
-        f"{hero}<h2>What the Gaussians do</h2><p>The buttons above lay each of these over the original.{shown}</p>"
+        f"{hero}<h2>What the Gaussians do</h2><p>The buttons above lay each of these over the original.{reduced}</p>"
         f'<div class="grid">{"".join(grid)}</div>'
     )
 

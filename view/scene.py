@@ -28,7 +28,7 @@ def visible(pixels: npt.ArrayLike, groups: Sequence[Group], paper: float = 1.0) 
     values, group = np.asarray(pixels, np.float32), groups[0]
     colours = group.channels - (group.alpha != Alpha.NONE)
     if group.colour == Colour.CMYK and colours >= 4:
-        rgb = values[..., :3] * values[..., 3:4]  # as files have it: 1 is no ink
+        rgb = (1 - values[..., :3]) * (1 - values[..., 3:4])  # 1 is all ink
     elif colours >= 3:
         rgb = values[..., :3]
     else:
@@ -38,6 +38,18 @@ def visible(pixels: npt.ArrayLike, groups: Sequence[Group], paper: float = 1.0) 
         rgb = rgb * alpha + np.float32(paper) * (1 - alpha)
     clipped: F32 = np.clip(rgb, 0.0, 1.0).astype(np.float32)
     return clipped
+
+
+def seen(pixels: npt.ArrayLike, groups: Sequence[Group]) -> F32:
+    """Picture values [..., C] clipped to [0, 1], colours times their alpha: what cannot be seen is no error."""
+    values: F32 = np.clip(np.array(pixels, np.float32), 0.0, 1.0)
+    first = 0
+    for group in groups:
+        last = first + group.channels
+        if group.alpha != Alpha.NONE:
+            values[..., first : last - 1] *= values[..., last - 1 : last]
+        first = last
+    return values
 
 
 @dataclasses.dataclass(frozen=True)

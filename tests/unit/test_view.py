@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from igs.format import open_file
+from igs.format import Alpha, Colour, Group, open_file
 from igs.format.errors import InputError, UsageError
 from igs.view import KINDS, Scene, draw, maps
 from igs.view.canvas import Bar, Panel, compose, framed, plain, rounded_up, ticks
@@ -17,6 +17,7 @@ from igs.view.colours import PAPER, amounts, numbers, oklch, sequential
 from igs.view.ellipses import Style, draw_ellipses
 from igs.view.kinds import Options
 from igs.view.log import read_log
+from igs.view.scene import seen, visible
 
 VALID = sorted((Path(__file__).parents[1] / "conformance" / "valid").glob("*.igs"))
 
@@ -70,6 +71,27 @@ def test_numbers_are_told_apart():
     assert found[0].tolist() == list(PAPER)
     assert len(np.unique(found, axis=0)) == 65
     assert (np.abs(np.diff(found[1:].astype(int), axis=0)).max(axis=1) > 20).all()
+
+
+# -- what is seen
+
+
+def test_pictures_of_all_kinds_become_rgb():
+    grey, rgb, cmyk = Colour.GREY, Colour.RGB, Colour.CMYK
+    assert visible([[[0.25]]], [_group(1, grey)]).tolist() == [[[0.25] * 3]]
+    assert visible([0.25, 0.5], [_group(2, grey, Alpha.STRAIGHT)]) == pytest.approx(0.625)  # half of it is paper
+    assert visible([0.1, 0.2, 1.5, 0.9], [_group(3, rgb), _group(1, grey)]) == pytest.approx([0.1, 0.2, 1.0])
+    assert visible([0.0, 0.5, 1.0, 0.5], [_group(4, cmyk)]) == pytest.approx([0.5, 0.25, 0.0])
+    assert visible([0.3, 0.4], [_group(2, Colour.UNSPECIFIED)]) == pytest.approx(0.3)
+
+
+def test_what_has_no_alpha_is_no_error():
+    groups = [_group(1, Colour.GREY), _group(2, Colour.GREY, Alpha.PREMULTIPLIED)]
+    assert seen([[2.0, 0.7, 0.0], [0.5, 0.5, 0.5]], groups) == pytest.approx(np.array([[1, 0, 0], [0.5, 0.25, 0.5]]))
+
+
+def _group(channels, colour, alpha=Alpha.NONE):
+    return Group(channels=channels, alpha=alpha, colour=colour, name=str(channels))
 
 
 # -- ellipses
