@@ -51,6 +51,7 @@ def _look(*names: str, **kwargs: Any) -> Any:
     _look("--beside", is_flag=True, help="The decoded picture beside it."),
     _look("--bare", is_flag=True, help="No titles, no paper: the picture alone."),
     _look("--level", type=Number(0, 15, whole=True), metavar="L", help="Up to this quality level (default: all)."),
+    _look("--group", metavar="NAME", help="Show this channel group (default: the first)."),
     _look("--sample", type=Number(1, 2**24, whole=True), metavar="N", help="Draw N of the ellipses (default: all)."),
     _look("--seed", type=Number(0, 2**63 - 1, whole=True), default=0, metavar="S", help="Which N (default 0)."),
     _look(
@@ -146,7 +147,7 @@ def _open(data: Any, source: str, asked: dict[str, Any], console: Console | None
 
     limits = Limits(pixels=asked["size_limit"], side=asked["dimension_limit"])
     with common.named(files.display(source)):
-        scene = Scene(data, limits, asked["threads"], asked["allow_partial"])
+        scene = Scene(data, limits, asked["threads"], asked["allow_partial"], asked["group"])
     if console is not None and scene.reader.partial:
         console.warn(f"{files.display(source)}: the file is partial; shown as far as it goes")
     return scene
@@ -182,7 +183,7 @@ def _map_of(source: str, kind: str, asked: dict[str, Any]) -> Pillow.Image:
     from igs.encoder.load import load_image
     from igs.view.kinds import map_sheet
 
-    for name in ("region", "scale", "level", "sample", "against"):
+    for name in ("region", "scale", "level", "sample", "against", "group"):
         if asked[name] is not None:
             raise UsageError(f"--{name}: has no meaning for {kind}")
     data = _read(source, asked)

@@ -16,7 +16,7 @@ from igs.view import maps
 from igs.view.canvas import U8, Bar, Panel, compose, framed, rounded_up, to_u8
 from igs.view.colours import PAPER, amounts, numbers
 from igs.view.ellipses import Style, draw_ellipses
-from igs.view.scene import F32, F64, Drawn, Region, Scene, seen, visible
+from igs.view.scene import F32, F64, Drawn, Region, Scene, visible
 
 WIDE = 1200.0  # pixels of a single panel's longer side, where no scale is asked for
 NARROW = 800.0  # of one panel of several
@@ -207,7 +207,7 @@ def _error(scene: Scene, o: Options) -> list[Panel]:
     source, area = _source(scene, o, "error"), _area(scene, o)
     scale = _scale(o, area, NARROW if o.beside else WIDE)
     decoded = scene.image.decode(dtype="float32", level=o.level)
-    levels = maps.error_levels(seen(decoded, scene.groups), seen(source, scene.groups))
+    levels = maps.error_levels(scene.compared(decoded), scene.compared(source))
     rms = float(np.sqrt(np.mean(levels**2)))
     psnr = f"PSNR {20 * math.log10(255 / rms):.2f} dB" if rms > 0 else "no error"
     shown, bar = error_map(levels, o.unit, o.top)
@@ -235,8 +235,8 @@ def _levels(scene: Scene, o: Options) -> list[Panel]:
         end = reader.levels[level].end
         note = f"{end} bytes, {8 * end / (scene.width * scene.height):.3f} bpp"
         if o.source is not None:
-            values = seen(scene.image.decode(dtype="float32", level=level), scene.groups)
-            original = seen(_source(scene, o, "levels"), scene.groups)
+            values = scene.compared(scene.image.decode(dtype="float32", level=level))
+            original = scene.compared(_source(scene, o, "levels"))
             mse = float(np.mean((values - original) ** 2, dtype=np.float64))
             note += f", {-10 * math.log10(mse):.2f} dB" if mse > 0 else ", no error"
         first, last = reader.level_range(level)
@@ -248,7 +248,7 @@ def _levels(scene: Scene, o: Options) -> list[Panel]:
 
 def _zoom(scene: Scene, o: Options) -> list[Panel]:
     whole = scene.picture(level=o.level)
-    original = None if o.source is None else visible(_source(scene, o, "zoom"), scene.groups)
+    original = None if o.source is None else visible(_source(scene, o, "zoom"), scene.groups, scene.number)
     area = o.region or maps.busiest(whole if original is None else original, _ZOOM_SIDE)
     scale = max(1.0, _scale(o, area, NARROW * 0.64))
     side = round(area[3] * scale)

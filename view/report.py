@@ -24,7 +24,7 @@ from igs.view.charts import grouped
 from igs.view.colours import amounts, sequential
 from igs.view.film import Moment, Stage, caption
 from igs.view.log import Entry
-from igs.view.scene import F32, Scene, seen, visible
+from igs.view.scene import F32, Scene, visible
 
 _HERO, _FIGURE, _STRIP = 1440, 960, 480  # pixels of the longer sides
 _SMALL = 256  # pixels: below, enlarged pixels are shown as squares
@@ -150,7 +150,7 @@ def _pictures(report: Report, scene: Scene) -> str:
     ellipses = kinds.KINDS["ellipses"](scene, options)[0].pixels
     found = maps.nearest(*scene.splats(), (scene.width, scene.height))
     shown = scene.image.decode(dtype="float32")
-    error = maps.error_levels(seen(shown, scene.groups), seen(report.source, scene.groups))
+    error = maps.error_levels(scene.compared(shown), scene.compared(report.source))
     error_pixels, error_bar = kinds.error_map(error, "levels")
     density = maps.density(scene.drawn().means, scene.width, scene.height)
     top = rounded_up(float(density.max()))

@@ -14,18 +14,25 @@ from igs.decoder import Image
 from igs.decoder.output import to_picture
 from igs.decoder.rule import Rule, Splats
 from igs.format import Alpha, Colour, Gaussians, Group, Limits, open_file
+from igs.format.errors import UsageError
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 Region = tuple[float, float, float, float]  # x, y, w, h in pixels
 
 
-def visible(pixels: npt.ArrayLike, groups: Sequence[Group], paper: float = 1.0) -> F32:
-    """Picture values [..., C] with straight alpha as RGB in [0, 1], float32 [..., 3]: the first group's colours.
+def channels_of(groups: Sequence[Group], number: int) -> slice:
+    """Where a group's channels are."""
+    first = sum(g.channels for g in groups[:number])
+    return slice(first, first + groups[number].channels)
+
+
+def visible(pixels: npt.ArrayLike, groups: Sequence[Group], number: int = 0, paper: float = 1.0) -> F32:
+    """Picture values [..., C] with straight alpha as RGB in [0, 1], float32 [..., 3]: the colours of one group.
 
     Alpha is laid over ``paper``; grey is repeated; of a group of other channels the first three, or the first, count.
     """
-    values, group = np.asarray(pixels, np.float32), groups[0]
+    values, group = np.asarray(pixels, np.float32)[..., channels_of(groups, number)], groups[number]
     colours = group.channels - (group.alpha != Alpha.NONE)
     if group.colour == Colour.CMYK and colours >= 4:
         rgb = (1 - values[..., :3]) * (1 - values[..., 3:4])  # 1 is all ink
@@ -71,25 +78,40 @@ class Drawn:
 
 
 class Scene:
-    """A file opened to be looked at; a context manager. Reads chunks when they are needed, and keeps Gaussians."""
+    """A file opened to be looked at; a context manager. Reads chunks when they are needed, and keeps Gaussians.
+
+    group: the name of the channel group whose colours are shown; None: the first.
+    """
 
     def __init__(
-        self, source: Any, limits: Limits | None = None, threads: int | None = None, allow_partial: bool = False
+        self,
+        source: Any,
+        limits: Limits | None = None,
+        threads: int | None = None,
+        allow_partial: bool = False,
+        group: str | None = None,
     ) -> None:
         self.reader = open_file(source, limits, allow_partial)
         try:
             self.image = Image(self.reader, threads)
+            self.number = _group_number(self.image.groups, group)
         except BaseException:
             self.reader.close()
             raise
         self.header = self.reader.header
         self.width, self.height, self.groups = self.image.width, self.image.height, self.image.groups
+        self._named = group is not None
         self._gaussians: dict[int | None, tuple[Gaussians, Drawn]] = {}
 
     def picture(self, region: Region | None = None, scale: float = 1.0, level: int | None = None) -> F32:
         """What it looks like: RGB float32 [h, w, 3] in [0, 1]."""
         x, y, w, h = region or (0, 0, self.width, self.height)
-        return visible(self.image.region(x, y, w, h, scale, "float32", level), self.groups)
+        return visible(self.image.region(x, y, w, h, scale, "float32", level), self.groups, self.number)
+
+    def compared(self, pixels: npt.ArrayLike) -> F32:
+        """Picture values [H, W, C] as errors are measured: ``seen``; of a group that was named, only its channels."""
+        values = seen(pixels, self.groups)
+        return values[..., channels_of(self.groups, self.number)] if self._named else values
 
     def gaussians(self, level: int | None = None) -> Gaussians:
         """All Gaussians that a level is decoded from, in file order."""
@@ -110,7 +132,7 @@ class Scene:
             to_picture(values, self.groups)
             bounds = [self.reader.chunk_level(int(c)) for c in range(first, last)]
             levels = np.repeat(np.array(bounds, np.int64), [len(p) for p in parts])
-            colours = visible(values, self.groups)
+            colours = visible(values, self.groups, self.number)
             drawn = Drawn(np.asarray(every.means * 2.0**-14, np.float64), every.covariances, colours, chunks, levels)
             self._gaussians[level] = every, drawn
         return self._gaussians[level]
@@ -130,3 +152,12 @@ class Scene:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _group_number(groups: Sequence[Group], name: str | None) -> int:
+    names = [g.name for g in groups]
+    if name is None:
+        return 0
+    if name not in names:
+        raise UsageError(f"group: expected one of {', '.join(names)}, found {name!r}")
+    return names.index(name)

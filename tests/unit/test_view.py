@@ -260,6 +260,22 @@ def test_a_sample_is_a_part_and_always_the_same():
         assert ((every != PAPER).sum() > (some[0] != PAPER).sum()) or len(scene.drawn()) <= 3
 
 
+def test_a_group_can_be_named():
+    path = next(p for p in DIFFERENT if "groups" in p.stem or len(_traits(p)[2]) > 1)
+    with Scene(path) as scene:
+        names = [g.name for g in scene.groups]
+        source = np.zeros((scene.height, scene.width, scene.header.channels), np.float32)
+    sheets = []
+    for name in (None, *names):
+        with Scene(path, group=name) as scene:
+            assert scene.compared(source).shape[2] == (scene.groups[scene.number].channels if name else source.shape[2])
+            sheets.append(np.asarray(draw("ellipses", scene, Options(bare=True))))
+    assert np.array_equal(sheets[0], sheets[1])
+    assert not np.array_equal(sheets[1], sheets[2])
+    with pytest.raises(UsageError, match="expected one of"):
+        Scene(path, group="nonsense")
+
+
 def test_what_cannot_be_drawn_is_told():
     with Scene(TOPK) as scene:
         with pytest.raises(UsageError, match="--against FILE"):
