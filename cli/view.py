@@ -169,7 +169,7 @@ def _sheet_of(source: str, kind: str, asked: dict[str, Any], console: Console) -
         needed = options.memory(scene)
         if needed > asked["memory_limit"]:
             raise UsageError(
-                f"--scale: this needs about {needed / 2**30:.1f} GiB, the limit is "
+                f"this needs about {needed / 2**30:.1f} GiB, the limit is "
                 f"{asked['memory_limit'] / 2**30:.1f} GiB: take a --region or a smaller --scale"
             )
         return draw(kind, scene, options)

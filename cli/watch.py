@@ -16,6 +16,7 @@ from igs.cli import files
 from igs.cli.progress import ProgressLine
 from igs.encoder.load import SourceImage
 from igs.encoder.options import EncodeOptions, Progress
+from igs.format import open_file
 from igs.format.errors import UsageError
 
 FILM_FRAMES = 60
@@ -100,10 +101,8 @@ class Watch:
         from igs.view import film
 
         moments = self._recorder.snapshots
-        stage = film.Stage(image.width, image.height, image.groups)
-        # Stored values, as the fit has them, are of the recipe's gamma.
-        gamma = options.recipe().gamma
-        stage = dataclasses.replace(stage, groups=tuple(dataclasses.replace(g, gamma=gamma) for g in stage.groups))
+        with open_file(encoded.data) as file:
+            stage = film.Stage(image.width, image.height, file.header.groups)
         if self.wishes.growth is not None:
             self.wishes.growth.mkdir(parents=True, exist_ok=True)
             for moment in moments:

@@ -20,6 +20,7 @@ from igs.view.scene import F32, F64, Drawn, Region, Scene, visible
 
 WIDE = 1200.0  # pixels of a single panel's longer side, where no scale is asked for
 NARROW = 800.0  # of one panel of several
+MOST = 200_000  # ellipses that are drawn unless more are asked for: some ten seconds, and a pixel has several of them
 _ZOOM_SIDE = 64  # pixels of the picture
 _PALE = 0.72  # how far a picture steps back behind what is drawn over it
 _ROUND_DB = 5.0
@@ -65,7 +66,8 @@ class Options:
         scale = _scale(self, area, WIDE)
         panel = math.ceil(area[2] * scale) * math.ceil(area[3] * scale)
         sampled = max(panel * _FINER**2, area[2] * area[3])
-        return 64.0 * panel + 40.0 * sampled + 48.0 * scene.width * scene.height
+        gaussians = scene.reader.num_gaussians * (200.0 + 12.0 * scene.header.features)
+        return 64.0 * panel + 40.0 * sampled + 48.0 * scene.width * scene.height + gaussians
 
 
 def _area(scene: Scene, o: Options) -> Region:
@@ -118,7 +120,7 @@ def _ellipses(scene: Scene, o: Options) -> list[Panel]:
     area = _area(scene, o)
     scale = _scale(o, area, NARROW if o.beside else WIDE)
     every = scene.drawn(o.level)
-    drawn = sampled(every, o.sample, o.seed)
+    drawn = sampled(every, o.sample or MOST, o.seed)
     canvas = ground(scene, o, area, scale)
     style = Style(o.deviations, fill=0.35, shade=0.8) if o.on == "picture" else Style(o.deviations)
     if o.on == "black":

@@ -44,5 +44,9 @@ def test_the_kernels_are_compiled_and_their_sources_present(names):
     assert sources <= set(names)
 
 
+def test_the_page_has_its_style(names):
+    assert {"igs/view/report.css", "igs/view/report.js"} <= set(names)
+
+
 def test_licence_is_in_the_metadata(names):
     assert [name for name in names if name.endswith(".dist-info/licenses/LICENSE")]
