@@ -166,7 +166,7 @@ def _sheet_of(source: str, kind: str, asked: dict[str, Any], console: Console) -
         names = ("region", "scale", "level", "sample", "seed", "deviations", "on", "beside", "unit", "top", "bare")
         options = Options(source=original, **{name: asked[name] for name in names})
         options.check(scene)
-        needed = options.memory(scene)
+        needed = options.memory(scene, kind)
         if needed > asked["memory_limit"]:
             raise UsageError(
                 f"this needs about {needed / 2**30:.1f} GiB, the limit is "

@@ -96,4 +96,5 @@ def _distance(dx: F64, dy: F64, cov: F64, deviations: float) -> F64:
     large = (a + c) / 2 + math.hypot((a - c) / 2, b)
     ends = np.abs(dx * along + dy * across) - deviations * math.sqrt(large)
     sides = np.abs(dy * along - dx * across) - deviations * math.sqrt(area / large)  # no cancellation for thin ones
-    return np.maximum((d - deviations) / np.maximum(slope, 1e-9), np.maximum(ends, sides))
+    found: F64 = np.maximum((d - deviations) / np.maximum(slope, 1e-9), np.maximum(ends, sides))
+    return found

@@ -21,7 +21,7 @@ from igs.view.scene import F32, F64, Drawn, Region, Scene, visible
 WIDE = 1200.0  # pixels of a single panel's longer side, where no scale is asked for
 NARROW = 800.0  # of one panel of several
 MOST = 200_000  # ellipses that are drawn unless more are asked for: some ten seconds, and a pixel has several of them
-_ZOOM_SIDE = 64  # pixels of the picture
+_ZOOM_SIDE = 64.0  # pixels of the picture
 _PALE = 0.72  # how far a picture steps back behind what is drawn over it
 _ROUND_DB = 5.0
 _FINER = 2  # samples per pixel and side where numbers are shown as colours: their seams are smoothed
@@ -60,9 +60,11 @@ class Options:
                 )
         scene.reader.level_range(self.level)
 
-    def memory(self, scene: Scene) -> float:
+    def memory(self, scene: Scene, kind: str) -> float:
         """Bytes that drawing takes, about: of the largest panel, and of a decoded picture with its maps."""
         area = _area(scene, self)
+        if kind == "zoom" and self.region is None:
+            area = (0.0, 0.0, _ZOOM_SIDE, _ZOOM_SIDE)
         scale = _scale(self, area, WIDE)
         panel = math.ceil(area[2] * scale) * math.ceil(area[3] * scale)
         sampled = max(panel * _FINER**2, area[2] * area[3])
@@ -251,7 +253,7 @@ def _levels(scene: Scene, o: Options) -> list[Panel]:
 def _zoom(scene: Scene, o: Options) -> list[Panel]:
     whole = scene.picture(level=o.level)
     original = None if o.source is None else visible(_source(scene, o, "zoom"), scene.groups, scene.number)
-    area = o.region or maps.busiest(whole if original is None else original, _ZOOM_SIDE)
+    area = o.region or maps.busiest(whole if original is None else original, int(_ZOOM_SIDE))
     scale = max(1.0, _scale(o, area, NARROW * 0.64))
     side = round(area[3] * scale)
     shrink = side / scene.height

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,18 @@ def test_convergence(cli: Any, tmp_path: Path) -> None:
     assert cli("igs-view", log, tmp_path / "out.svg", "-k", "convergence").code == 0
     assert (tmp_path / "out.svg").read_bytes() == first
     assert cli("igs-view", log, tmp_path / "out.gif", "-k", "convergence").code == 1
+
+
+def test_without_matplotlib_the_message_says_what_to_install(
+    cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "log.jsonl"
+    log.write_text('{"step": 1, "num_gaussians": 2, "loss": 0.1, "psnr": 20, "seconds": 1}')
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    result = cli("igs-view", log, tmp_path / "out.png", "-k", "convergence")
+    assert result.code == 5
+    assert "igs-codec[view]" in result.err
+    assert not (tmp_path / "out.png").exists()
 
 
 @pytest.mark.parametrize(
