@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import io
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -24,7 +25,7 @@ from igs.view.charts import grouped
 from igs.view.colours import amounts, sequential
 from igs.view.film import Moment, Stage, caption
 from igs.view.log import Entry
-from igs.view.scene import F32, Scene, visible
+from igs.view.scene import F32, Scene, channels_of, visible
 
 _HERO, _FIGURE, _STRIP = 1440, 960, 480  # pixels of the longer sides
 _SMALL = 256  # pixels: below, enlarged pixels are shown as squares
@@ -61,6 +62,8 @@ def html_report(report: Report) -> str:
             [
                 _head(report),
                 _pictures(report, scene),
+                _groups(report, scene),
+                _levels(report, scene),
                 _course(report, scene),
                 _bits(scene),
                 _settings(report),
@@ -201,6 +204,42 @@ def _zooms(scene: Scene, original: U8, decoded: U8) -> str:
     images = "".join(f'<img src="{data_uri(p)}" alt="">' for p in (pixels, smooth, sampled))
     words = f"<b>Enlarged {scale} times</b> {note}"
     return f'<figure class="wide"><div class="trio">{images}</div><figcaption>{words}</figcaption></figure>'
+
+
+def _groups(report: Report, scene: Scene) -> str:
+    """The maps of a texture stack: each group's original beside what was decoded."""
+    if len(scene.groups) < 2:
+        return ""
+    both = report.source, scene.image.decode(dtype="float32")
+    source, decoded = (scene.compared(p) for p in both)
+    figures = []
+    for number, group in enumerate(scene.groups):
+        part = channels_of(scene.groups, number)
+        pair = [to_u8(visible(p, scene.groups, number)) for p in both]
+        images = "".join(f'<img src="{data_uri(p, _STRIP)}" alt="">' for p in pair)
+        words = f"<b>{escape(group.name)}</b> {_psnr(decoded[..., part], source[..., part])}"
+        figures.append(f'<figure><div class="pair">{images}</div><figcaption>{words}</figcaption></figure>')
+    note = "The original of each on the left, the decoded one on the right."
+    return f'<h2>Channel groups</h2><p>{note}</p><div class="grid">{"".join(figures)}</div>'
+
+
+def _levels(report: Report, scene: Scene) -> str:
+    """What a prefix of the file shows."""
+    if scene.reader.available_levels < 2:
+        return ""
+    scale = min(1.0, _STRIP / max(scene.width, scene.height))
+    panels = kinds.KINDS["levels"](scene, kinds.Options(source=report.source, scale=scale))
+    figures = "".join(
+        f'<figure><img src="{data_uri(p.pixels)}" alt=""><figcaption><b>{escape(p.title)}</b><br>{escape(p.note)}'
+        "</figcaption></figure>"
+        for p in panels
+    )
+    return f'<h2>Levels</h2><p>What the file shows as it arrives.</p><div class="strip">{figures}</div>'
+
+
+def _psnr(a: F32, b: F32) -> str:
+    mse = float(np.mean((a - b) ** 2, dtype=np.float64))
+    return f"{-10 * math.log10(mse):.2f} dB" if mse > 0 else "exact"
 
 
 def _course(report: Report, scene: Scene) -> str:

@@ -120,7 +120,7 @@ def test_the_bar_adds_up():
 class _Checker(HTMLParser):
     """Notes what a page refers to, and whether its elements nest."""
 
-    EMPTY = frozenset({"meta", "img", "input", "path", "polyline", "rect"})
+    EMPTY = frozenset({"meta", "br", "img", "input", "path", "polyline", "rect"})
 
     def __init__(self):
         super().__init__()
@@ -182,6 +182,19 @@ def test_a_page_without_a_log_or_with_an_exact_picture(scene):
     assert "How it got there" not in page
     assert "exact" in page
     assert "0.9877" in page
+
+
+@pytest.mark.parametrize("traits", ["groups", "levels"])
+def test_groups_and_levels_have_their_place(traits):
+    for path in sorted(FILE.parent.glob("*.igs")):
+        with Scene(path, allow_partial=True) as scene:
+            many = len(scene.groups) if traits == "groups" else scene.reader.available_levels
+            if many > 1 and max(scene.width, scene.height) < 1000:
+                page = _page(scene, data=path.read_bytes(), facts=_facts(scene))
+                assert ("<h2>Channel groups</h2>" in page) == (len(scene.groups) > 1)
+                assert ("<h2>Levels</h2>" in page) == (scene.reader.available_levels > 1)
+                return
+    raise AssertionError("no such file")
 
 
 def test_the_page_is_the_same_every_time(scene, moments):
