@@ -151,7 +151,7 @@ def _pictures(report: Report, scene: Scene) -> str:
     scale = min(2.0, max(1.0, _FIGURE / max(scene.width, scene.height)))
     options = kinds.Options(scale=scale)
     ellipses = kinds.KINDS["ellipses"](scene, options)[0].pixels
-    found = maps.nearest(*scene.splats(), (scene.width, scene.height))
+    leaders = kinds.KINDS["ids"](scene, options)[0]
     shown = scene.image.decode(dtype="float32")
     error = maps.error_levels(scene.compared(shown), scene.compared(report.source))
     error_pixels, error_bar = kinds.error_map(error, "levels")
@@ -173,11 +173,10 @@ def _pictures(report: Report, scene: Scene) -> str:
         '<input type="range" min="0" max="1000" value="500" aria-label="How much of the original is shown"></div>'
         f'<div class="tabs">{buttons}</div>'
     )
-    leading = len(np.unique(found[found >= 0]))
     half = float(np.median(error))
     grid = [
         _figure(ellipses, "Ellipses", "at one standard deviation, in their own colours", name="ellipses"),
-        _figure(kinds.id_map(found), "Leading Gaussians", f"the {leading} that count most somewhere", name="leading"),
+        _figure(leaders.pixels, "Leading Gaussians", leaders.note.replace(" Gaussians", ""), name="leading"),
         _figure(error_pixels, "Error", f"half of the pixels are below {half:.1f}", name="error", bar=error_bar),
         _figure(amounts(density, 0, top), "Density", "of centres", name="density", bar=Bar(0, top, "per 1000 pixels")),
         _zooms(scene, original, decoded),
