@@ -50,7 +50,8 @@ class Snapshot:
 class Recorder:
     """Takes snapshots at the start, one step after each growth, at the end, and ``frames`` times in between.
 
-    Frames come thick at the start, where most happens: frame k of n at the share (k/n)² of the recipe's steps.
+    Frames come thick at the start, where most happens: frame k of n at the share (k/n)² of the recipe's steps, and so on
+    for a fit that goes beyond these (a PSNR target).
     """
 
     def __init__(self, frames: int = 0, side: int = SIDE) -> None:
@@ -65,17 +66,14 @@ class Recorder:
         first = not self.snapshots
         growth = first or n > self._count
         due = self.frames > 0 and step >= self._due(end)
-        if growth or due or (step >= end and step != self.snapshots[-1].step):
+        if growth or due or (step == end and step != self.snapshots[-1].step):
             self.snapshots.append(self._take(fit, growth, 0 if first else self._count))
             while self.frames > 0 and self._due(end) <= step:
                 self._frame += 1
         self._count = n
 
     def _due(self, steps: int) -> float:
-        if self._frame <= self.frames:
-            return steps * (self._frame / self.frames) ** 2
-        # A fit that goes on beyond its steps (a PSNR target): as far apart as the last ones.
-        return steps * (1 + (self._frame - self.frames) * 2 / self.frames)
+        return steps * (self._frame / self.frames) ** 2
 
     def _take(self, fit: Fit, growth: bool, before: int) -> Snapshot:
         model, n = fit.state.model, len(fit.state.model)

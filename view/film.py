@@ -130,8 +130,12 @@ def save_film(file: IO[bytes], kind: str, moments: Sequence[Moment], stage: Stag
     frames = [_frame(m, stage, max(x.step for x in moments)) for m in moments]
     durations = [*(_GROWTH if m.growth else _FRAME for m in moments[:-1]), _LAST]
     if kind == ".gif":
-        # One palette for all frames, so that nothing flickers: that of the last, which has all colours.
-        palette = frames[-1].quantize(255, Image.Quantize.MEDIANCUT)
+        # One palette for all frames, so that nothing flickers: that of the last, and of one with marks.
+        marked = [f for f, m in zip(frames, moments, strict=True) if m.new.any()]
+        both = Image.new("RGB", (frames[-1].width, frames[-1].height * 2))
+        both.paste(frames[-1], (0, 0))
+        both.paste(marked[0] if marked else frames[0], (0, frames[-1].height))
+        palette = both.quantize(255, Image.Quantize.MEDIANCUT)
         frames = [f.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG) for f in frames]
         frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0, optimize=False)
     else:

@@ -65,6 +65,9 @@ def test_a_film_has_a_frame_for_each_moment(scene, moments, kind):
         for number in range(4):
             film.seek(number)
             film.load()
+            if number == 1:  # the mark is red in either format
+                r, g, b = np.asarray(film.convert("RGB"), int)[:, stage.size[0] + 24 :].transpose(2, 0, 1)
+                assert (r - np.maximum(g, b)).max() > 90
             shown.append(film.info["duration"])
         assert shown[1] > shown[2]  # a growth stays longer
         assert shown[3] > 1000
@@ -234,6 +237,22 @@ def test_a_recorder_changes_nothing_and_misses_no_growth(settings):
     truth = _picture().reshape(12, 3, 16, 3, 3).mean(axis=(1, 3))
     assert np.abs(last.values - truth).mean() < (40 if settings else 12)  # the preset's 5000 steps are not taken here
     assert (last.covariance[:, 0] * last.covariance[:, 2] > last.covariance[:, 1] ** 2).all()
+
+
+def test_a_fit_that_goes_on_is_followed_to_its_end():
+    pytest.importorskip("torch")
+    from igs.encoder import encode
+    from igs.encoder.record import Recorder
+
+    recorder = Recorder(frames=6)
+    encoded = encode(_picture(), psnr=26.0, steps=30, on_step=recorder)
+    steps = [s.step for s in recorder.snapshots]
+    assert encoded.report["steps"] > 30
+    assert max(steps) > 30
+    growths = sum(s.growth for s in recorder.snapshots)
+    frames = 6 * (encoded.report["steps"] / 30) ** 0.5
+    assert len(steps) <= frames + growths + 2
+    assert sum(s.added for s in recorder.snapshots) == recorder.snapshots[-1].num_gaussians
 
 
 def test_recorded_covariances_are_those_of_the_file():
