@@ -50,8 +50,8 @@ class Snapshot:
 class Recorder:
     """Takes snapshots at the start, one step after each growth, at the end, and ``frames`` times in between.
 
-    Frames come thick at the start, where most happens: frame k of n at the share (k/n)² of the recipe's steps, and so on
-    for a fit that goes beyond these (a PSNR target).
+    Frames come thick at the start, where most happens: frame k of n at the share (k/n)² of the recipe's steps, and so
+    on for a fit that goes beyond these (a PSNR target).
     """
 
     def __init__(self, frames: int = 0, side: int = SIDE) -> None:
