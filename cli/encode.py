@@ -252,10 +252,11 @@ class Job:
         files.check_output(target, [source], force=self.force)
         self.wishes.check([source], target)
         with Watch(self.wishes, self.overwrite) as watch:
-            self._encode(source, target, watch)
+            report = self._encode(source, target, watch)
             watch.write(source, target)  # the file itself is in its place by now
+        return report
 
-    def _encode(self, source: str, target: str, watch: Watch) -> None:
+    def _encode(self, source: str, target: str, watch: Watch) -> dict[str, Any]:
         with contextlib.ExitStack() as stack:
             if target == files.PIPE:
                 out: IO[bytes] = io.BytesIO()

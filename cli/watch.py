@@ -21,7 +21,10 @@ from igs.format.errors import UsageError
 
 FILM_FRAMES = 60
 _RATES = {"num_gaussians": "-n", "bpp": "--bpp", "size": "--size", "psnr": "--psnr", "quality": "-q"}
-_SHOWN = ("preset", "effort", "tune", "device", "threads", "seed", "codec", "chunk_size", "saliency_map")
+_SHOWN = (
+    *("preset", "effort", "tune", "device", "threads", "seed", "codec", "chunk_size", "saliency_map"),
+    *("transfer", "linear_light"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,11 +157,8 @@ def command(options: EncodeOptions, source: str, target: str) -> str:
         if getattr(options, name) is not None:
             words += [flag, _text(getattr(options, name))]
     plain = EncodeOptions()
-    for name in _SHOWN:
-        value = getattr(options, name)
-        if value != getattr(plain, name):
-            words += ["--" + name.replace("_", "-"), _text(value)]
-    for name, value in options.overrides.items():
+    asked = {name: getattr(options, name) for name in _SHOWN if getattr(options, name) != getattr(plain, name)}
+    for name, value in (asked | options.overrides).items():
         flag = name.replace("_", "-")
         words += [f"--{'' if value else 'no-'}{flag}"] if isinstance(value, bool) else [f"--{flag}", f"{value}"]
     return shlex.join(words)

@@ -15,6 +15,7 @@ from igs.decoder.output import to_picture
 from igs.decoder.rule import Rule, Splats
 from igs.format import Alpha, Colour, Gaussians, Group, Limits, open_file
 from igs.format.errors import UsageError
+from igs.format.transfer import CURVED, from_linear, srgb_from_linear
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -31,6 +32,7 @@ def visible(pixels: npt.ArrayLike, groups: Sequence[Group], number: int = 0, pap
     """Picture values [..., C] with straight alpha as RGB in [0, 1], float32 [..., 3]: the colours of one group.
 
     Alpha is laid over ``paper``; grey is repeated; of a group of other channels the first three, or the first, count.
+    Light of high dynamic range is shown as sRGB, clipped at white.
     """
     values, group = np.asarray(pixels, np.float32)[..., channels_of(groups, number)], groups[number]
     colours = group.channels - (group.alpha != Alpha.NONE)
@@ -40,6 +42,8 @@ def visible(pixels: npt.ArrayLike, groups: Sequence[Group], number: int = 0, pap
         rgb = values[..., :3]
     else:
         rgb = np.repeat(values[..., :1], 3, axis=-1)
+    if group.transfer in CURVED:
+        rgb = srgb_from_linear(rgb).astype(np.float32)
     if group.alpha != Alpha.NONE:
         alpha = np.clip(values[..., group.channels - 1 : group.channels], 0.0, 1.0)
         rgb = rgb * alpha + np.float32(paper) * (1 - alpha)
@@ -48,15 +52,17 @@ def visible(pixels: npt.ArrayLike, groups: Sequence[Group], number: int = 0, pap
 
 
 def seen(pixels: npt.ArrayLike, groups: Sequence[Group]) -> F32:
-    """Picture values [..., C] clipped to [0, 1], colours times their alpha: what cannot be seen is no error."""
-    values: F32 = np.clip(np.array(pixels, np.float32), 0.0, 1.0)
-    first = 0
-    for group in groups:
-        last = first + group.channels
+    """Picture values [..., C] as errors are measured: colours times their alpha, light by its curve, in [0, 1]."""
+    values = np.array(pixels, np.float32)
+    for number, group in enumerate(groups):
+        part = values[..., channels_of(groups, number)]
+        colours = part[..., : group.channels - (group.alpha != Alpha.NONE)]
+        if group.transfer in CURVED:
+            colours[...] = from_linear(colours, group.transfer)
         if group.alpha != Alpha.NONE:
-            values[..., first : last - 1] *= values[..., last - 1 : last]
-        first = last
-    return values
+            colours *= np.clip(part[..., -1:], 0.0, 1.0)
+    clipped: F32 = np.clip(values, 0.0, 1.0)
+    return clipped
 
 
 @dataclasses.dataclass(frozen=True)

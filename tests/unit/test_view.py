@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from igs.format import Alpha, Colour, Group, open_file
+from igs.format import Alpha, Colour, Group, Transfer, open_file
 from igs.format.errors import InputError, UsageError
+from igs.format.transfer import from_linear
 from igs.view import KINDS, Scene, draw, maps
 from igs.view.canvas import Bar, Panel, compose, framed, plain, rounded_up, ticks
 from igs.view.colours import PAPER, amounts, numbers, oklch, sequential
@@ -88,6 +89,16 @@ def test_pictures_of_all_kinds_become_rgb():
 def test_what_has_no_alpha_is_no_error():
     groups = [_group(1, Colour.GREY), _group(2, Colour.GREY, Alpha.PREMULTIPLIED)]
     assert seen([[2.0, 0.7, 0.0], [0.5, 0.5, 0.5]], groups) == pytest.approx(np.array([[1, 0, 0], [0.5, 0.25, 0.5]]))
+
+
+@pytest.mark.parametrize("transfer", [Transfer.PQ, Transfer.LOG])
+def test_light_is_shown_as_srgb_and_compared_by_its_curve(transfer):
+    groups = [Group(channels=2, alpha=Alpha.STRAIGHT, colour=Colour.GREY, transfer=transfer, name="y")]
+    assert visible([0.2140411, 1.0], groups) == pytest.approx(0.5, abs=1e-4)
+    assert visible([7.5, 1.0], groups) == pytest.approx(1.0)
+    curve = from_linear(7.5, transfer)
+    assert seen([7.5, 0.5], groups) == pytest.approx([curve / 2, 0.5])
+    assert curve < 1
 
 
 def _group(channels, colour, alpha=Alpha.NONE):
