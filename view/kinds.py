@@ -210,8 +210,7 @@ def _source(scene: Scene, o: Options, kind: str) -> F32:
 def _error(scene: Scene, o: Options) -> list[Panel]:
     source, area = _source(scene, o, "error"), _area(scene, o)
     scale = _scale(o, area, NARROW if o.beside else WIDE)
-    decoded = scene.image.decode(dtype="float32", level=o.level)
-    levels = maps.error_levels(scene.compared(decoded), scene.compared(source))
+    levels = maps.error_levels(scene.compared(scene.decoded(o.level)), scene.compared(source))
     rms = float(np.sqrt(np.mean(levels**2)))
     psnr = f"PSNR {20 * math.log10(255 / rms):.2f} dB" if rms > 0 else "no error"
     shown, bar = error_map(levels, o.unit, o.top)
@@ -239,7 +238,7 @@ def _levels(scene: Scene, o: Options) -> list[Panel]:
         end = reader.levels[level].end
         note = f"{end} bytes, {8 * end / (scene.width * scene.height):.3f} bpp"
         if o.source is not None:
-            values = scene.compared(scene.image.decode(dtype="float32", level=level))
+            values = scene.compared(scene.decoded(level))
             original = scene.compared(_source(scene, o, "levels"))
             mse = float(np.mean((values - original) ** 2, dtype=np.float64))
             note += f", {-10 * math.log10(mse):.2f} dB" if mse > 0 else ", no error"

@@ -152,8 +152,7 @@ def _pictures(report: Report, scene: Scene) -> str:
     options = kinds.Options(scale=scale)
     ellipses = kinds.KINDS["ellipses"](scene, options)[0].pixels
     leaders = kinds.KINDS["ids"](scene, options)[0]
-    shown = scene.image.decode(dtype="float32")
-    error = maps.error_levels(scene.compared(shown), scene.compared(report.source))
+    error = maps.error_levels(scene.compared(scene.decoded()), scene.compared(report.source))
     error_pixels, error_bar = kinds.error_map(error, "levels")
     density = maps.density(scene.drawn().means, scene.width, scene.height)
     top = rounded_up(float(density.max()))
@@ -209,7 +208,7 @@ def _groups(report: Report, scene: Scene) -> str:
     """The maps of a texture stack: each group's original beside what was decoded."""
     if len(scene.groups) < 2:
         return ""
-    both = report.source, scene.image.decode(dtype="float32")
+    both = report.source, scene.decoded()
     source, decoded = (scene.compared(p) for p in both)
     figures = []
     for number, group in enumerate(scene.groups):

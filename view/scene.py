@@ -114,6 +114,14 @@ class Scene:
         x, y, w, h = region or (0, 0, self.width, self.height)
         return visible(self.image.region(x, y, w, h, scale, "float32", level), self.groups, self.number)
 
+    def decoded(self, level: int | None = None) -> F32:
+        """The whole picture's values [H, W, C] as a user gets them, rounded to the source's depth: what is measured."""
+        depth = max(group.bit_depth for group in self.groups)
+        if depth == 32:
+            return np.asarray(self.image.decode(dtype="float32", level=level), np.float32)
+        dtype, top = ("uint8", 255) if depth == 8 else ("uint16", 65535)
+        return self.image.decode(dtype=dtype, level=level).astype(np.float32) / np.float32(top)
+
     def compared(self, pixels: npt.ArrayLike) -> F32:
         """Picture values [H, W, C] as errors are measured: ``seen``; of a group that was named, only its channels."""
         values = seen(pixels, self.groups)

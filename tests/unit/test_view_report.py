@@ -278,6 +278,20 @@ def test_recorded_covariances_are_those_of_the_file():
     np.testing.assert_allclose(covariances(model, 0.0), every.covariances, rtol=1e-6, atol=1e-9)
 
 
+def test_the_error_shown_is_the_error_reported():
+    pytest.importorskip("torch")
+    from igs.encoder import encode
+    from igs.view import maps
+
+    pixels = np.concatenate([_picture(), np.full((36, 48, 1), 255, np.uint8)], axis=2)
+    pixels[:9, :, 3] = 30
+    encoded = encode(pixels, num_gaussians=40, steps=40)
+    with Scene(encoded.data) as scene:
+        source = pixels.astype(np.float32) / 255
+        levels = maps.error_levels(scene.compared(scene.decoded()), scene.compared(source))
+    assert 10 * np.log10(255**2 / np.mean(levels**2)) == pytest.approx(encoded.report["psnr"], abs=1e-4)
+
+
 def test_very_many_gaussians_are_thinned_out(monkeypatch):
     pytest.importorskip("torch")
     from igs.encoder import encode, record
