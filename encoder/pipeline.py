@@ -163,7 +163,7 @@ class _Job:
             lit=lit_channels(self.groups),
             log_every=o.log_every,
             on_progress=o.on_progress,
-            on_step=self._on_step if o.checkpoint or o.render_every else None,
+            on_step=self._on_step if o.checkpoint or o.render_every or o.on_step else None,
         )
         if self.recipe.coding == "lattice":
             fit.noise = Noise(self.channels, len(fit.state.model.feature[0]), rgb_groups(self.groups), o.seed)
@@ -173,6 +173,8 @@ class _Job:
 
     def _on_step(self, fit: Fit) -> None:
         o, step = self.options, fit.state.step
+        if o.on_step:
+            o.on_step(fit)
         if o.checkpoint and step and (step % o.checkpoint_every == 0 or step >= self.recipe.steps):
             checkpoint.save(fit, o.checkpoint)
         if o.render_every and step % o.render_every == 0:
