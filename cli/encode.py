@@ -130,7 +130,7 @@ _PATH = click.Path(path_type=Path, dir_okay=False)
         default=1,
         metavar="L",
         section="Encoder",
-        help="Quality levels (only 1 yet).",
+        help="Levels of quality: prefixes of the file that are pictures (default 1).",
     ),
     *recipe_options(),
     _expert(
@@ -195,8 +195,6 @@ def encode(
     if len(given) > 1:
         flags = " and ".join("--" + name.replace("_", "-") for name in given)
         raise UsageError(f"{flags} exclude each other: give one rate target")
-    if parameters.pop("levels") != 1:
-        raise Unsupported("--levels: this version writes files of one level only")
     growth = parameters.pop("render_growth")
     if (parameters["render_every"] is None and not growth) != (parameters["render_dir"] is None):
         raise UsageError("--render-every or --render-growth, and --render-dir, need each other")

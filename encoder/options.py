@@ -360,6 +360,7 @@ class EncodeOptions:
     psnr: float | None = None  # dB
     quality: float | None = None  # 0–100
     strict_rate: bool = False  # a target that is missed is an error (exit 4) instead of a warning
+    levels: int = 1  # of quality, 1 to 16: prefixes of the file that are pictures
     # -- how
     effort: int = 5
     preset: str = "default"

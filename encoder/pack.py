@@ -61,6 +61,7 @@ class Packed:
     header: Header
     codes: np.ndarray  # uint32 [N, columns]
     gaussians: Gaussians
+    ends: list[int]  # of the rows of each level
 
 
 def quantize_model(
@@ -74,15 +75,19 @@ def quantize_model(
     *,
     lowpass: float = 0.0,  # pixels²: the filter that the model was fitted with
     quantizers: Quantizers | None = None,  # learned with the model; None: over the range of its values
+    ends: list[int] | None = None,  # of the rows of each level; None: one level
 ) -> Packed:
     """Codes of a model, with every point of an 8×8 grid per pixel reached by some Gaussian (``topk``).
 
-    Where the fit or rounding left points bare, Gaussians that hardly count move there; where there are too few of those
+    What the first level's Gaussians reach those of all further ones do, so that only these are looked at. Where the fit or rounding left points bare, Gaussians that hardly count move there; where there are too few of those
     the nearest Gaussian grows until it reaches them, which disturbs all that it blends with.
     """
     height, width = pixels.shape[:2]
-    spare = list(idle[: int(_SPARE * len(model))])
     model = model.clone()
+    ends = ends or [len(model)]
+    first = slice(0, ends[0])
+    spare = list(idle[idle < ends[0]][: int(_SPARE * ends[0])])
+    base = model.map(lambda t: t[first])  # views
     _bound_reach(model, recipe.reach2, width * height, lowpass)
     grid = 1
     for _ in range(_HOLE_ROUNDS):
@@ -95,17 +100,17 @@ def quantize_model(
         # and closed, on coarser grids first.
         points = np.empty((0, 2))
         while len(points) == 0 and grid <= _FINEST:
-            points = holes(dataclasses.replace(header, reach2=_COVER * recipe.reach2), gaussians, grid)
+            points = holes(dataclasses.replace(header, reach2=_COVER * recipe.reach2), gaussians[first], grid)
             grid *= 1 if len(points) else 2
         if len(points) == 0:
             break
         points = points[:: 1 + len(points) // _HOLE_POINTS]
-        points = _patch(model, points, pixels, recipe.reach2, spare)
+        points = _patch(base, points, pixels, recipe.reach2, spare)
         if len(points):
-            _reach(model, gaussians, points, recipe.reach2, lowpass)
+            _reach(base, gaussians[first], points, recipe.reach2, lowpass)
     if header.lattice is not None:
-        header = dataclasses.replace(header, lattice=best_record(header, codes, gaussians))
-    return Packed(header, codes, gaussians)
+        header = dataclasses.replace(header, lattice=best_record(header, codes, gaussians, ends))
+    return Packed(header, codes, gaussians, ends)
 
 
 def _quantized(
@@ -251,7 +256,7 @@ def to_bytes(packed: Packed, codec: str, chunk_size: int | None, sections: dict[
     """The file."""
     return write(
         packed.header,
-        [packed.codes],
+        np.split(packed.codes, packed.ends[:-1]),
         codec=Codec[codec.upper()],
         chunk_size=chunk_size,
         sections=sections,

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from igs import decoder
-from igs.encoder import checkpoint, colour, freeze, init, kernels, metrics, pack, rate
+from igs.encoder import checkpoint, colour, freeze, init, kernels, levels, metrics, pack, rate
 from igs.encoder.backend import Backend, KernelBackend, Model, TorchBackend
 from igs.encoder.fit import Fit
 from igs.encoder.lattice import Noise, Steps
@@ -76,6 +76,11 @@ def encode(image: Any, options: EncodeOptions | None = None, **settings: Any) ->
         for message in source.warnings:
             warn(message)
     backend = choose_backend(options, recipe, warn)
+    if options.levels > 1:
+        if "steps" not in options.overrides:
+            recipe = dataclasses.replace(recipe, steps=round(levels.STEPS * recipe.steps))
+        others = [choose_backend(options, recipe, lambda message: None) for _ in range(options.levels - 1)]
+        backend = levels.LevelBackend([*others, backend])
     job = _Job(source, recipe, options, backend)
     if options.psnr is not None:
         result = _to_psnr(job, options.psnr)
@@ -85,6 +90,8 @@ def encode(image: Any, options: EncodeOptions | None = None, **settings: Any) ->
         if options.strict_rate:
             raise IgsError(result.missed)
         warn(result.missed)
+    if options.levels > 1:
+        result = job.with_levels(result)
     report = _report(job, result, time.perf_counter() - started)
     return Encoded(result.data, report)
 
@@ -126,6 +133,7 @@ class _Result:
     packed: pack.Packed
     steps: int
     missed: str | None = None
+    level_psnr: list[float | None] | None = None
 
 
 class _Job:
@@ -140,6 +148,8 @@ class _Job:
         self.channels = source.channels
         self.pixels = source.width * source.height
         self.sections = {**source.sections, **options.sections}
+        if options.levels > 1:
+            self.sections = levels.with_psnr(self.sections, [None] * options.levels)
         mean = self.target.double().mean(dim=(1, 2)).tolist()
         self.background = tuple(mean) if recipe.blend == "topk" else (0.0,) * self.channels
         self.weights = self._weights()
@@ -169,6 +179,8 @@ class _Job:
             fit.noise = Noise(self.channels, len(fit.state.model.feature[0]), rgb_groups(self.groups), o.seed)
         if o.resume is not None:
             checkpoint.restore(fit, o.resume)
+        if isinstance(self.backend, levels.LevelBackend):
+            self.backend.fit = fit
         return fit
 
     def _on_step(self, fit: Fit) -> None:
@@ -202,25 +214,36 @@ class _Job:
         idle = self.idle(model, fit).numpy()
         packed = pack.quantize_model(
             model, self.recipe, fit.pixels, self.groups, self.background, idle, coarseness,
-            lowpass=fit.options.lowpass, quantizers=fit.quantizers,
+            lowpass=fit.options.lowpass, quantizers=fit.quantizers, ends=self.ends(model),
         )  # fmt: skip
         return packed, pack.to_bytes(packed, self.options.codec, self.options.chunk_size, self.sections)
 
-    def decoded(self, data: bytes) -> np.ndarray:
+    def ends(self, model: Model) -> list[int]:
+        """How many Gaussians levels 0 … l have together, for each l."""
+        return self.backend.ends(model) if isinstance(self.backend, levels.LevelBackend) else [len(model)]
+
+    def with_levels(self, result: _Result) -> _Result:
+        """The same file with the PSNR of each of its levels in the metadata."""
+        psnr = [self.quality(result.data, level)[0] for level in range(self.options.levels)]
+        sections = levels.with_psnr(self.sections, psnr)
+        data = pack.to_bytes(result.packed, self.options.codec, self.options.chunk_size, sections)
+        return dataclasses.replace(result, data=data, level_psnr=psnr)
+
+    def decoded(self, data: bytes, level: int | None = None) -> np.ndarray:
         """Picture values [H, W, C] in [0, 1] as a user gets them at the source's depth."""
         depth = self.source.bit_depth
         with decoder.open(data, threads=self.options.threads) as im:
             if depth == 32:
-                return np.asarray(im.decode(dtype="float32"))
+                return np.asarray(im.decode(dtype="float32", level=level))
             dtype, top = ("uint8", 255) if depth == 8 else ("uint16", 65535)
-            return im.decode(dtype=dtype).astype(np.float32) / np.float32(top)
+            return im.decode(dtype=dtype, level=level).astype(np.float32) / np.float32(top)
 
-    def quality(self, data: bytes) -> tuple[float | None, float | None]:
+    def quality(self, data: bytes, level: int | None = None) -> tuple[float | None, float | None]:
         """(PSNR or None where infinite, MS-SSIM or None where too small) of the decoded file.
 
         What can be seen is compared: alpha is multiplied in on both sides, and light above white is by its curve.
         """
-        decoded, source = (colour.visible(p, self.groups) for p in (self.decoded(data), self.source.pixels))
+        decoded, source = (colour.visible(p, self.groups) for p in (self.decoded(data, level), self.source.pixels))
         return metrics.psnr(decoded, source), metrics.ms_ssim(decoded, source)
 
 
@@ -240,16 +263,16 @@ def _to_count(job: _Job) -> _Result:
             if job.recipe.coding == "lattice" and n > rate.FEWEST:
                 # What a Gaussian takes is known only on the way: the rate is kept, not the count.
                 payload = rate.quality_to_bpp(quality) * job.pixels / 8
-                limit = payload + rate.head_bytes(job.recipe, job.groups, job.sections)
+                limit = payload + rate.head_bytes(job.recipe, job.groups, job.sections, job.options.levels)
         else:
-            n = rate.gaussians_for_bytes(limit, job.recipe, job.groups, job.sections)
+            n = rate.gaussians_for_bytes(limit, job.recipe, job.groups, job.sections, o.levels)
             metadata = sum(map(len, job.sections.values()))
             if metadata > _MUCH_METADATA * limit:
                 job.warn(f"metadata takes {metadata} of {limit:.0f} bytes; without it the picture could have them")
-        smallest = rate.smallest_file(job.recipe, job.groups, job.sections)
+        smallest = rate.smallest_file(job.recipe, job.groups, job.sections, o.levels)
         if o.size is not None and o.size < smallest:
             raise UsageError(f"size: expected {smallest} or more, the smallest file of this picture, found {o.size}")
-        n = max(rate.SMALLEST, n)
+        n = max(rate.SMALLEST, o.levels, n)
     if job.recipe.coding == "lattice":
         return _to_lattice(job, n, limit)
     fit = job.fit(n)
@@ -262,9 +285,9 @@ def _within(
     job: _Job, fit: Fit, limit: float | None, model: Model, packed: pack.Packed, data: bytes, coarseness: float
 ) -> _Result:
     """The file, without the Gaussians that count least where they take it above the limit."""
-    while limit is not None and len(data) > limit and len(model) > 1:
+    while limit is not None and len(data) > limit and _spare(job, model):
         excess = math.ceil((len(data) - limit) * len(model) / len(data))
-        model = _without_least(job, fit, model, min(excess, len(model) - 1))
+        model = _without_least(job, fit, model, min(excess, _spare(job, model)))
         packed, data = job.pack(model, fit, coarseness)
     missed, bpp = None, job.options.bpp
     if bpp is not None and limit is not None and len(data) > limit:
@@ -299,7 +322,7 @@ def _affordable(job: _Job, fit: Fit, limit: float) -> int:
     """How many Gaussians a file of ``limit`` bytes holds, judging by those there are."""
     model = fit.state.model
     _, data = job.pack(model, fit, fit.coarseness * _LATE_ERROR)
-    fixed = rate.head_bytes(job.recipe, job.groups, job.sections)
+    fixed = rate.head_bytes(job.recipe, job.groups, job.sections, job.options.levels)
     return max(1, math.floor((limit - fixed) * len(model) / max(1, len(data) - fixed)))
 
 
@@ -321,8 +344,16 @@ def _coarseness_for(job: _Job, fit: Fit, model: Model, size: float) -> float:
     return math.exp(high)
 
 
+def _spare(job: _Job, model: Model) -> int:
+    """How many Gaussians can be left out: all but one, of the last level only."""
+    return len(model) - [0, *job.ends(model)][-2] - 1
+
+
 def _without_least(job: _Job, fit: Fit, model: Model, count: int) -> Model:
-    keep = torch.sort(job.idle(model, fit)[count:]).values
+    first = [0, *job.ends(model)][-2]
+    order = job.idle(model, fit)
+    keep = torch.ones(len(model), dtype=torch.bool)
+    keep[order[order >= first][:count]] = False
     return model.map(lambda t: t[keep].clone())
 
 
@@ -330,7 +361,7 @@ def _to_psnr(job: _Job, target: float) -> _Result:
     """--psnr: grow, refine, decode, until met, or as many as pixels/8; then as few bytes as still meet it."""
     lattice = job.recipe.coding == "lattice"
     most = max(min(job.pixels, rate.FEWEST), int(job.pixels * rate.MAX_SHARE))
-    fit = job.fit(max(1, min(most, round(job.pixels * _PSNR_START))))
+    fit = job.fit(max(job.options.levels, min(most, round(job.pixels * _PSNR_START))))
     model = fit.run()
     steps = max(1, round(_PSNR_ROUND_STEPS * job.recipe.steps))
     while True:
@@ -385,7 +416,7 @@ def _trim(
     job: _Job, fit: Fit, model: Model, target: float, met: tuple[pack.Packed, bytes]
 ) -> tuple[pack.Packed, bytes]:
     """Leave out the Gaussians that count least while the decoded file still meets the target: bisection on how many."""
-    low, high = 0, int(0.7 * len(model))
+    low, high = 0, min(int(0.7 * len(model)), _spare(job, model))
     for _ in range(_TRIM_TRIALS):
         count = (low + high + 1) // 2
         if count <= low:
@@ -421,4 +452,13 @@ def _report(job: _Job, result: _Result, seconds: float) -> dict[str, Any]:
         "device": job.backend.device,
         "backend": job.backend.name,
         "rate_met": result.missed is None,
-    }
+    } | _level_report(result, job.pixels)
+
+
+def _level_report(result: _Result, pixels: int) -> dict[str, Any]:
+    """Bytes up to each level's end, and what they give; nothing for a file of one level."""
+    if result.level_psnr is None:
+        return {}
+    ends, counts = [l.end for l in open_file(result.data).levels], result.packed.ends
+    rows = zip(counts, ends, result.level_psnr, strict=True)
+    return {"levels": [{"num_gaussians": n, "bytes": b, "bpp": 8 * b / pixels, "psnr": p} for n, b, p in rows]}

@@ -17,11 +17,13 @@ from igs.format.lattice import Lattice
 # -q is a rate: 0.02 bpp at 0, ×50 up to 1 bpp at 100, geometric in between (docs/presets.md has the table).
 _QUALITY_LOW, _QUALITY_SPAN = 0.02, 50.0
 _FIXED_BYTES = HEADER_BYTES + 4 + 4  # with one level and the checksum (spec §2)
+_LEVEL_BYTES = 12  # of a further level
 _GROUP_BYTES = 8  # without the name
 # The index is about this share of the payload: what the writer's partition chooses between one entry and its own limit.
 _INDEX_SHARE = 0.012
 MAX_SHARE = 1 / 8  # of the pixels: more Gaussians than that are no compression
 SMALLEST = 1
+MOST_LEVELS = 16
 FEWEST = 64  # Gaussians that a quality gives even to a small picture, as long as it has 16 pixels for each
 
 
@@ -62,11 +64,12 @@ def _parameter_bytes(recipe: Recipe, channels: int) -> int:
     return 8 * (pairs + (r.rot_bits < 32)) + feature.get(r.feat_quantizer, 8 * colours * (r.feat_bits < 32))
 
 
-def head_bytes(recipe: Recipe, groups: tuple[Group, ...], sections: dict[str, bytes]) -> int:
-    """Bytes of everything but index entries and payloads."""
+def head_bytes(recipe: Recipe, groups: tuple[Group, ...], sections: dict[str, bytes], levels: int = 1) -> int:
+    """Bytes of everything but payloads and index entries, of which each level but the first counts one."""
     channels = sum(g.channels for g in groups)
     return (
         _FIXED_BYTES
+        + (_LEVEL_BYTES + ENTRY_BYTES) * (levels - 1)
         + _parameter_bytes(recipe, channels)
         + 2 * channels
         + sum(_GROUP_BYTES + len(g.name.encode()) for g in groups)
@@ -74,21 +77,23 @@ def head_bytes(recipe: Recipe, groups: tuple[Group, ...], sections: dict[str, by
     )
 
 
-def gaussians_for_bytes(size: float, recipe: Recipe, groups: tuple[Group, ...], sections: dict[str, bytes]) -> int:
+def gaussians_for_bytes(
+    size: float, recipe: Recipe, groups: tuple[Group, ...], sections: dict[str, bytes], levels: int = 1
+) -> int:
     """Gaussians whose file has about ``size`` bytes, rather too many by a few than too few; at least 0."""
     per = bits_per_gaussian(recipe, sum(g.channels for g in groups)) / 8
-    left = size - head_bytes(recipe, groups, sections)
+    left = size - head_bytes(recipe, groups, sections, levels)
     return max(0, math.floor(min((left - ENTRY_BYTES) / per, left / (per * (1 + _INDEX_SHARE)) + 1)))
 
 
-def smallest_file(recipe: Recipe, groups: tuple[Group, ...], sections: dict[str, bytes]) -> int:
-    """Bytes of a file with one Gaussian."""
+def smallest_file(recipe: Recipe, groups: tuple[Group, ...], sections: dict[str, bytes], levels: int = 1) -> int:
+    """Bytes of a file with one Gaussian in each level."""
     bits = bits_per_gaussian(recipe, sum(g.channels for g in groups))
-    return head_bytes(recipe, groups, sections) + ENTRY_BYTES + math.ceil(bits / 8)
+    return head_bytes(recipe, groups, sections, levels) + ENTRY_BYTES + levels * math.ceil(bits / 8)
 
 
 def check_one_target(options: EncodeOptions) -> None:
-    """At most one rate target, each in its range."""
+    """At most one rate target, each in its range; and the number of levels."""
     targets = {
         "num_gaussians": options.num_gaussians,
         "bpp": options.bpp,
@@ -96,6 +101,8 @@ def check_one_target(options: EncodeOptions) -> None:
         "psnr": options.psnr,
         "quality": options.quality,
     }
+    if not isinstance(options.levels, int) or not 1 <= options.levels <= MOST_LEVELS:
+        raise UsageError(f"levels: expected 1 to {MOST_LEVELS}, found {options.levels!r}")
     given = [name for name, value in targets.items() if value is not None]
     if len(given) > 1:
         raise UsageError(f"expected one rate target, found {' and '.join(given)}")

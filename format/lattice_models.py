@@ -6,7 +6,9 @@ Families, centres, pulls and spreads are tried on a small grid; the cost is the 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +23,13 @@ from igs.format.lattice import Model as ValueModel
 F64 = NDArray[np.float64]
 
 
-def best_record(header: Header, codes: NDArray[np.uint32], gaussians: Gaussians) -> Lattice:
-    """The header's lattice record with the models that code these Gaussians shortest; codes [n, 5 + F]."""
+def best_record(
+    header: Header, codes: NDArray[np.uint32], gaussians: Gaussians, ends: Sequence[int] | None = None
+) -> Lattice:
+    """The header's lattice record with the models that code these Gaussians shortest; codes [n, 5 + F].
+
+    ends: of the rows of each level, whose Gaussians know nothing of another's; None: one level.
+    """
     from igs.format import cells  # Numba loads with it
 
     assert header.lattice is not None
@@ -32,8 +39,12 @@ def best_record(header: Header, codes: NDArray[np.uint32], gaussians: Gaussians)
         header.lattice, minor_model=broad, ratio_spread=208, feature_models=(broadest,) * len(header.lattice.feature)
     )
     everywhere = cells.clip_box(np.array([-np.inf, -np.inf, np.inf, np.inf]), header.width, header.height)
-    coded = cells.encode(codes, lattice, everywhere, gaussians.means.astype(np.float64) * MEAN_UNIT)
-    return fit_record(lattice, codes[coded.order], coded.around)
+    means, ordered, around = gaussians.means.astype(np.float64) * MEAN_UNIT, [], []
+    for start, end in itertools.pairwise([0, *(ends or [len(codes)])]):
+        coded = cells.encode(codes[start:end], lattice, everywhere, means[start:end])
+        ordered.append(codes[start:end][coded.order])
+        around.append(coded.around)
+    return fit_record(lattice, np.concatenate(ordered), np.concatenate(around))
 
 
 def fit_record(record: Lattice, codes: NDArray[np.uint32], around: F64) -> Lattice:
