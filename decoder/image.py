@@ -95,7 +95,7 @@ class Image:
         self._rule = Rule.of(reader.header)
         self._plain = is_plain(reader.header.groups)
         self._two_stage = reader.num_chunks > MAX_SINGLE_STAGE
-        self._known_parts: dict[int | None, list[_Part]] = {}
+        self._known_parts: dict[int, list[_Part]] = {}
 
     # -- what it is
 
@@ -129,6 +129,11 @@ class Image:
         """The levels that can be decoded."""
         self._check_open()
         return self._reader.levels[: self._reader.available_levels]
+
+    @property
+    def num_levels(self) -> int:
+        """Levels of the whole file; ``len(levels)`` of them can be decoded yet."""
+        return len(self._reader.head.level_ends)
 
     @property
     def partial(self) -> bool:
@@ -245,7 +250,7 @@ class Image:
 
     # -- from requests to chunks and Gaussians
 
-    def _layers(self, chunks: Chunks, level: int | None) -> list[Layer]:
+    def _layers(self, chunks: Chunks, level: int) -> list[Layer]:
         """What is to be rendered and added up, from the chunks that are needed."""
         store = self._open_store()
         return [
@@ -253,7 +258,7 @@ class Image:
             for part in self._parts(level)
         ]
 
-    def _parts(self, level: int | None) -> list[_Part]:
+    def _parts(self, level: int) -> list[_Part]:
         """The runs of chunks whose values are added up at a level."""
         if level not in self._known_parts:
             first, last = self._reader.level_range(level)
@@ -276,7 +281,7 @@ class Image:
         reader = self._reader
         return np.stack([side[chunks] for side in (reader.box_x0, reader.box_y0, reader.box_x1, reader.box_y1)])
 
-    def _sample_few(self, xs: Ints, ys: Ints, level: int | None, out: Floats) -> None:
+    def _sample_few(self, xs: Ints, ys: Ints, level: int, out: Floats) -> None:
         from igs.decoder.points import values_at
 
         store = self._open_store()
@@ -300,7 +305,7 @@ class Image:
             if number:
                 out += target
 
-    def _sample_many(self, xs: Ints, ys: Ints, level: int | None, out: Floats) -> None:
+    def _sample_many(self, xs: Ints, ys: Ints, level: int, out: Floats) -> None:
         from igs.decoder.points import chunks_needed
         from igs.decoder.sample import sample_many
 
@@ -312,7 +317,7 @@ class Image:
         size = (self.width * UNIT, self.height * UNIT, self.num_gaussians)
         sample_many(xs, ys, size, layers, self._threads, out)
 
-    def _near(self, cells: Cells, level: int | None) -> Chunks:
+    def _near(self, cells: Cells, level: int) -> Chunks:
         """Chunks of a two-stage index around the points: asked for by blocks of cells, to read little of the index."""
         found = [np.empty(0, np.intp)]
         filled = np.diff(cells.starts).reshape(cells.rows, cells.columns) > 0
@@ -328,6 +333,15 @@ class Image:
 
     # -- opening and closing
 
+    def refresh(self) -> int:
+        """Look again how much there is of a file that is still being written; returns how many levels can be decoded.
+
+        For a path or file object whose bytes grow at the end; what has been read stays. A file that is replaced by
+        another one has to be opened anew. Raises InvalidFile if it has become shorter, or longer than it should be.
+        """
+        self._check_open()
+        return self._reader.refresh()
+
     def _open_store(self) -> Store:
         if self._store is None:
             with self._store_lock:
@@ -339,13 +353,14 @@ class Image:
         if self._closed:
             raise UsageError("image: expected an open one, found it closed")
 
-    def _check_level(self, level: Any) -> int | None:
+    def _check_level(self, level: Any) -> int:
+        """The level's number: of None that of the highest one there is now, which ``refresh`` may change."""
         available = self._reader.available_levels
         try:
-            number = None if level is None else operator.index(level)
+            number = available - 1 if level is None else operator.index(level)
         except TypeError:
             number = -1
-        if number is None or 0 <= number < available:
+        if 0 <= number < available:
             return number
         raise UsageError(f"level: expected 0 to {available - 1}, found {level!r}")
 

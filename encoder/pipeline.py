@@ -251,7 +251,7 @@ def _to_count(job: _Job) -> _Result:
     """--num-gaussians, --bpp, --size, -q: the count is known before the fit."""
     o, limit = job.options, None
     if o.num_gaussians is not None:
-        n = o.num_gaussians
+        n = levels.ends_of(o.num_gaussians, o.levels)[-1]
     else:
         if o.size is not None:
             limit = float(o.size)

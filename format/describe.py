@@ -6,11 +6,13 @@ Reads the head (and, if asked for chunks, the index); decodes nothing.
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from typing import Any
 
 import numpy as np
 
+from igs.format.errors import InvalidFile
 from igs.format.fields import DRAFT, VERSION, Codec, QuantizerKind
 from igs.format.header import ATTRIBUTES
 from igs.format.lattice import FAMILIES, Lattice, Model, step_value
@@ -57,6 +59,29 @@ def bits_per_gaussian(file: FileReader) -> float:
     return round(8 * (head.level_ends[-1] - head.payload_offset) / head.num_gaussians, 2)
 
 
+def level_psnr(file: FileReader) -> list[float | None]:
+    """PSNR of each level in dB as the encoder measured it (``level_psnr`` in the section json); None where unknown."""
+    unknown: list[float | None] = [None] * len(file.head.level_ends)
+    if "json" not in file.sections:
+        return unknown
+    try:
+        stated = json.loads(file.sections["json"])["level_psnr"]
+        known = [None if v is None else float(v) for v in stated]
+    except (InvalidFile, ValueError, TypeError, KeyError, RecursionError, OverflowError):
+        return unknown  # free metadata: anything may stand there
+    return known if len(known) == len(unknown) else unknown
+
+
+def _levels(file: FileReader) -> list[dict[str, Any]]:
+    head, header = file.head, file.header
+    counts = [level.num_gaussians for level in file.levels] if len(head.level_ends) > 1 else [head.num_gaussians]
+    rows = zip(head.level_chunks, counts, head.level_ends, level_psnr(file), strict=True)
+    return [
+        {"num_chunks": c, "num_gaussians": n, "end": e, "bpp": 8 * e / (header.width * header.height), "psnr": p}
+        for c, n, e, p in rows
+    ]
+
+
 def describe(file: FileReader, chunks: bool = False) -> dict[str, Any]:
     """All fields of the head, for JSON. chunks: also every entry of the index (reads all of a two-stage one)."""
     head, header = file.head, file.header
@@ -98,7 +123,7 @@ def describe(file: FileReader, chunks: bool = False) -> dict[str, Any]:
         }
         for g in header.groups
     ]
-    found["levels"] = [{"num_chunks": n, "end": e} for n, e in zip(head.level_chunks, head.level_ends, strict=True)]
+    found["levels"] = _levels(file)
     found["sections"] = [
         {
             "type": s.type,
@@ -163,8 +188,12 @@ def describe_text(file: FileReader) -> str:
         lines.append(f"group {group['name']!r}: {about}, gamma {group['gamma']:g}")
     lines.append("background: " + " ".join(f"{v:g}" for v in d["background"]))
     if len(d["levels"]) > 1 or d["partial"]:
-        ends = ", ".join(str(level["end"]) for level in d["levels"])
-        lines.append(f"{len(d['levels'])} levels, {d['level_mode']}, ending at bytes {ends}")
+        lines.append(f"{len(d['levels'])} levels, {d['level_mode']}")
+        for number, level in enumerate(d["levels"]):
+            psnr = "" if level["psnr"] is None else f", {level['psnr']:.2f} dB"
+            missing = "" if number < d["available_levels"] else ", missing"
+            size = f"{level['end']} bytes, {level['bpp']:.4f} bits per pixel{psnr}"
+            lines.append(f"level {number}: {level['num_gaussians']} Gaussians, to the end of it {size}{missing}")
     if d["partial"]:
         lines.append(f"partial: {d['available_levels']} of {len(d['levels'])} levels present")
     for s in d["sections"]:

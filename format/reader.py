@@ -103,9 +103,7 @@ class FileReader:
         self.head: Head = parse_head(start[:head_bytes], limits)
         self.header = self.head.header
         self.available_levels = self._find_levels(allow_partial)
-        self.partial = source.length < self.head.file_bytes
-        present = [s for s in self.head.sections if s.offset + s.bytes <= source.length]
-        self.sections = Sections(present, self.head.inline, source)
+        self._find_present()
         self._lock = threading.Lock()
         self._level_first = np.concatenate([[0], np.cumsum(self.head.level_chunks)]).tolist()
         self._build_index()
@@ -120,6 +118,26 @@ class FileReader:
             ends = f"{head.file_bytes} bytes, or the end of a level ({', '.join(map(str, head.level_ends))})"
             raise invalid("E_TRUNCATED", ends, f"{length} bytes", length)
         return whole
+
+    def _find_present(self) -> None:
+        length = self._source.length
+        self.partial = length < self.head.file_bytes
+        present = [s for s in self.head.sections if s.offset + s.bytes <= length]
+        self.sections = Sections(present, self.head.inline, self._source)
+
+    def refresh(self) -> int:
+        """Look again how long the source is, which may be growing; returns ``available_levels``, never fewer.
+
+        A length between two levels' ends is no error here. Raises InvalidFile if the source is now shorter than what was
+        there, or longer than the whole file.
+        """
+        before = self.head.level_ends[self.available_levels - 1]
+        length = self._source.remeasure()
+        if length < before:
+            raise invalid("E_TRUNCATED", f"{before} bytes or more, which there were", f"{length} bytes", length)
+        self.available_levels = self._find_levels(allow_partial=True)
+        self._find_present()
+        return self.available_levels
 
     # -- the index
 

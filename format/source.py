@@ -57,6 +57,15 @@ class Source:
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise InputError(f"{self.name}: can't tell its length: {error}") from error
 
+    def remeasure(self) -> int:
+        """The length as it is now: of a file that is still being written it has grown; bytes never change."""
+        with self._lock:
+            if self._data is None:
+                if self._file is None:
+                    raise UsageError(f"{self.name}: read after close")
+                self.length = self._measure()
+        return self.length
+
     def read_at(self, offset: int, count: int) -> bytes:
         """``count`` bytes from ``offset``, fewer only at the end of the source."""
         count = max(0, min(count, self.length - offset))

@@ -1,0 +1,119 @@
+"""What levels of quality cost: `python bench/levels.py [--set kodak|stylized] [--levels 2,5] [--bpp B] [--subset N] …`.
+
+Every picture is encoded with each number of levels; then, with one level, for the size of the whole file and for the
+size of each of its prefixes. Resumable: each encode is a file in bench/cache/levels. `--side` reduces pictures to so
+many pixels on the longer side, `--crop WxH` takes their middle. Results go to bench/results/levels.json, by settings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import common
+import numpy as np
+from PIL import Image
+
+from igs.encoder import encode
+
+CACHE = common.REPO / "bench" / "cache" / "levels"
+SETS = {"kodak": "kodak/*.png", "stylized": "stylized/*/*.png"}
+
+
+def pictures(name: str, subset: int | None, only: str | None) -> list[Path]:
+    """Every n-th picture of a set so that ``subset`` remain, or those whose name contains ``only``."""
+    found = sorted(common.DATA.glob(SETS[name]))
+    if only:
+        return [p for p in found if any(part in p.stem for part in only.split(","))]
+    return found if subset is None else found[:: max(1, len(found) // subset)][:subset]
+
+
+def load(path: Path, side: int | None, crop: str | None) -> np.ndarray:
+    """uint8 [H, W, 3]."""
+    with Image.open(path) as im:
+        im = im.convert("RGB")
+        if side is not None:
+            im.thumbnail((side, side), Image.Resampling.LANCZOS)
+        if crop is not None:
+            w, h = map(int, crop.split("x"))
+            left, top = (im.width - w) // 2, (im.height - h) // 2
+            im = im.crop((left, top, left + w, top + h))
+        return np.asarray(im)
+
+
+def report_of(pixels: np.ndarray, **settings: Any) -> dict[str, Any]:
+    """An encode's report, from the cache where it is there."""
+    key = hashlib.sha256(pixels.tobytes() + json.dumps([pixels.shape, settings], sort_keys=True).encode()).hexdigest()
+    path = CACHE / f"{key[:24]}.json"
+    if not path.exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        report = encode(pixels, **settings).report
+        temporary = path.with_suffix(f".{key[24:32]}.tmp")
+        temporary.write_text(json.dumps(report))
+        temporary.replace(path)
+    return json.loads(path.read_text())
+
+
+def compare(pixels: np.ndarray, levels: int, settings: dict[str, Any], prefixes: bool = True) -> list[dict[str, Any]]:
+    """One row per level: bytes, PSNR, and the PSNR of a file of one level of these bytes."""
+    found = report_of(pixels, levels=levels, **settings)
+    settings = {k: v for k, v in settings.items() if k != "bpp"}
+    rows = []
+    for number, level in enumerate(found["levels"]):
+        row = {k: level[k] for k in ("num_gaussians", "bytes", "bpp", "psnr")}
+        if prefixes or number == levels - 1:
+            row["single"] = report_of(pixels, size=level["bytes"], **settings)["psnr"]
+            row["loss"] = row["single"] - row["psnr"]
+        rows.append(row)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--set", default="kodak", choices=SETS)
+    parser.add_argument("--levels", default="2,5")
+    parser.add_argument("--bpp", type=float, default=0.305)
+    parser.add_argument("--subset", type=int)
+    parser.add_argument("--only", help="parts of pictures' names")
+    parser.add_argument("--side", type=int)
+    parser.add_argument("--crop")
+    parser.add_argument("--effort", type=int, default=5)
+    parser.add_argument("--threads", type=int)
+    asked = parser.parse_args()
+    settings: dict[str, Any] = {"bpp": asked.bpp, "effort": asked.effort}
+    if asked.threads:
+        settings["threads"] = asked.threads
+    for levels in map(int, asked.levels.split(",")):
+        rows = []
+        for path in pictures(asked.set, asked.subset, asked.only):
+            table = compare(load(path, asked.side, asked.crop), levels, settings)
+            rows.append({"picture": path.stem, "levels": table})
+            print(
+                path.stem, levels, *(f"{r['bpp']:.3f}: {r['psnr']:.2f} ({-r['loss']:+.2f})" for r in table), flush=True
+            )
+        mean = {
+            k: np.mean([[r[k] for r in row["levels"]] for row in rows], axis=0).tolist() for k in rows[0]["levels"][0]
+        }
+        print(
+            "mean",
+            levels,
+            *(f"{b:.3f}: {p:.2f} ({-l:+.2f})" for b, p, l in zip(mean["bpp"], mean["psnr"], mean["loss"], strict=True)),
+        )
+        keep(vars(asked) | {"levels": levels}, rows, mean)
+
+
+def keep(settings: dict[str, Any], rows: list[dict[str, Any]], mean: dict[str, Any]) -> None:
+    """Put a table into bench/results/levels.json in the place of one with the same settings."""
+    path = common.RESULTS / "levels.json"
+    known = json.loads(path.read_text()) if path.exists() else []
+    settings = {k: v for k, v in settings.items() if k != "threads"}
+    known = [k for k in known if k["settings"] != settings]
+    known.append({"settings": settings, "machine": common.machine(), "pictures": rows, "mean": mean})
+    path.write_text(json.dumps(known, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,252 @@
+"""Levels of quality: fitted together, written, reported, opened as they arrive."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import igs
+from igs.encoder import encode, kernels, levels
+from igs.encoder.backend import LossWeights, Model, TorchBackend
+from igs.encoder.fit import Fit
+from igs.encoder.options import Recipe
+from igs.format.errors import InvalidFile, UsageError
+
+SIDE = 48
+
+
+def picture() -> np.ndarray:
+    """Smooth colours with an edge, float32 [48, 48, 3]."""
+    y, x = np.mgrid[:SIDE, :SIDE] / SIDE
+    edge = (x + 0.3 * y > 0.6) * 0.4
+    return np.stack([0.2 + 0.5 * x, 0.3 + edge, 0.8 - 0.5 * y], axis=2).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def encoded():
+    return encode(picture(), num_gaussians=48, levels=3, steps=60, seed=1)
+
+
+def test_ends_are_equal_shares_none_empty():
+    assert levels.ends_of(9, 3) == [3, 6, 9]
+    assert levels.ends_of(5, 5) == [1, 2, 3, 4, 5]
+    for n in range(4, 40):
+        counts = np.diff([0, *levels.ends_of(n, 4)])
+        assert counts.sum() == n and counts.min() >= 1 and counts.max() - counts.min() <= 1
+    with pytest.raises(UsageError, match="3 for 2"):
+        levels.ends_of(2, 3)
+
+
+def test_a_prefix_is_a_file(encoded):
+    report, data = encoded.report, encoded.data
+    assert [level["num_gaussians"] for level in report["levels"]] == [16, 32, 48]
+    ends = [level["bytes"] for level in report["levels"]]
+    assert ends == sorted(ends) and ends[-1] == len(data) == report["bytes"]
+    assert report["levels"][-1]["psnr"] == report["psnr"]
+    with igs.open(data) as whole:
+        assert whole.num_levels == len(whole.levels) == 3
+        for level, end in enumerate(ends):
+            with igs.open(data[:end]) as part:
+                assert part.partial == (level < 2) and len(part.levels) == level + 1 and part.num_levels == 3
+                pixels = part.decode(dtype="float32")
+            assert np.array_equal(pixels, whole.decode(level=level, dtype="float32"))
+            measured = -10 * np.log10(np.mean((pixels - picture()) ** 2))
+            assert measured == pytest.approx(report["levels"][level]["psnr"], abs=1e-3)
+
+
+def test_each_level_gains(encoded):
+    psnr = [level["psnr"] for level in encoded.report["levels"]]
+    assert psnr[0] > 20 and psnr[0] + 1 < psnr[1] < psnr[2]
+
+
+def test_psnr_of_the_levels_is_in_the_metadata(encoded):
+    with igs.open(encoded.data) as im:
+        stated = im.metadata["json"]["level_psnr"]
+    assert stated == [round(level["psnr"], 2) for level in encoded.report["levels"]]
+
+
+def test_same_options_same_bytes(encoded):
+    assert encode(picture(), num_gaussians=48, levels=3, steps=60, seed=1).data == encoded.data
+
+
+def test_one_level_says_nothing_of_levels():
+    one = encode(picture(), num_gaussians=8, steps=5)
+    assert "levels" not in one.report
+    with igs.open(one.data) as im:
+        assert "json" not in im.metadata and im.num_levels == 1
+
+
+@pytest.mark.parametrize(("bad", "message"), [(0, "1 to 16"), (17, "1 to 16"), (2.5, "1 to 16"), (9, "9 for 8")])
+def test_bad_number_of_levels(bad, message):
+    with pytest.raises(UsageError, match=message):
+        encode(picture(), num_gaussians=8, levels=bad, steps=1)
+
+
+def test_no_prefix_leaves_a_point_bare():
+    from igs.decoder import holes
+    from igs.format import open_file
+
+    data = encode(picture(), num_gaussians=24, levels=4, steps=4).data
+    with open_file(data) as file:
+        first = file.read_gaussians(range(file.levels[0].num_chunks))[0]
+        assert len(holes(file.header, first)) == 0
+
+
+def test_size_is_kept_by_the_last_level_alone():
+    free = encode(picture(), num_gaussians=60, levels=2, steps=20)
+    size = len(free.data) - 40
+    tight = encode(picture(), size=size, levels=2, steps=20)
+    assert len(tight.data) <= size and len(tight.report["levels"]) == 2
+
+
+def test_plain_coding_and_a_psnr_target():
+    found = encode(picture(), psnr=24.0, levels=2, steps=60, coding="plain").report
+    assert found["psnr"] >= 24.0 and len(found["levels"]) == 2
+
+
+# -- the fit
+
+
+def small_fit(count: int = 3) -> tuple[levels.LevelBackend, Fit, Model]:
+    backend = levels.LevelBackend([TorchBackend() for _ in range(count)])
+    target = torch.from_numpy(np.ascontiguousarray(picture()[:24, :24].transpose(2, 0, 1)))
+    fit = Fit(target, 12, Recipe(steps=10, growth=False), backend)
+    backend.fit = fit
+    return backend, fit, fit.state.model
+
+
+def test_gradient_is_the_wholes_and_a_prefixs_in_turn():
+    backend, fit, model = small_fit()
+    plain, weights = TorchBackend(), LossWeights(0.0, 1.0, 0.0)
+    whole = plain.step(model, fit.options, fit.target, weights)
+    for end in (4, 8, 4):
+        found = backend.step(model, fit.options, fit.target, weights)
+        part = plain.step(model.map(lambda t, e=end: t[:e]), fit.options, fit.target, weights)
+        assert found.loss == pytest.approx(whole.loss)
+        for grad, all_, few in zip(found.grads, whole.grads, part.grads, strict=True):
+            expected = all_.clone()
+            expected[:end] += levels.WEIGHT * whole.loss / part.loss * few
+            assert torch.allclose(grad, expected, rtol=1e-4, atol=1e-7)
+
+
+def test_prefixes_that_are_all_there_is_are_left_out():
+    backend, _, model = small_fit()
+    assert backend.ends(model) == [4, 8, 12]
+    assert backend.ends(model.map(lambda t: t[:8])) == [4, 8]
+    assert backend.ends(model.map(lambda t: t[:3])) == [3]
+
+
+def test_shares_of_the_picture_are_those_where_a_gaussian_counts_most():
+    backend, fit, model = small_fit()
+    found = backend.blend_weights(model, fit.options)
+    plain = TorchBackend()
+    whole, first = plain.blend_weights(model, fit.options), plain.blend_weights(model.map(lambda t: t[:4]), fit.options)
+    assert torch.all(found >= whole - 1e-5) and torch.all(found[:4] >= first / 3 - 1e-5)
+    assert torch.allclose(found[8:], whole[8:])
+
+
+@pytest.mark.skipif(not kernels.available(), reason="needs the compiled kernels")
+def test_sensitivities_are_those_of_all_levels():
+    from igs.encoder import compensation
+    from igs.encoder.backend import KernelBackend
+
+    backend, fit, model = small_fit()
+    joint = levels.LevelBackend([KernelBackend() for _ in range(3)])
+    joint.fit = fit
+    plain, shape = KernelBackend(), tuple(fit.target.shape)
+
+    def blocks(pullback, probes):
+        return compensation.sensitivities(pullback, shape, 3, probes)
+
+    found = np.einsum("nii->ni", blocks(joint.pullback(model, fit.options), 400))
+    expected, errors = 0.0, []
+    for end in (12, 4, 8):
+        part = model.map(lambda t, e=end: t[:e].contiguous())
+        errors.append(plain.measure(plain.render(part, fit.options), fit.target, False)[0])
+        share = 1.0 if end == 12 else levels.WEIGHT * errors[0] / errors[-1] / 2
+        one = np.einsum("nii->ni", blocks(plain.pullback(part, fit.options), 400))
+        expected = expected + np.pad(one * share, ((0, 12 - end), (0, 0)))
+    # An average over 400 random pictures: a few per cent.
+    seen = expected > 0  # round Gaussians have no angle
+    assert np.median(np.abs(found[seen] / expected[seen] - 1)) < 0.1
+
+
+# -- a file that grows
+
+
+def test_refresh_follows_a_growing_file(encoded, tmp_path):
+    ends = [level["bytes"] for level in encoded.report["levels"]]
+    path = tmp_path / "growing.igs"
+    path.write_bytes(encoded.data[: ends[0] + 3])
+    with pytest.raises(InvalidFile, match="E_TRUNCATED"):
+        igs.open(path)
+    with igs.open(path, allow_partial=True) as im, igs.open(encoded.data) as whole:
+        assert len(im.levels) == 1 and im.num_levels == 3
+        assert np.array_equal(im.decode(), whole.decode(level=0))
+        with path.open("ab") as out:
+            out.write(encoded.data[ends[0] + 3 : ends[1]])
+        assert len(im.levels) == 1
+        assert im.refresh() == 2
+        assert np.array_equal(im.decode(), whole.decode(level=1))
+        with path.open("ab") as out:
+            out.write(encoded.data[ends[1] :])
+        assert im.refresh() == 3 and not im.partial
+        assert np.array_equal(im.decode(), whole.decode())
+        assert np.array_equal(im.decode(level=0), whole.decode(level=0))
+        assert np.array_equal(im.pixel(3, 4), whole.pixel(3, 4))
+        with path.open("ab") as out:
+            out.write(b"x")
+        with pytest.raises(InvalidFile, match="E_TRAILING"):
+            im.refresh()
+
+
+def test_refresh_refuses_a_file_that_shrank(encoded, tmp_path):
+    path = tmp_path / "shrinking.igs"
+    path.write_bytes(encoded.data)
+    with igs.open(path) as im:
+        path.write_bytes(encoded.data[:-1])
+        with pytest.raises(InvalidFile, match="E_TRUNCATED"):
+            im.refresh()
+    with pytest.raises(UsageError, match="closed"):
+        im.refresh()
+
+
+# -- metadata
+
+
+def test_psnr_takes_the_same_room_whatever_it_is():
+    sections = {"json": json.dumps({"title": "x", "level_psnr": [1]}).encode(), "soft": b"s"}
+    lengths = set()
+    for psnr in ([None, None], [9.876, 31.0], [123.0, 5.0]):
+        found = levels.with_psnr(sections, psnr)
+        lengths.add(len(found["json"]))
+        assert found["soft"] == b"s" and json.loads(found["json"])["title"] == "x"
+    assert len(lengths) == 1
+    assert json.loads(levels.with_psnr({}, [9.876, 31])["json"]) == {"level_psnr": [9.88, 31.0]}
+    with pytest.raises(UsageError, match="JSON object"):
+        levels.with_psnr({"json": b"[1"}, [1.0])
+
+
+@pytest.mark.parametrize(
+    "text", ["{}", '{"level_psnr": 3}', '{"level_psnr": [1]}', '{"level_psnr": ["a", 1, 2]}', "[]"]
+)
+def test_info_takes_metadata_as_a_hint(encoded, text):
+    from igs.format import describe, document, open_file
+
+    data = document.read(encoded.data).with_sections({"json": text.encode()}).to_bytes()
+    with open_file(data) as file:
+        assert [level["psnr"] for level in describe(file)["levels"]] == [None] * 3
+
+
+def test_info_lists_the_levels(encoded):
+    from igs.format import describe, describe_text, open_file
+
+    with open_file(encoded.data) as file:
+        rows, text = describe(file)["levels"], describe_text(file)
+    assert [row["end"] for row in rows] == [level["bytes"] for level in encoded.report["levels"]]
+    assert [row["num_gaussians"] for row in rows] == [16, 16, 16]
+    assert [row["psnr"] for row in rows] == [round(level["psnr"], 2) for level in encoded.report["levels"]]
+    assert f"level 0: 16 Gaussians, to the end of it {rows[0]['end']} bytes" in text
