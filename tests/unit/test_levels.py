@@ -35,7 +35,9 @@ def test_ends_are_equal_shares_none_empty():
     assert levels.ends_of(5, 5) == [1, 2, 3, 4, 5]
     for n in range(4, 40):
         counts = np.diff([0, *levels.ends_of(n, 4)])
-        assert counts.sum() == n and counts.min() >= 1 and counts.max() - counts.min() <= 1
+        assert counts.sum() == n
+        assert counts.min() >= 1
+        assert counts.max() - counts.min() <= 1
     with pytest.raises(UsageError, match="3 for 2"):
         levels.ends_of(2, 3)
 
@@ -44,13 +46,16 @@ def test_a_prefix_is_a_file(encoded):
     report, data = encoded.report, encoded.data
     assert [level["num_gaussians"] for level in report["levels"]] == [16, 32, 48]
     ends = [level["bytes"] for level in report["levels"]]
-    assert ends == sorted(ends) and ends[-1] == len(data) == report["bytes"]
+    assert ends == sorted(ends)
+    assert ends[-1] == len(data) == report["bytes"]
     assert report["levels"][-1]["psnr"] == report["psnr"]
     with igs.open(data) as whole:
         assert whole.num_levels == len(whole.levels) == 3
         for level, end in enumerate(ends):
             with igs.open(data[:end]) as part:
-                assert part.partial == (level < 2) and len(part.levels) == level + 1 and part.num_levels == 3
+                assert part.partial == (level < 2)
+                assert len(part.levels) == level + 1
+                assert part.num_levels == 3
                 pixels = part.decode(dtype="float32")
             assert np.array_equal(pixels, whole.decode(level=level, dtype="float32"))
             measured = -10 * np.log10(np.mean((pixels - picture()) ** 2))
@@ -59,7 +64,8 @@ def test_a_prefix_is_a_file(encoded):
 
 def test_each_level_gains(encoded):
     psnr = [level["psnr"] for level in encoded.report["levels"]]
-    assert psnr[0] > 20 and psnr[0] + 1 < psnr[1] < psnr[2]
+    assert psnr[0] > 20
+    assert psnr[0] + 1 < psnr[1] < psnr[2]
 
 
 def test_psnr_of_the_levels_is_in_the_metadata(encoded):
@@ -76,7 +82,8 @@ def test_one_level_says_nothing_of_levels():
     one = encode(picture(), num_gaussians=8, steps=5)
     assert "levels" not in one.report
     with igs.open(one.data) as im:
-        assert "json" not in im.metadata and im.num_levels == 1
+        assert "json" not in im.metadata
+        assert im.num_levels == 1
 
 
 @pytest.mark.parametrize(("bad", "message"), [(0, "1 to 16"), (17, "1 to 16"), (2.5, "1 to 16"), (9, "9 for 8")])
@@ -99,12 +106,14 @@ def test_size_is_kept_by_the_last_level_alone():
     free = encode(picture(), num_gaussians=60, levels=2, steps=20)
     size = len(free.data) - 40
     tight = encode(picture(), size=size, levels=2, steps=20)
-    assert len(tight.data) <= size and len(tight.report["levels"]) == 2
+    assert len(tight.data) <= size
+    assert len(tight.report["levels"]) == 2
 
 
 def test_plain_coding_and_a_psnr_target():
     found = encode(picture(), psnr=24.0, levels=2, steps=60, coding="plain").report
-    assert found["psnr"] >= 24.0 and len(found["levels"]) == 2
+    assert found["psnr"] >= 24.0
+    assert len(found["levels"]) == 2
 
 
 # -- the fit
@@ -144,7 +153,8 @@ def test_shares_of_the_picture_are_those_where_a_gaussian_counts_most():
     found = backend.blend_weights(model, fit.options)
     plain = TorchBackend()
     whole, first = plain.blend_weights(model, fit.options), plain.blend_weights(model.map(lambda t: t[:4]), fit.options)
-    assert torch.all(found >= whole - 1e-5) and torch.all(found[:4] >= first / 3 - 1e-5)
+    assert torch.all(found >= whole - 1e-5)
+    assert torch.all(found[:4] >= first / 3 - 1e-5)
     assert torch.allclose(found[8:], whole[8:])
 
 
@@ -153,7 +163,7 @@ def test_sensitivities_are_those_of_all_levels():
     from igs.encoder import compensation
     from igs.encoder.backend import KernelBackend
 
-    backend, fit, model = small_fit()
+    _backend, fit, model = small_fit()
     joint = levels.LevelBackend([KernelBackend() for _ in range(3)])
     joint.fit = fit
     plain, shape = KernelBackend(), tuple(fit.target.shape)
@@ -184,7 +194,8 @@ def test_refresh_follows_a_growing_file(encoded, tmp_path):
     with pytest.raises(InvalidFile, match="E_TRUNCATED"):
         igs.open(path)
     with igs.open(path, allow_partial=True) as im, igs.open(encoded.data) as whole:
-        assert len(im.levels) == 1 and im.num_levels == 3
+        assert len(im.levels) == 1
+        assert im.num_levels == 3
         assert np.array_equal(im.decode(), whole.decode(level=0))
         with path.open("ab") as out:
             out.write(encoded.data[ends[0] + 3 : ends[1]])
@@ -193,7 +204,8 @@ def test_refresh_follows_a_growing_file(encoded, tmp_path):
         assert np.array_equal(im.decode(), whole.decode(level=1))
         with path.open("ab") as out:
             out.write(encoded.data[ends[1] :])
-        assert im.refresh() == 3 and not im.partial
+        assert im.refresh() == 3
+        assert not im.partial
         assert np.array_equal(im.decode(), whole.decode())
         assert np.array_equal(im.decode(level=0), whole.decode(level=0))
         assert np.array_equal(im.pixel(3, 4), whole.pixel(3, 4))
@@ -223,7 +235,8 @@ def test_psnr_takes_the_same_room_whatever_it_is():
     for psnr in ([None, None], [9.876, 31.0], [123.0, 5.0]):
         found = levels.with_psnr(sections, psnr)
         lengths.add(len(found["json"]))
-        assert found["soft"] == b"s" and json.loads(found["json"])["title"] == "x"
+        assert found["soft"] == b"s"
+        assert json.loads(found["json"])["title"] == "x"
     assert len(lengths) == 1
     assert json.loads(levels.with_psnr({}, [9.876, 31])["json"]) == {"level_psnr": [9.88, 31.0]}
     with pytest.raises(UsageError, match="JSON object"):
