@@ -91,21 +91,23 @@ def main() -> None:
         for path in pictures(asked.set, asked.subset, asked.only):
             table = compare(load(path, asked.side, asked.crop), levels, settings)
             rows.append({"picture": path.stem, "levels": table})
-            print(
-                path.stem, levels, *(f"{r['bpp']:.3f}: {r['psnr']:.2f} ({-r['loss']:+.2f})" for r in table), flush=True
-            )
-        mean = {
-            k: np.mean([[r[k] for r in row["levels"]] for row in rows], axis=0).tolist() for k in rows[0]["levels"][0]
-        }
-        print(
-            "mean",
-            levels,
-            *(f"{b:.3f}: {p:.2f} ({-l:+.2f})" for b, p, l in zip(mean["bpp"], mean["psnr"], mean["loss"], strict=True)),
-        )
+            print(path.stem, levels, line(table), flush=True)
+        mean = mean_of([row["levels"] for row in rows])
+        print("mean", levels, line(mean), flush=True)
         keep(vars(asked) | {"levels": levels}, rows, mean)
 
 
-def keep(settings: dict[str, Any], rows: list[dict[str, Any]], mean: dict[str, Any]) -> None:
+def line(table: list[dict[str, Any]]) -> str:
+    """Rates, PSNR, and in brackets what it is above files of one level."""
+    return "  ".join(f"{r['bpp']:.3f} bpp {r['psnr']:.2f} dB ({-r['loss']:+.2f})" for r in table)
+
+
+def mean_of(tables: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The mean of each number over pictures."""
+    return [{k: float(np.mean([t[k] for t in same])) for k in same[0]} for same in zip(*tables, strict=True)]
+
+
+def keep(settings: dict[str, Any], rows: list[dict[str, Any]], mean: list[dict[str, Any]]) -> None:
     """Put a table into bench/results/levels.json in the place of one with the same settings."""
     path = common.RESULTS / "levels.json"
     known = json.loads(path.read_text()) if path.exists() else []

@@ -79,8 +79,9 @@ def quantize_model(
 ) -> Packed:
     """Codes of a model, with every point of an 8×8 grid per pixel reached by some Gaussian (``topk``).
 
-    What the first level's Gaussians reach those of all further ones do, so that only these are looked at. Where the fit or rounding left points bare, Gaussians that hardly count move there; where there are too few of those
-    the nearest Gaussian grows until it reaches them, which disturbs all that it blends with.
+    What the first level's Gaussians reach those of all further ones do, so that only these are looked at. Where the fit
+    or rounding left points bare, Gaussians that hardly count move there; where there are too few of those the nearest
+    Gaussian grows until it reaches them, which disturbs all that it blends with.
     """
     height, width = pixels.shape[:2]
     model = model.clone()

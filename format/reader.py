@@ -128,8 +128,8 @@ class FileReader:
     def refresh(self) -> int:
         """Look again how long the source is, which may be growing; returns ``available_levels``, never fewer.
 
-        A length between two levels' ends is no error here. Raises InvalidFile if the source is now shorter than what was
-        there, or longer than the whole file.
+        A length between two levels' ends is no error here. Raises InvalidFile if the source has become shorter than the
+        levels that there were, or longer than the whole file.
         """
         before = self.head.level_ends[self.available_levels - 1]
         length = self._source.remeasure()

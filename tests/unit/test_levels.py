@@ -243,9 +243,7 @@ def test_psnr_takes_the_same_room_whatever_it_is():
         levels.with_psnr({"json": b"[1"}, [1.0])
 
 
-@pytest.mark.parametrize(
-    "text", ["{}", '{"level_psnr": 3}', '{"level_psnr": [1]}', '{"level_psnr": ["a", 1, 2]}', "[]"]
-)
+@pytest.mark.parametrize("text", ["{}", '{"level_psnr": 3}', '{"level_psnr": [1]}', '{"level_psnr": ["a", 1, 2]}'])
 def test_info_takes_metadata_as_a_hint(encoded, text):
     from igs.format import describe, document, open_file
 
