@@ -132,6 +132,14 @@ _PATH = click.Path(path_type=Path, dir_okay=False)
         section="Encoder",
         help="Levels of quality: prefixes of the file that are pictures (default 1).",
     ),
+    option(
+        "--downsample",
+        type=Number(1, 16, whole=True),
+        default=1,
+        metavar="R",
+        section="Encoder",
+        help="Encode the picture R times smaller, to be enlarged; quality is that of the enlargement.",
+    ),
     *recipe_options(),
     _expert(
         "--codec",

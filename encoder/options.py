@@ -361,6 +361,8 @@ class EncodeOptions:
     quality: float | None = None  # 0–100
     strict_rate: bool = False  # a target that is missed is an error (exit 4) instead of a warning
     levels: int = 1  # of quality, 1 to 16: prefixes of the file that are pictures
+    # Encode the picture reduced so many times, for enlarging; quality is that of the enlargement (encoder/area.py).
+    downsample: int = 1
     # -- how
     effort: int = 5
     preset: str = "default"

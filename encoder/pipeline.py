@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from igs import decoder
-from igs.encoder import checkpoint, colour, freeze, init, kernels, levels, metrics, pack, rate
+from igs.encoder import area, checkpoint, colour, freeze, init, kernels, levels, metrics, pack, rate
 from igs.encoder.backend import Backend, KernelBackend, Model, TorchBackend
 from igs.encoder.fit import Fit
 from igs.encoder.lattice import Noise, Steps
@@ -76,12 +76,18 @@ def encode(image: Any, options: EncodeOptions | None = None, **settings: Any) ->
         for message in source.warnings:
             warn(message)
     backend = choose_backend(options, recipe, warn)
+    full = source
+    if options.downsample != 1:
+        source = area.reduced(source, options.downsample)
+        backend = area.AreaBackend(backend, min(options.downsample, area.MOST_POINTS))
     if options.levels > 1:
         if "steps" not in options.overrides:
             recipe = dataclasses.replace(recipe, steps=round(levels.STEPS * recipe.steps))
         others = [choose_backend(options, recipe, lambda message: None) for _ in range(options.levels - 1)]
+        if isinstance(backend, area.AreaBackend):
+            others = [area.AreaBackend(other, backend.points) for other in others]
         backend = levels.LevelBackend([*others, backend])
-    job = _Job(source, recipe, options, backend)
+    job = _Job(source, recipe, options, backend, full)
     if options.psnr is not None:
         result = _to_psnr(job, options.psnr)
     else:
@@ -139,7 +145,10 @@ class _Result:
 class _Job:
     """What the rate loops share: the stored target, and the way from a model to a file."""
 
-    def __init__(self, source: SourceImage, recipe: Recipe, options: EncodeOptions, backend: Backend) -> None:
+    def __init__(
+        self, source: SourceImage, recipe: Recipe, options: EncodeOptions, backend: Backend, full: SourceImage
+    ) -> None:
+        self.full = full  # what the decoded file is compared with: not reduced
         self.source, self.recipe, self.options, self.backend = source, recipe, options, backend
         self.warn = options.on_warning or (lambda message: None)
         self.groups = colour.stored_groups(source, options.transfer, recipe.gamma, options.linear_light, self.warn)
@@ -230,20 +239,21 @@ class _Job:
         return dataclasses.replace(result, data=data, level_psnr=psnr)
 
     def decoded(self, data: bytes, level: int | None = None) -> np.ndarray:
-        """Picture values [H, W, C] in [0, 1] as a user gets them at the source's depth."""
-        depth = self.source.bit_depth
+        """Picture values [H, W, C] in [0, 1] as a user gets them at the source's depth; a reduced picture's enlarged."""
+        depth, scale = self.source.bit_depth, self.options.downsample
+        size = slice(self.full.height), slice(self.full.width)
         with decoder.open(data, threads=self.options.threads) as im:
             if depth == 32:
-                return np.asarray(im.decode(dtype="float32", level=level))
+                return np.asarray(im.decode(scale, level, "float32"))[size]
             dtype, top = ("uint8", 255) if depth == 8 else ("uint16", 65535)
-            return im.decode(dtype=dtype, level=level).astype(np.float32) / np.float32(top)
+            return im.decode(scale, level, dtype)[size].astype(np.float32) / np.float32(top)
 
     def quality(self, data: bytes, level: int | None = None) -> tuple[float | None, float | None]:
         """(PSNR or None where infinite, MS-SSIM or None where too small) of the decoded file.
 
         What can be seen is compared: alpha is multiplied in on both sides, and light above white is by its curve.
         """
-        decoded, source = (colour.visible(p, self.groups) for p in (self.decoded(data, level), self.source.pixels))
+        decoded, source = (colour.visible(p, self.groups) for p in (self.decoded(data, level), self.full.pixels))
         return metrics.psnr(decoded, source), metrics.ms_ssim(decoded, source)
 
 
@@ -432,27 +442,31 @@ def _trim(
 
 def _report(job: _Job, result: _Result, seconds: float) -> dict[str, Any]:
     psnr, ms_ssim = job.quality(result.data)
-    return {
-        "width": job.source.width,
-        "height": job.source.height,
-        "channels": job.channels,
-        "num_gaussians": len(result.packed.codes),
-        "bytes": len(result.data),
-        "bpp": len(result.data) * 8 / job.pixels,
-        "bits_per_gaussian": bits_per_gaussian(open_file(result.data)),
-        "psnr": psnr,
-        "exact": psnr is None,
-        **colour.alpha_quality(job.decoded(result.data), job.source.pixels, job.groups),
-        "ms_ssim": ms_ssim,
-        "seconds": round(seconds, 3),
-        "steps": result.steps,
-        "effort": job.options.effort,
-        "preset": job.options.preset,
-        "seed": job.options.seed,
-        "device": job.backend.device,
-        "backend": job.backend.name,
-        "rate_met": result.missed is None,
-    } | _level_report(result, job.pixels)
+    return (
+        {
+            "width": job.source.width,
+            "height": job.source.height,
+            "channels": job.channels,
+            "num_gaussians": len(result.packed.codes),
+            "bytes": len(result.data),
+            "bpp": len(result.data) * 8 / job.pixels,
+            "bits_per_gaussian": bits_per_gaussian(open_file(result.data)),
+            "psnr": psnr,
+            "exact": psnr is None,
+            **colour.alpha_quality(job.decoded(result.data), job.full.pixels, job.groups),
+            "ms_ssim": ms_ssim,
+            "seconds": round(seconds, 3),
+            "steps": result.steps,
+            "effort": job.options.effort,
+            "preset": job.options.preset,
+            "seed": job.options.seed,
+            "device": job.backend.device,
+            "backend": job.backend.name,
+            "rate_met": result.missed is None,
+        }
+        | ({"downsample": job.options.downsample} if job.options.downsample != 1 else {})
+        | _level_report(result, job.pixels)
+    )
 
 
 def _level_report(result: _Result, pixels: int) -> dict[str, Any]:

@@ -1,0 +1,100 @@
+"""Fitting what a camera's pixel sees: the mean over a square of points, not the value at its centre.
+
+For pictures that were reduced and shall be shown enlarged (``--downsample``): who compares point samples with the means
+that a reduced picture holds gets a blurred enlargement. Here a fit's picture is drawn R times as large and averaged.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from igs.encoder.backend import Backend, LossWeights, Model, Pullback, StepResult
+from igs.encoder.load import SourceImage
+from igs.encoder.reference import RasterOptions
+from igs.encoder.shapes import enlarge
+from igs.format.errors import UsageError
+
+MOST = 16  # of the reduction
+MOST_POINTS = 4  # a side: what a pixel's mean is taken over at most
+# d(parameter of the larger picture)/d(parameter), as powers of R: of ``Model.scale`` and of ``Model.rotation``.
+_POWERS = {"log": (0, 0), "raw": (1, 0), "inverse": (-1, 0), "cholesky": (1, 1), "covariance": (2, 2)}
+
+
+def reduce(pixels: NDArray[np.float32], r: int) -> NDArray[np.float32]:
+    """Means over squares of r × r pixels, [⌈H/r⌉, ⌈W/r⌉, C]; those at the end over what there is of them."""
+    rows, columns = (np.arange(0, n, r) for n in pixels.shape[:2])
+    sums = np.add.reduceat(np.add.reduceat(pixels.astype(np.float64), rows, axis=0), columns, axis=1)
+    height, width = (np.diff(np.append(starts, n)) for starts, n in zip((rows, columns), pixels.shape[:2], strict=True))
+    return np.ascontiguousarray(sums / (height[:, None] * width[None, :])[:, :, None], np.float32)
+
+
+def reduced(source: SourceImage, r: int) -> SourceImage:
+    """A picture r times smaller. Raises UsageError where nothing would be left of it to speak of."""
+    if not isinstance(r, int) or not 1 <= r <= MOST:
+        raise UsageError(f"downsample: expected 1 to {MOST}, found {r!r}")
+    if r > min(source.width, source.height):
+        raise UsageError(
+            f"downsample: expected at most the shorter side, {min(source.width, source.height)}, found {r}"
+        )
+    return source if r == 1 else dataclasses.replace(source, pixels=reduce(source.pixels, r))
+
+
+class AreaBackend:
+    """A backend whose pixels are means over ``points`` × ``points`` points. The loss has no SSIM term here."""
+
+    def __init__(self, backend: Backend, points: int) -> None:
+        self.backend, self.points = backend, points
+        self.name, self.device = backend.name, backend.device
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.backend, name)
+
+    def _larger(self, model: Model, o: RasterOptions) -> tuple[Model, RasterOptions]:
+        r = self.points
+        scale, rotation = enlarge(model.scale, model.rotation, model.scale_map, model.scale.new_full((len(model),), r))
+        options = dataclasses.replace(
+            o, width=o.width * r, height=o.height * r, pull=o.pull / r**2, lowpass=o.lowpass * r**2
+        )
+        return Model(model.position * r, scale, rotation, model.feature, model.scale_map), options
+
+    def _spread(self, gradient: Tensor) -> Tensor:
+        """Gradient of the larger picture from one of the means."""
+        r = self.points
+        return (gradient / r**2).repeat_interleave(r, dim=-2).repeat_interleave(r, dim=-1).contiguous()
+
+    def render(self, model: Model, options: RasterOptions) -> Tensor:
+        """The picture of means [C, H, W]."""
+        large = self.backend.render(*self._larger(model, options))
+        return torch.nn.functional.avg_pool2d(large[None], self.points)[0]
+
+    def pullback(self, model: Model, options: RasterOptions) -> Pullback | None:
+        """Jᵀ of the picture of means."""
+        inner = self.backend.pullback(*self._larger(model, options))
+        if inner is None:
+            return None
+        by_scale, by_rotation = (float(self.points) ** power for power in _POWERS[model.scale_map])
+
+        def apply(picture: Tensor) -> tuple[Tensor, ...]:
+            position, scale, rotation, feature = inner(self._spread(picture))
+            return position * self.points, scale * by_scale, rotation * by_rotation, feature
+
+        return apply
+
+    def step(self, model: Model, options: RasterOptions, target: Tensor, weights: LossWeights) -> StepResult:
+        """Loss and gradients by absolute and squared error of the means."""
+        if weights.ssim:
+            raise UsageError("loss_ssim: expected 0 with downsample, whose loss is of means over areas")
+        error = self.render(model, options) - target
+        l1, l2 = float(error.abs().mean()), float((error * error).mean())
+        gradient = (weights.l1 * error.sign() + 2 * weights.l2 * error) / error.numel()
+        pull = self.pullback(model, options)
+        if pull is None:
+            raise UsageError("downsample: expected the compiled kernels, which are missing here")
+        position, scale, rotation, feature = pull(gradient)
+        return StepResult(weights.l1 * l1 + weights.l2 * l2, l2, None, (position, scale, rotation, feature))

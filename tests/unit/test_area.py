@@ -1,0 +1,91 @@
+"""Encoding reduced pictures to be enlarged: means over areas, their gradients, and what is reported."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import igs
+from igs.encoder import encode, kernels
+from igs.encoder.area import AreaBackend, reduce
+from igs.encoder.backend import KernelBackend, LossWeights, Model, TorchBackend
+from igs.encoder.fit import Fit
+from igs.encoder.options import Recipe
+from igs.format.errors import UsageError
+
+needs_kernels = pytest.mark.skipif(not kernels.available(), reason="needs the compiled kernels")
+
+
+def picture(side: int = 64) -> np.ndarray:
+    """A slanted edge on a ramp, float32."""
+    y, x = np.mgrid[:side, :side] / side
+    edge = np.clip((x + 0.4 * y - 0.6) * side / 2 + 0.5, 0, 1) * 0.5
+    return np.stack([0.2 + 0.3 * x, 0.2 + edge, 0.8 - 0.5 * y], axis=2).astype(np.float32)
+
+
+def test_reduce_is_the_mean_of_squares():
+    pixels = np.arange(5 * 7 * 2, dtype=np.float32).reshape(5, 7, 2)
+    found = reduce(pixels, 3)
+    assert found.shape == (2, 3, 2)
+    for i in range(2):
+        for j in range(3):
+            expected = pixels[3 * i : 3 * i + 3, 3 * j : 3 * j + 3].mean(axis=(0, 1))
+            assert found[i, j] == pytest.approx(expected)
+
+
+@needs_kernels
+@pytest.mark.parametrize("scale_map", ["log", "inverse", "raw", "cholesky", "covariance"])
+def test_gradients_are_those_of_the_mean(scale_map):
+    from igs.encoder.shapes import parameters
+
+    generator = torch.Generator().manual_seed(0)
+    n, r = 6, 2
+    sigma, turn = torch.rand(n, 2, generator=generator) * 2 + 1, torch.rand(n, generator=generator)
+    scale, rotation = parameters(sigma, turn, scale_map)
+    model = Model(
+        torch.rand(n, 2, generator=generator) * 12, scale, rotation, torch.rand(n, 3, generator=generator), scale_map
+    )
+    target = torch.from_numpy(np.ascontiguousarray(picture(12).transpose(2, 0, 1)))
+    options = Fit(target, n, Recipe(growth=False, pull_empty=False), KernelBackend()).options
+    backend = AreaBackend(KernelBackend(), r)
+    found = backend.step(model, options, target, LossWeights(0.0, 1.0, 0.0))
+
+    # The same by plain torch, through the larger picture.
+    plain = TorchBackend()
+    leaves = [t.clone().requires_grad_() for t in model.tensors()]
+    larger, wide = backend._larger(Model.of(leaves, scale_map), options)
+    image = torch.nn.functional.avg_pool2d(plain._image(larger.tensors(), scale_map, wide)[None], r)[0]
+    loss = ((image - target) ** 2).mean()
+    assert found.mse == pytest.approx(float(loss.detach()), rel=1e-4)
+    for grad, expected in zip(found.grads, torch.autograd.grad(loss, leaves), strict=True):
+        # Worst seen 3e-5 of the largest.
+        assert torch.allclose(grad, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()) + 1e-9)
+
+
+@needs_kernels
+def test_quality_is_that_of_the_enlargement():
+    source = picture(61)
+    found = encode(source, num_gaussians=40, downsample=2, steps=80, bpp=None)
+    report = found.report
+    assert (report["width"], report["height"], report["downsample"]) == (31, 31, 2)
+    with igs.open(found.data) as im:
+        assert (im.width, im.height) == (31, 31)
+        large = im.decode(scale=2, dtype="float32")[:61, :61]
+    assert report["psnr"] == pytest.approx(-10 * np.log10(np.mean((large - source) ** 2)), abs=1e-3)
+    assert report["psnr"] > 25
+
+
+@needs_kernels
+def test_with_levels():
+    found = encode(picture(), num_gaussians=40, downsample=2, levels=2, steps=20).report
+    assert [level["num_gaussians"] for level in found["levels"]] == [20, 40]
+
+
+@pytest.mark.parametrize(("settings", "message"), [
+    ({"downsample": 0}, "1 to 16"), ({"downsample": 17}, "1 to 16"), ({"downsample": 2.5}, "1 to 16"),
+    ({"downsample": 9}, "shorter side"), ({"downsample": 2, "loss_ssim": 0.1}, "loss_ssim"),
+])  # fmt: skip
+def test_what_makes_no_sense(settings, message):
+    with pytest.raises(UsageError, match=message):
+        encode(picture(8), num_gaussians=4, steps=2, **settings)
