@@ -124,7 +124,7 @@ class LevelBackend:
         return apply
 
     def removal_costs(self, model: Model, options: RasterOptions, target: Tensor) -> Tensor:
-        """By how much Σe² would rise without each Gaussian: of the whole picture, and of prefixes as steps weigh them."""
+        """By how much Σe² would rise without each Gaussian: of the whole picture, and prefixes as steps do."""
         costs = self.whole.removal_costs(model, options, target)
         for backend, prefix, share in self._weighted(model, options):
             costs[: len(prefix)].add_(backend.removal_costs(prefix, options, target), alpha=share)

@@ -239,7 +239,7 @@ class _Job:
         return dataclasses.replace(result, data=data, level_psnr=psnr)
 
     def decoded(self, data: bytes, level: int | None = None) -> np.ndarray:
-        """Picture values [H, W, C] in [0, 1] as a user gets them at the source's depth; a reduced picture's enlarged."""
+        """Picture values [H, W, C] in [0, 1] as a user gets them at the source's depth; enlarged if reduced."""
         depth, scale = self.source.bit_depth, self.options.downsample
         size = slice(self.full.height), slice(self.full.width)
         with decoder.open(data, threads=self.options.threads) as im:

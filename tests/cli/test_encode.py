@@ -132,13 +132,6 @@ def test_usage_errors(cli: Any, picture: Path, monkeypatch: pytest.MonkeyPatch, 
     assert sorted(os.listdir()) == before
 
 
-def test_levels(cli: Any, picture: Path, tmp_path: Path) -> None:
-    found = cli("igs-encode", picture, tmp_path / "a.igs", "-n", 20, "--steps", 5, "--levels", 2, "--json").json
-    assert [level["num_gaussians"] for level in found["levels"]] == [10, 20]
-    assert found["levels"][1]["bytes"] == (tmp_path / "a.igs").stat().st_size
-    assert cli("igs-encode", picture, tmp_path / "a.igs", "-n", 2, "--levels", 3).code == 1
-
-
 def test_directories_are_not_supported_yet(cli: Any, picture: Path, tmp_path: Path) -> None:
     (tmp_path / "maps").mkdir()
     assert cli("igs-encode", tmp_path / "maps", tmp_path / "a.igs").code == 5

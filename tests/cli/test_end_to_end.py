@@ -131,3 +131,23 @@ def test_odd_files(cli: Any, shared_data: Path, tmp_path: Path) -> None:
         assert decoded.pixels.shape == source.pixels.shape, path.name
         assert decoded.bit_depth == source.bit_depth, path.name
         assert decoded.groups == source.groups, path.name
+
+
+def test_levels_and_a_reduced_picture(cli: Any, picture: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.igs"
+    report = cli("igs-encode", picture, out, *QUICK, "--levels", 2, "--json").json
+    assert [level["num_gaussians"] for level in report["levels"]] == [10, 20]
+    assert report["levels"][1]["bytes"] == report["bytes"] == out.stat().st_size
+    part = tmp_path / "part.igs"
+    part.write_bytes(out.read_bytes()[: report["levels"][0]["bytes"]])
+    info = cli("igs-info", part, "--json").json
+    assert info["partial"]
+    assert info["available_levels"] == 1
+    assert [level["psnr"] for level in info["levels"]] == [round(level["psnr"], 2) for level in report["levels"]]
+    assert b"level 1: 10 Gaussians" in cli("igs-info", part).out
+    assert cli("igs-decode", part, tmp_path / "part.png").code == 0
+    assert cli("igs-encode", picture, out, "-n", 2, "--levels", 3).code == 1
+
+    report = cli("igs-encode", picture, out, *QUICK, "--downsample", 2, "--json").json
+    assert (report["width"], report["height"], report["downsample"]) == (16, 16, 2)
+    assert cli("igs-encode", picture, out, *QUICK, "--downsample", 33).code == 1

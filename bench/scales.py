@@ -1,0 +1,161 @@
+"""Enlarging and reducing: `python bench/scales.py [up] [down] [--set stylized|kodak|textures] [--subset N] …`.
+
+`up`: pictures reduced R = 2 and 4 times, encoded with one Gaussian per 20 pixels of the small picture, enlarged again,
+and compared with the originals; beside them the small picture enlarged by bicubic and Lanczos filters, and an AVIF file
+of it of the same bytes, enlarged by Lanczos. `down`: a file of five levels decoded at ½, ¼ and ⅛, all levels and fewer:
+PSNR against means of the original, and seconds. Resumable: each encode is kept in bench/cache. Results go to
+bench/results/scales.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import hashlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import common
+import levels
+import numpy as np
+from PIL import Image
+
+from igs.decoder import open as open_igs
+from igs.encoder import encode
+from igs.encoder.area import reduce
+
+CACHE = common.REPO / "bench" / "cache" / "scales"
+SETS = {"stylized": "stylized/*/*.png", "kodak": "kodak/*.png", "textures": "textures/*/*.png"}
+PIXELS_PER_GAUSSIAN = 20
+SCALES = (0.5, 0.25, 0.125)
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    """dB, of pictures in 0 … 255."""
+    return float(-10 * np.log10(np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2) / 255**2))
+
+
+def file_of(pixels: np.ndarray, **settings: Any) -> tuple[bytes, dict[str, Any]]:
+    """An encode's bytes and report, from the cache where they are there."""
+    key = hashlib.sha256(pixels.tobytes() + json.dumps([pixels.shape, settings], sort_keys=True).encode()).hexdigest()
+    path = CACHE / f"{key[:24]}.igs"
+    report = path.with_suffix(".json")
+    if not report.exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        encoded = encode(pixels, **settings)
+        path.write_bytes(encoded.data)
+        temporary = report.with_suffix(f".{key[24:32]}.tmp")
+        temporary.write_text(json.dumps(encoded.report))
+        temporary.replace(report)
+    return path.read_bytes(), json.loads(report.read_text())
+
+
+def enlarged(small: Image.Image, like: np.ndarray, r: int, filter_: Image.Resampling) -> np.ndarray:
+    """A small picture r times as large, cut to the original's size."""
+    large = np.asarray(small.resize((small.width * r, small.height * r), filter_))
+    return large[: like.shape[0], : like.shape[1]]
+
+
+def avif_of(small: Image.Image, size: int) -> tuple[int, Image.Image]:
+    """The best AVIF of at most ``size`` bytes (the smallest one if none is), and what it decodes to."""
+    best: bytes | None = None
+    low, high = 0, 100
+    while low <= high:
+        quality = (low + high) // 2
+        out = io.BytesIO()
+        small.save(out, "AVIF", quality=quality, speed=6)
+        data = out.getvalue()
+        if len(data) <= size or best is None:
+            best = data
+        low, high = (quality + 1, high) if len(data) <= size else (low, quality - 1)
+    assert best is not None
+    return len(best), Image.open(io.BytesIO(best)).convert("RGB")
+
+
+def up(pixels: np.ndarray, r: int, settings: dict[str, Any]) -> dict[str, Any]:
+    """One row: bytes, and PSNR of each way to the full size."""
+    small = reduce(pixels.astype(np.float32), r)
+    small8 = Image.fromarray(np.floor(small + 0.5).astype(np.uint8))
+    count = max(1, small.shape[0] * small.shape[1] // PIXELS_PER_GAUSSIAN)
+    _, report = file_of(pixels, num_gaussians=count, downsample=r, **settings)
+    avif_bytes, avif = avif_of(small8, report["bytes"])
+    return {
+        "gaussians": count,
+        "bytes": report["bytes"],
+        "igs": report["psnr"],
+        "bicubic": psnr(enlarged(small8, pixels, r, Image.Resampling.BICUBIC), pixels),
+        "lanczos": psnr(enlarged(small8, pixels, r, Image.Resampling.LANCZOS), pixels),
+        "avif_bytes": avif_bytes,
+        "avif_lanczos": psnr(enlarged(avif, pixels, r, Image.Resampling.LANCZOS), pixels),
+    }
+
+
+def down(pixels: np.ndarray, bpp: float, settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows of (scale, levels): PSNR against the original's means, against all levels', and seconds."""
+    data, _ = file_of(pixels, bpp=bpp, levels=5, **settings)
+    rows = []
+    for scale in SCALES:
+        n = round(1 / scale)
+        height, width = (side // n * n for side in pixels.shape[:2])
+        source = reduce(pixels[:height, :width].astype(np.float32), n)
+        with open_igs(data, threads=1) as im:
+            whole = im.region(0, 0, width, height, scale, "float32") * 255
+            centres = im.region(0, 0, width, height, 1, "float32")[n // 2 :: n, n // 2 :: n] * 255
+            rows.append({"scale": scale, "levels": "centres only", "psnr": psnr(centres, source)})
+            for level in range(5):
+                call = functools.partial(im.region, 0, 0, width, height, scale, "float32", level)
+                seconds = common.median_seconds(call, 5)
+                found = call() * 255
+                row = {"scale": scale, "levels": level + 1, "psnr": psnr(found, source), "seconds": seconds}
+                rows.append(row | {"psnr_of_all": None if level == 4 else psnr(found, whole)})
+    return rows
+
+
+def keep(section: str, settings: dict[str, Any], rows: Any) -> None:
+    """Put rows into bench/results/scales.json in the place of those with the same settings."""
+    path = common.RESULTS / "scales.json"
+    known = json.loads(path.read_text()) if path.exists() else []
+    settings = {"section": section} | {k: v for k, v in settings.items() if k not in ("what", "threads")}
+    known = [k for k in known if k["settings"] != settings]
+    known.append({"settings": settings, "machine": common.machine(), "rows": rows})
+    path.write_text(json.dumps(known, indent=1) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", nargs="*", help="up, down (default: both)")
+    parser.add_argument("--set", default="stylized", choices=SETS)
+    parser.add_argument("--subset", type=int)
+    parser.add_argument("--only", help="parts of pictures' names")
+    parser.add_argument("--side", type=int)
+    parser.add_argument("--crop")
+    parser.add_argument("--bpp", type=float, default=0.305)
+    parser.add_argument("--effort", type=int, default=5)
+    parser.add_argument("--threads", type=int)
+    asked = parser.parse_args()
+    if set(asked.what) - {"up", "down"}:
+        parser.error(f"expected up or down, found {' '.join(asked.what)}")
+    settings = {"effort": asked.effort} | ({"threads": asked.threads} if asked.threads else {})
+    levels.SETS.update(SETS)
+    paths: list[Path] = levels.pictures(asked.set, asked.subset, asked.only)
+    if not asked.what or "up" in asked.what:
+        for r in (2, 4):
+            rows = []
+            for path in paths:
+                rows.append({"picture": path.stem} | up(levels.load(path, asked.side, asked.crop), r, settings))
+                print(r, *(f"{v:.2f}" if isinstance(v, float) else v for v in rows[-1].values()), flush=True)
+            mean = {k: float(np.mean([row[k] for row in rows])) for k in rows[0] if k != "picture"}
+            print(r, "mean", *(f"{k} {v:.2f}" for k, v in mean.items()), flush=True)
+            keep(f"up {r}", vars(asked), [*rows, {"picture": "mean"} | mean])
+    if not asked.what or "down" in asked.what:
+        for path in paths:
+            rows = down(levels.load(path, asked.side, asked.crop), asked.bpp, settings)
+            for row in rows:
+                print(path.stem, row, flush=True)
+            keep(f"down {path.stem}", vars(asked), rows)
+
+
+if __name__ == "__main__":
+    main()
