@@ -83,6 +83,8 @@ class Image:
     ``level`` is a level of quality, 0 (coarsest) to ``len(levels) − 1``; None is the last.
     """
 
+    device = "cpu"  # where values are computed
+
     def __init__(self, reader: FileReader, threads: int | None = None) -> None:
         if threads is not None and (not isinstance(threads, int) or threads < 1):
             raise UsageError(f"threads: expected 1 or more, found {threads!r}")
@@ -369,17 +371,30 @@ class Image:
 
 
 def open(
-    source: Any, *, limits: Limits | None = None, threads: int | None = None, allow_partial: bool = False
+    source: Any,
+    *,
+    limits: Limits | None = None,
+    threads: int | None = None,
+    allow_partial: bool = False,
+    device: str = "cpu",
 ) -> Image:
     """Open an .igs file; only its header and index are read.
 
     source: a path, bytes, or a file object with seek and read (left open afterwards). limits: what a file may ask for.
     threads: for regions and many points; None: one per core. allow_partial: open a truncated file up to its last whole
-    level. Raises InvalidFile, InputError, UsageError.
+    level. device: "cpu"; "cuda" for an image whose values are computed and stay on the GPU
+    (:class:`igs.decoder.cuda.CudaImage`); "auto" for CUDA where it can be used. Raises InvalidFile, InputError,
+    UsageError; Unsupported where there is no CUDA.
     """
+    kind = Image
+    if device != "cpu":
+        from igs.decoder import cuda
+
+        if cuda.choose(device) == "cuda":
+            kind = cuda.CudaImage
     reader = open_file(source, limits, allow_partial)
     try:
-        return Image(reader, threads)
+        return kind(reader, threads)
     except BaseException:
         reader.close()
         raise

@@ -55,7 +55,8 @@ def test_folders_are_imported_as_parts_of_igs():
 
 def test_every_folder_is_mapped_and_is_a_package():
     tool = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
-    assert set(tool["packages"]) == set(tool["package-dir"]) == {"igs"} | {f"igs.{folder}" for folder in FOLDERS}
+    inner = {"igs", "igs.decoder.cuda"}
+    assert set(tool["packages"]) == set(tool["package-dir"]) == inner | {f"igs.{folder}" for folder in FOLDERS}
     for folder in tool["package-dir"].values():
         assert (REPO / folder / "__init__.py").is_file()
 

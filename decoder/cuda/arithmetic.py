@@ -1,0 +1,133 @@
+"""The arithmetic that decides who counts, on the device: spec §7 in binary32, one rounding per operation.
+
+Plain products and sums may be fused; libdevice's ``…_rn`` functions become ``mul.rn`` and ``add.rn``, which no compiler
+may fuse, whatever the options of the kernel that they are inlined into (a user's may say ``fastmath=True``). So d2, and
+with it membership and rank, are the CPU's to the bit. The simulator has no libdevice: NumPy's binary32 stands in.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import cuda
+
+from igs.decoder.cuda.device import SIMULATED
+
+UNITS = float(1 << 14)  # per pixel
+BOUND = float(1 << 30)
+NOWHERE = np.int32(-(1 << 31))  # x of a point outside the representable range: its value is the background
+# Bounds of d² are off by at most 1.5e-3 of it in binary32, as ``igs.decoder.candidates`` explains.
+SLACK = np.float32(1.0 + 2.0**-6)
+_ZERO = np.float32(0.0)
+_TINY = np.float32(1e-37)
+_HALF_LOG2_E = np.float32(-0.72134752)  # -log2(e) / 2
+_SMALLEST_EXPONENT = np.float32(-125.0)  # so that no weight is flushed to zero
+
+if SIMULATED:
+
+    def mul(a, b):
+        """a · b, rounded to binary32."""
+        return np.float32(a * b)
+
+    def add(a, b):
+        """a + b, rounded to binary32."""
+        return np.float32(a + b)
+
+    smaller, larger = min, max
+
+    def exp2(a):
+        """2^a."""
+        return np.float32(np.exp2(a))
+
+    def power(a, b):
+        """a^b."""
+        return np.float32(np.power(a, b))
+
+else:
+    from numba.cuda import libdevice
+
+    mul, add = libdevice.fmul_rn, libdevice.fadd_rn
+    smaller, larger = libdevice.fminf, libdevice.fmaxf
+    exp2 = libdevice.exp2f  # ex2.approx: within 2^-22
+    power = libdevice.powf
+
+
+@cuda.jit(device=True)
+def whitened(ints, floats, i, x, y):
+    """u and v of spec §7 of Gaussian i at a point in int32 units; ints, floats: ``arena.words``."""
+    dx = np.float32(np.int32(x - ints[i, 0]))
+    dy = np.float32(np.int32(y - ints[i, 1]))
+    u = add(mul(floats[i, 2], dx), mul(floats[i, 3], dy))
+    v = mul(floats[i, 4], dy)
+    return u, v
+
+
+@cuda.jit(device=True)
+def squared_distance(ints, floats, i, x, y):
+    """d2 of spec §7, to the bit."""
+    u, v = whitened(ints, floats, i, x, y)
+    return add(mul(u, u), mul(v, v))
+
+
+@cuda.jit(device=True)
+def weight_of(d2):
+    """exp(−d2/2), above 0."""
+    return exp2(larger(d2 * _HALF_LOG2_E, _SMALLEST_EXPONENT))
+
+
+@cuda.jit(device=True)
+def fix_point(x, y):
+    """⌊v·2^14 + 0.5⌋ of spec §7 for both, in binary64; → (int32, int32), NOWHERE if out of range or not finite.
+
+    The product is exact, so that fusing it changes nothing.
+    """
+    fx = np.float64(x) * UNITS + 0.5
+    fy = np.float64(y) * UNITS + 0.5
+    if fx >= -BOUND and fx < BOUND and fy >= -BOUND and fy < BOUND:
+        return np.int32(math.floor(fx)), np.int32(math.floor(fy))
+    return NOWHERE, NOWHERE
+
+
+@cuda.jit(device=True)
+def edge_minimum(p, q, turn, dx, low, high):
+    """u of the point with the smallest d² on the vertical edge at dx, from dy = low to high; → (u, dy)."""
+    product = p * dx
+    dy = smaller(larger(-product * turn, low), high)
+    return product + q * dy, dy
+
+
+@cuda.jit(device=True)
+def may_reach(ints, floats, i, left, right, top, bottom, reach2):
+    """Whether Gaussian i may have d2 ≤ reach2 at a point of the closed rectangle (int32 units); errs towards yes.
+
+    d² is convex: its minimum is 0 inside, or lies on an edge. The same bounds as ``candidates.gather``.
+    """
+    dl = np.float32(np.int32(left - ints[i, 0]))
+    dr = np.float32(np.int32(right - ints[i, 0]))
+    dt = np.float32(np.int32(top - ints[i, 1]))
+    db = np.float32(np.int32(bottom - ints[i, 1]))
+    if dl <= _ZERO and dr >= _ZERO and dt <= _ZERO and db >= _ZERO:
+        return True
+    p = floats[i, 2]
+    q = floats[i, 3]
+    r = floats[i, 4]
+    limit = reach2 * SLACK
+    vt = r * dt
+    vb = r * db
+    lt = p * dl + q * dt
+    rt = p * dr + q * dt
+    lb = p * dl + q * db
+    rb = p * dr + q * db
+    low_t = vt * vt
+    if not (lt <= _ZERO and rt >= _ZERO):
+        low_t += smaller(lt * lt, rt * rt)
+    low_b = vb * vb
+    if not (lb <= _ZERO and rb >= _ZERO):
+        low_b += smaller(lb * lb, rb * rb)
+    turn = q / (q * q + larger(r * r, _TINY))
+    ul, yl = edge_minimum(p, q, turn, dl, dt, db)
+    ur, yr = edge_minimum(p, q, turn, dr, dt, db)
+    vl = r * yl
+    vr = r * yr
+    return smaller(smaller(low_t, low_b), smaller(ul * ul + vl * vl, ur * ur + vr * vr)) <= limit

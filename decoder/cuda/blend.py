@@ -1,0 +1,139 @@
+"""The value at a point on the device (spec §7), and picture values from it (§8.3), specialised when compiled.
+
+The upper-case names below are constants of the picture: ``specialize.py`` compiles a copy of these functions for each
+set of them. With K and the channels known, the K smallest d² and the sums stay in registers, in loops that the compiler
+unrolls. Two passes over a cell's list: the first keeps the K smallest d² by a network of minima and maxima, two
+instructions a place and no indices; the second evaluates d² again, which is cheaper than to remember it,
+and adds up what counts in order of file-wide index. Lists are read through L1: neighbouring threads read the same
+addresses, which costs what shared memory would, and scattered points can use the same code.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import cuda, float32
+
+from igs.decoder.cuda.arithmetic import NOWHERE, add, larger, mul, power, smaller, squared_distance, weight_of, whitened
+from igs.decoder.cuda.cells import COLUMNS, FIRST_CELL, LEFT, ROWS, RULE, SHIFT, TOP
+
+TOP_K = 10  # K; 1 for sum
+CHANNELS = 3  # C
+FEATURES = 3  # F: C, or C + 2 with slopes
+SUM = False  # the sum blend
+PLAIN = True  # stored values are picture values
+SCALE = 255.0  # of integer outputs
+
+_GEOMETRY = 5  # words of a Gaussian before its features
+_ZERO = np.float32(0.0)
+_ONE = np.float32(1.0)
+_HALF = np.float32(0.5)
+_INF = np.float32(np.inf)
+_MIN_ALPHA = np.float32(2.0**-9)  # below it a premultiplied colour says nothing
+
+
+def limits(ints, floats, entries, start, end, x, y, reach2, relative_reach2):
+    """Who counts at a point, of entries[start:end]: → (the smallest d2, the largest that may count, how many may of
+    those that equal it)."""
+    slots = cuda.local.array(TOP_K, float32)
+    for s in range(TOP_K):
+        slots[s] = _INF
+    for e in range(start, end):
+        d2 = squared_distance(ints, floats, entries[e], x, y)
+        if d2 <= reach2 and d2 < slots[TOP_K - 1]:
+            for s in range(TOP_K):
+                other = slots[s]
+                slots[s] = smaller(d2, other)
+                d2 = larger(d2, other)
+    nearest = slots[0]
+    kth = slots[TOP_K - 1]
+    limit = smaller(add(nearest, relative_reach2), reach2)
+    room = 1 << 30
+    if kth <= limit:
+        limit = kth
+        room = 0
+        for s in range(TOP_K):
+            if slots[s] == kth:
+                room += 1
+    return nearest, limit, room
+
+
+def add_layer(ints, floats, entries, start, end, rules, rule, x, y, value):
+    """Add the stored value of one layer at a point, in int32 units, to value [C]."""
+    sums = cuda.local.array(CHANNELS, float32)
+    for c in range(CHANNELS):
+        sums[c] = _ZERO
+    total = _ZERO
+    tilt = _ZERO
+    nearest = _ZERO
+    limit = rules[rule, 0]
+    room = 1 << 30
+    if not SUM:
+        nearest, limit, room = limits(ints, floats, entries, start, end, x, y, limit, rules[rule, 1])
+    for e in range(start, end):
+        i = entries[e]
+        u, v = whitened(ints, floats, i, x, y)
+        d2 = add(mul(u, u), mul(v, v))
+        if d2 <= limit:
+            if d2 == limit:
+                if room == 0:
+                    continue
+                room -= 1
+            weight = weight_of(d2 - nearest)
+            total += weight
+            for c in range(CHANNELS):
+                sums[c] += weight * floats[i, _GEOMETRY + c]
+            if FEATURES > CHANNELS:
+                slope = floats[i, _GEOMETRY + CHANNELS] * u + floats[i, _GEOMETRY + CHANNELS + 1] * v
+                tilt += weight * slope
+    share = _ONE
+    if not SUM:
+        share = _ONE / larger(total, _ONE)  # the nearest Gaussian weighs 1
+    for c in range(CHANNELS):
+        result = sums[c]
+        if FEATURES > CHANNELS:
+            result += rules[rule, 2 + CHANNELS + c] * tilt
+        result *= share
+        if SUM or total == _ZERO:
+            result += rules[rule, 2 + c]
+        value[c] += result
+
+
+def stored_value(ints, floats, entries, cells, layers, rules, first, last, x, y, value):
+    """The stored value at a point in int32 units: the sum of layers first … last − 1 → value [C]."""
+    for c in range(CHANNELS):
+        value[c] = _ZERO
+    for layer in range(first, last):
+        shift = layers[layer, SHIFT]
+        column = min(max((x - layers[layer, LEFT]) >> shift, 0), layers[layer, COLUMNS] - 1)
+        row = min(max((y - layers[layer, TOP]) >> shift, 0), layers[layer, ROWS] - 1)
+        cell = layers[layer, FIRST_CELL] + row * layers[layer, COLUMNS] + column
+        start = cells[cell, 0]
+        end = cells[cell, 1]
+        if x == NOWHERE:
+            end = start
+        add_layer(ints, floats, entries, start, end, rules, layers[layer, RULE], x, y, value)
+
+
+def to_picture(rules, rule, value):
+    """Picture values from stored ones in place: alpha undone, then gamma."""
+    if not PLAIN:
+        for c in range(CHANNELS):
+            alpha = int(rules[rule, 2 + 3 * CHANNELS + c])
+            if alpha >= 0:
+                if value[alpha] >= _MIN_ALPHA:
+                    value[c] /= value[alpha]
+                else:
+                    value[c] = _ZERO
+            gamma = rules[rule, 2 + 2 * CHANNELS + c]
+            if gamma != _ONE:
+                value[c] = power(larger(value[c], _ZERO), gamma)
+
+
+def write(value, out, place):
+    """value [C] to out[place:], clamped and rounded half up if that is of integers; SCALE 0: as it is."""
+    for c in range(CHANNELS):
+        if SCALE == 0.0:
+            out[place + c] = value[c]
+        else:
+            clamped = smaller(larger(value[c], _ZERO), _ONE)
+            out[place + c] = int(add(mul(clamped, np.float32(SCALE)), _HALF))
