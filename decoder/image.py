@@ -5,10 +5,8 @@ What the bytes mean is ``igs.format``'s. Nothing here loads Numba before the fir
 
 from __future__ import annotations
 
-import json
 import operator
 import threading
-from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,12 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from igs.decoder.grid import UNIT, make_grid
-from igs.decoder.output import is_plain, output_dtype, to_dtype, to_picture
+from igs.decoder.metadata import Metadata
+from igs.decoder.output import is_plain, output_dtype, result_array, to_dtype, to_picture
 from igs.decoder.rule import Rule
 from igs.decoder.store import Chunks, Store
 from igs.decoder.strips import Layer, Strip, render_strips
 from igs.format import FileReader, Group, Level, LevelMode, Limits, open_file
-from igs.format.errors import InvalidFile, UsageError
+from igs.format.errors import UsageError
 from igs.format.fields import MAX_SINGLE_STAGE
 from igs.format.threads import default_threads
 
@@ -46,33 +45,6 @@ class _Part(NamedTuple):
     floats: Floats
     chunks: Chunks
     boxes: Boxes
-
-
-class Metadata(Mapping[str, Any]):
-    """Metadata by section type, read when asked for.
-
-    ``json`` is the parsed object and ``soft`` a string; ``exif``, ``iccp``, ``xmpd`` and unknown types are bytes.
-    Asking for one that does not hold what its type promises raises InvalidFile.
-    """
-
-    def __init__(self, sections: Mapping[str, bytes]) -> None:
-        self._sections = sections
-
-    def __getitem__(self, name: str) -> Any:
-        data = self._sections[name]
-        try:
-            if name == "json":
-                return json.loads(data.decode("utf-8"))
-            return data.decode("utf-8") if name == "soft" else data
-        except (ValueError, RecursionError) as error:
-            expected = "a JSON object in UTF-8" if name == "json" else "UTF-8"
-            raise InvalidFile("E_SECTION_CONTENT", f"section {name}: expected {expected}, found {error}") from None
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._sections)
-
-    def __len__(self) -> int:
-        return len(self._sections)
 
 
 class Image:
@@ -156,10 +128,10 @@ class Image:
         return pixels if dtype is None else pixels.astype(dtype)
 
     def decode(
-        self, scale: float = 1.0, level: int | None = None, dtype: Any = "uint8", raw: bool = False
+        self, scale: float = 1.0, level: int | None = None, dtype: Any = "uint8", raw: bool = False, out: Any = None
     ) -> npt.NDArray[Any]:
         """The whole picture: ``region(0, 0, width, height)``, [max(1, round(height·scale)), …, C]."""
-        return self.region(0, 0, self.width, self.height, scale, dtype, level, raw)
+        return self.region(0, 0, self.width, self.height, scale, dtype, level, raw, out)
 
     def region(
         self,
@@ -171,11 +143,13 @@ class Image:
         dtype: Any = "uint8",
         level: int | None = None,
         raw: bool = False,
+        out: Any = None,
     ) -> npt.NDArray[Any]:
         """A rectangle of the picture, [max(1, round(h·scale)), max(1, round(w·scale)), C]; sizes round half up.
 
         x, y, w, h: pixels, also fractions, within the picture. scale: samples per pixel; below 1 each value is the mean
         of ⌈1/scale⌉² points. dtype: "uint8" and "uint16" are clipped and rounded half up, "float32" is not clipped.
+        out: a C-contiguous array of just this shape and dtype to write into and return, also if an error interrupts.
         Raises UsageError for a region outside the picture; InvalidFile if a chunk that it needs is damaged.
         """
         self._check_open()
@@ -184,23 +158,22 @@ class Image:
         grid = make_grid(x, y, w, h, scale, self.width, self.height)
         box = (grid.xs[0] / UNIT, grid.ys[0] / UNIT, grid.xs[-1] / UNIT, grid.ys[-1] / UNIT)
         layers = self._layers(self._reader.chunks_in_box(*box, level), level)
-        shape = (grid.rows, grid.columns, self.channels)
-        try:
-            out = np.empty(shape, kind)
-        except (MemoryError, ValueError):
-            raise UsageError(f"scale: a result of {shape} {kind} values does not fit into memory") from None
+        result = result_array(out, (grid.rows, grid.columns, self.channels), kind)
 
         def emit(top: int, strip: Strip) -> None:
             if not (raw or self._plain):
                 to_picture(strip, self.groups)
             if kind != np.float32:
-                to_dtype(strip, out[top : top + len(strip)])
+                to_dtype(strip, result[top : top + len(strip)])
 
-        render_strips(layers, grid, self._threads, emit, out if kind == np.float32 else None)
-        return out
+        render_strips(layers, grid, self._threads, emit, result if kind == np.float32 else None)
+        return result
 
-    def sample(self, points: Any, level: int | None = None, raw: bool = False) -> Floats:
-        """Values at any finite points, also outside the picture: [N, 2] pixels (x, y) → float32 [N, C], not clipped."""
+    def sample(self, points: Any, level: int | None = None, raw: bool = False, out: Any = None) -> Floats:
+        """Values at any finite points, also outside the picture: [N, 2] pixels (x, y) → float32 [N, C], not clipped.
+
+        out: as for ``region``.
+        """
         self._check_open()
         level = self._check_level(level)
         try:
@@ -215,14 +188,14 @@ class Image:
         bad = fix_points(array, xs, ys)
         if bad >= 0:
             raise UsageError(f"points: expected finite numbers, found {array[bad].tolist()} in row {bad}")
-        out = np.empty((len(array), self.channels), np.float32)
+        result: Floats = result_array(out, (len(array), self.channels), np.dtype(np.float32))
         if len(array) <= _FEW_POINTS:
-            self._sample_few(xs, ys, level, out)
+            self._sample_few(xs, ys, level, result)
         else:
-            self._sample_many(xs, ys, level, out)
+            self._sample_many(xs, ys, level, result)
         if not (raw or self._plain):
-            to_picture(out, self.groups)
-        return out
+            to_picture(result, self.groups)
+        return result
 
     def pixel(self, x: int, y: int, level: int | None = None, raw: bool = False) -> Floats:
         """The value at the centre of the pixel in column x, row y: float32 [C], not clipped."""
@@ -246,6 +219,12 @@ class Image:
         return value
 
     # -- from requests to chunks and Gaussians
+
+    def all_layers(self, level: int | None = None) -> list[Layer]:
+        """All Gaussians of a level with the rules that blend them; what each layer gives is added up."""
+        self._check_open()
+        level = self._check_level(level)
+        return self._layers(np.arange(*self._reader.level_range(level)), level)
 
     def _layers(self, chunks: Chunks, level: int | None) -> list[Layer]:
         """What is to be rendered and added up, from the chunks that are needed."""

@@ -31,6 +31,22 @@ def output_dtype(dtype: Any) -> np.dtype[Any]:
     return found
 
 
+def result_array(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """``out`` if it is fit to take the result, a new array if it is None; UsageError otherwise."""
+    if out is None:
+        try:
+            return np.empty(shape, dtype)
+        except (MemoryError, ValueError):
+            raise UsageError(f"scale: a result of {shape} {dtype} values does not fit into memory") from None
+    expected = f"out: expected a writable C-contiguous {dtype} array of shape {list(shape)}, found "
+    if not isinstance(out, np.ndarray):
+        raise UsageError(expected + type(out).__name__)
+    if out.shape != shape or out.dtype != dtype or not out.flags.carray:
+        fit = "" if out.flags.carray else ", not C-contiguous or read-only"
+        raise UsageError(f"{expected}{out.dtype} of shape {list(out.shape)}{fit}")
+    return out
+
+
 def is_plain(groups: Sequence[Group]) -> bool:
     """Whether stored values are picture values already."""
     from igs.format import Alpha

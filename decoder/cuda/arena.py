@@ -37,19 +37,23 @@ _MAX_ENTRIES = 1 << 30  # 4 GB; reached by files made to be slow, not by picture
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """What is to be blended and how its values are to be read; everything within ``box`` must be in the layers."""
+    """What is to be blended, and where; ready to be uploaded."""
 
-    layers: Sequence[tuple[Splats, Rule]]
-    groups: Sequence[Group]
-    raw: bool
+    kind: Kind
+    words: tuple[Ints, ...]  # per layer, [n, 5 + F]
+    rules: tuple[Floats, ...]  # per layer, [2 + 4·C]
     box: tuple[int, int, int, int]  # left, top, right, bottom in units: where points are to be expected
 
-    @property
-    def kind(self) -> Kind:
-        """What kernels it needs."""
-        splats, rule = self.layers[0]
-        plain = self.raw or is_plain(self.groups)
-        return Kind(0 if rule.sum_blend else rule.top_k, len(rule.background), splats.features.shape[1], plain)
+    @classmethod
+    def of(
+        cls, layers: Sequence[tuple[Splats, Rule]], groups: Sequence[Group], raw: bool, box: tuple[int, int, int, int]
+    ) -> Picture:
+        """layers: what is blended by itself and added up; all that reaches ``box`` must be in them."""
+        splats, rule = layers[0]
+        plain = raw or is_plain(groups)
+        kind = Kind(0 if rule.sum_blend else rule.top_k, len(rule.background), splats.features.shape[1], plain)
+        parts = tuple(words(splats) for splats, _ in layers)
+        return cls(kind, parts, tuple(rule_row(rule, groups, raw) for _, rule in layers), box)
 
 
 def rule_row(rule: Rule, groups: Sequence[Group], raw: bool) -> Floats:
@@ -103,7 +107,7 @@ class Arena:
         """Upload and make the lists. Raises LimitExceeded if they do not fit."""
         self.kind = pictures[0].kind
         self.boxes = [picture.box for picture in pictures]
-        self.layer_ends = list(itertools.accumulate(len(picture.layers) for picture in pictures))
+        self.layer_ends = list(itertools.accumulate(len(picture.words) for picture in pictures))
         layers, rules, packed = self._tables(pictures)
         cuda = load()
         self._cuda = cuda
@@ -125,8 +129,8 @@ class Arena:
         gaussians = runs = cells = coarse = 0
         for picture in pictures:
             left, top, right, bottom = picture.box
-            for splats, rule in picture.layers:
-                n = splats.factors.shape[1]
+            for part, rule in zip(picture.words, picture.rules, strict=True):
+                n = len(part)
                 shift = cell_shift(right - left, bottom - top, n)
                 columns, lines = ((right - left) >> shift) + 1, ((bottom - top) >> shift) + 1
                 across, down = (-(-side // (1 << table.COARSE)) for side in (columns, lines))
@@ -140,8 +144,8 @@ class Arena:
                     cells + columns * lines,
                     coarse + across * down,
                 )
-                rules.append(rule_row(rule, picture.groups, picture.raw))
-                parts.append(words(splats))
+                rules.append(rule)
+                parts.append(part)
         self._counts = gaussians, runs, cells, coarse
         return np.array(rows, np.int64), np.stack(rules), np.concatenate(parts)
 

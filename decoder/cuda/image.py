@@ -140,7 +140,7 @@ class CudaImage(Image):
             chunks = self._reader.chunks_in_box(x0, y0, x1, y1, level)
             key = part
         layers = self._layers(chunks, level)
-        arena = self._arenas[key] = Arena([Picture(layers, self.groups, raw, box)])
+        arena = self._arenas[key] = Arena([Picture.of(layers, self.groups, raw, box)])
         return arena
 
     def _fills(self, grid: Grid) -> bool:
