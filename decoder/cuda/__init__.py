@@ -10,28 +10,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from igs.decoder.cuda.device import available, choose, why_not
+from igs.decoder.cuda.device import available, choose, name, why_not
 
 if TYPE_CHECKING:
     from igs.decoder.cuda.image import CudaImage as CudaImage
-    from igs.decoder.cuda.sampler import sampler as sampler
+    from igs.decoder.cuda.texture import sampler as sampler
 
-__all__ = ["CudaImage", "available", "choose", "sampler", "why_not"]
+__all__ = ["CudaImage", "available", "choose", "name", "sampler", "why_not"]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "CudaImage":
+def __getattr__(attribute: str) -> Any:
+    if attribute == "CudaImage":
         from igs.decoder.cuda.device import load
 
         load()  # says what is missing better than an ImportError
         from igs.decoder.cuda.image import CudaImage
 
         return CudaImage
-    if name == "sampler":
+    if attribute == "sampler":
         from igs.decoder.cuda.device import load
 
         load()
-        from igs.decoder.cuda.sampler import sampler
+        from igs.decoder.cuda.texture import sampler
 
         return sampler
-    raise AttributeError(f"module 'igs.decoder.cuda' has no attribute {name!r}")
+    raise AttributeError(f"module 'igs.decoder.cuda' has no attribute {attribute!r}")

@@ -100,6 +100,11 @@ def cell_shift(width: int, height: int, gaussians: int) -> int:
     return shift
 
 
+def guess(gaussians: int, cells: int) -> list[int]:
+    """Room for the entries of the lists of coarse cells, and of cells: about twice what pictures need."""
+    return [8 * gaussians + 1024, 8 * gaussians + 32 * cells]
+
+
 class Arena:
     """Pictures of one kind on the device."""
 
@@ -157,7 +162,7 @@ class Arena:
         if runs:
             cell_kernel("run_boxes")[runs, table.RUN](*self.arrays, self._layers, self._rules, boxes)
         ranges = [cuda.device_array((number, 2), np.int32) for number in (coarse, cells)]
-        rooms = [8 * gaussians + 1024, 8 * gaussians + 32 * cells]
+        rooms = guess(gaussians, cells)
         while True:
             totals = cuda.to_device(np.zeros(2, np.int64))
             try:

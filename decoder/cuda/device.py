@@ -49,6 +49,14 @@ def load() -> Any:
     return cuda
 
 
+def name() -> str:
+    """Of the GPU, as its driver gives it."""
+    if SIMULATED:
+        return "simulator"
+    found = load().get_current_device().name
+    return found.decode() if isinstance(found, bytes) else str(found)
+
+
 def choose(device: Any) -> str:
     """ "cpu" or "cuda" for "cpu", "cuda" or "auto" (CUDA where it can be used); UsageError, Unsupported otherwise."""
     from igs.format.errors import UsageError

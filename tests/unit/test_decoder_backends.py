@@ -1,0 +1,386 @@
+"""One set of tests for every backend: CPU, CUDA on a GPU, CUDA in Numba's simulator, all against the reference.
+
+The simulator needs a process of its own: the last test starts one, with NUMBA_ENABLE_CUDASIM=1, where numba-cuda is
+installed. Pictures are small, since it takes about a millisecond a pixel.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import igs
+from igs.decoder import cuda, reference
+from igs.decoder.grid import UNIT, make_grid
+from igs.decoder.rule import Rule
+from igs.format import (
+    Alpha,
+    Blend,
+    Group,
+    Header,
+    Limits,
+    Primitive,
+    Quantizer,
+    ScaleMap,
+    dequantize,
+    feature_columns,
+    quantize,
+    write,
+)
+
+VALID = Path(__file__).resolve().parents[1] / "conformance" / "valid"
+WIDTH, HEIGHT = 18, 17  # two tiles each way, the second ones in part
+# spec §7: 2^-17·max(1, max |c| + (|a| + |b|)·R) of the exact sum, for the sum blend times max(1, Σ G).
+TOLERANCE = 2.0**-17
+SUM = {"blend": Blend.SUM, "top_k": 0, "relative_reach2": np.inf}
+GRADIENT = {"primitive": Primitive.GRADIENT}
+
+if cuda.available():
+    from numba import cuda as numba_cuda  # at the top: the simulator puts its own in the place of globals
+
+needs_cuda = pytest.mark.skipif(not cuda.available(), reason=f"device cuda: {cuda.why_not()}")
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=needs_cuda)])
+def device(request):
+    return request.param
+
+
+def host(array) -> np.ndarray:
+    return array.copy_to_host() if hasattr(array, "copy_to_host") else array
+
+
+def make_header(channels, width=WIDTH, height=HEIGHT, groups=None, **fields) -> Header:
+    primitive = fields.get("primitive", Primitive.CONSTANT)
+    return Header(
+        width=width,
+        height=height,
+        channels=channels,
+        groups=groups or (Group(channels=channels),),
+        background=fields.pop("background", tuple([0.0] * channels)),
+        position=Quantizer.float32(2),
+        scale=Quantizer.float32(2),
+        rotation=Quantizer.float32(1),
+        feature=Quantizer.float32(feature_columns(primitive, channels)),
+        scale_map=ScaleMap.RAW,
+        **fields,
+    )
+
+
+def make_file(header, n, seed, smallest=0.3, largest=8.0, elongation=6.0, feature=None):
+    """→ (file, Gaussians): ``n`` of random places and shapes; features are one-hot unless given."""
+    rng = np.random.default_rng(seed)
+    long = np.exp(rng.uniform(np.log(smallest), np.log(largest), n))
+    short = long / np.exp(rng.uniform(0, np.log(elongation), n))
+    position = rng.uniform(-3, 3, (n, 2)) + rng.uniform(0, 1, (n, 2)) * [header.width, header.height]
+    if feature is None:
+        feature = np.eye(n, header.channels)
+    codes = quantize(header, position, np.stack([long, short], axis=1), rng.uniform(0, 1, (n, 1)), feature)
+    return write(header, [codes]), dequantize(header, codes)
+
+
+def random_features(header, n, seed=3):
+    return np.random.default_rng(seed).uniform(0, 1, (n, header.feature.code_columns))
+
+
+def grid_points(header, scale=1.0):
+    samples = make_grid(0, 0, header.width, header.height, scale, header.width, header.height)
+    return np.stack(np.meshgrid(samples.xs, samples.ys), axis=-1).reshape(-1, 2)
+
+
+def expected_counts(header, gaussians, points):
+    d2 = reference.squared_distances(gaussians.means, gaussians.factors, points)
+    return reference.counting_reference(d2, Rule.of(header))
+
+
+def expected_values(header, gaussians, points):
+    return reference.values_reference(gaussians.means, gaussians.factors, gaussians.features, points, Rule.of(header))
+
+
+# -- who counts: seen through one-hot features, as no weight is rounded to 0
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"top_k": 1, "reach2": 25.0, "relative_reach2": 9.0},
+        {"top_k": 10, "reach2": 25.0, "relative_reach2": 9.0},
+        {"top_k": 32, "reach2": 25.0, "relative_reach2": np.inf},
+        {"reach2": 60.0, **SUM},
+    ],
+    ids=str,
+)
+def test_the_same_gaussians_count(device, fields):
+    header = make_header(60, **fields)
+    data, gaussians = make_file(header, 60, seed=1)
+    counts = expected_counts(header, gaussians, grid_points(header))
+    assert counts.any()
+    with igs.open(data, device=device) as image:
+        assert image.device == device
+        found = host(image.decode(dtype="float32", raw=True)).reshape(-1, 60)
+    assert np.array_equal(found > 0, counts)
+
+
+@pytest.mark.parametrize(
+    ("smallest", "largest", "elongation"), [(0.02, 200.0, 4096.0), (2.0**10, 2.0**15, 4096.0)], ids=str
+)
+def test_the_same_count_of_extreme_shapes(device, smallest, largest, elongation):
+    header = make_header(40, width=9, height=6, reach2=25.0, relative_reach2=9.0, top_k=3)
+    data, gaussians = make_file(header, 40, 2, smallest, largest, elongation)
+    counts = expected_counts(header, gaussians, grid_points(header, 1.5))
+    with igs.open(data, device=device, limits=Limits(reach_ratio=1e9)) as image:
+        found = host(image.decode(1.5, dtype="float32", raw=True)).reshape(-1, 40)
+    assert np.array_equal(found > 0, counts)
+
+
+def test_of_equal_distances_the_first_count(device):
+    header = make_header(8, width=6, height=5, top_k=3)
+    codes = quantize(header, np.full((8, 2), 2.5), np.full((8, 2), 1.5), np.zeros((8, 1)), np.eye(8))
+    with igs.open(write(header, [codes]), device=device) as image:
+        found = host(image.decode(dtype="float32", raw=True)).reshape(-1, 8)
+    assert np.array_equal(found > 0, np.tile(np.arange(8) < 3, (30, 1)))
+
+
+# -- values
+
+
+@pytest.mark.parametrize("fields", [{}, SUM, GRADIENT, {**SUM, **GRADIENT}], ids=["topk", "sum", "gradient", "both"])
+def test_values(device, fields):
+    header = make_header(3, background=(0.25, 0.5, 0.75), **fields)
+    n = 20
+    data, gaussians = make_file(header, n, 4, smallest=0.8, feature=random_features(header, n) - 0.4)
+    points = grid_points(header)
+    values = expected_values(header, gaussians, points)
+    d2 = reference.squared_distances(gaussians.means, gaussians.factors, points)
+    overlap = np.exp(-0.5 * d2).sum(axis=1).max() if fields.get("blend") == Blend.SUM else 1.0
+    colours, slopes = np.split(np.abs(gaussians.features), [3], axis=1)
+    slack = TOLERANCE * max(1.0, overlap) * max(1.0, (colours.max(axis=1) + slopes.sum(axis=1) * 5.0).max())
+    with igs.open(data, device=device) as image:
+        found = host(image.decode(dtype="float32")).reshape(-1, 3)
+        somewhere = host(image.sample(points[::7] / UNIT))
+        part = host(image.region(4, 3, 3, 2, dtype="float32"))
+        zoomed = host(image.region(4.5, 3, 1.5, 1, 4.0, "float32"))
+        i, j = np.meshgrid(np.arange(6), np.arange(4))
+        same = host(image.sample(np.stack([(i + 0.5) / 4 + 4.5, (j + 0.5) / 4 + 3], axis=-1).reshape(-1, 2)))
+    assert np.abs(found - values).max() <= slack
+    assert np.array_equal(somewhere, found[::7])
+    assert np.array_equal(part, found.reshape(HEIGHT, WIDTH, 3)[3:5, 4:7])
+    assert np.array_equal(zoomed.reshape(-1, 3), same)
+
+
+def test_many_gaussians_at_one_place(device, monkeypatch):
+    """Twice through the lists of a cell that takes more than a block has threads; and more room than was guessed."""
+    if device == "cuda":
+        monkeypatch.setattr(importlib.import_module("igs.decoder.cuda.arena"), "guess", lambda gaussians, cells: [9, 9])
+        monkeypatch.setattr(importlib.import_module("igs.decoder.cuda.arena"), "_GAUSSIANS_PER_CELL", 1000)
+    header = make_header(3, width=4, height=4)
+    data, gaussians = make_file(header, 200, 5, 6.0, 20.0, feature=random_features(header, 200))
+    values = expected_values(header, gaussians, grid_points(header))
+    with igs.open(data, device=device) as image:
+        found = host(image.decode(dtype="float32")).reshape(-1, 3)
+    assert np.abs(found - values).max() <= TOLERANCE
+
+
+@pytest.mark.parametrize("scale", [0.7, 0.21, 0.05])
+def test_reduced(device, scale):
+    header = make_header(3)
+    data, gaussians = make_file(header, 15, 6, smallest=0.5, feature=random_features(header, 15))
+    grid = make_grid(0, 0, WIDTH, HEIGHT, scale, WIDTH, HEIGHT)
+    values = expected_values(header, gaussians, grid_points(header, scale))
+    n = grid.reduction
+    means = values.reshape(grid.rows, n, grid.columns, n, 3).mean(axis=(1, 3))
+    with igs.open(data, device=device) as image:
+        found = host(image.decode(scale, dtype="float32"))
+    assert np.abs(found - means).max() <= TOLERANCE + 2.0**-24
+
+
+def test_alpha_gamma_and_integers(device):
+    """≤ 1 level of 255 on ≤ 0.1 % of the samples beside the CPU's, as promised of all devices."""
+    groups = (
+        Group(channels=4, name="a", alpha=Alpha.PREMULTIPLIED, gamma=2.0),
+        Group(channels=3, name="b", gamma=0.5, bit_depth=16),
+    )
+    header = make_header(7, width=19, height=12, groups=groups)
+    data, _ = make_file(header, 30, 8, smallest=1.0, feature=random_features(header, 30) * 1.2 - 0.1)
+    with igs.open(data) as image, igs.open(data, device=device) as other:
+        for dtype in ("uint8", "uint16"):
+            difference = np.abs(image.decode(dtype=dtype).astype(int) - host(other.decode(dtype=dtype)).astype(int))
+            assert difference.max() <= 1
+            assert (difference > 0).mean() <= (0.001 if dtype == "uint8" else 0.05)
+        assert np.allclose(image.decode(dtype="float32"), host(other.decode(dtype="float32")), rtol=1e-4, atol=1e-5)
+        raw = image.decode(dtype="float32", raw=True) - host(other.decode(dtype="float32", raw=True))
+        assert np.abs(raw).max() <= 2 * TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["levels_residual", "levels_replacement", "levels_union", "holes"])
+def test_levels_of_a_file(device, name):
+    data = (VALID / f"{name}.igs").read_bytes()
+    with igs.open(data) as image, igs.open(data, device=device) as other:
+        for level in range(len(image.levels)):
+            first, second = image.decode(level=level), host(other.decode(level=level))
+            assert np.abs(first.astype(int) - second.astype(int)).max() <= 1
+
+
+def test_points_anywhere(device):
+    header = make_header(3, background=(0.25, 0.5, 0.75))
+    data, gaussians = make_file(header, 20, 9, feature=random_features(header, 20))
+    points = np.array([[-2.5, 4.0], [WIDTH + 3.0, -1.0], [1e5, 1.0], [1e300, -1e300], [-65536.0, 65535.99], [3.3, 4.7]])
+    values = np.tile(np.float32([0.25, 0.5, 0.75]), (len(points), 1))
+    fixed = np.floor(points * UNIT + 0.5)
+    inside = (np.abs(fixed) < 2.0**30).all(axis=1)
+    values[inside] = expected_values(header, gaussians, fixed[inside].astype(np.int32))
+    with igs.open(data, device=device) as image:
+        found = host(image.sample(points))
+        assert np.abs(found - values).max() <= TOLERANCE
+        assert np.array_equal(image.pixel(3, 4), igs.open(data).pixel(3, 4))
+        assert host(image.sample(np.empty((0, 2)))).shape == (0, 3)
+
+
+# -- the interface
+
+
+def test_out_is_filled_and_returned(device):
+    data = (VALID / "gradient.igs").read_bytes()
+    with igs.open(data, device=device) as image:
+        whole = image.decode()
+        target, shape = np.zeros_like(host(whole)), list(whole.shape)
+        points = np.array([[1.0, 2.0], [3.5, 4.5]])
+        values = np.zeros((2, image.channels), np.float32)
+        if device == "cuda":
+            target, values = numba_cuda.to_device(target), numba_cuda.to_device(values)
+        assert image.decode(out=target) is target
+        assert np.array_equal(host(target), host(whole))
+        assert image.sample(points, out=values) is values
+        assert np.array_equal(host(values), host(image.sample(points)))
+        for wrong in (values, target[:-1], [1, 2]):
+            with pytest.raises(igs.UsageError, match=r"out: expected"):
+                image.decode(out=wrong)
+        assert list(image.decode(out=None).shape) == shape
+    with pytest.raises(igs.UsageError, match="closed"):
+        image.decode()
+
+
+@needs_cuda
+def test_a_point_that_is_not_finite_is_nan_on_the_device():
+    with igs.open((VALID / "gradient.igs").read_bytes(), device="cuda") as image:
+        found = image.sample([[np.nan, 1.0], [1.0, np.inf], [1.0, 1.0]]).copy_to_host()
+        assert np.isnan(found).all(axis=1).tolist() == [True, True, False]
+
+
+@needs_cuda
+def test_a_region_of_a_large_file_reads_its_chunks_only(monkeypatch):
+    image_module = importlib.import_module("igs.decoder.cuda.image")
+    monkeypatch.setattr(image_module, "_WHOLE_GAUSSIANS", 0)
+    data = (VALID / "chunks.igs").read_bytes()
+    with igs.open(data) as image, igs.open(data, device="cuda") as other:
+        for region in ((0, 0, 3, 3), (1, 1, 2, 2), (9, 7, 4, 3, 2.0)):
+            assert np.abs(image.region(*region).astype(int) - host(other.region(*region)).astype(int)).max() <= 1
+        assert other.bytes_read < len(data)
+
+
+def test_a_stream_of_files(device):
+    good = [(VALID / f"{name}.igs").read_bytes() for name in ("gradient", "topk_32", "gradient", "levels_residual")]
+    sources = [good[0], b"nothing", *good[1:], VALID / "none.igs", good[0]]
+    found = list(igs.decode_many(sources, device=device, threads=2, errors="return"))
+    assert [type(item).__name__ for item in found if isinstance(item, igs.IgsError)] == ["InvalidFile", "InputError"]
+    assert str(found[1]).startswith("source 1: E_SIGNATURE")
+    assert "source 5 (" in str(found[5])
+    for place in (0, 2, 3, 4, 6):
+        with igs.open(sources[place], device=device) as image:
+            assert np.array_equal(host(found[place]), host(image.decode()))
+    if device == "cpu":
+        with igs.decode_many(sources) as stream:
+            assert next(stream).shape == found[0].shape
+            with pytest.raises(igs.InvalidFile, match=r"source 1: "):
+                next(stream)
+            assert next(stream).shape == found[2].shape
+
+
+def test_a_stream_is_read_no_further_than_needed(device):
+    taken = []
+
+    def sources():
+        for number in range(10_000):
+            taken.append(number)
+            yield (VALID / "topk_1.igs").read_bytes()
+
+    with igs.decode_many(sources(), device=device, threads=2, scale=0.3) as stream:
+        assert next(stream).shape == (4, 5, 1)
+        assert len(taken) < 100
+    assert list(stream) == []
+
+
+def test_what_is_asked_for_is_checked():
+    data = (VALID / "topk_1.igs").read_bytes()
+    with pytest.raises(igs.UsageError, match="device: expected cpu, cuda or auto"):
+        igs.open(data, device="gpu")
+    with pytest.raises(igs.UsageError, match="errors: expected raise or return"):
+        igs.decode_many([data], errors="ignore")
+    with pytest.raises(igs.UsageError, match="threads: expected 1 or more"):
+        igs.decode_many([data], threads=0)
+    with igs.open(data, device="auto") as image:
+        assert image.device == ("cuda" if cuda.available() else "cpu")
+
+
+def test_where_there_is_no_cuda_the_way_to_get_it_is_named(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(igs.Unsupported, match=r"numba-cuda, found none: pip install 'igs-codec\[cuda\]'") as found:
+        igs.open((VALID / "topk_1.igs").read_bytes(), device="cuda")
+    assert found.value.exit_code == 5
+
+
+# -- kernels of others
+
+
+@needs_cuda
+def test_a_kernel_of_ones_own_samples_as_the_image_does():
+    from numba import float32
+
+    data = (VALID / "premultiplied_gamma.igs").read_bytes()
+    image = igs.open(data, device="cuda")
+    fetch, texture = cuda.sampler(image)
+
+    @numba_cuda.jit
+    def diagonal(texture, out):
+        i = numba_cuda.grid(1)
+        value = numba_cuda.local.array(4, float32)
+        if i < out.shape[0]:
+            fetch(texture, i * 1.25, i * 0.5, value)
+            for c in range(4):
+                out[i, c] = value[c]
+
+    out = numba_cuda.device_array((12, 4), np.float32)
+    diagonal[1, 16](texture, out)
+    places = np.arange(12)[:, None] * [1.25, 0.5]
+    assert np.array_equal(out.copy_to_host(), image.sample(places).copy_to_host())
+    with pytest.raises(igs.UsageError, match="sampler: expected"):
+        cuda.sampler(igs.open(data))
+
+
+@needs_cuda
+def test_the_example_of_a_warp(tmp_path):
+    spec = importlib.util.spec_from_file_location("warp", VALID.parents[2] / "examples" / "warp_cuda.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.warp(VALID / "gradient.igs", tmp_path / "out.png", waves=2.0, amplitude=0.0)
+    from PIL import Image
+
+    with igs.open(VALID / "gradient.igs") as image, Image.open(tmp_path / "out.png") as made:
+        assert np.abs(np.asarray(made).astype(int) - image.decode().astype(int)).max() <= 1
+
+
+@pytest.mark.skipif(importlib.util.find_spec("numba_cuda") is None, reason="numba-cuda is not installed")
+@pytest.mark.skipif(cuda.device.SIMULATED, reason="this is the simulator")
+def test_all_of_it_in_the_simulator():
+    environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1"}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n0", "-k", "cuda or device or kernel"]
+    files = [__file__, str(VALID.parents[1] / "cli" / "test_decode.py")]
+    done = subprocess.run([*command, *files], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert " skipped" not in done.stdout.splitlines()[-1]
