@@ -40,7 +40,7 @@ class Picture:
     """What is to be blended, and where; ready to be uploaded."""
 
     kind: Kind
-    words: tuple[Ints, ...]  # per layer, [n, 5 + F]
+    words: tuple[Ints, ...]  # per layer, [n, stride]
     rules: tuple[Floats, ...]  # per layer, [2 + 4·C]
     box: tuple[int, int, int, int]  # left, top, right, bottom in units: where points are to be expected
 
@@ -74,16 +74,21 @@ def rule_row(rule: Rule, groups: Sequence[Group], raw: bool) -> Floats:
 
 
 def words(splats: Splats) -> Ints:
-    """A row per Gaussian, so that a point reads one or two sectors of memory for each: int32 [n, 5 + F].
+    """A row of 32-bit words per Gaussian, padded to 16 bytes, so that a point reads one sector or a few for each.
 
-    Mx, My, then as bits of binary32 P, Q, R_ and the features.
+    Mx, My, then as bits of binary32 P, Q, R_ and the features: int32 [n, stride].
     """
     n, features = splats.features.shape
-    packed = np.empty((n, 5 + features), np.int32)
+    packed = np.zeros((n, stride(features)), np.int32)
     packed[:, :2] = splats.means.T
     packed[:, 2:5] = splats.factors.T.view(np.int32)
-    packed[:, 5:] = splats.features.view(np.int32)
+    packed[:, 5 : 5 + features] = splats.features.view(np.int32)
     return packed
+
+
+def stride(features: int) -> int:
+    """Words to a Gaussian."""
+    return -(-(5 + features) // 4) * 4
 
 
 def cell_shift(width: int, height: int, gaussians: int) -> int:
@@ -116,12 +121,11 @@ class Arena:
         layers, rules, packed = self._tables(pictures)
         cuda = load()
         self._cuda = cuda
-        ints = cuda.to_device(packed)
-        self.arrays: tuple[Any, ...] = (ints, ints.view(np.float32))
+        self._words = cuda.to_device(packed.reshape(-1))
         self._layers = cuda.to_device(layers)
         self._rules = cuda.to_device(rules)
         entries, cells = self._lists()
-        self.arrays += (entries, cells, self._layers, self._rules)
+        self.arrays: tuple[Any, ...] = (self._words, entries, cells, self._layers, self._rules)
 
     def first_layer(self, picture: int) -> int:
         """The first row of a picture in the table of layers."""
@@ -158,20 +162,25 @@ class Arena:
         """Entries and cells; run again with enough room if the guess was too small."""
         cuda = self._cuda
         gaussians, runs, cells, coarse = self._counts
+        step = stride(self.kind.features)
         boxes = cuda.device_array((runs, 4), np.float32)
         if runs:
-            cell_kernel("run_boxes")[runs, table.RUN](*self.arrays, self._layers, self._rules, boxes)
-        ranges = [cuda.device_array((number, 2), np.int32) for number in (coarse, cells)]
+            cell_kernel("run_boxes")[runs, table.RUN](self._words, step, self._layers, self._rules, boxes)
+        ranges = [cuda.device_array((number, 2), np.uint32) for number in (coarse, cells)]
         rooms = guess(gaussians, cells)
         while True:
             totals = cuda.to_device(np.zeros(2, np.int64))
             try:
-                entries = [cuda.device_array(room, np.int32) for room in rooms]
+                entries = [cuda.device_array(room, np.uint32) for room in rooms]
             except Exception as error:  # the driver's own kinds of "out of memory"
                 raise self._too_many(max(rooms)) from error
-            common = (*self.arrays, self._layers, self._rules)
-            cell_kernel("fill_coarse")[coarse, table.RUN](*common, boxes, totals, entries[0], ranges[0])
-            cell_kernel("fill_cells")[cells, table.RUN](*common, entries[0], ranges[0], totals, entries[1], ranges[1])
+            common = (self._layers, self._rules)
+            cell_kernel("fill_coarse")[coarse, table.RUN](
+                self._words, step, *common, boxes, totals, entries[0], ranges[0]
+            )
+            cell_kernel("fill_cells")[cells, table.RUN](
+                self._words, *common, entries[0], ranges[0], totals, entries[1], ranges[1]
+            )
             needed = totals.copy_to_host().tolist()  # waits for the lists
             if needed[0] <= rooms[0] and needed[1] <= rooms[1]:
                 return entries[1], ranges[1]

@@ -44,29 +44,45 @@ if SIMULATED:
         """a^b."""
         return np.float32(np.power(a, b))
 
+    def as_float(bits):
+        """The binary32 number of these bits."""
+        return np.int32(bits).view(np.float32)
+
+    def load4(words, at):
+        """Four successive words; ``at`` is a multiple of 4."""
+        return words[at], words[at + np.uint64(1)], words[at + np.uint64(2)], words[at + np.uint64(3)]
+
 else:
     from numba.cuda import libdevice
+
+    from igs.decoder.cuda.load4 import load4
 
     mul, add = libdevice.fmul_rn, libdevice.fadd_rn
     smaller, larger = libdevice.fminf, libdevice.fmaxf
     exp2 = libdevice.exp2f  # ex2.approx: within 2^-22
     power = libdevice.powf
+    as_float = libdevice.int_as_float
+
+# A Gaussian is a row of 32-bit words, see ``arena.words``. Unsigned indices: Numba lets signed ones count from the end.
+R_WORD = np.uint64(4)
+FEATURE_WORD = np.uint64(5)
 
 
 @cuda.jit(device=True)
-def whitened(ints, floats, i, x, y):
-    """u and v of spec §7 of Gaussian i at a point in int32 units; ints, floats: ``arena.words``."""
-    dx = np.float32(np.int32(x - ints[i, 0]))
-    dy = np.float32(np.int32(y - ints[i, 1]))
-    u = add(mul(floats[i, 2], dx), mul(floats[i, 3], dy))
-    v = mul(floats[i, 4], dy)
+def whitened(words, at, x, y):
+    """u and v of spec §7, at a point in int32 units, of the Gaussian whose words begin at ``at`` (uint64)."""
+    mx, my, p, q = load4(words, at)
+    dx = np.float32(np.int32(x - mx))
+    dy = np.float32(np.int32(y - my))
+    u = add(mul(as_float(p), dx), mul(as_float(q), dy))
+    v = mul(as_float(words[at + R_WORD]), dy)
     return u, v
 
 
 @cuda.jit(device=True)
-def squared_distance(ints, floats, i, x, y):
+def squared_distance(words, at, x, y):
     """d2 of spec §7, to the bit."""
-    u, v = whitened(ints, floats, i, x, y)
+    u, v = whitened(words, at, x, y)
     return add(mul(u, u), mul(v, v))
 
 
@@ -98,20 +114,21 @@ def edge_minimum(p, q, turn, dx, low, high):
 
 
 @cuda.jit(device=True)
-def may_reach(ints, floats, i, left, right, top, bottom, reach2):
-    """Whether Gaussian i may have d2 ≤ reach2 at a point of the closed rectangle (int32 units); errs towards yes.
+def may_reach(words, at, left, right, top, bottom, reach2):
+    """Whether a Gaussian may have d2 ≤ reach2 at a point of the closed rectangle (int32 units); errs towards yes.
 
     d² is convex: its minimum is 0 inside, or lies on an edge. The same bounds as ``candidates.gather``.
     """
-    dl = np.float32(np.int32(left - ints[i, 0]))
-    dr = np.float32(np.int32(right - ints[i, 0]))
-    dt = np.float32(np.int32(top - ints[i, 1]))
-    db = np.float32(np.int32(bottom - ints[i, 1]))
+    mx, my, p_bits, q_bits = load4(words, at)
+    dl = np.float32(np.int32(left - mx))
+    dr = np.float32(np.int32(right - mx))
+    dt = np.float32(np.int32(top - my))
+    db = np.float32(np.int32(bottom - my))
     if dl <= _ZERO and dr >= _ZERO and dt <= _ZERO and db >= _ZERO:
         return True
-    p = floats[i, 2]
-    q = floats[i, 3]
-    r = floats[i, 4]
+    p = as_float(p_bits)
+    q = as_float(q_bits)
+    r = as_float(words[at + R_WORD])
     limit = reach2 * SLACK
     vt = r * dt
     vb = r * db

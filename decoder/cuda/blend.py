@@ -6,6 +6,7 @@ unrolls. Two passes over a cell's list: the first keeps the K smallest d² by a 
 instructions a place and no indices; the second evaluates d² again, which is cheaper than to remember it,
 and adds up what counts in order of file-wide index. Lists are read through L1: neighbouring threads read the same
 addresses, which costs what shared memory would, and scattered points can use the same code.
+A list holds where each Gaussian's words begin, so that nothing is multiplied on the way.
 """
 
 from __future__ import annotations
@@ -13,7 +14,19 @@ from __future__ import annotations
 import numpy as np
 from numba import cuda, float32
 
-from igs.decoder.cuda.arithmetic import NOWHERE, add, larger, mul, power, smaller, squared_distance, weight_of, whitened
+from igs.decoder.cuda.arithmetic import (
+    FEATURE_WORD,
+    NOWHERE,
+    add,
+    as_float,
+    larger,
+    mul,
+    power,
+    smaller,
+    squared_distance,
+    weight_of,
+    whitened,
+)
 from igs.decoder.cuda.cells import COLUMNS, FIRST_CELL, LEFT, ROWS, RULE, SHIFT, TOP
 
 TOP_K = 10  # K; 1 for sum
@@ -23,7 +36,6 @@ SUM = False  # the sum blend
 PLAIN = True  # stored values are picture values
 SCALE = 255.0  # of integer outputs
 
-_GEOMETRY = 5  # words of a Gaussian before its features
 _ZERO = np.float32(0.0)
 _ONE = np.float32(1.0)
 _HALF = np.float32(0.5)
@@ -31,14 +43,16 @@ _INF = np.float32(np.inf)
 _MIN_ALPHA = np.float32(2.0**-9)  # below it a premultiplied colour says nothing
 
 
-def limits(ints, floats, entries, start, end, x, y, reach2, relative_reach2):
+def limits(words, entries, start, end, x, y, reach2, relative_reach2):
     """Who counts at a point, of entries[start:end]: → (the smallest d2, the largest that may count, how many may of
     those that equal it)."""
     slots = cuda.local.array(TOP_K, float32)
     for s in range(TOP_K):
         slots[s] = _INF
-    for e in range(start, end):
-        d2 = squared_distance(ints, floats, entries[e], x, y)
+    e = start
+    while e < end:
+        d2 = squared_distance(words, np.uint64(entries[e]), x, y)
+        e += np.uint64(1)
         if d2 <= reach2 and d2 < slots[TOP_K - 1]:
             for s in range(TOP_K):
                 other = slots[s]
@@ -57,7 +71,7 @@ def limits(ints, floats, entries, start, end, x, y, reach2, relative_reach2):
     return nearest, limit, room
 
 
-def add_layer(ints, floats, entries, start, end, rules, rule, x, y, value):
+def add_layer(words, entries, start, end, rules, rule, x, y, value):
     """Add the stored value of one layer at a point, in int32 units, to value [C]."""
     sums = cuda.local.array(CHANNELS, float32)
     for c in range(CHANNELS):
@@ -68,23 +82,25 @@ def add_layer(ints, floats, entries, start, end, rules, rule, x, y, value):
     limit = rules[rule, 0]
     room = 1 << 30
     if not SUM:
-        nearest, limit, room = limits(ints, floats, entries, start, end, x, y, limit, rules[rule, 1])
-    for e in range(start, end):
-        i = entries[e]
-        u, v = whitened(ints, floats, i, x, y)
+        nearest, limit, room = limits(words, entries, start, end, x, y, limit, rules[rule, 1])
+    e = start
+    while e < end:
+        at = np.uint64(entries[e])
+        e += np.uint64(1)
+        u, v = whitened(words, at, x, y)
         d2 = add(mul(u, u), mul(v, v))
-        if d2 <= limit:
-            if d2 == limit:
-                if room == 0:
-                    continue
-                room -= 1
+        counts = d2 <= limit
+        if d2 == limit:
+            counts = room > 0
+            room -= 1
+        if counts:
             weight = weight_of(d2 - nearest)
             total += weight
             for c in range(CHANNELS):
-                sums[c] += weight * floats[i, _GEOMETRY + c]
+                sums[c] += weight * as_float(words[at + FEATURE_WORD + np.uint64(c)])
             if FEATURES > CHANNELS:
-                slope = floats[i, _GEOMETRY + CHANNELS] * u + floats[i, _GEOMETRY + CHANNELS + 1] * v
-                tilt += weight * slope
+                slopes = at + FEATURE_WORD + np.uint64(CHANNELS)
+                tilt += weight * (as_float(words[slopes]) * u + as_float(words[slopes + np.uint64(1)]) * v)
     share = _ONE
     if not SUM:
         share = _ONE / larger(total, _ONE)  # the nearest Gaussian weighs 1
@@ -98,7 +114,7 @@ def add_layer(ints, floats, entries, start, end, rules, rule, x, y, value):
         value[c] += result
 
 
-def stored_value(ints, floats, entries, cells, layers, rules, first, last, x, y, value):
+def stored_value(words, entries, cells, layers, rules, first, last, x, y, value):
     """The stored value at a point in int32 units: the sum of layers first … last − 1 → value [C]."""
     for c in range(CHANNELS):
         value[c] = _ZERO
@@ -107,11 +123,11 @@ def stored_value(ints, floats, entries, cells, layers, rules, first, last, x, y,
         column = min(max((x - layers[layer, LEFT]) >> shift, 0), layers[layer, COLUMNS] - 1)
         row = min(max((y - layers[layer, TOP]) >> shift, 0), layers[layer, ROWS] - 1)
         cell = layers[layer, FIRST_CELL] + row * layers[layer, COLUMNS] + column
-        start = cells[cell, 0]
-        end = cells[cell, 1]
+        start = np.uint64(cells[cell, 0])
+        end = np.uint64(cells[cell, 1])
         if x == NOWHERE:
             end = start
-        add_layer(ints, floats, entries, start, end, rules, layers[layer, RULE], x, y, value)
+        add_layer(words, entries, start, end, rules, layers[layer, RULE], x, y, value)
 
 
 def to_picture(rules, rule, value):

@@ -14,7 +14,7 @@ import math
 import numpy as np
 from numba import cuda, float32, int64
 
-from igs.decoder.cuda.arithmetic import SLACK, may_reach, smaller
+from igs.decoder.cuda.arithmetic import R_WORD, SLACK, as_float, load4, may_reach, smaller
 
 RUN = 128  # Gaussians to a run, threads to a block
 WORDS = RUN // 32
@@ -67,8 +67,11 @@ def cell_edges(layer, first, shift, number, across):
     return np.int32(low), np.int32(high)
 
 
-def run_boxes(ints, floats, layers, rules, boxes):
-    """The box of reach of every run, a block of RUN threads each: float32 [runs, 4], units, rounded outwards."""
+def run_boxes(words, stride, layers, rules, boxes):
+    """The box of reach of every run, a block of RUN threads each: float32 [runs, 4], units, rounded outwards.
+
+    words: ``arena.words``, flat; stride: words to a Gaussian.
+    """
     sides = cuda.shared.array((4, 128), float32)
     thread = cuda.threadIdx.x
     run = cuda.blockIdx.x
@@ -76,16 +79,18 @@ def run_boxes(ints, floats, layers, rules, boxes):
     offset = (run - layers[layer, FIRST_RUN]) * RUN + thread
     i = layers[layer, GAUSSIAN] + min(offset, layers[layer, NUMBER] - 1)
     reach = np.float32(math.sqrt(rules[layers[layer, RULE], 0]) * SLACK)
-    p = floats[i, 2]
-    q = floats[i, 3]
-    r = floats[i, 4]
+    at = np.uint64(i * stride)
+    mx, my, p_bits, q_bits = load4(words, at)
+    p = as_float(p_bits)
+    q = as_float(q_bits)
+    r = as_float(words[at + R_WORD])
     # A mean in binary32 is off by up to 64 units, and so is the sum; d2 by less than what SLACK covers.
     across = reach * np.float32(math.sqrt(q * q + r * r)) / (p * r) + np.float32(256.0)
     down = reach / r + np.float32(256.0)
-    sides[0, thread] = np.float32(ints[i, 0]) - across
-    sides[1, thread] = np.float32(ints[i, 1]) - down
-    sides[2, thread] = -(np.float32(ints[i, 0]) + across)
-    sides[3, thread] = -(np.float32(ints[i, 1]) + down)
+    sides[0, thread] = np.float32(mx) - across
+    sides[1, thread] = np.float32(my) - down
+    sides[2, thread] = -(np.float32(mx) + across)
+    sides[3, thread] = -(np.float32(my) + down)
     half = RUN // 2
     while half > 0:
         cuda.syncthreads()
@@ -100,33 +105,33 @@ def run_boxes(ints, floats, layers, rules, boxes):
 
 
 @cuda.jit(device=True)
-def set_bits(words, thread, flag):
-    """words [WORDS] get a bit per thread of the block whose flag is set."""
+def set_bits(mask, thread, flag):
+    """mask [WORDS] gets a bit per thread of the block whose flag is set."""
     cuda.syncthreads()
     if thread < WORDS:
-        words[thread] = 0
+        mask[thread] = 0
     cuda.syncthreads()
     if flag:
-        cuda.atomic.or_(words, thread >> 5, np.int64(1) << np.int64(thread & 31))
+        cuda.atomic.or_(mask, thread >> 5, np.int64(1) << np.int64(thread & 31))
     cuda.syncthreads()
 
 
 @cuda.jit(device=True)
-def take(words, thread, flag, fill, i, entries, place):
-    """How many threads of the block have the flag; with ``fill`` their i go to entries[place:], in order of threads."""
+def take(mask, thread, flag, fill, at, entries, place):
+    """How many threads of the block have the flag; with ``fill`` their ``at`` go to entries[place:], in their order."""
     if not fill:
         return cuda.syncthreads_count(np.int32(1) if flag else np.int32(0))
-    set_bits(words, thread, flag)
+    set_bits(mask, thread, flag)
     before = 0
     total = 0
     for word in range(WORDS):
-        number = cuda.popc(words[word])
+        number = cuda.popc(mask[word])
         if word < thread >> 5:
             before += number
         total += number
     if flag:
-        mask = (np.int64(1) << np.int64(thread & 31)) - np.int64(1)
-        entries[place + before + cuda.popc(words[thread >> 5] & mask)] = i
+        lower = (np.int64(1) << np.int64(thread & 31)) - np.int64(1)
+        entries[place + before + cuda.popc(mask[thread >> 5] & lower)] = at
     return total
 
 
@@ -146,9 +151,12 @@ def reserve(start, number, thread, totals, stage, entries, cells, cell):
     cuda.syncthreads()
 
 
-def fill_coarse(ints, floats, layers, rules, boxes, totals, entries, cells):
-    """The list of a coarse cell, a block each, from the runs. cells: int32 [coarse cells, 2] gets start and end."""
-    words = cuda.shared.array(4, int64)
+def fill_coarse(words, stride, layers, rules, boxes, totals, entries, cells):
+    """The list of a coarse cell, a block each, from the runs: where each Gaussian's words begin.
+
+    entries: uint32; cells: uint32 [coarse cells, 2] gets start and end.
+    """
+    mask = cuda.shared.array(4, int64)
     hits = cuda.shared.array(4, int64)
     start = cuda.shared.array(1, int64)
     thread = cuda.threadIdx.x
@@ -186,9 +194,10 @@ def fill_coarse(ints, floats, layers, rules, boxes, totals, entries, cells):
                     if bits & 1:
                         i = first + (group + word * 32 + bit) * RUN + thread
                         flag = False
+                        at = np.uint32(i * stride)
                         if i < end:
-                            flag = may_reach(ints, floats, i, left, right, top, bottom, reach2)
-                        found += take(words, thread, flag, fill == 1, i, entries, place + found)
+                            flag = may_reach(words, np.uint64(at), left, right, top, bottom, reach2)
+                        found += take(mask, thread, flag, fill == 1, at, entries, place + found)
                     bits >>= 1
                     bit += 1
         if fill == 0:
@@ -198,9 +207,9 @@ def fill_coarse(ints, floats, layers, rules, boxes, totals, entries, cells):
                 return
 
 
-def fill_cells(ints, floats, layers, rules, coarse_entries, coarse, totals, entries, cells):
-    """The list of a cell, a block each, from its coarse cell's. cells: int32 [cells, 2] gets start and end."""
-    words = cuda.shared.array(4, int64)
+def fill_cells(words, layers, rules, coarse_entries, coarse, totals, entries, cells):
+    """The list of a cell, a block each, from its coarse cell's. cells: uint32 [cells, 2] gets start and end."""
+    mask = cuda.shared.array(4, int64)
     start = cuda.shared.array(1, int64)
     thread = cuda.threadIdx.x
     cell = cuda.blockIdx.x
@@ -213,18 +222,18 @@ def fill_cells(ints, floats, layers, rules, coarse_entries, coarse, totals, entr
     top, bottom = cell_edges(layer, layers[layer, TOP], layers[layer, SHIFT], row, layers[layer, ROWS])
     reach2 = rules[layers[layer, RULE], 0]
     parent = layers[layer, FIRST_COARSE] + (row >> COARSE) * layers[layer, COARSE_COLUMNS] + (column >> COARSE)
-    first = coarse[parent, 0]
-    end = coarse[parent, 1]
+    first = np.int64(coarse[parent, 0])
+    end = np.int64(coarse[parent, 1])
     place = np.int64(0)
     for fill in range(2):
         found = np.int64(0)
         for group in range(first, end, RUN):
             flag = False
-            i = np.int32(0)
+            at = np.uint32(0)
             if group + thread < end:
-                i = coarse_entries[group + thread]
-                flag = may_reach(ints, floats, i, left, right, top, bottom, reach2)
-            found += take(words, thread, flag, fill == 1, i, entries, place + found)
+                at = coarse_entries[group + thread]
+                flag = may_reach(words, np.uint64(at), left, right, top, bottom, reach2)
+            found += take(mask, thread, flag, fill == 1, at, entries, place + found)
         if fill == 0:
             reserve(start, found, thread, totals, 1, entries, cells, cell)
             place = start[0]

@@ -16,6 +16,8 @@ from igs.format import Limits
 
 _MAX_ELEMENTS = 1 << 28  # of output in one block of memory; a larger picture has one of its own
 
+_MAX_WORDS = 1 << 30  # of Gaussians: lists hold their places in 32 bits
+
 
 class Prepared(NamedTuple):
     """A picture, entropy decoded, and what is to be drawn of it."""
@@ -62,14 +64,15 @@ def draw_together(items: list[Prepared], dtype: np.dtype[Any]) -> list[Any]:
 
 
 def _runs(items: list[Prepared]) -> list[list[Prepared]]:
-    """Successive items of one key, of at most _MAX_ELEMENTS together."""
+    """Successive items of one key, of at most _MAX_ELEMENTS and _MAX_WORDS together."""
     runs: list[list[Prepared]] = []
-    elements = 0
+    elements = words = 0
     for item in items:
-        if runs and runs[-1][0].key == item.key and elements + item.elements <= _MAX_ELEMENTS:
+        more = sum(part.size for part in item.picture.words)
+        elements, words = elements + item.elements, words + more
+        if runs and runs[-1][0].key == item.key and elements <= _MAX_ELEMENTS and words <= _MAX_WORDS:
             runs[-1].append(item)
-            elements += item.elements
         else:
             runs.append([item])
-            elements = item.elements
+            elements, words = item.elements, more
     return runs

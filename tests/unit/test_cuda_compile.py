@@ -13,21 +13,15 @@ from igs.decoder.cuda.device import SIMULATED
 if importlib.util.find_spec("numba_cuda") is None or SIMULATED:
     pytest.skip("needs numba-cuda, and not its simulator", allow_module_level=True)
 
-from numba import cuda, float32, float64, int32, int64, uint8, uint16
+from numba import cuda, float32, float64, int32, int64, uint8, uint16, uint32, uint64
 from numba.cuda import dispatcher
 
 from igs.decoder.cuda import arithmetic, cells
 from igs.decoder.cuda.specialize import Kind, functions
 
-WORDS, FLOATS, INTS, PAIRS, TABLE, LONGS = (
-    int32[:, ::1],
-    float32[:, ::1],
-    int32[::1],
-    int32[:, ::1],
-    int64[:, ::1],
-    int64[::1],
-)
-PICTURE = (WORDS, FLOATS, INTS, PAIRS, TABLE, FLOATS)
+WORDS, INTS, ENTRIES, LONGS = int32[::1], int32[::1], uint32[::1], int64[::1]
+FLOATS, RANGES, TABLE = float32[:, ::1], uint32[:, ::1], int64[:, ::1]
+PICTURE = (WORDS, ENTRIES, RANGES, TABLE, FLOATS)
 DTYPES = {"uint8": uint8, "uint16": uint16, "float32": float32}
 
 
@@ -48,9 +42,9 @@ def ptx(request, monkeypatch):
 
 
 def test_lists(ptx):
-    ptx(cells.run_boxes, WORDS, FLOATS, TABLE, FLOATS, FLOATS)
-    ptx(cells.fill_coarse, WORDS, FLOATS, TABLE, FLOATS, FLOATS, LONGS, INTS, PAIRS)
-    ptx(cells.fill_cells, WORDS, FLOATS, TABLE, FLOATS, INTS, PAIRS, LONGS, INTS, PAIRS)
+    ptx(cells.run_boxes, WORDS, int64, TABLE, FLOATS, FLOATS)
+    ptx(cells.fill_coarse, WORDS, int64, TABLE, FLOATS, FLOATS, LONGS, ENTRIES, RANGES)
+    ptx(cells.fill_cells, WORDS, TABLE, FLOATS, ENTRIES, RANGES, LONGS, ENTRIES, RANGES)
 
 
 @pytest.mark.parametrize(
@@ -73,6 +67,7 @@ def test_pictures(ptx, kind, dtype, in_registers):
     ]
     for code in codes:
         assert "ex2.approx" in code
+        assert "ld.global.v4" in code
         # K and the channels are constants so that loops over them unroll, and what they index stays in registers.
         assert (".local" not in code) == in_registers
 
@@ -82,19 +77,21 @@ def test_what_decides_who_counts_is_not_fused(ptx, fastmath):
     """Also within a kernel of a user who asks for fast mathematics."""
     limits = functions(Kind(10, 3, 3, True), "float32")["limits"]
 
-    def distances(ints, floats, out):
+    def distances(words, out):
         i = cuda.grid(1)
-        out[i] = arithmetic.squared_distance(ints, floats, i, int32(5), int32(7))
+        out[i] = arithmetic.squared_distance(words, uint64(i * 8), int32(5), int32(7))
 
-    def ranks(ints, floats, entries, out):
+    def ranks(words, entries, out):
         i = cuda.grid(1)
-        nearest, limit, room = limits(ints, floats, entries, 0, i, int32(5), int32(7), float32(25.0), float32(9.0))
+        nearest, limit, room = limits(
+            words, entries, uint64(0), uint64(i), int32(5), int32(7), float32(25.0), float32(9.0)
+        )
         out[i, 0] = nearest
         out[i, 1] = limit
         out[i, 2] = room
 
-    distance = ptx(distances, WORDS, FLOATS, float32[::1], fastmath=fastmath)
-    for code in (distance, ptx(ranks, WORDS, FLOATS, INTS, FLOATS, fastmath=fastmath)):
+    distance = ptx(distances, WORDS, float32[::1], fastmath=fastmath)
+    for code in (distance, ptx(ranks, WORDS, ENTRIES, FLOATS, fastmath=fastmath)):
         assert not re.search(r"\bfma\.", code)
         assert not re.search(r"\b(mul|add|sub)(\.ftz)?\.f32", code)  # without .rn the assembler may fuse them
     assert len(re.findall(r"\bmul\.rn(\.ftz)?\.f32", distance)) == 5
