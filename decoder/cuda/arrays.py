@@ -42,7 +42,9 @@ def view(array: Any, name: str, stream: Any = 0) -> Any:
 def _of_dlpack(cuda: Any, array: Any, stream: Any) -> Any:
     from cuda.core.utils import StridedMemoryView
 
-    memory = StridedMemoryView.from_dlpack(array, stream_ptr=int(stream or 0))
+    memory = StridedMemoryView.from_dlpack(
+        array, stream_ptr=int(stream) or 1
+    )  # 1: the default stream, in DLPack's words
     size = memory.dtype.itemsize
     interface = {
         "shape": tuple(memory.shape),
@@ -57,12 +59,17 @@ def _of_dlpack(cuda: Any, array: Any, stream: Any) -> Any:
 def empty(shape: tuple[int, ...], dtype: Any) -> Any:
     """A new device array, or UsageError if there is no room for it."""
     try:
-        return load().device_array(shape, dtype)
+        made = load().device_array(shape, dtype)
     except Exception:  # the driver's own kinds of "out of memory"
         size = math.prod(shape) * np.dtype(dtype).itemsize
         raise UsageError(
             f"scale: a result of {shape} {dtype} values, {size} bytes, does not fit on the device"
         ) from None
+    if SIMULATED:
+        return made
+    from igs.decoder.cuda.device_array import DeviceArray
+
+    return DeviceArray(made.shape, made.strides, made.dtype, made.stream, made.gpu_data)
 
 
 def output(out: Any, shape: tuple[int, ...], dtype: Any, stream: Any = 0) -> tuple[Any, Any]:

@@ -13,6 +13,8 @@ SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")
 
 HELP = "pip install 'igs-codec[cuda]' (for drivers of CUDA 13; pip install 'numba-cuda[cu12]' for those of CUDA 12)"
 
+_module: Any = None  # numba.cuda, once it is known to work
+
 
 def why_not() -> str | None:
     """What is missing for ``device="cuda"``, with the command that helps; None if nothing is."""
@@ -40,13 +42,16 @@ def available() -> bool:
 
 
 def load() -> Any:
-    """The module ``numba.cuda``; Unsupported if there is no GPU or no numba-cuda."""
-    missing = why_not()
-    if missing is not None:
-        raise Unsupported(f"device cuda: {missing}")
-    from numba import cuda
+    """The module ``numba.cuda``; Unsupported if there is no GPU or no numba-cuda. Looks once."""
+    global _module
+    if _module is None:
+        missing = why_not()
+        if missing is not None:
+            raise Unsupported(f"device cuda: {missing}")
+        from numba import cuda
 
-    return cuda
+        _module = cuda
+    return _module
 
 
 def name() -> str:

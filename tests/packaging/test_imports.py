@@ -85,3 +85,15 @@ def _loaded(statement: str) -> set[str]:
 )
 def test_a_fresh_interpreter_stays_light(statement, absent):
     assert not _loaded(statement) & absent
+
+
+def test_numba_cuda_is_loaded_only_when_asked_for():
+    code = """
+import sys, igs, igs.decoder.cuda
+with igs.open("tests/conformance/valid/topk_1.igs") as im:
+    im.decode()
+assert list(igs.decode_many([])) == []
+print(*[name for name in sys.modules if name.split(".")[:2] in (["numba", "cuda"], ["numba_cuda"])])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPO)
+    assert done.stdout.strip() == ""

@@ -330,6 +330,7 @@ def test_what_is_asked_for_is_checked():
 
 def test_where_there_is_no_cuda_the_way_to_get_it_is_named(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(cuda.device, "_module", None)
     with pytest.raises(igs.Unsupported, match=r"numba-cuda, found none: pip install 'igs-codec\[cuda\]'") as found:
         igs.open((VALID / "topk_1.igs").read_bytes(), device="cuda")
     assert found.value.exit_code == 5
