@@ -221,7 +221,7 @@ def main() -> int:
     machine = {"gpu": igs_cuda.name(), **common.machine()}
     print(", ".join(f"{key} {value}" for key, value in machine.items()))
     for row in rows:
-        print(row)
+        print(dataclasses.replace(row, bound=None) if options.check else row)
     if not options.check:
         kept = {
             "machine": machine,

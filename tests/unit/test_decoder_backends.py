@@ -242,6 +242,26 @@ def test_points_anywhere(device):
         assert host(image.sample(np.empty((0, 2)))).shape == (0, 3)
 
 
+@pytest.mark.gpu
+@needs_cuda
+@pytest.mark.skipif(cuda.device.SIMULATED, reason="too large for the simulator")
+@pytest.mark.parametrize("fields", [{}, {"top_k": 32, "relative_reach2": np.inf}, SUM, GRADIENT], ids=str)
+def test_a_picture_of_the_usual_size(fields):
+    header = make_header(3, width=700, height=450, **fields)
+    feature = random_features(header, 4000) * (0.05 if fields is SUM else 1.0)
+    data, _ = make_file(header, 4000, 10, 1.0, 60.0, feature=feature)
+    points = np.random.default_rng(11).uniform(-20, 720, (100_000, 2))
+    with igs.open(data) as image, igs.open(data, device="cuda") as other:
+        for arguments in ((0, 0, 700, 450), (100.5, 30, 64, 48, 8.0), (0, 0, 700, 450, 0.3), (0, 0, 700, 450, 0.01)):
+            first, second = image.region(*arguments).astype(int), host(other.region(*arguments)).astype(int)
+            assert np.abs(first - second).max() <= 1
+            assert (first != second).mean() <= 0.001
+        assert np.abs(image.sample(points) - host(other.sample(points))).max() <= (1e-2 if fields is SUM else 1e-4)
+        again = host(other.decode(dtype="float32"))
+        with igs.open(data, device="cuda") as fresh:
+            assert np.array_equal(host(fresh.decode(dtype="float32")), again)
+
+
 # -- the interface
 
 
