@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from igs.decoder.cuda import cells as table
 from igs.decoder.cuda.device import load
-from igs.decoder.cuda.specialize import Kind, cell_kernel
+from igs.decoder.cuda.specialize import Kind, cell_kernel, enough
 from igs.decoder.grid import UNIT
 from igs.decoder.output import is_plain
 from igs.decoder.rule import Rule, Splats
@@ -165,7 +165,7 @@ class Arena:
         step = stride(self.kind.features)
         boxes = cuda.device_array((runs, 4), np.float32)
         if runs:
-            cell_kernel("run_boxes")[runs, table.RUN](self._words, step, self._layers, self._rules, boxes)
+            cell_kernel("run_boxes")[enough(runs), table.RUN](self._words, step, self._layers, self._rules, boxes)
         ranges = [cuda.device_array((number, 2), np.uint32) for number in (coarse, cells)]
         rooms = guess(gaussians, cells)
         while True:
@@ -175,10 +175,10 @@ class Arena:
             except Exception as error:  # the driver's own kinds of "out of memory"
                 raise self._too_many(max(rooms)) from error
             common = (self._layers, self._rules)
-            cell_kernel("fill_coarse")[coarse, table.RUN](
+            cell_kernel("fill_coarse")[enough(coarse), table.RUN](
                 self._words, step, *common, boxes, totals, entries[0], ranges[0]
             )
-            cell_kernel("fill_cells")[cells, table.RUN](
+            cell_kernel("fill_cells")[enough(cells), table.RUN](
                 self._words, *common, entries[0], ranges[0], totals, entries[1], ranges[1]
             )
             needed = totals.copy_to_host().tolist()  # waits for the lists

@@ -75,6 +75,8 @@ def run_boxes(words, stride, layers, rules, boxes):
     sides = cuda.shared.array((4, 128), float32)
     thread = cuda.threadIdx.x
     run = cuda.blockIdx.x
+    if run >= boxes.shape[0]:
+        return
     layer = find_row(layers, FIRST_RUN, run)
     offset = (run - layers[layer, FIRST_RUN]) * RUN + thread
     i = layers[layer, GAUSSIAN] + min(offset, layers[layer, NUMBER] - 1)
@@ -161,6 +163,8 @@ def fill_coarse(words, stride, layers, rules, boxes, totals, entries, cells):
     start = cuda.shared.array(1, int64)
     thread = cuda.threadIdx.x
     cell = cuda.blockIdx.x
+    if cell >= cells.shape[0]:
+        return
     layer = find_row(layers, FIRST_COARSE, cell)
     across = layers[layer, COARSE_COLUMNS]
     down = (layers[layer, ROWS] + (1 << COARSE) - 1) >> COARSE
@@ -213,6 +217,8 @@ def fill_cells(words, layers, rules, coarse_entries, coarse, totals, entries, ce
     start = cuda.shared.array(1, int64)
     thread = cuda.threadIdx.x
     cell = cuda.blockIdx.x
+    if cell >= cells.shape[0]:
+        return
     layer = find_row(layers, FIRST_CELL, cell)
     across = layers[layer, COLUMNS]
     number = cell - layers[layer, FIRST_CELL]

@@ -39,7 +39,8 @@ JOB_FIELDS = 10
 def find_tile(jobs, each, thread, found):
     """found [3] gets, for all threads of the block: the region, and its first output column and row in the tile.
 
-    each: output samples along a side of a tile, 0 for TILE // n. One thread divides for all.
+    each: output samples along a side of a tile, 0 for TILE // n. One thread divides for all. A block too many comes
+    to lie below the last region.
     """
     if thread == 0:
         job = find_row(jobs, FIRST_TILE, cuda.blockIdx.x)

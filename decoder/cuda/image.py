@@ -14,7 +14,7 @@ from igs.decoder.cuda import arrays
 from igs.decoder.cuda.arena import Arena, Picture, picture_box
 from igs.decoder.cuda.device import load
 from igs.decoder.cuda.regions import Jobs
-from igs.decoder.cuda.specialize import specialized
+from igs.decoder.cuda.specialize import enough, specialized
 from igs.decoder.grid import UNIT, Grid, make_grid
 from igs.decoder.image import Image
 from igs.decoder.output import output_dtype
@@ -110,7 +110,7 @@ class CudaImage(Image):
             arena = self._arena(level, raw, None)
         result, flat = arrays.output(out, shape, np.dtype(np.float32), queue)
         if shape[0]:
-            blocks = -(-shape[0] // _SAMPLE_THREADS)
+            blocks = enough(-(-shape[0] // _SAMPLE_THREADS))
             kernel = specialized("sample_points", arena.kind)
             arrays.wait_for_uploads(queue)
             kernel[blocks, _SAMPLE_THREADS, queue](*arena.arrays, where, flat.reshape(shape))

@@ -11,7 +11,7 @@ from igs.decoder.cuda import draw as table
 from igs.decoder.cuda.arena import Arena
 from igs.decoder.cuda.arrays import wait_for_uploads
 from igs.decoder.cuda.device import load
-from igs.decoder.cuda.specialize import specialized
+from igs.decoder.cuda.specialize import enough, specialized
 from igs.decoder.grid import Grid
 
 
@@ -58,7 +58,7 @@ class Jobs:
         wait_for_uploads(stream)
         name = "draw_reduced" if self.reduced else "draw"
         kernel = specialized(name, arena.kind, np.dtype(out.dtype).name)
-        kernel[self.tiles, table.THREADS, stream](*arena.arrays, self._table, self._coordinates, out)
+        kernel[enough(self.tiles), table.THREADS, stream](*arena.arrays, self._table, self._coordinates, out)
 
     def shapes(self, channels: int) -> list[tuple[int, int, int]]:
         """Of the results."""

@@ -93,6 +93,11 @@ def specialized(name: str, kind: Kind, dtype: str = "float32") -> Any:
     return _compiled(kind, dtype)[name]
 
 
+def enough(blocks: int) -> int:
+    """How many blocks to launch: Numba warns of fewer than 128. Those that are too many return at once."""
+    return blocks if SIMULATED else max(blocks, 128)
+
+
 @functools.cache
 def cell_kernel(name: str) -> Any:
     """One of the kernels of ``cells.py``."""

@@ -177,8 +177,11 @@ def test_values(device, fields):
 def test_many_gaussians_at_one_place(device, monkeypatch):
     """Twice through the lists of a cell that takes more than a block has threads; and more room than was guessed."""
     if device == "cuda":
-        monkeypatch.setattr(importlib.import_module("igs.decoder.cuda.arena"), "guess", lambda gaussians, cells: [9, 9])
-        monkeypatch.setattr(importlib.import_module("igs.decoder.cuda.arena"), "_GAUSSIANS_PER_CELL", 1000)
+        arena, regions = (importlib.import_module(f"igs.decoder.cuda.{name}") for name in ("arena", "regions"))
+        monkeypatch.setattr(arena, "guess", lambda gaussians, cells: [9, 9])
+        monkeypatch.setattr(arena, "_GAUSSIANS_PER_CELL", 1000)
+        for module in (arena, regions):  # blocks too many, as on a GPU
+            monkeypatch.setattr(module, "enough", lambda blocks: blocks + 1)
     header = make_header(3, width=4, height=4)
     data, gaussians = make_file(header, 200, 5, 6.0, 20.0, feature=random_features(header, 200))
     values = expected_values(header, gaussians, grid_points(header))
@@ -360,6 +363,7 @@ def test_where_there_is_no_cuda_the_way_to_get_it_is_named(monkeypatch):
 
 
 @needs_cuda
+@pytest.mark.filterwarnings("ignore:Grid size")  # Numba's, of small launches
 def test_a_kernel_of_ones_own_samples_as_the_image_does():
     from numba import float32
 
@@ -385,6 +389,7 @@ def test_a_kernel_of_ones_own_samples_as_the_image_does():
 
 
 @needs_cuda
+@pytest.mark.filterwarnings("ignore:Grid size")  # Numba's, of small launches
 def test_the_example_of_a_warp(tmp_path):
     spec = importlib.util.spec_from_file_location("warp", VALID.parents[2] / "examples" / "warp_cuda.py")
     module = importlib.util.module_from_spec(spec)
