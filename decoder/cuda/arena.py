@@ -20,6 +20,7 @@ from igs.decoder.grid import UNIT
 from igs.decoder.output import is_plain
 from igs.decoder.rule import Rule, Splats
 from igs.format.errors import LimitExceeded
+from igs.format.transfer import CURVED
 
 if TYPE_CHECKING:
     from igs.format import Group
@@ -41,7 +42,7 @@ class Picture:
 
     kind: Kind
     words: tuple[Ints, ...]  # per layer, [n, stride]
-    rules: tuple[Floats, ...]  # per layer, [2 + 4·C]
+    rules: tuple[Floats, ...]  # per layer, [2 + 5·C]
     box: tuple[int, int, int, int]  # left, top, right, bottom in units: where points are to be expected
 
     @classmethod
@@ -57,11 +58,11 @@ class Picture:
 
 
 def rule_row(rule: Rule, groups: Sequence[Group], raw: bool) -> Floats:
-    """R², Q², background, lit, gamma, alpha's channel or −1, the last four per channel: float32 [2 + 4·C]."""
+    """R², Q², then per channel: background, lit, gamma, alpha's channel or −1, curve or 0: float32 [2 + 5·C]."""
     from igs.format import Alpha
 
     channels = len(rule.background)
-    gamma, alpha = np.ones(channels, np.float32), np.full(channels, -1, np.float32)
+    gamma, alpha, curve = (np.full(channels, value, np.float32) for value in (1, -1, 0))
     start = 0
     for group in groups if not raw else ():
         end = start + group.channels
@@ -69,8 +70,10 @@ def rule_row(rule: Rule, groups: Sequence[Group], raw: bool) -> Floats:
         gamma[colours] = group.gamma
         if group.alpha == Alpha.PREMULTIPLIED:
             alpha[colours] = end - 1
+        if group.transfer in CURVED:
+            curve[colours] = group.transfer
         start = end
-    return np.concatenate([rule.floats, gamma, alpha])
+    return np.concatenate([rule.floats, gamma, alpha, curve])
 
 
 def words(splats: Splats) -> Ints:

@@ -13,12 +13,16 @@ import numpy as np
 from numba import cuda
 
 from igs.decoder.cuda.device import SIMULATED
+from igs.format import transfer as tr
+from igs.format.fields import Transfer
 
 UNITS = float(1 << 14)  # per pixel
 BOUND = float(1 << 30)
 NOWHERE = np.int32(-(1 << 31))  # x of a point outside the representable range: its value is the background
 # Bounds of d² are off by at most 1.5e-3 of it in binary32, as ``igs.decoder.candidates`` explains.
 SLACK = np.float32(1.0 + 2.0**-6)
+PQ = int(Transfer.PQ)
+_LOG_NEPERS = tr.LOG_OCTAVES * math.log(2.0)
 _ZERO = np.float32(0.0)
 _TINY = np.float32(1e-37)
 _HALF_LOG2_E = np.float32(-0.72134752)  # -log2(e) / 2
@@ -84,6 +88,17 @@ def squared_distance(words, at, x, y):
     """d2 of spec §7, to the bit."""
     u, v = whitened(words, at, x, y)
     return add(mul(u, u), mul(v, v))
+
+
+@cuda.jit(device=True)
+def light_of(u, transfer):
+    """Linear light of a value before its group's curve (spec §8.3), in binary64 as ``igs.format.transfer`` does."""
+    u = np.float64(u)
+    if transfer == PQ:
+        x = math.pow(min(max(u, 0.0), 1.0), 1.0 / tr.M2)
+        return np.float32(tr.PQ_PEAK * math.pow(max(x - tr.C1, 0.0) / (tr.C2 - tr.C3 * x), 1.0 / tr.M1))
+    light = np.float32(math.expm1(min(abs(u), tr.LOG_CODE_MAX) * _LOG_NEPERS) * tr.LOG_UNIT)
+    return light if u >= 0.0 else -light
 
 
 @cuda.jit(device=True)

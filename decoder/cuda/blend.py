@@ -20,6 +20,7 @@ from igs.decoder.cuda.arithmetic import (
     add,
     as_float,
     larger,
+    light_of,
     mul,
     power,
     smaller,
@@ -131,7 +132,7 @@ def stored_value(words, entries, cells, layers, rules, first, last, x, y, value)
 
 
 def to_picture(rules, rule, value):
-    """Picture values from stored ones in place: alpha undone, then gamma."""
+    """Picture values from stored ones in place: alpha undone, then gamma, then the curve."""
     if not PLAIN:
         for c in range(CHANNELS):
             alpha = int(rules[rule, 2 + 3 * CHANNELS + c])
@@ -143,6 +144,9 @@ def to_picture(rules, rule, value):
             gamma = rules[rule, 2 + 2 * CHANNELS + c]
             if gamma != _ONE:
                 value[c] = power(larger(value[c], _ZERO), gamma)
+            curve = int(rules[rule, 2 + 4 * CHANNELS + c])
+            if curve > 0:
+                value[c] = light_of(value[c], curve)
 
 
 def write(value, out, place):

@@ -24,6 +24,7 @@ from igs.format import (
     Primitive,
     Quantizer,
     ScaleMap,
+    Transfer,
     dequantize,
     feature_columns,
     quantize,
@@ -205,6 +206,18 @@ def test_alpha_gamma_and_integers(device):
         assert np.allclose(image.decode(dtype="float32"), host(other.decode(dtype="float32")), rtol=1e-4, atol=1e-5)
         raw = image.decode(dtype="float32", raw=True) - host(other.decode(dtype="float32", raw=True))
         assert np.abs(raw).max() <= 2 * TOLERANCE
+
+
+@pytest.mark.parametrize("transfer", [Transfer.PQ, Transfer.LOG])
+def test_light(device, transfer):
+    groups = (Group(channels=2, name="a", transfer=transfer, gamma=0.5), Group(channels=1, name="b"))
+    header = make_header(3, width=9, height=7, groups=groups, background=(0.25, 0.5, 0.75))
+    data, _ = make_file(header, 12, 12, smallest=1.0, feature=random_features(header, 12) * 0.8 - 0.1)
+    with igs.open(data) as image, igs.open(data, device=device) as other:
+        light, found = image.decode(dtype="float32"), host(other.decode(dtype="float32"))
+        assert light[..., 0].max() > 1
+        assert np.allclose(light, found, rtol=1e-3, atol=1e-5)
+        assert np.abs(image.decode().astype(int) - host(other.decode()).astype(int)).max() <= 1
 
 
 @pytest.mark.parametrize("name", ["levels_residual", "levels_replacement", "levels_union", "holes"])
