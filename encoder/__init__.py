@@ -7,11 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 from igs.encoder.load import SourceImage, load_image
 from igs.encoder.options import PRESETS, EncodeOptions, Progress, Recipe
+from igs.encoder.stack import TextureMap
 
 if TYPE_CHECKING:
     from igs.encoder.pipeline import Encoded, encode
 
-__all__ = ["PRESETS", "EncodeOptions", "Encoded", "Progress", "Recipe", "SourceImage", "encode", "load_image"]
+__all__ = [
+    "PRESETS",
+    "EncodeOptions",
+    "Encoded",
+    "Progress",
+    "Recipe",
+    "SourceImage",
+    "TextureMap",
+    "encode",
+    "load_image",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -365,6 +365,7 @@ class EncodeOptions:
     threads: int | None = None  # None: one per core
     seed: int = 0
     saliency_map: Path | None = None  # any image; resampled to the picture's size
+    resample: str | None = None  # maps of different size: "largest", "smallest" or "WxH"; None refuses them
     codec: Literal["raw", "zstd", "columns"] = "zstd"  # of plain codes
     chunk_size: int | None = None  # Gaussians per chunk; None: what makes small reads smallest
     sections: dict[str, bytes] = dataclasses.field(default_factory=dict)  # metadata to embed, by section type

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from igs import decoder
-from igs.encoder import checkpoint, freeze, init, kernels, metrics, pack, rate
+from igs.encoder import checkpoint, freeze, init, kernels, metrics, pack, rate, weighting
 from igs.encoder.backend import Backend, KernelBackend, Model, TorchBackend
 from igs.encoder.fit import Fit
 from igs.encoder.lattice import Noise, Steps
@@ -55,7 +55,8 @@ def encode(image: Any, options: EncodeOptions | None = None, **settings: Any) ->
     """Encode a picture.
 
     image: a path, a binary file, a ``PIL.Image``, or an array uint8/uint16/float [H, W] or [H, W, C], C ≤ 64, floats
-    nominally in [0, 1]. options or settings: fields of :class:`EncodeOptions`; any other name is a field of the
+    nominally in [0, 1]; of a texture stack a directory of maps, or a dict of names to any of these or to
+    :class:`igs.encoder.TextureMap`. options or settings: fields of :class:`EncodeOptions`; any other name is a field of the
     preset's :class:`Recipe`, such as ``encode(a, bpp=0.2, effort=3, blend="sum")``.
     Raises UsageError for settings that make no sense, InputError for pictures that can't be read, IgsError with
     ``strict_rate`` where a target can't be met.
@@ -71,7 +72,7 @@ def encode(image: Any, options: EncodeOptions | None = None, **settings: Any) ->
     if recipe.tiles and not kernels.available() and "steps" not in options.overrides:
         recipe = dataclasses.replace(recipe, steps=max(1, round(_FALLBACK_STEPS * recipe.steps)))
     warn = options.on_warning or (lambda message: None)
-    source = load_image(image)
+    source = load_image(image, resample=options.resample)
     if source is not image:  # who loaded the picture has seen its warnings
         for message in source.warnings:
             warn(message)
@@ -136,11 +137,14 @@ class _Job:
         self.warn = options.on_warning or (lambda message: None)
         self.groups = tuple(dataclasses.replace(g, gamma=recipe.gamma) for g in source.groups)
         stored = to_stored(source.pixels, self.groups)
-        self.target = torch.from_numpy(np.ascontiguousarray(stored.transpose(2, 0, 1)))
+        target = torch.from_numpy(np.ascontiguousarray(stored.transpose(2, 0, 1)))
+        self.stored = target.permute(1, 2, 0).numpy()  # a view
+        self.gains = weighting.Gains.of(self.groups, source.weights, recipe)
+        self.target = self.gains.weighted(target)
         self.channels = source.channels
         self.pixels = source.width * source.height
         self.sections = {**source.sections, **options.sections}
-        mean = self.target.double().mean(dim=(1, 2)).tolist()
+        mean = target.double().mean(dim=(1, 2)).tolist()
         self.background = tuple(mean) if recipe.blend == "topk" else (0.0,) * self.channels
         self.weights = self._weights()
 
@@ -181,7 +185,8 @@ class _Job:
             self._picture(fit.state.model, fit).save(folder / f"step_{step:06d}.png")
 
     def _picture(self, model: Model, fit: Fit) -> Image.Image:
-        values = self.backend.render(model, fit.options).permute(1, 2, 0).numpy() ** self.recipe.gamma
+        values = self.backend.render(self.gains.unweighted(model), fit.options)
+        values = values.permute(1, 2, 0).numpy().clip(0) ** self.recipe.gamma
         levels = np.floor(np.clip(values, 0, 1) * 255 + 0.5).astype(np.uint8)
         return Image.fromarray(levels[:, :, 0] if levels.shape[2] < 3 else levels[:, :, :3])
 
@@ -199,8 +204,8 @@ class _Job:
         """Codes and file. coarseness: of a lattice."""
         idle = self.idle(model, fit).numpy()
         packed = pack.quantize_model(
-            model, self.recipe, fit.pixels, self.groups, self.background, idle, coarseness,
-            lowpass=fit.options.lowpass, quantizers=fit.quantizers,
+            self.gains.unweighted(model), self.recipe, self.stored, self.groups, self.background, idle, coarseness,
+            lowpass=fit.options.lowpass, quantizers=fit.quantizers, finer=self.gains.finer,
         )  # fmt: skip
         return packed, pack.to_bytes(packed, self.options.codec, self.options.chunk_size, self.sections)
 
@@ -214,7 +219,12 @@ class _Job:
             return im.decode(dtype=dtype).astype(np.float32) / np.float32(top)
 
     def quality(self, data: bytes) -> tuple[float | None, float | None]:
-        """(PSNR or None where infinite, MS-SSIM or None where too small) of the decoded file.
+        """(PSNR or None where infinite, MS-SSIM or None where too small) of the decoded file."""
+        decoded, source = self.compared(data)
+        return metrics.psnr(decoded, source), metrics.ms_ssim(decoded, source)
+
+    def compared(self, data: bytes) -> tuple[np.ndarray, np.ndarray]:
+        """The decoded file and the source, [H, W, C], as quality is measured.
 
         Alpha is multiplied in on both sides: a colour that can't be seen counts for nothing.
         """
@@ -225,7 +235,7 @@ class _Job:
                 for g in self.source.groups
             )
             decoded, source = to_stored(decoded, seen), to_stored(source, seen)
-        return metrics.psnr(decoded, source), metrics.ms_ssim(decoded, source)
+        return decoded, source
 
 
 def _to_count(job: _Job) -> _Result:
@@ -404,7 +414,11 @@ def _trim(
 
 
 def _report(job: _Job, result: _Result, seconds: float) -> dict[str, Any]:
-    psnr, ms_ssim = job.quality(result.data)
+    decoded, source = job.compared(result.data)
+    psnr, ms_ssim, groups = metrics.psnr(decoded, source), metrics.ms_ssim(decoded, source), {}
+    if len(job.groups) > 1:
+        groups = {"bppc": len(result.data) * 8 / (job.pixels * job.channels)}
+        groups |= {"groups": metrics.by_group(decoded, source, job.groups)}
     return {
         "width": job.source.width,
         "height": job.source.height,
@@ -424,4 +438,4 @@ def _report(job: _Job, result: _Result, seconds: float) -> dict[str, Any]:
         "device": job.backend.device,
         "backend": job.backend.name,
         "rate_met": result.missed is None,
-    }
+    } | groups

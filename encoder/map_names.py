@@ -1,0 +1,111 @@
+"""What a file of a texture stack is a map of, told from its name, and what follows for its channels.
+
+Names are those that material libraries, engines and glTF use: ``Rock030_2K-JPG_AmbientOcclusion.jpg``,
+``brick_wall_001_nor_gl_1k.png``, ``T_Door_BaseColor.tga``, ``wood_metallicRoughness.png``. Only names are looked at.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Sequence
+
+from igs.format import Colour, Transfer
+
+
+@dataclasses.dataclass(frozen=True)
+class Role:
+    """A kind of map. scalar: one channel says it all; aliases: how else its name is written, in lower case, joined."""
+
+    name: str
+    aliases: tuple[str, ...]
+    transfer: Transfer = Transfer.LINEAR
+    scalar: bool = True
+    colour: Colour | None = None  # None: grey for one channel, RGB for three
+
+    def colour_of(self, channels: int) -> Colour:
+        """The colour of a group of so many channels, alpha not counted."""
+        expected = self.colour or {1: Colour.GREY, 3: Colour.RGB}.get(channels, Colour.UNSPECIFIED)
+        return expected if expected.channels in (None, channels) else Colour.UNSPECIFIED
+
+
+_COLOUR = {"transfer": Transfer.SRGB, "scalar": False}
+_VECTOR = {"scalar": False, "colour": Colour.NORMAL}
+_PACKED = {"scalar": False, "colour": Colour.UNSPECIFIED}
+# In the order in which the groups of a directory stand in the file.
+ROLES = (
+    Role("albedo", ("alb", "basecolor", "basecolour", "base", "diffuse", "diff", "color", "colour", "col"), **_COLOUR),
+    Role("normal", ("norm", "nor", "nrm", "nml"), **_VECTOR),
+    Role("normal_gl", ("normalgl", "norgl", "normalogl", "noropengl", "normalopengl"), **_VECTOR),
+    Role("normal_dx", ("normaldx", "nordx", "nordirectx", "normaldirectx"), **_VECTOR),
+    Role("ao", ("ambientocclusion", "occlusion", "occ", "mixedao")),
+    Role("roughness", ("rough", "rgh")),
+    Role("metalness", ("metallic", "metal", "met", "mtl")),
+    Role("height", ("displacement", "displace", "disp", "depth", "parallax")),
+    Role("bump", ()),
+    Role("emissive", ("emission", "emit", "glow"), **_COLOUR),
+    Role("opacity", ("transparency", "alpha", "cutout")),
+    Role("specular", ("spec", "reflection", "refl"), **_COLOUR),
+    Role("glossiness", ("gloss", "smoothness", "smooth")),
+    Role("translucency", ("translucent", "subsurface", "sss", "scatter", "scattering"), **_COLOUR),
+    Role("transmission", ("transmissive",)),
+    Role("thickness", ()),
+    Role("clearcoat", ("coat",)),
+    Role("sheen", ("fuzz",), **_COLOUR),
+    Role("anisotropy", ("aniso",)),
+    Role("cavity", ()),
+    Role("curvature", ("curv",)),
+    Role("mask", ()),
+    # One map per channel, in the order of the letters; glTF puts roughness into green and metalness into blue.
+    Role("orm", ("occlusionroughnessmetallic", "occlusionroughnessmetalness"), **_PACKED),
+    Role("arm", (), **_PACKED),
+    Role("rma", (), **_PACKED),
+    Role("metallicroughness", ("metalroughness", "metalnessroughness"), **_PACKED),
+)
+_BY_NAME = {alias: role for role in ROLES for alias in (role.name.replace("_", ""), *role.aliases)}
+_ORDER = {role.name: i for i, role in enumerate(ROLES)}
+# CamelCase, snake_case and digits apart: NormalGL → normal, gl; 2K and 001 are words of their own.
+_WORD = re.compile(r"\d+[kK]?(?![a-z])|[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_]+|\d+")
+_NOISE = re.compile(r"\d+k?|map|maps|tex|texture|png|jpe?g|exr|tiff?|tga|webp|u?int|bit|srgb|linear|raw")
+
+
+def words(stem: str) -> list[str]:
+    """The words of a file's name without its suffix, in lower case."""
+    return [word.lower() for word in _WORD.findall(stem)]
+
+
+def common_start(stems: Sequence[str]) -> int:
+    """With how many words all of several names begin: the material's name, which may itself sound like a map's."""
+    split = [words(stem) for stem in stems]
+    return len(os.path.commonprefix(split)) if len(split) > 1 else 0
+
+
+def role_of(stem: str, skip: int = 0) -> Role | None:
+    """What the map called so is, by the last words of its name that say something; None if none does.
+
+    skip: so many words at the beginning are the material's.
+    """
+    left = words(stem)[skip:]
+    while left:
+        if _NOISE.fullmatch(left[-1]):
+            left.pop()
+            continue
+        for start in range(max(0, len(left) - 3), len(left)):  # the longest first: nor_gl before gl
+            joined = "".join(left[start:])
+            if joined.endswith("map") and joined[:-3] in _BY_NAME:
+                joined = joined[:-3]
+            if joined in _BY_NAME:
+                return _BY_NAME[joined]
+        left.pop()
+    return None
+
+
+def role_called(name: str) -> Role:
+    """The role of a group with a given name: a known one, or one of colours that is used as it is."""
+    return role_of(name) or Role(name, (), scalar=False)
+
+
+def order_of(role: Role) -> int:
+    """Where a role's group stands among others."""
+    return _ORDER.get(role.name, len(ROLES))
