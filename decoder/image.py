@@ -179,7 +179,7 @@ class Image:
     ) -> dict[str, npt.NDArray[Any]]:
         """The maps of a texture stack by name, each [rows, columns, its channels]; see ``region``.
 
-        dtype: None gives each map that of its source's depth, uint8, uint16 or float32. region: x, y, w, h; None is all.
+        dtype: None gives each map that of its source's depth, uint8, uint16 or float32. region: x, y, w, h, or None.
         """
         x, y, w, h = region or (0, 0, self.width, self.height)
         values = self.region(x, y, w, h, scale, "float32", level, False, groups, renormalize)

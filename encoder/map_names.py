@@ -7,7 +7,6 @@ Names are those that material libraries, engines and glTF use: ``Rock030_2K-JPG_
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
 from collections.abc import Sequence
 
@@ -77,8 +76,14 @@ def words(stem: str) -> list[str]:
 
 def common_start(stems: Sequence[str]) -> int:
     """With how many words all of several names begin: the material's name, which may itself sound like a map's."""
-    split = [words(stem) for stem in stems]
-    return len(os.path.commonprefix(split)) if len(split) > 1 else 0
+    if len(stems) < 2:
+        return 0
+    count = 0
+    for column in zip(*map(words, stems), strict=False):
+        if len(set(column)) > 1:
+            break
+        count += 1
+    return count
 
 
 def role_of(stem: str, skip: int = 0) -> Role | None:

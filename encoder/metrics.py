@@ -6,7 +6,6 @@ MS-SSIM: Wang et al. 2003, 11-tap Gaussian of deviation 1.5, five scales, valid 
 from __future__ import annotations
 
 import math
-
 from collections.abc import Sequence
 from typing import Any
 

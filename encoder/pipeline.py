@@ -56,8 +56,8 @@ def encode(image: Any, options: EncodeOptions | None = None, **settings: Any) ->
 
     image: a path, a binary file, a ``PIL.Image``, or an array uint8/uint16/float [H, W] or [H, W, C], C ≤ 64, floats
     nominally in [0, 1]; of a texture stack a directory of maps, or a dict of names to any of these or to
-    :class:`igs.encoder.TextureMap`. options or settings: fields of :class:`EncodeOptions`; any other name is a field of the
-    preset's :class:`Recipe`, such as ``encode(a, bpp=0.2, effort=3, blend="sum")``.
+    :class:`igs.encoder.TextureMap`. options or settings: fields of :class:`EncodeOptions`; any other name is a field of
+    the preset's :class:`Recipe`, such as ``encode(a, bpp=0.2, effort=3, blend="sum")``.
     Raises UsageError for settings that make no sense, InputError for pictures that can't be read, IgsError with
     ``strict_rate`` where a target can't be met.
     """

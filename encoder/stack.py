@@ -22,7 +22,7 @@ from igs.decoder.output import renormalize
 from igs.encoder import map_names
 from igs.encoder.load import SourceImage, load_image
 from igs.encoder.load_deep import SizeLimits
-from igs.format import Alpha, Colour, Group, Transfer
+from igs.format import Alpha, Colour, Transfer
 from igs.format.errors import InputError, UsageError
 
 # Files of a directory that may be maps.
@@ -118,9 +118,8 @@ def find_maps(folder: Path) -> tuple[dict[str, Path], list[str]]:
         if role is None:
             notes.append(f"{path}: left out, not a known map's name (--map NAME={path.name} takes it)")
         elif role in found:
-            raise InputError(
-                f"{folder}: expected one {role.name} map, found {found[role].name} and {path.name}; use --map"
-            )
+            both = f"{found[role].name} and {path.name}"
+            raise InputError(f"{folder}: expected one {role.name} map, found {both} (--map NAME=FILE says which)")
         else:
             found[role] = path
     if not found:
@@ -219,9 +218,7 @@ def _resized(image: SourceImage, width: int, height: int) -> NDArray[np.float32]
     if alpha:  # colours that can't be seen must not bleed into those that can
         values[..., :-1] *= values[..., -1:]
     planes = [
-        np.asarray(
-            Image.fromarray(np.ascontiguousarray(values[..., c])).resize((width, height), Image.Resampling.LANCZOS)
-        )
+        Image.fromarray(np.ascontiguousarray(values[..., c])).resize((width, height), Image.Resampling.LANCZOS)
         for c in range(values.shape[2])
     ]
     out = np.stack(planes, axis=2)

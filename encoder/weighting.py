@@ -1,7 +1,7 @@
 """Weights of channel groups in the loss, by fitting channels that are scaled: e² of a scaled channel is gain²·e².
 
-The fit, its losses and the lattice's noise then need to know nothing of weights. Gains are whole eighths of an octave, so
-that a lattice of the scaled channels is one of the stored values with other step codes (spec §3.2).
+The fit, its losses and the lattice's noise then need to know nothing of weights. Gains are whole eighths of an octave,
+so that a lattice of the scaled channels is one of the stored values with other step codes (spec §3.2).
 """
 
 from __future__ import annotations
