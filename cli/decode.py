@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import io
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from igs.cli import batch, common, files
+from igs.cli import batch, common, files, maps
 from igs.cli.common import Console, Number, Numbers, command, option, to_json
 from igs.cli.output import FORMATS, check_format, choose_depth, format_of, layout_of, write_image
 from igs.format.errors import Unsupported, UsageError
@@ -54,6 +55,8 @@ def _part(*names: str, **kwargs: Any) -> Any:
     ),
     _part("--pixel", type=Numbers("X,Y", whole=True), metavar="X,Y", help="Print the value of one pixel; no OUT."),
     _part("--level", type=Number(0, 15, whole=True), metavar="L", help="Up to this quality level (default: all)."),
+    _part("--group", multiple=True, metavar="NAME", help="Only this channel group; repeat for several."),
+    _part("--renormalize", is_flag=True, help="Give the vectors of normal maps the length 1."),
     _part("--raw", is_flag=True, advanced=True, help="Stored values: premultiplied alpha, gamma not applied."),
     _part("--allow-partial", is_flag=True, help="Open a file that is cut short, up to its last whole level."),
     option(
@@ -80,7 +83,7 @@ def decode(
     """Decode an .igs file, or a part of it, to an image.
 
     IN is an .igs file, or - for standard input; OUT ends in .png .ppm .pgm .pnm .tiff .npy .jpg .webp or .avif, or is -
-    for standard output.
+    for standard output, or is a directory, which gets a file for each channel group.
     """
     console = Console(quiet, verbose)
     if device == "cuda":
@@ -122,10 +125,11 @@ def _pixel(source: str, console: Console, as_json: bool, asked: dict[str, Any]) 
     with _open(source, console, asked) as image, common.named(files.display(source)):
         if not (0 <= column < image.width and 0 <= row < image.height):
             raise UsageError(f"--pixel {column},{row} is outside the picture of {image.width}×{image.height}")
-        if asked["level"] is None and not asked["raw"]:
+        if asked["level"] is None and not asked["raw"] and not asked["group"]:
             value = image.pixel(column, row)
         else:
-            value = image.sample([[column + 0.5, row + 0.5]], level=asked["level"], raw=asked["raw"])[0]
+            points = [[column + 0.5, row + 0.5]]
+            value = image.sample(points, level=asked["level"], raw=asked["raw"], groups=asked["group"] or None)[0]
         if as_json:
             found = {"x": column, "y": row, "value": [float(v) for v in value], "bytes_read": image.bytes_read}
             click.echo(to_json(found))
@@ -134,6 +138,9 @@ def _pixel(source: str, console: Console, as_json: bool, asked: dict[str, Any]) 
 
 
 def _decode(source: str, target: str, console: Console, as_json: bool, sizes: list[str], asked: dict[str, Any]) -> None:
+    if maps.is_directory(target):
+        _decode_maps(source, target, console, as_json, sizes, asked)
+        return
     start = time.perf_counter()
     format_ = format_of(target, asked["format_name"])
     files.check_output(target, [source], force=asked["force"])
@@ -141,18 +148,29 @@ def _decode(source: str, target: str, console: Console, as_json: bool, sizes: li
         x, y, w, h = asked["region"] or (0, 0, image.width, image.height)
         scale = _scale(sizes, asked, w, h)
         wanted = None if asked["bit_depth"] is None else int(asked["bit_depth"])
-        depth = choose_depth(format_, max(group.bit_depth for group in image.groups), wanted)
-        layout = layout_of(image.groups)
+        groups, _ = image.groups.select(asked["group"] or range(len(image.groups)))
+        channels = sum(group.channels for group in groups)
+        depth = choose_depth(format_, max(group.bit_depth for group in groups), wanted)
+        layout = layout_of(groups)
         if w > 0 and h > 0:  # the decoder says what is wrong with other regions
             columns, rows = (max(1, int(side * scale + 0.5)) for side in (w, h))
-            check_format(format_, layout, image.channels, columns, rows)
-            _check_memory(columns * rows * image.channels * (4 + depth // 8), asked["memory_limit"])
+            if layout not in format_.layouts and len(groups) > 1:
+                names = ", ".join(group.name or "unnamed" for group in groups)
+                message = (
+                    f"{format_.name} can't hold the groups {names} together; a directory as OUT gets a file for each"
+                )
+                raise Unsupported(message + ", --group NAME is one of them")
+            check_format(format_, layout, channels, columns, rows)
+            _check_memory(columns * rows * channels * (4 + depth // 8), asked["memory_limit"])
         with contextlib.ExitStack() as stack:
             if target == files.PIPE:
                 out: Any = io.BytesIO()  # some formats are written with seeks
             else:
                 out = stack.enter_context(files.atomic_output(target, overwrite=not asked["no_overwrite"]))
-            pixels = image.region(x, y, w, h, scale=scale, dtype=_DTYPES[depth], level=asked["level"], raw=asked["raw"])
+            pixels = image.region(
+                x, y, w, h, scale, _DTYPES[depth], asked["level"], asked["raw"], asked["group"] or None,
+                asked["renormalize"],
+            )  # fmt: skip
             sections = {} if asked["no_metadata"] else _sections(image)
             notes = write_image(out, pixels, format_, layout, sections)
         if target == files.PIPE:
@@ -177,6 +195,23 @@ def _decode(source: str, target: str, console: Console, as_json: bool, sizes: li
         f"{target}: {report['width']}×{report['height']}, {report['channels']} channels of {depth} bits, "
         f"{report['bytes_read']} bytes read, {report['seconds']:.2f} s"
     )
+
+
+def _decode_maps(
+    source: str, target: str, console: Console, as_json: bool, sizes: list[str], asked: dict[str, Any]
+) -> None:
+    with _open(source, console, asked) as image, common.named(files.display(source)):
+        region = asked["region"] or (0, 0, image.width, image.height)
+        scale = _scale(sizes, asked, region[2], region[3])
+        samples = max(1.0, region[2] * scale) * max(1.0, region[3] * scale)
+        _check_memory(int(samples) * image.channels * 8, asked["memory_limit"])
+        stem = "image" if source == files.PIPE else Path(source).stem
+        fields = maps.decode_maps(image, target, stem, region, scale, asked)
+        report = {"input": source, "output": target, **fields}
+    if as_json:
+        click.echo(to_json(report))
+    for written in report["maps"]:
+        console.detail(f"{written['output']}: {written['channels']} channels of {written['bit_depth']} bits")
 
 
 def _scale(sizes: list[str], asked: dict[str, Any], w: float, h: float) -> float:

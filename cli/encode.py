@@ -12,6 +12,7 @@ import click
 
 from igs.cli import batch, common, files
 from igs.cli.common import Console, Number, Size, command, error_object, option, to_json
+from igs.cli.maps import MapOptions, encode_options
 from igs.cli.progress import ProgressLine
 from igs.cli.recipe import recipe_options, recipe_overrides
 from igs.encoder.options import PRESETS, TUNE_SSIM, EncodeOptions
@@ -114,6 +115,7 @@ _PATH = click.Path(path_type=Path, dir_okay=False)
         section="Encoder",
         help="Quality levels (only 1 yet).",
     ),
+    *encode_options(),
     *recipe_options(),
     _expert(
         "--codec",
@@ -164,9 +166,10 @@ def encode(
     verbose: int,
     **parameters: Any,
 ) -> int:
-    """Encode an image as 2D Gaussians.
+    """Encode an image, or the maps of a texture stack, as 2D Gaussians.
 
-    IN is an image file, or - for standard input; OUT is a name that ends in .igs, or - for standard output.
+    IN is an image file, a directory of maps, or - for standard input; OUT is a name that ends in .igs, or - for
+    standard output.
     """
     console = Console(quiet, verbose)
     given = [name for name in _RATES if parameters[name] is not None]
@@ -180,7 +183,8 @@ def encode(
     if (parameters["render_every"] is None) != (parameters["render_dir"] is None):
         raise UsageError("--render-every and --render-dir need each other")
     overrides = recipe_overrides(parameters)
-    pairs = batch.encode_pairs(paths, output, directory, force=force)
+    map_options = MapOptions.take(parameters)
+    pairs = batch.encode_pairs(paths, output, directory, force=force, maps=bool(map_options.files))
     if len(pairs) > 1 and any(parameters[name] for name in ("checkpoint", "resume", "render_dir", "log")):
         raise UsageError("--checkpoint, --resume, --render-dir and --log take a single input")
     job = Job(
@@ -191,6 +195,7 @@ def encode(
         metadata=not parameters.pop("no_metadata"),
         log=parameters.pop("log"),
         limits={name: parameters.pop(name) for name in ("size_limit", "dimension_limit", "memory_limit")},
+        maps=map_options,
         options=EncodeOptions(**parameters, overrides=overrides),
     )
     job.options.recipe().validate()
@@ -230,12 +235,20 @@ class Job:
     metadata: bool
     log: Path | None
     limits: dict[str, Any]  # of load_image
+    maps: MapOptions
     options: EncodeOptions
 
     def run(self, source: str, target: str) -> None:
         """Encode one file and report. Everything that can fail early is tried before the long part."""
-        files.check_input(source)
-        files.check_output(target, [source], force=self.force)
+        found, notes = None, []
+        if self.maps.is_stack(source):
+            found, notes = self.maps.find(source)
+        elif self.options.resample is not None:
+            raise UsageError(f"{files.display(source)}: expected a directory of maps, or --map, with --resample")
+        else:
+            files.check_input(source)
+        sources = [source] if found is None else [str(entry.source) for entry in found.values()]
+        files.check_output(target, sources, force=self.force)
         with contextlib.ExitStack() as stack:
             if target == files.PIPE:
                 out: IO[bytes] = io.BytesIO()
@@ -244,15 +257,16 @@ class Job:
             # Before torch, which takes seconds to load; the import itself loads none.
             from igs.encoder.load import load_image
 
-            stream: Any = source
+            stream: Any = source if found is None else found
             if source == files.PIPE:
                 stream = files.read_stdin(self.limits["memory_limit"])
-            image = load_image(stream, name=files.display(source), **self.limits)
-            for warning in image.warnings:
+            label = files.display(source) or "--map"
+            image = load_image(stream, name=label, resample=self.options.resample, **self.limits)
+            for warning in [*notes, *image.warnings]:
                 self.console.warn(warning)
             encoder = load_encoder()
             log = stack.enter_context(self.log.open("w", encoding="utf-8")) if self.log else None
-            label = Path(source).name if source != files.PIPE else "stdin"
+            label = Path(source).resolve().name if source not in (files.PIPE, "") else "stdin" if source else "maps"
             line = stack.enter_context(ProgressLine(self.console, label, log))
 
             def warn(message: str) -> None:
@@ -266,7 +280,7 @@ class Job:
             out.write(encoded.data)
         if target == files.PIPE:
             files.write_stdout(encoded.data)
-        self._report({"input": source, "output": target, **encoded.report}, target)
+        self._report({"input": source or sources, "output": target, **encoded.report}, target)
 
     def _report(self, report: dict[str, Any], target: str) -> None:
         if self.as_json:
@@ -279,6 +293,9 @@ class Job:
             f"{report['width']}×{report['height']}, {report['num_gaussians']} Gaussians, {report['bytes']} bytes, "
             f"{report['bpp']:.3f} bpp, {quality}, {report['seconds']:.1f} s"
         )
+        for group in report.get("groups", ()):
+            own = "exact" if group["psnr"] is None else f"{group['psnr']:.2f} dB"
+            self.console.note(f"  {group['name'] or 'unnamed'}: {group['channels']} channels, {own}")
 
 
 def load_encoder() -> Any:
