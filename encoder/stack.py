@@ -111,10 +111,12 @@ def find_maps(folder: Path) -> tuple[dict[str, Path], list[str]]:
     except OSError as error:
         raise InputError(f"{folder}: {error.strerror or error}") from error
     skip = map_names.common_start([p.stem for p in files])
+    roles = [map_names.role_of(p.stem, skip) for p in files]
+    if not any(roles):  # what all names begin with was no material's name but the maps' own: normal_gl, normal_dx
+        roles = [map_names.role_of(p.stem) for p in files]
     found: dict[map_names.Role, Path] = {}
     notes = []
-    for path in files:
-        role = map_names.role_of(path.stem, skip)
+    for path, role in zip(files, roles, strict=True):
         if role is None:
             notes.append(f"{path}: left out, not a known map's name (--map NAME={path.name} takes it)")
         elif role in found:
