@@ -154,13 +154,14 @@ def _decode(source: str, target: str, console: Console, as_json: bool, sizes: li
         layout = layout_of(groups)
         if w > 0 and h > 0:  # the decoder says what is wrong with other regions
             columns, rows = (max(1, int(side * scale + 0.5)) for side in (w, h))
-            if layout not in format_.layouts and len(groups) > 1:
-                names = ", ".join(group.name or "unnamed" for group in groups)
-                message = (
-                    f"{format_.name} can't hold the groups {names} together; a directory as OUT gets a file for each"
-                )
-                raise Unsupported(message + ", --group NAME is one of them")
-            check_format(format_, layout, channels, columns, rows)
+            try:
+                check_format(format_, layout, channels, columns, rows)
+            except Unsupported as error:
+                if len(groups) > 1:
+                    error.args = (
+                        f"{error}; a directory as OUT gets a file for each group, --group NAME is one of them",
+                    )
+                raise
             _check_memory(columns * rows * channels * (4 + depth // 8), asked["memory_limit"])
         with contextlib.ExitStack() as stack:
             if target == files.PIPE:

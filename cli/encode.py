@@ -240,7 +240,8 @@ class Job:
 
     def run(self, source: str, target: str) -> None:
         """Encode one file and report. Everything that can fail early is tried before the long part."""
-        found, notes = None, []
+        found: dict[str, Any] | None = None
+        notes: list[str] = []
         if self.maps.is_stack(source):
             found, notes = self.maps.find(source)
         elif self.options.resample is not None:

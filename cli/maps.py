@@ -112,7 +112,7 @@ class MapOptions:
                 entry,
                 weight=_number("weight", self.weights.get(name, "1")),
                 transfer=self.transfers.get(name),
-                bit_depth=int(_number("depth", self.depths[name])) if name in self.depths else None,
+                bit_depth=_depth(self.depths[name]) if name in self.depths else None,
             )
         return maps, notes
 
@@ -134,6 +134,12 @@ def _number(flag: str, text: str) -> float:
         return float(text)
     except ValueError:
         raise UsageError(f"--map-{flag}: expected a number, found {text!r}") from None
+
+
+def _depth(text: str) -> int:
+    if text not in ("8", "16", "32"):
+        raise UsageError(f"--map-depth: expected 8, 16 or 32, found {text!r}")
+    return int(text)
 
 
 # -- decoding

@@ -5,10 +5,9 @@ What the bytes mean is ``igs.format``'s. Nothing here loads Numba before the fir
 
 from __future__ import annotations
 
-import json
 import operator
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,14 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 from igs.decoder.grid import UNIT, make_grid
-from igs.decoder.groups import Groups, depth_dtype
+from igs.decoder.groups import Groups, decode_groups
+from igs.decoder.metadata import Metadata
 from igs.decoder.output import is_plain, normal_channels, output_dtype, to_dtype, to_picture
 from igs.decoder.output import renormalize as renormalize_vectors
 from igs.decoder.rule import Rule
 from igs.decoder.store import Chunks, Store
 from igs.decoder.strips import Layer, Strip, render_strips
 from igs.format import FileReader, Level, LevelMode, Limits, open_file
-from igs.format.errors import InvalidFile, UsageError
+from igs.format.errors import UsageError
 from igs.format.fields import MAX_SINGLE_STAGE
 from igs.format.threads import default_threads
 
@@ -48,33 +48,6 @@ class _Part(NamedTuple):
     floats: Floats
     chunks: Chunks
     boxes: Boxes
-
-
-class Metadata(Mapping[str, Any]):
-    """Metadata by section type, read when asked for.
-
-    ``json`` is the parsed object and ``soft`` a string; ``exif``, ``iccp``, ``xmpd`` and unknown types are bytes.
-    Asking for one that does not hold what its type promises raises InvalidFile.
-    """
-
-    def __init__(self, sections: Mapping[str, bytes]) -> None:
-        self._sections = sections
-
-    def __getitem__(self, name: str) -> Any:
-        data = self._sections[name]
-        try:
-            if name == "json":
-                return json.loads(data.decode("utf-8"))
-            return data.decode("utf-8") if name == "soft" else data
-        except (ValueError, RecursionError) as error:
-            expected = "a JSON object in UTF-8" if name == "json" else "UTF-8"
-            raise InvalidFile("E_SECTION_CONTENT", f"section {name}: expected {expected}, found {error}") from None
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._sections)
-
-    def __len__(self) -> int:
-        return len(self._sections)
 
 
 class Image:
@@ -181,16 +154,7 @@ class Image:
 
         dtype: None gives each map that of its source's depth, uint8, uint16 or float32. region: x, y, w, h, or None.
         """
-        x, y, w, h = region or (0, 0, self.width, self.height)
-        values = self.region(x, y, w, h, scale, "float32", level, False, groups, renormalize)
-        chosen = self.groups if groups is None else self.groups.select(groups)[0]
-        found, first = {}, 0
-        for group in chosen:
-            part = values[..., first : first + group.channels]
-            first += group.channels
-            found[group.name] = np.empty(part.shape, output_dtype(dtype or depth_dtype(group.bit_depth)))
-            to_dtype(part, found[group.name])
-        return found
+        return decode_groups(self, scale, level, dtype, groups, renormalize, region)
 
     def region(
         self,

@@ -29,38 +29,51 @@ class Role:
         return expected if expected.channels in (None, channels) else Colour.UNSPECIFIED
 
 
-_COLOUR = {"transfer": Transfer.SRGB, "scalar": False}
-_VECTOR = {"scalar": False, "colour": Colour.NORMAL}
-_PACKED = {"scalar": False, "colour": Colour.UNSPECIFIED}
+def _colours(name: str, *aliases: str) -> Role:
+    return Role(name, aliases, Transfer.SRGB, scalar=False)
+
+
+def _vectors(name: str, *aliases: str) -> Role:
+    return Role(name, aliases, scalar=False, colour=Colour.NORMAL)
+
+
+def _packed(name: str, *aliases: str) -> Role:
+    return Role(name, aliases, scalar=False, colour=Colour.UNSPECIFIED)
+
+
+def _scalar(name: str, *aliases: str) -> Role:
+    return Role(name, aliases)
+
+
 # In the order in which the groups of a directory stand in the file.
 ROLES = (
-    Role("albedo", ("alb", "basecolor", "basecolour", "base", "diffuse", "diff", "color", "colour", "col"), **_COLOUR),
-    Role("normal", ("norm", "nor", "nrm", "nml"), **_VECTOR),
-    Role("normal_gl", ("normalgl", "norgl", "normalogl", "noropengl", "normalopengl"), **_VECTOR),
-    Role("normal_dx", ("normaldx", "nordx", "nordirectx", "normaldirectx"), **_VECTOR),
-    Role("ao", ("ambientocclusion", "occlusion", "occ", "mixedao")),
-    Role("roughness", ("rough", "rgh")),
-    Role("metalness", ("metallic", "metal", "met", "mtl")),
-    Role("height", ("displacement", "displace", "disp", "depth", "parallax")),
-    Role("bump", ()),
-    Role("emissive", ("emission", "emit", "glow"), **_COLOUR),
-    Role("opacity", ("transparency", "alpha", "cutout")),
-    Role("specular", ("spec", "reflection", "refl"), **_COLOUR),
-    Role("glossiness", ("gloss", "smoothness", "smooth")),
-    Role("translucency", ("translucent", "subsurface", "sss", "scatter", "scattering"), **_COLOUR),
-    Role("transmission", ("transmissive",)),
-    Role("thickness", ()),
-    Role("clearcoat", ("coat",)),
-    Role("sheen", ("fuzz",), **_COLOUR),
-    Role("anisotropy", ("aniso",)),
-    Role("cavity", ()),
-    Role("curvature", ("curv",)),
-    Role("mask", ()),
+    _colours("albedo", "alb", "basecolor", "basecolour", "base", "diffuse", "diff", "color", "colour", "col"),
+    _vectors("normal", "norm", "nor", "nrm", "nml"),
+    _vectors("normal_gl", "normalgl", "norgl", "normalogl", "noropengl", "normalopengl"),
+    _vectors("normal_dx", "normaldx", "nordx", "nordirectx", "normaldirectx"),
+    _scalar("ao", "ambientocclusion", "occlusion", "occ", "mixedao"),
+    _scalar("roughness", "rough", "rgh"),
+    _scalar("metalness", "metallic", "metal", "met", "mtl"),
+    _scalar("height", "displacement", "displace", "disp", "depth", "parallax"),
+    _scalar("bump"),
+    _colours("emissive", "emission", "emit", "glow"),
+    _scalar("opacity", "transparency", "alpha", "cutout"),
+    _colours("specular", "spec", "reflection", "refl"),
+    _scalar("glossiness", "gloss", "smoothness", "smooth"),
+    _colours("translucency", "translucent", "subsurface", "sss", "scatter", "scattering"),
+    _scalar("transmission", "transmissive"),
+    _scalar("thickness"),
+    _scalar("clearcoat", "coat"),
+    _colours("sheen", "fuzz"),
+    _scalar("anisotropy", "aniso"),
+    _scalar("cavity"),
+    _scalar("curvature", "curv"),
+    _scalar("mask"),
     # One map per channel, in the order of the letters; glTF puts roughness into green and metalness into blue.
-    Role("orm", ("occlusionroughnessmetallic", "occlusionroughnessmetalness"), **_PACKED),
-    Role("arm", (), **_PACKED),
-    Role("rma", (), **_PACKED),
-    Role("metallicroughness", ("metalroughness", "metalnessroughness"), **_PACKED),
+    _packed("orm", "occlusionroughnessmetallic", "occlusionroughnessmetalness"),
+    _packed("arm"),
+    _packed("rma"),
+    _packed("metallicroughness", "metalroughness", "metalnessroughness"),
 )
 _BY_NAME = {alias: role for role in ROLES for alias in (role.name.replace("_", ""), *role.aliases)}
 _ORDER = {role.name: i for i, role in enumerate(ROLES)}
@@ -104,11 +117,6 @@ def role_of(stem: str, skip: int = 0) -> Role | None:
                 return _BY_NAME[joined]
         left.pop()
     return None
-
-
-def role_called(name: str) -> Role:
-    """The role of a group with a given name: a known one, or one of colours that is used as it is."""
-    return role_of(name) or Role(name, (), scalar=False)
 
 
 def order_of(role: Role) -> int:

@@ -185,8 +185,8 @@ class _Job:
             self._picture(fit.state.model, fit).save(folder / f"step_{step:06d}.png")
 
     def _picture(self, model: Model, fit: Fit) -> Image.Image:
-        values = self.backend.render(self.gains.unweighted(model), fit.options)
-        values = values.permute(1, 2, 0).numpy().clip(0) ** self.recipe.gamma
+        stored = self.backend.render(self.gains.unweighted(model), fit.options)
+        values = stored.permute(1, 2, 0).numpy().clip(0) ** self.recipe.gamma
         levels = np.floor(np.clip(values, 0, 1) * 255 + 0.5).astype(np.uint8)
         return Image.fromarray(levels[:, :, 0] if levels.shape[2] < 3 else levels[:, :, :3])
 
@@ -415,10 +415,11 @@ def _trim(
 
 def _report(job: _Job, result: _Result, seconds: float) -> dict[str, Any]:
     decoded, source = job.compared(result.data)
-    psnr, ms_ssim, groups = metrics.psnr(decoded, source), metrics.ms_ssim(decoded, source), {}
+    psnr, ms_ssim = metrics.psnr(decoded, source), metrics.ms_ssim(decoded, source)
+    groups: dict[str, Any] = {}
     if len(job.groups) > 1:
-        groups = {"bppc": len(result.data) * 8 / (job.pixels * job.channels)}
-        groups |= {"groups": metrics.by_group(decoded, source, job.groups)}
+        groups["bppc"] = len(result.data) * 8 / (job.pixels * job.channels)
+        groups["groups"] = metrics.by_group(decoded, source, job.groups)
     return {
         "width": job.source.width,
         "height": job.source.height,

@@ -90,9 +90,9 @@ def load_stack(
     SizeLimits(size_limit, dimension_limit, memory_limit).check(width, height, name, channels)
     pixels = np.empty((height, width, channels), np.float32)
     first = 0
-    for entry in loaded:
-        last = first + entry.image.channels
-        pixels[..., first:last] = _resized(entry.image, width, height)
+    for one in loaded:
+        last = first + one.image.channels
+        pixels[..., first:last] = _resized(one.image, width, height)
         first = last
     groups = tuple(m.image.groups[0] for m in loaded)
     depth = max(m.image.bit_depth for m in loaded)
@@ -219,11 +219,10 @@ def _resized(image: SourceImage, width: int, height: int) -> NDArray[np.float32]
     values = image.pixels.copy()
     if alpha:  # colours that can't be seen must not bleed into those that can
         values[..., :-1] *= values[..., -1:]
-    planes = [
-        Image.fromarray(np.ascontiguousarray(values[..., c])).resize((width, height), Image.Resampling.LANCZOS)
-        for c in range(values.shape[2])
-    ]
-    out = np.stack(planes, axis=2)
+    out = np.empty((height, width, values.shape[2]), np.float32)
+    for c in range(values.shape[2]):
+        plane = Image.fromarray(np.ascontiguousarray(values[..., c]))
+        out[..., c] = np.asarray(plane.resize((width, height), Image.Resampling.LANCZOS))
     if alpha:
         out[..., -1] = np.clip(out[..., -1], 0, 1)
         np.divide(out[..., :-1], out[..., -1:], out=out[..., :-1], where=out[..., -1:] > 1 / 512)

@@ -1,4 +1,4 @@
-"""Texture stacks before the fit: maps told by their names, found in directories, loaded as the groups of one picture."""
+"""Texture stacks before the fit: maps told by their names, found in directories, loaded as groups of one picture."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ def test_colours_that_cannot_be_seen_do_not_bleed() -> None:
         ({}, "at least one map"),
         ({"a": noise(1), "b\n": noise(1)}, "control characters"),
         ({"a" * 65: noise(1)}, "64 bytes"),
-        ({"a": np.zeros((8, 8, 40), np.uint8), "b": np.zeros((8, 8, 25), np.uint8)}, "at most 64 channels together, found 65"),
+        ({"a": np.zeros((8, 8, 40), np.uint8), "b": np.zeros((8, 8, 25), np.uint8)}, "64 channels together, found 65"),
         ({"a": TextureMap(noise(1), weight=0)}, "a weight of 0.0001 to 10000, found 0"),
         ({"a": TextureMap(noise(1), weight=float("nan"))}, "found nan"),
         ({"a": TextureMap(noise(1), transfer="gamma")}, "srgb or linear, found 'gamma'"),
