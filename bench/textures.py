@@ -31,7 +31,7 @@ RESULTS = common.RESULTS / "textures.json"
 PAGE = common.REPO / "docs" / "textures.md"
 CACHE = common.REPO / "bench" / "cache" / "textures"
 RATES = (0.03, 0.06, 0.12, 0.2, 0.25)
-APART_RATES = (0.0075, 0.015, 0.03, 0.06, 0.12, 0.25, 0.5)  # of single maps: some want more of the bytes than others
+APART_RATES = (0.0075, 0.03, 0.06, 0.12, 0.25, 0.5)  # of single maps: some want more of the bytes than others
 PEER_RATES = (0.008, 0.6)  # points of block codecs between these are measured
 
 
