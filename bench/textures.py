@@ -157,7 +157,10 @@ def main(arguments: list[str] | None = None) -> int:
                 "peers": bench.peers(stack),
                 "apart": {} if options.no_apart else bench.apart(stack),
             }
+            known = run.get(stack.name, {})
             run[stack.name] = texture_tables.kept(found)
+            if options.no_apart and "apart" in known:
+                run[stack.name]["apart"] = known["apart"]
         content |= {"machine": common.machine(), "date": time.strftime("%Y-%m-%d")}
         options.results.parent.mkdir(exist_ok=True)
         options.results.write_text(texture_tables.to_json(content))

@@ -103,11 +103,12 @@ CODECS = (
 
 def missing(family: str) -> str | None:
     """Why a family can't run here, or None."""
-    package = "astc_encoder" if family == "astc" else "etcpak"
+    modules = ("astc_encoder",) if family == "astc" else ("etcpak", "texture2ddecoder")
     try:
-        __import__(package)
+        for module in modules:
+            __import__(module)
     except ImportError:
-        return f"needs `pip install {'astc-encoder-py' if family == 'astc' else 'etcpak'}`"
+        return f"needs `pip install {'astc-encoder-py' if family == 'astc' else 'etcpak texture2ddecoder'}`"
     return None
 
 
