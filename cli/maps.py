@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import time
 from collections.abc import Sequence
@@ -147,7 +148,7 @@ def _depth(text: str) -> int:
 
 def is_directory(target: str) -> bool:
     """Whether an output is a directory, there already or by its name."""
-    return target != files.PIPE and (target.endswith(("/", "\\")) or Path(target).is_dir())
+    return target != files.PIPE and (target.endswith(("/", os.sep)) or Path(target).is_dir())
 
 
 def file_names(groups: Sequence[Group], stem: str) -> list[str]:

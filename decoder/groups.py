@@ -52,6 +52,13 @@ class Map:
         """Values at any points, [N, channels]; see ``Image.sample``."""
         return self._image.sample(points, level, raw, groups=[self.group.name])
 
+    def pixel(self, x: int, y: int, level: int | None = None, raw: bool = False) -> npt.NDArray[np.float32]:
+        """The value at the centre of the pixel in column x, row y, [channels]; see ``Image.pixel``."""
+        value: npt.NDArray[np.float32] = self._image.pixel(x, y, level, raw)[
+            self._image.groups.select([self.group.name])[1]
+        ]
+        return value
+
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
         pixels = self.decode()
         return pixels if dtype is None else pixels.astype(dtype)

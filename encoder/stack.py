@@ -81,7 +81,7 @@ def load_stack(
     for key, value in maps.items():
         entry = value if isinstance(value, TextureMap) else TextureMap(value)
         image, weight = _load_map(key, entry, notes, **limits, memory_limit=left)
-        left -= image.pixels.nbytes
+        left = max(0, left - image.pixels.nbytes)
         loaded.append(_Loaded(key, image, weight))
     channels = sum(m.image.channels for m in loaded)
     if channels > 64:
@@ -149,7 +149,8 @@ def _load_map(key: str, entry: TextureMap, notes: list[str], **limits: Any) -> t
         raise UsageError(
             f"{key}: expected one map, found several in {type(entry.source).__name__} {entry.source!s:.80}"
         )
-    image = load_image(entry.source, name=key if isinstance(entry.source, np.ndarray) else None, **limits)
+    named = isinstance(entry.source, (str, os.PathLike))
+    image = load_image(entry.source, name=None if named else key, **limits)
     if len(image.groups) != 1:
         raise UsageError(f"{key}: expected a picture of one group, found {len(image.groups)}")
     notes += image.warnings

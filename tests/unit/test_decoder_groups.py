@@ -95,6 +95,7 @@ def test_samples_of_some_groups(count: int) -> None:
         whole = im.sample(points)
         np.testing.assert_array_equal(im.sample(points, groups=["normal", "height"]), whole[:, 4:])
         np.testing.assert_array_equal(im.groups["normal"].sample(points), whole[:, 4:7])
+        np.testing.assert_array_equal(im.groups["normal"].pixel(3, 2), im.pixel(3, 2)[4:7])
 
 
 def test_maps_by_name_at_their_depths() -> None:
