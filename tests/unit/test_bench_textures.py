@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import sys
@@ -65,7 +66,7 @@ def test_rates_are_those_of_the_formats() -> None:
 def test_mips_are_means() -> None:
     chain = blocks.mips(make_stack(64).pixels)
     assert [m.shape[:2] for m in chain] == [(64, 64), (32, 32), (16, 16)]
-    for a, b in zip(chain, chain[1:], strict=False):
+    for a, b in itertools.pairwise(chain):
         np.testing.assert_allclose(a.mean((0, 1)), b.mean((0, 1)))
 
 
