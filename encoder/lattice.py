@@ -64,7 +64,7 @@ class Steps:
             ),
             rgb,
             broad,
-            208,
+            255,  # room for any elongation of any size
             (broadest,) * len(self.feature),
         )
 
