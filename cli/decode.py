@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -17,6 +18,7 @@ from igs.format.errors import Unsupported, UsageError
 
 if TYPE_CHECKING:
     from igs.decoder import Image
+    from igs.format import Group
 
 _DTYPES = {8: "uint8", 16: "uint16", 32: "float32"}
 
@@ -43,7 +45,9 @@ def _part(*names: str, **kwargs: Any) -> Any:
         help="Bits per channel (default: the source's, as far as the format goes); 32 is float.",
     ),
     option("--no-overwrite", is_flag=True, section="Files", help="Fail if the output exists."),
-    option("--no-metadata", is_flag=True, section="Files", advanced=True, help="Leave out ICC, EXIF and XMP."),
+    option(
+        "--no-metadata", is_flag=True, section="Files", advanced=True, help="Leave out ICC, EXIF, XMP and resolution."
+    ),
     option("--force", is_flag=True, section="Files", advanced=True, help="Write image data to a terminal."),
     _part(
         "--scale", type=Number(0, 65536, open_low=True), metavar="S", help="Output pixels per pixel; below 1 averages."
@@ -82,8 +86,8 @@ def decode(
 ) -> None:
     """Decode an .igs file, or a part of it, to an image.
 
-    IN is an .igs file, or - for standard input; OUT ends in .png .ppm .pgm .pnm .tiff .npy .jpg .webp or .avif, or is -
-    for standard output, or is a directory, which gets a file for each channel group.
+    IN is an .igs file, or - for standard input; OUT ends in .png .ppm .pgm .pnm .tiff .exr .npy .jpg .webp or .avif, or
+    is - for standard output, or is a directory, which gets a file for each channel group.
     """
     console = Console(quiet, verbose)
     if device == "cuda":
@@ -152,6 +156,8 @@ def _decode(source: str, target: str, console: Console, as_json: bool, sizes: li
         channels = sum(group.channels for group in groups)
         depth = choose_depth(format_, max(group.bit_depth for group in groups), wanted)
         layout = layout_of(groups)
+        if asked["raw"] and format_.name == "exr":
+            layout = "N"  # stored values are no light, and alpha is in them already
         if w > 0 and h > 0:  # the decoder says what is wrong with other regions
             columns, rows = (max(1, int(side * scale + 0.5)) for side in (w, h))
             try:
@@ -168,10 +174,7 @@ def _decode(source: str, target: str, console: Console, as_json: bool, sizes: li
                 out: Any = io.BytesIO()  # some formats are written with seeks
             else:
                 out = stack.enter_context(files.atomic_output(target, overwrite=not asked["no_overwrite"]))
-            pixels = image.region(
-                x, y, w, h, scale, _DTYPES[depth], asked["level"], asked["raw"], asked["group"] or None,
-                asked["renormalize"],
-            )  # fmt: skip
+            pixels = _pixels(image, (x, y, w, h, scale), depth, format_.name, groups, asked, console)
             sections = {} if asked["no_metadata"] else _sections(image)
             notes = write_image(out, pixels, format_, layout, sections)
         if target == files.PIPE:
@@ -207,12 +210,34 @@ def _decode_maps(
         samples = max(1.0, region[2] * scale) * max(1.0, region[3] * scale)
         _check_memory(int(samples) * image.channels * 8, asked["memory_limit"])
         stem = "image" if source == files.PIPE else Path(source).stem
-        fields = maps.decode_maps(image, target, stem, region, scale, asked)
+        fields = maps.decode_maps(image, target, stem, region, scale, asked, console)
         report = {"input": source, "output": target, **fields}
     if as_json:
         click.echo(to_json(report))
     for written in report["maps"]:
         console.detail(f"{written['output']}: {written['channels']} channels of {written['bit_depth']} bits")
+
+
+def _pixels(
+    image: Image, region: Any, depth: int, name: str, groups: Sequence[Group], asked: dict[str, Any], console: Console
+) -> Any:
+    """The values to write. EXR is linear light; integers of light that may exceed white are for a display: sRGB."""
+    from igs.cli.light import CLIPPED, has_light, linear_light, shown
+
+    x, y, w, h, scale = region
+    direct = asked["raw"] or not (name == "exr" or (depth < 32 and has_light(groups)))
+    dtype = _DTYPES[depth] if direct else "float32"
+    values = image.region(
+        x, y, w, h, scale, dtype, asked["level"], asked["raw"], asked["group"] or None, asked["renormalize"]
+    )
+    if direct:
+        return values
+    if name == "exr":
+        return linear_light(values, groups)
+    pixels, clipped = shown(values, groups, depth)
+    if clipped:
+        console.warn(CLIPPED.format(clipped))
+    return pixels
 
 
 def _scale(sizes: list[str], asked: dict[str, Any], w: float, h: float) -> float:
@@ -235,7 +260,7 @@ def _check_memory(needed: int, limit: int) -> None:
 
 
 def _sections(image: Image) -> dict[str, bytes]:
-    return {str(key): bytes(image.metadata[key]) for key in ("iccp", "exif", "xmpd") if key in image.metadata}
+    return {str(key): bytes(image.metadata[key]) for key in ("iccp", "exif", "xmpd", "phys") if key in image.metadata}
 
 
 def main() -> NoReturn:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from igs.cli import files
-from igs.cli.common import Decorator, option
+from igs.cli.common import Console, Decorator, option
+from igs.cli.light import CLIPPED, for_format
 from igs.cli.output import FORMATS, Format, check_format, choose_depth, layout_of, write_image
 from igs.format.errors import InputError, UsageError
 
@@ -60,7 +61,12 @@ def encode_options() -> list[Decorator]:
             help="Make maps one size: largest, smallest or WxH (default: refuse different ones).",
         ),
         _pairs("--map-weight", "NAME=X", "Weight of a map's squared error in the loss (default 1).", advanced=True),
-        _pairs("--map-transfer", "NAME=T", "A map's transfer, srgb or linear (default: by its name).", advanced=True),
+        _pairs(
+            "--map-transfer",
+            "NAME=T",
+            "A map's transfer: srgb, linear, pq or log (default: by its name).",
+            advanced=True,
+        ),
         _pairs("--map-depth", "NAME=BITS", "Bits of a decoded map, 8, 16 or 32 (default: the file's).", advanced=True),
     ]
 
@@ -190,7 +196,13 @@ class Written:
 
 
 def decode_maps(
-    image: Image, target: str, stem: str, region: tuple[float, float, float, float], scale: float, asked: dict[str, Any]
+    image: Image,
+    target: str,
+    stem: str,
+    region: tuple[float, float, float, float],
+    scale: float,
+    asked: dict[str, Any],
+    console: Console,
 ) -> dict[str, Any]:
     """Write every group, or those asked for, into a directory; returns the report's fields.
 
@@ -204,12 +216,15 @@ def decode_maps(
     plans = []
     for group, name in zip(chosen, file_names(chosen, stem), strict=True):
         format_ = map_format(group, asked["format_name"])
-        check_format(format_, layout_of((group,)), group.channels, columns, rows)
+        layout = layout_of((group,))
+        if asked["raw"] and format_.name == "exr":
+            layout = "N"  # stored values are no light
+        check_format(format_, layout, group.channels, columns, rows)
         depth = choose_depth(format_, group.bit_depth, wanted)
         path = Path(target) / (name + format_.suffixes[0])
         if asked["no_overwrite"] and path.exists():
             raise InputError(f"{path}: exists already (--no-overwrite)")
-        plans.append((group, format_, depth, path))
+        plans.append((group, format_, layout, depth, path))
     try:
         Path(target).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -219,11 +234,14 @@ def decode_maps(
         groups=[group.name for group in chosen], renormalize=asked["renormalize"],
     )  # fmt: skip
     written, first = [], 0
-    for group, format_, depth, path in plans:
-        pixels = to_depth(values[..., first : first + group.channels], depth)
+    for group, format_, layout, depth, path in plans:
+        part = values[..., first : first + group.channels].copy()
         first += group.channels
+        pixels, clipped = for_format(part, (group,), depth, format_.name, asked["raw"])
+        if clipped:
+            console.warn(f"{path.name}: " + CLIPPED.format(clipped))
         with files.atomic_output(str(path), overwrite=not asked["no_overwrite"]) as out:
-            write_image(out, pixels, format_, layout_of((group,)), {})
+            write_image(out, pixels, format_, layout, {})
         written.append(Written(group.name, str(path), format_.name, group.channels, depth))
     return {
         "width": values.shape[1],
@@ -234,15 +252,3 @@ def decode_maps(
         "bytes_read": image.bytes_read,
         "seconds": time.perf_counter() - start,
     }
-
-
-def to_depth(values: Any, bit_depth: int) -> Any:
-    """float32 values [rows, columns, C] as uint8, uint16 or float32, clipped and rounded half up."""
-    import numpy as np
-
-    from igs.decoder.groups import depth_dtype
-    from igs.decoder.output import to_dtype
-
-    out = np.empty(values.shape, depth_dtype(bit_depth))
-    to_dtype(values, out)
-    return out

@@ -1,4 +1,6 @@
-"""igs.encoder: fits Gaussians to a picture and writes them as an .igs file. Needs torch.
+"""igs.encoder: fits Gaussians to a picture and writes them as an .igs file, for which it needs torch.
+
+Loading pictures and storing the Gaussians of a file in fewer bits need none.
 
 The pipeline in file names: load → rate → init → fit (backend, kernels, reference) → quantize → pack → pipeline.
 """
@@ -10,6 +12,7 @@ from igs.encoder.options import PRESETS, EncodeOptions, Progress, Recipe
 from igs.encoder.stack import TextureMap
 
 if TYPE_CHECKING:
+    from igs.encoder.coarser import requantize
     from igs.encoder.pipeline import Encoded, encode
 
 __all__ = [
@@ -22,6 +25,7 @@ __all__ = [
     "TextureMap",
     "encode",
     "load_image",
+    "requantize",
 ]
 
 
@@ -31,4 +35,8 @@ def __getattr__(name: str) -> Any:
         from igs.encoder import pipeline
 
         return getattr(pipeline, name)
+    if name == "requantize":  # which needs no torch, but loads Numba
+        from igs.encoder.coarser import requantize
+
+        return requantize
     raise AttributeError(f"module 'igs.encoder' has no attribute {name!r}")

@@ -17,13 +17,13 @@ import torch
 from PIL import Image
 
 from igs import decoder
-from igs.encoder import checkpoint, freeze, init, kernels, metrics, pack, rate, weighting
+from igs.encoder import checkpoint, colour, freeze, init, kernels, metrics, pack, rate, weighting
 from igs.encoder.backend import Backend, KernelBackend, Model, TorchBackend
 from igs.encoder.fit import Fit
 from igs.encoder.lattice import Noise, Steps
 from igs.encoder.load import SourceImage, load_image, to_stored
 from igs.encoder.options import EncodeOptions, Recipe
-from igs.format import Alpha, lit_channels, open_file
+from igs.format import lit_channels, open_file
 from igs.format.describe import bits_per_gaussian
 from igs.format.errors import IgsError, InputError, Unsupported, UsageError
 from igs.format.lattice import rgb_groups
@@ -138,7 +138,7 @@ class _Job:
     def __init__(self, source: SourceImage, recipe: Recipe, options: EncodeOptions, backend: Backend) -> None:
         self.source, self.recipe, self.options, self.backend = source, recipe, options, backend
         self.warn = options.on_warning or (lambda message: None)
-        self.groups = tuple(dataclasses.replace(g, gamma=recipe.gamma) for g in source.groups)
+        self.groups = colour.stored_groups(source, options.transfer, recipe.gamma, options.linear_light, self.warn)
         stored = to_stored(source.pixels, self.groups)
         target = torch.from_numpy(np.ascontiguousarray(stored.transpose(2, 0, 1)))
         self.stored = target.permute(1, 2, 0).numpy()  # a view
@@ -194,8 +194,8 @@ class _Job:
         return Image.fromarray(levels[:, :, 0] if levels.shape[2] < 3 else levels[:, :, :3])
 
     def idle(self, model: Model, fit: Fit) -> torch.Tensor:
-        """Gaussians in the order of their share of the picture, the least first."""
-        return torch.argsort(self.backend.blend_weights(model, fit.options), stable=True)
+        """Gaussians in the order in which they would be missed, the least first."""
+        return torch.argsort(fit.removal_costs(model), stable=True)
 
     def freeze(self, fit: Fit, coarseness: float, rounds: int | None = None) -> Model:
         """The fit's best model with all Gaussians at values that a lattice of this coarseness holds."""
@@ -229,15 +229,9 @@ class _Job:
     def compared(self, data: bytes) -> tuple[np.ndarray, np.ndarray]:
         """The decoded file and the source, [H, W, C], as quality is measured.
 
-        Alpha is multiplied in on both sides: a colour that can't be seen counts for nothing.
+        What can be seen is compared: alpha is multiplied in on both sides, and light above white is by its curve.
         """
-        decoded, source = self.decoded(data), self.source.pixels
-        if any(g.alpha != Alpha.NONE for g in self.source.groups):
-            seen = tuple(
-                dataclasses.replace(g, gamma=1.0, alpha=Alpha.NONE if g.alpha == Alpha.NONE else Alpha.PREMULTIPLIED)
-                for g in self.source.groups
-            )
-            decoded, source = to_stored(decoded, seen), to_stored(source, seen)
+        decoded, source = (colour.visible(p, self.groups) for p in (self.decoded(data), self.source.pixels))
         return decoded, source
 
 
@@ -433,6 +427,7 @@ def _report(job: _Job, result: _Result, seconds: float) -> dict[str, Any]:
         "bits_per_gaussian": bits_per_gaussian(open_file(result.data)),
         "psnr": psnr,
         "exact": psnr is None,
+        **colour.alpha_quality(job.decoded(result.data), job.source.pixels, job.groups),
         "ms_ssim": ms_ssim,
         "seconds": round(seconds, 3),
         "steps": result.steps,

@@ -30,6 +30,7 @@ MAP_SUFFIXES = frozenset(
     {".avif", ".bmp", ".exr", ".jpeg", ".jpg", ".npy", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"}
 )
 _DEPTHS = (8, 16, 32)
+_TRANSFERS = tuple(t.name.lower() for t in Transfer)
 _WEIGHT_MOST = 1e4
 _SIZE = re.compile(r"(\d{1,6})x(\d{1,6})")
 
@@ -38,9 +39,9 @@ _SIZE = re.compile(r"(\d{1,6})x(\d{1,6})")
 class TextureMap:
     """One map of a stack, where what its name says is not enough.
 
-    source: anything that ``load_image`` takes. transfer: "srgb" or "linear"; None: by the name. bit_depth: that the
-    decoded map will have, 8, 16 or 32 (float); None: the source's. weight: of its squared error in the loss, per
-    channel, beside 1 for the others.
+    source: anything that ``load_image`` takes. transfer: "srgb", "linear", "pq" or "log"; None: by the name. bit_depth:
+    that the decoded map will have, 8, 16 or 32 (float); None: the source's. weight: of its squared error in the loss,
+    per channel, beside 1 for the others.
     """
 
     source: Any
@@ -135,8 +136,8 @@ def find_maps(folder: Path) -> tuple[dict[str, Path], list[str]]:
 
 def _load_map(key: str, entry: TextureMap, notes: list[str], **limits: Any) -> tuple[SourceImage, float]:
     """One map with its group as the stack will have it, and its weight."""
-    if entry.transfer not in (None, "srgb", "linear"):
-        raise UsageError(f"{key}: expected a transfer of srgb or linear, found {entry.transfer!r}")
+    if entry.transfer not in (None, *_TRANSFERS):
+        raise UsageError(f"{key}: expected a transfer of {', '.join(_TRANSFERS)}, found {entry.transfer!r}")
     if entry.bit_depth not in (None, *_DEPTHS):
         raise UsageError(f"{key}: expected a bit depth of 8, 16 or 32, found {entry.bit_depth!r}")
     if not (isinstance(entry.weight, (int, float)) and 1 / _WEIGHT_MOST <= entry.weight <= _WEIGHT_MOST):
@@ -165,7 +166,7 @@ def _load_map(key: str, entry: TextureMap, notes: list[str], **limits: Any) -> t
         pixels = _grey(pixels, image.name, role.name, notes)
     colours = pixels.shape[2] - alpha
     transfer = group.transfer
-    if role:
+    if role and not (role.transfer == Transfer.SRGB and transfer != Transfer.SRGB):  # EXR says itself what light it has
         transfer = role.transfer
     elif colours == 1:
         transfer = Transfer.LINEAR

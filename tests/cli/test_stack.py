@@ -95,7 +95,7 @@ def test_sizes_are_made_one(cli: Any, folder: Path, tmp_path: Path, fake_encoder
         ("{maps} x.igs --map-weight albedo=much", 1, "expected a number, found 'much'"),
         ("{maps} x.igs --map-weight albedo=-1", 1, "albedo: expected a weight"),
         ("{maps} x.igs --map-depth albedo=9", 1, "--map-depth: expected 8, 16 or 32, found '9'"),
-        ("{maps} x.igs --map-transfer albedo=log", 1, "srgb or linear, found 'log'"),
+        ("{maps} x.igs --map-transfer albedo=hlg", 1, "srgb, linear, pq, log, found 'hlg'"),
         ("{maps} x.igs --resample 0x0", 1, "largest, smallest or a size"),
         ("x.igs --map a", 1, "NAME=FILE"),
         ("x.igs --map a={one} --map a={one}", 1, "each name once, found 'a' again"),

@@ -207,7 +207,7 @@ def test_colours_that_cannot_be_seen_do_not_bleed() -> None:
         ({"a": np.zeros((8, 8, 40), np.uint8), "b": np.zeros((8, 8, 25), np.uint8)}, "64 channels together, found 65"),
         ({"a": TextureMap(noise(1), weight=0)}, "a weight of 0.0001 to 10000, found 0"),
         ({"a": TextureMap(noise(1), weight=float("nan"))}, "found nan"),
-        ({"a": TextureMap(noise(1), transfer="gamma")}, "srgb or linear, found 'gamma'"),
+        ({"a": TextureMap(noise(1), transfer="gamma")}, "srgb, linear, pq, log, found 'gamma'"),
         ({"a": TextureMap(noise(1), bit_depth=12)}, "8, 16 or 32, found 12"),
         ({"a": {"b": noise(1)}}, "expected one map"),
         ({"a": "somewhere"}, "somewhere: No such file"),
