@@ -15,6 +15,7 @@ from igs.cli.common import Console, Number, Size, command, option, to_json
 from igs.cli.maps import MapOptions, encode_options
 from igs.cli.progress import ProgressLine
 from igs.cli.recipe import recipe_options, recipe_overrides
+from igs.cli.watch import Watch, Wishes
 from igs.encoder.options import PRESETS, TUNE_SSIM, EncodeOptions
 from igs.format.errors import Unsupported, UsageError
 
@@ -155,8 +156,11 @@ _PATH = click.Path(path_type=Path, dir_okay=False)
         "--log-every",
         type=Number(1, whole=True),
         metavar="N",
-        help="Steps between progress reports (default 100, for the bar 10).",
+        help="Steps between progress reports (default 100; 10 for the bar and a report).",
     ),
+    option("--report", type=_PATH, metavar="FILE", section="To look at", help="Write a page about the encode: HTML."),
+    option("--film", type=_PATH, metavar="FILE", section="To look at", help="Write the fit as it goes: .webp, .gif."),
+    _expert("--render-growth", is_flag=True, help="Write a picture of each growth into DIR, new Gaussians marked."),
     _expert("--render-every", type=Number(1, whole=True), metavar="N", help="Write the fit as PNG every N steps."),
     _expert("--render-dir", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Where those go."),
     _expert("--checkpoint", type=_PATH, metavar="FILE", help="Save the state of the fit here as it goes."),
@@ -194,19 +198,22 @@ def encode(
     if len(given) > 1:
         flags = " and ".join("--" + name.replace("_", "-") for name in given)
         raise UsageError(f"{flags} exclude each other: give one rate target")
-    if parameters["log_every"] is None:
-        parameters["log_every"] = EncodeOptions.log_every if verbose or parameters["log"] else _BAR_STEPS
     if parameters.pop("levels") != 1:
         raise Unsupported("--levels: this version writes files of one level only")
-    if (parameters["render_every"] is None) != (parameters["render_dir"] is None):
-        raise UsageError("--render-every and --render-dir need each other")
+    growth = parameters.pop("render_growth")
+    if (parameters["render_every"] is None and not growth) != (parameters["render_dir"] is None):
+        raise UsageError("--render-every or --render-growth, and --render-dir, need each other")
+    wishes = Wishes(parameters.pop("report"), parameters.pop("film"), parameters["render_dir"] if growth else None)
+    if parameters["log_every"] is None:
+        rare = (verbose or parameters["log"]) and not wishes.report
+        parameters["log_every"] = EncodeOptions.log_every if rare else _BAR_STEPS
     overrides = recipe_overrides(parameters)
     if jobs > 1 and directory is None:
         raise UsageError("-j goes with -d: there is one file to encode")
     map_options = MapOptions.take(parameters)
     pairs = batch.encode_pairs(paths, output, directory, force=force, maps=bool(map_options.files))
-    if len(pairs) > 1 and any(parameters[name] for name in ("checkpoint", "resume", "render_dir", "log")):
-        raise UsageError("--checkpoint, --resume, --render-dir and --log take a single input")
+    if len(pairs) > 1 and (wishes or any(parameters[name] for name in ("checkpoint", "resume", "render_dir", "log"))):
+        raise UsageError("--checkpoint, --resume, --render-dir, --log, --report and --film take a single input")
     job = Job(
         console,
         as_json,
@@ -214,6 +221,7 @@ def encode(
         force=force,
         metadata=not parameters.pop("no_metadata"),
         log=parameters.pop("log"),
+        wishes=wishes,
         limits={name: parameters.pop(name) for name in ("size_limit", "dimension_limit", "memory_limit")},
         maps=map_options,
         options=EncodeOptions(**parameters, overrides=overrides),
@@ -239,6 +247,7 @@ class Job:
     force: bool
     metadata: bool
     log: Path | None
+    wishes: Wishes
     limits: dict[str, Any]  # of load_image
     maps: MapOptions
     options: EncodeOptions
@@ -249,12 +258,25 @@ class Job:
         notes: list[str] = []
         if self.maps.is_stack(source):
             found, notes = self.maps.find(source)
+            if self.wishes:
+                raise Unsupported(
+                    "--report, --film and pictures of growths are of single pictures, not of texture stacks"
+                )
         elif self.options.resample is not None:
             raise UsageError(f"{files.display(source)}: expected a directory of maps, or --map, with --resample")
         else:
             files.check_input(source)
         sources = [source] if found is None else [str(entry.source) for entry in found.values()]
         files.check_output(target, sources, force=self.force)
+        self.wishes.check(sources, target)
+        for note in notes:
+            self.console.warn(note)
+        with Watch(self.wishes, self.overwrite) as watch:
+            report = self._encode(source, target, watch, found)
+            watch.write(source, target)  # the file itself is in its place by now
+        return {"input": source or sources, "output": target, **report}
+
+    def _encode(self, source: str, target: str, watch: Watch, maps: dict[str, Any] | None) -> dict[str, Any]:
         with contextlib.ExitStack() as stack:
             if target == files.PIPE:
                 out: IO[bytes] = io.BytesIO()
@@ -263,12 +285,12 @@ class Job:
             # Before torch, which takes seconds to load; the import itself loads none.
             from igs.encoder.load import load_image
 
-            stream: Any = source if found is None else found
+            stream: Any = source if maps is None else maps
             if source == files.PIPE:
                 stream = files.read_stdin(self.limits["memory_limit"])
             label = files.display(source) or "--map"
             image = load_image(stream, name=label, resample=self.options.resample, **self.limits)
-            for warning in [*notes, *image.warnings]:
+            for warning in image.warnings:
                 self.console.warn(warning)
             encoder = load_encoder()
             log = stack.enter_context(self.log.open("w", encoding="utf-8")) if self.log else None
@@ -281,12 +303,14 @@ class Job:
 
             if not self.metadata:
                 image = dataclasses.replace(image, sections={})
-            encoded = encoder(image, dataclasses.replace(self.options, on_progress=line, on_warning=warn))
+            options = watch.options(dataclasses.replace(self.options, on_progress=line, on_warning=warn), line)
+            encoded = encoder(image, options)
             line.clear()
+            watch.saw(encoded, image, options)
             out.write(encoded.data)
         if target == files.PIPE:
             files.write_stdout(encoded.data)
-        return {"input": source or sources, "output": target, **encoded.report}
+        return dict(encoded.report)
 
     def line(self, report: dict[str, Any]) -> str:
         """A report for people."""

@@ -43,9 +43,7 @@ class Refiner:
             stored = stored - np.array(self.header.background, np.float32)
         self.target = torch.from_numpy(np.ascontiguousarray(stored.transpose(2, 0, 1)))
         self.model = _model(values)
-        self.order = torch.argsort(
-            self.backend.blend_weights(self.model, self._fit(len(self.model)).options), stable=True
-        )
+        self.order = torch.argsort(self._fit(len(self.model)).removal_costs(self.model), stable=True)
         self.kept = len(self.model)
 
     def keep(self, ratio: float) -> Values:
