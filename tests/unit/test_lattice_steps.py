@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from igs.encoder.lattice import Steps, fit_record
+from igs.encoder.lattice import Steps
 from igs.format import cells
 from igs.format import lattice as la
+from igs.format.lattice_models import fit_record
 
 
 @pytest.mark.parametrize("coarseness", [0.3, 1.0, 3.0])
