@@ -1,4 +1,4 @@
-"""A file's metadata as Python objects (spec §10), read and parsed when asked for."""
+"""Metadata of an open picture by section type (spec §10), read when asked for."""
 
 from __future__ import annotations
 

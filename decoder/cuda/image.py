@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,14 @@ from igs.decoder.cuda.device import load
 from igs.decoder.cuda.regions import Jobs
 from igs.decoder.cuda.specialize import enough, specialized
 from igs.decoder.grid import UNIT, Grid, make_grid
+from igs.decoder.groups import depth_dtype
 from igs.decoder.image import Image
 from igs.decoder.output import output_dtype
 from igs.format import FileReader
+from igs.format.errors import Unsupported
 
 _GRIDS = 8  # regions whose tables are kept on the device
+_ARENAS = 4  # sets of Gaussians kept there: levels, channel groups, raw or not
 _SAMPLE_THREADS = 256
 # Of a larger file only the chunks that a region needs are read; below, reading and uploading it all costs less than to
 # read more when the next region comes.
@@ -55,11 +59,33 @@ class CudaImage(Image):
         level: int | None = None,
         dtype: Any = "uint8",
         raw: bool = False,
+        groups: Iterable[str | int] | None = None,
+        renormalize: bool = False,
         out: Any = None,
         stream: Any = None,
     ) -> Any:
         """The whole picture, as ``Image.decode``, on the device."""
-        return self.region(0, 0, self.width, self.height, scale, dtype, level, raw, out, stream)
+        size = self.width, self.height
+        return self.region(0, 0, *size, scale, dtype, level, raw, groups, renormalize, out, stream)
+
+    def decode_groups(
+        self,
+        scale: float = 1.0,
+        level: int | None = None,
+        dtype: Any = None,
+        groups: Iterable[str | int] | None = None,
+        renormalize: bool = False,
+        region: tuple[float, float, float, float] | None = None,
+    ) -> dict[str, Any]:
+        """The maps of a texture stack by name, as ``Image.decode_groups``, each on the device."""
+        chosen = tuple(self.groups) if groups is None else self.groups.select(groups)[0]
+        box = region or (0, 0, self.width, self.height)
+        return {
+            group.name: self.region(
+                *box, scale, dtype or depth_dtype(group.bit_depth), level, groups=[group.name], renormalize=renormalize
+            )
+            for group in chosen
+        }
 
     def region(
         self,
@@ -71,11 +97,15 @@ class CudaImage(Image):
         dtype: Any = "uint8",
         level: int | None = None,
         raw: bool = False,
+        groups: Iterable[str | int] | None = None,
+        renormalize: bool = False,
         out: Any = None,
         stream: Any = None,
     ) -> Any:
-        """A rectangle of the picture, as ``Image.region``, on the device."""
+        """A rectangle of the picture, as ``Image.region``, on the device. renormalize: on the CPU only."""
         self._check_open()
+        if renormalize:
+            raise Unsupported('renormalize: expected a picture opened with device="cpu", found "cuda"')
         kind = output_dtype(dtype)
         level = self._check_level(level)
         queue = arrays.stream_of(stream)
@@ -87,14 +117,20 @@ class CudaImage(Image):
                 jobs = self._jobs[key] = Jobs([grid])
                 while len(self._jobs) > _GRIDS:
                     self._jobs.popitem(last=False)
-            arena = self._arena(level, raw, jobs.grids[0])
-            shape = (jobs.grids[0].rows, jobs.grids[0].columns, self.channels)
+            arena = self._arena(level, raw, groups, jobs.grids[0])
+            shape = (jobs.grids[0].rows, jobs.grids[0].columns, arena.kind.channels)
             result, flat = arrays.output(out, shape, kind, queue)
             jobs.draw(arena, flat, queue)
         return result
 
     def sample(
-        self, points: Any, level: int | None = None, raw: bool = False, out: Any = None, stream: Any = None
+        self,
+        points: Any,
+        level: int | None = None,
+        raw: bool = False,
+        groups: Iterable[str | int] | None = None,
+        out: Any = None,
+        stream: Any = None,
     ) -> Any:
         """Values at points, as ``Image.sample``, on the device.
 
@@ -105,9 +141,9 @@ class CudaImage(Image):
         level = self._check_level(level)
         queue = arrays.stream_of(stream)
         where = arrays.points_on_device(points, queue)
-        shape = (int(where.shape[0]), self.channels)
         with self._device_lock:
-            arena = self._arena(level, raw, None)
+            arena = self._arena(level, raw, groups, None)
+        shape = (int(where.shape[0]), arena.kind.channels)
         result, flat = arrays.output(out, shape, np.dtype(np.float32), queue)
         if shape[0]:
             blocks = enough(-(-shape[0] // _SAMPLE_THREADS))
@@ -120,12 +156,14 @@ class CudaImage(Image):
         """All Gaussians of a level on the device, kept for the next call."""
         self._check_open()
         with self._device_lock:
-            return self._arena(self._check_level(level), raw, None)
+            return self._arena(self._check_level(level), raw, None, None)
 
-    def _arena(self, level: int | None, raw: bool, grid: Grid | None) -> Arena:
-        """The Gaussians of a level, or those that a region needs; the last one of each kind is kept."""
-        whole, part = (level, raw, "whole"), (level, raw, "part")
+    def _arena(self, level: int | None, raw: bool, groups: Iterable[str | int] | None, grid: Grid | None) -> Arena:
+        """The Gaussians of a level, or those that a region needs; the last ones of a few kinds are kept."""
+        chosen, channels = self.groups.select(range(len(self.groups)) if groups is None else groups)
+        whole, part = (level, raw, tuple(channels), "whole"), (level, raw, tuple(channels), "part")
         if whole in self._arenas:
+            self._arenas.move_to_end(whole)
             return self._arenas[whole]
         if grid is None or self.num_gaussians <= _WHOLE_GAUSSIANS or self._fills(grid):
             chunks = np.arange(*self._reader.level_range(level))
@@ -140,7 +178,11 @@ class CudaImage(Image):
             chunks = self._reader.chunks_in_box(x0, y0, x1, y1, level)
             key = part
         layers = self._layers(chunks, level)
-        arena = self._arenas[key] = Arena([Picture.of(layers, self.groups, raw, box)])
+        if groups is not None:
+            layers = [self._selected(layer, channels) for layer in layers]
+        arena = self._arenas[key] = Arena([Picture.of(layers, chosen, raw, box)])
+        while len(self._arenas) > _ARENAS:
+            self._arenas.popitem(last=False)
         return arena
 
     def _fills(self, grid: Grid) -> bool:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from igs.decoder import Image
     from igs.decoder import decode_many as decode_many
     from igs.decoder import open as open
+    from igs.encoder import TextureMap as TextureMap
     from igs.encoder import encode as encode
     from igs.format import Limits
     from igs.format.errors import IgsError, InputError, InvalidFile, LimitExceeded, Unsupported, UsageError
@@ -24,6 +25,7 @@ __all__ = [
     "InvalidFile",
     "LimitExceeded",
     "Limits",
+    "TextureMap",
     "Unsupported",
     "UsageError",
     "decode_many",
@@ -35,6 +37,7 @@ _LAZY = {
     "open": ("igs.decoder", "open"),
     "decode_many": ("igs.decoder", "decode_many"),
     "Image": ("igs.decoder", "Image"),
+    "TextureMap": ("igs.encoder", "TextureMap"),
     "encode": ("igs.encoder", "encode"),
     "Limits": ("igs.format", "Limits"),
     **{
