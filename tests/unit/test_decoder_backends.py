@@ -244,6 +244,20 @@ def test_points_anywhere(device):
         assert host(image.sample(np.empty((0, 2)))).shape == (0, 3)
 
 
+def test_groups_are_those_of_the_whole(device):
+    groups = (Group(channels=2, alpha=Alpha.PREMULTIPLIED, name="first"), Group(channels=1, gamma=2.0, name="second"))
+    data, _ = make_file(make_header(3, width=9, height=7, groups=groups), 20, 3, 1.0, 4.0)
+    with igs.open(data, device=device) as image:
+        whole, points = host(image.decode(dtype="float32")), [[2.25, 3.5], [8.0, 0.5]]
+        second = host(image.decode(dtype="float32", groups=["second"]))
+        assert second.shape == (7, 9, 1)
+        assert np.array_equal(second, whole[..., 2:])
+        assert np.array_equal(host(image.sample(points, groups=["second"])), host(image.sample(points))[:, 2:])
+        maps = image.decode_groups(dtype="float32")
+        assert list(maps) == ["first", "second"]
+        assert np.array_equal(host(maps["first"]), whole[..., :2])
+
+
 @pytest.mark.gpu
 @needs_cuda
 @pytest.mark.skipif(cuda.device.SIMULATED, reason="too large for the simulator")
