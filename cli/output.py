@@ -124,6 +124,11 @@ def _others(layout: str = "", depth: int = 0) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
+def to_host(array: Any) -> Any:
+    """An array of a decoder on the CPU or on a GPU as a NumPy array."""
+    return array.copy_to_host() if hasattr(array, "copy_to_host") else array
+
+
 def write_image(file: BinaryIO, pixels: Any, format_: Format, layout: str, sections: Mapping[str, bytes]) -> list[str]:
     """Write pixels, uint8, uint16 or float32 [H, W, C], to a seekable file; returns remarks on metadata left out.
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 Values = npt.NDArray[np.float32]
 
 _MIN_ALPHA = 2.0**-9  # below it a premultiplied colour says nothing
+_MIN_LENGTH = 2.0**-8  # of a vector: below it its direction is rounding noise
 _DTYPES = ("uint8", "uint16", "float32")
 
 
@@ -29,6 +30,22 @@ def output_dtype(dtype: Any) -> np.dtype[Any]:
     if found is None or found.name not in _DTYPES:
         raise UsageError(f"dtype: expected {', '.join(_DTYPES)}, found {dtype!r}")
     return found
+
+
+def result_array(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """``out`` if it is fit to take the result, a new array if it is None; UsageError otherwise."""
+    if out is None:
+        try:
+            return np.empty(shape, dtype)
+        except (MemoryError, ValueError):
+            raise UsageError(f"scale: a result of {shape} {dtype} values does not fit into memory") from None
+    expected = f"out: expected a writable C-contiguous {dtype} array of shape {list(shape)}, found "
+    if not isinstance(out, np.ndarray):
+        raise UsageError(expected + type(out).__name__)
+    if out.shape != shape or out.dtype != dtype or not out.flags.carray:
+        fit = "" if out.flags.carray else ", not C-contiguous or read-only"
+        raise UsageError(f"{expected}{out.dtype} of shape {list(out.shape)}{fit}")
+    return out
 
 
 def is_plain(groups: Sequence[Group]) -> bool:
@@ -68,3 +85,27 @@ def to_dtype(values: Values, out: npt.NDArray[Any]) -> None:
     from igs.decoder.convert import to_unsigned
 
     to_unsigned(np.ascontiguousarray(values).reshape(-1), out.reshape(-1))
+
+
+def normal_channels(groups: Sequence[Group]) -> list[slice]:
+    """Where the vectors of normal maps stand among the groups' channels."""
+    from igs.format import Colour
+
+    found, start = [], 0
+    for group in groups:
+        if group.colour == Colour.NORMAL:
+            found.append(slice(start, start + 3))
+        start += group.channels
+    return found
+
+
+def renormalize(values: Values) -> None:
+    """Give vectors stored as (v + 1)/2 in [..., 3] the length 1, in place; one without direction becomes (0, 0, 1)."""
+    values *= 2
+    values -= 1
+    length = np.sqrt((values.astype(np.float64) ** 2).sum(axis=-1, keepdims=True))
+    known = length > _MIN_LENGTH
+    np.divide(values, length, out=values, where=known, casting="same_kind")
+    np.copyto(values, np.array([0, 0, 1], np.float32), where=~known)
+    values += 1
+    values /= 2

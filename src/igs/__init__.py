@@ -1,7 +1,7 @@
 """igs: an image codec that stores a picture as 2D Gaussians and samples it anywhere.
 
-This module is a thin face: ``igs.open`` and ``igs.encode`` load what they need on first use, so that ``import igs``
-is quick and decoding never imports torch.
+This module is a thin face: ``igs.open``, ``igs.decode_many`` and ``igs.encode`` load what they need on first use, so
+that ``import igs`` is quick and decoding never imports torch.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from igs.decoder import Image
+    from igs.decoder import decode_many as decode_many
     from igs.decoder import open as open
+    from igs.encoder import TextureMap as TextureMap
     from igs.encoder import encode as encode
     from igs.format import Limits
     from igs.format.errors import IgsError, InputError, InvalidFile, LimitExceeded, Unsupported, UsageError
@@ -23,15 +25,19 @@ __all__ = [
     "InvalidFile",
     "LimitExceeded",
     "Limits",
+    "TextureMap",
     "Unsupported",
     "UsageError",
+    "decode_many",
     "encode",
     "open",
 ]
 
 _LAZY = {
     "open": ("igs.decoder", "open"),
+    "decode_many": ("igs.decoder", "decode_many"),
     "Image": ("igs.decoder", "Image"),
+    "TextureMap": ("igs.encoder", "TextureMap"),
     "encode": ("igs.encoder", "encode"),
     "Limits": ("igs.format", "Limits"),
     **{

@@ -73,7 +73,8 @@ def test_pixel(cli: Any, igs_file: Path) -> None:
     found = cli("igs-decode", igs_file, "--pixel", "7,3")
     assert np.allclose([float(word) for word in found.text.split()], value, atol=1e-6)
     found = cli("igs-decode", "-", "--pixel", "7,3", "--json", stdin=igs_file.read_bytes()).json
-    assert list(found) == ["x", "y", "value", "bytes_read"]
+    assert list(found) == ["x", "y", "value", "bytes_read", "device"]
+    assert found["device"] == "cpu"
     assert found["value"] == [float(v) for v in value]
     assert 0 < found["bytes_read"] <= igs_file.stat().st_size
     raw = cli("igs-decode", igs_file, "--pixel", "7,3", "--raw", "--level", 0)
@@ -87,6 +88,7 @@ def test_json_report(cli: Any, igs_file: Path, tmp_path: Path) -> None:
     assert found == {
         "input": str(igs_file), "output": str(tmp_path / "o.tif"), "format": "tiff", "width": 80, "height": 60,
         "channels": 3, "bit_depth": 16, "partial": False, "bytes_read": igs_file.stat().st_size,
+        "device": "cpu",
     }  # fmt: skip
     piped = cli("igs-decode", igs_file, "-", "--json")
     assert piped.out.startswith(b"\x89PNG")
@@ -123,7 +125,6 @@ def test_json_report(cli: Any, igs_file: Path, tmp_path: Path) -> None:
         (["text.igs", "a.png"], 3, "E_SIGNATURE"),
         (["in.igs", "a.png", "--size-limit", "1k"], 3, "pixels"),
         (["in.igs", "a.png", "--dimension-limit", "39"], 3, "side"),
-        (["in.igs", "a.png", "--device", "cuda"], 5, "CPU"),
         (["in.igs", "a.pgm"], 5, "pgm can't hold RGB; png, tiff, exr, npy, ppm and pnm can"),
         (["in.igs", "a.jpg", "--bit-depth", "16"], 5, "png, tiff, npy, ppm, pgm and pnm can"),
         (["in.igs", "a.png", "--bit-depth", "32"], 5, "tiff, exr and npy can"),
@@ -144,6 +145,27 @@ def test_errors(
     assert result.err.count("\n") == 1
     assert sorted(p.name for p in Path().iterdir()) == before
     assert Path("there.png").read_bytes() == b"mine"
+
+
+def test_cuda(cli: Any, igs_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from igs.decoder import cuda
+
+    out = tmp_path / "out.npy"
+    args = ("igs-decode", igs_file, out, "--device", "cuda", "--region", "3,4,8,6", "--json", "-v")
+    result = cli(*args)
+    if cuda.available():
+        assert result.json["device"] == "cuda"
+        assert f"on CUDA, {cuda.name()}" in result.err
+        with igs.open(igs_file) as image:
+            assert np.abs(np.load(out).astype(int) - image.region(3, 4, 8, 6).astype(int)).max() <= 1
+            found = cli("igs-decode", igs_file, "--device", "cuda", "--pixel", "7,3", "--json").json
+            assert np.allclose(found["value"], image.pixel(7, 3), atol=1e-5)
+        out.unlink()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    result = cli(*args)
+    assert result.code == 5
+    assert "--device cuda: expected the package numba-cuda, found none: pip install 'igs-codec[cuda]'" in result.err
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,8 @@ def test_folders_are_imported_as_parts_of_igs():
 
 def test_every_folder_is_mapped_and_is_a_package():
     tool = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
-    assert set(tool["packages"]) == set(tool["package-dir"]) == {"igs"} | {f"igs.{folder}" for folder in FOLDERS}
+    inner = {"igs", "igs.decoder.cuda"}
+    assert set(tool["packages"]) == set(tool["package-dir"]) == inner | {f"igs.{folder}" for folder in FOLDERS}
     for folder in tool["package-dir"].values():
         assert (REPO / folder / "__init__.py").is_file()
 
@@ -88,3 +89,15 @@ def _loaded(statement: str) -> set[str]:
 )
 def test_a_fresh_interpreter_stays_light(statement, absent):
     assert not _loaded(statement) & absent
+
+
+def test_numba_cuda_is_loaded_only_when_asked_for():
+    code = """
+import sys, igs, igs.decoder.cuda
+with igs.open("tests/conformance/valid/topk_1.igs") as im:
+    im.decode()
+assert list(igs.decode_many([])) == []
+print(*[name for name in sys.modules if name.split(".")[:2] in (["numba", "cuda"], ["numba_cuda"])])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPO)
+    assert done.stdout.strip() == ""

@@ -31,6 +31,7 @@ def test_every_module_of_the_repository_is_there(names):
     folders = {"igs": "src/igs"} | {
         f"igs/{part}": part for part in ("format", "decoder", "encoder", "csrc", "view", "cli")
     }
+    folders["igs/decoder/cuda"] = "decoder/cuda"
     expected = {
         f"{inside}/{path.name}" for inside, outside in folders.items() for path in (REPO / outside).glob("*.py")
     }

@@ -127,6 +127,11 @@ def small_fit(count: int = 3) -> tuple[levels.LevelBackend, Fit, Model]:
     return backend, fit, fit.state.model
 
 
+def weight(end: int) -> float:
+    """Of the prefixes of 4 and of 8 Gaussians."""
+    return levels.WEIGHT * 2**0.5 * (1 + levels.TILT if end == 4 else 1 - levels.TILT)
+
+
 def test_gradient_is_the_wholes_and_a_prefixs_in_turn():
     backend, fit, model = small_fit()
     plain, weights = TorchBackend(), LossWeights(0.0, 1.0, 0.0)
@@ -137,7 +142,7 @@ def test_gradient_is_the_wholes_and_a_prefixs_in_turn():
         assert found.loss == pytest.approx(whole.loss)
         for grad, all_, few in zip(found.grads, whole.grads, part.grads, strict=True):
             expected = all_.clone()
-            expected[:end] += levels.WEIGHT * whole.loss / part.loss * few
+            expected[:end] += weight(end) * whole.loss / part.loss * few
             assert torch.allclose(grad, expected, rtol=1e-4, atol=1e-7)
 
 
@@ -155,7 +160,7 @@ def test_a_prefix_would_miss_its_gaussians_too():
     whole = plain.removal_costs(model, fit.options, fit.target)
     prefix = model.map(lambda t: t[:8])
     errors = [plain.measure(plain.render(m, fit.options), fit.target, False)[0] for m in (model, prefix)]
-    cost = plain.removal_costs(prefix, fit.options, fit.target)[4:] * levels.WEIGHT * errors[0] / errors[1] / 2
+    cost = plain.removal_costs(prefix, fit.options, fit.target)[4:] * weight(8) * errors[0] / errors[1] / 2
     assert torch.allclose(found[4:8], whole[4:8] + cost, rtol=1e-4)
     assert torch.all(found[:4] != whole[:4])
     assert torch.allclose(found[8:], whole[8:])
@@ -179,7 +184,7 @@ def test_sensitivities_are_those_of_all_levels():
     for end in (12, 4, 8):
         part = model.map(lambda t, e=end: t[:e].contiguous())
         errors.append(plain.measure(plain.render(part, fit.options), fit.target, False)[0])
-        share = 1.0 if end == 12 else levels.WEIGHT * errors[0] / errors[-1] / 2
+        share = 1.0 if end == 12 else weight(end) * errors[0] / errors[-1] / 2
         one = np.einsum("nii->ni", blocks(plain.pullback(part, fit.options), 400))
         expected = expected + np.pad(one * share, ((0, 12 - end), (0, 0)))
     # An average over 400 random pictures: a few per cent.

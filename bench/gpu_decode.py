@@ -1,0 +1,236 @@
+"""Speed of the decoder on a GPU, as a table with the GPU's name; kept in bench/results/gpu_decode.json.
+
+    python bench/gpu_decode.py [--effort E] [--check]
+
+Medians of wall-clock times between two synchronisations of the device, after runs to warm up; importing, starting the
+device and compiling stand apart, in the order in which a first picture needs them. Test files are fitted with
+igs.encode once and kept in bench/cache. Exits with 5 where there is no GPU. --check runs everything on tiny pictures,
+also in Numba's simulator, to see that it works: its times mean nothing and are not kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import common
+import numpy as np
+import PIL.Image
+from decode import DATA, fitted
+
+import igs
+from igs.decoder import cuda as igs_cuda
+from igs.decoder.grid import UNIT, make_grid
+from igs.decoder.rule import Splats
+
+EXIT_UNSUPPORTED = 5
+RUNS = 30  # timed ones of a median; 1 with --check
+
+
+@dataclasses.dataclass
+class Row:
+    """One line of the table; bound None: only reported. ``least``: the bound is a lower one."""
+
+    what: str
+    value: float
+    unit: str
+    bound: float | None = None
+    least: bool = False
+
+    def __str__(self) -> str:
+        if self.bound is None:
+            return f"{self.what:<68} {self.value:>10.4g} {self.unit}"
+        met = self.value >= self.bound if self.least else self.value <= self.bound
+        sign = "≥" if self.least else "≤"
+        return f"{self.what:<68} {self.value:>10.4g} {self.unit:<9} {sign} {self.bound:g} {'ok' if met else 'MISSED'}"
+
+
+def synchronised(work: Callable[[], Any], runs: int = 30) -> float:
+    """Median seconds of ``work`` and of all that it started on the device."""
+    from numba import cuda
+
+    def whole() -> None:
+        work()
+        cuda.synchronize()
+
+    cuda.synchronize()
+    return common.median_seconds(whole, min(runs, RUNS), warmup=3 if RUNS > 1 else 0)
+
+
+def first_picture(data: bytes) -> list[Row]:
+    """What the first picture of a process costs besides itself. Must come first."""
+    marks = [time.perf_counter()]
+    from numba import cuda
+
+    marks.append(time.perf_counter())
+    cuda.synchronize()
+    marks.append(time.perf_counter())
+    igs.open(data, device="cuda").decode().copy_to_host()
+    marks.append(time.perf_counter())
+    imported, started, first = np.diff(marks).tolist()
+    second = synchronised(lambda: igs.open(data, device="cuda").decode(), 5)
+    return [
+        Row("import numba.cuda", imported, "s"),
+        Row("start the device", started, "s"),
+        Row("compile, or load from the cache on disk: first picture less second", first - second, "s"),
+    ]
+
+
+def rendering(what: str, layers: Any, side: int, bound: float | None) -> list[Row]:
+    """The whole picture to device uint8: with its lists at hand, and with the Gaussians uploaded and the lists made."""
+    from numba import cuda
+
+    from igs.decoder.cuda.arena import Arena, Picture, picture_box
+    from igs.decoder.cuda.regions import Jobs
+
+    picture = Picture.of(layers, (), True, picture_box(side, side))
+    jobs = Jobs([make_grid(0, 0, side, side, 1.0, side, side)])
+    out = cuda.device_array(side * side * picture.kind.channels, np.uint8)
+    arena = Arena([picture])
+    entries = float(np.diff(arena.arrays[2].copy_to_host().astype(np.int64), axis=1).mean())
+    return [
+        Row(f"render {what} to device uint8", synchronised(lambda: jobs.draw(arena, out)) * 1e3, "ms", bound),
+        Row(
+            "… upload and lists, which the first picture of a file needs",
+            synchronised(lambda: Arena([picture])) * 1e3,
+            "ms",
+        ),
+        Row("… Gaussians in the list of a cell, mean", entries, ""),
+    ]
+
+
+def side_by_side(layers: Any, side: int, times: int) -> Any:
+    """The same Gaussians ``times`` by ``times``: a larger picture as dense as the small one."""
+    tiled = []
+    for splats, rule in layers:
+        shifts = [np.array([[x], [y]]) * side * UNIT for y in range(times) for x in range(times)]
+        means = np.concatenate([(splats.means + shift).astype(np.int32) for shift in shifts], axis=1)
+        factors = np.tile(splats.factors, (1, times * times))
+        tiled.append((Splats(means, factors, np.tile(splats.features, (times * times, 1))), rule))
+    return tiled
+
+
+def from_bytes(what: str, data: bytes) -> list[Row]:
+    """File bytes to device pixels, and the parts of it."""
+    from igs.decoder.cuda.arena import Arena, Picture, picture_box
+    from igs.decoder.cuda.many import draw_together, prepare
+
+    def parse() -> None:
+        igs.open(data).close()
+
+    def decode_entropy() -> Any:
+        with igs.open(data, threads=1) as image:
+            return image.all_layers()
+
+    with igs.open(data) as image:
+        groups, box = image.groups, picture_box(image.width, image.height)
+        layers = image.all_layers()
+    picture = Picture.of(layers, groups, False, box)
+    item = prepare(data, 1.0, None, False, None, False)
+    parsing = common.median_seconds(parse, 20)
+    entropy = common.median_seconds(decode_entropy, 20)
+    packing = common.median_seconds(lambda: Picture.of(layers, groups, False, box), 20)
+    uploading = synchronised(lambda: Arena([picture]))
+    drawing = synchronised(lambda: draw_together([item], np.dtype(np.uint8)))
+    whole = synchronised(lambda: igs.open(data, device="cuda").decode())
+    return [
+        Row(f"{what} ({len(data)} bytes): file bytes to device pixels", whole * 1e3, "ms"),
+        Row("… parse", parsing * 1e3, "ms"),
+        Row("… entropy decoding and dequantisation, one thread", (entropy - parsing) * 1e3, "ms"),
+        Row("… packing", packing * 1e3, "ms"),
+        Row("… upload and lists", uploading * 1e3, "ms"),
+        Row("… render, with the memory for it", (drawing - uploading) * 1e3, "ms"),
+    ]
+
+
+def stream(files: list[bytes], number: int) -> list[Row]:
+    """Images a second over a stream of files, decoded with as many worker threads as there are cores."""
+    sources = [files[i % len(files)] for i in range(number)]
+
+    def drain(device: str) -> None:
+        for _ in igs.decode_many(sources, device=device):
+            pass
+
+    # GaussianImage++ reports 1839/s, of Gaussians in memory and without a file.
+    found = number / synchronised(lambda: drain("cuda"), 3)
+    on_cpu = number / common.median_seconds(lambda: drain("cpu"), 1, 0)
+    what = f"stream of {number} Kodak files, {os.cpu_count()} cores"
+    return [
+        Row(f"{what}, to device pixels", found, "images/s", 2000, least=True),
+        Row(f"{what}, to host pixels by the CPU", on_cpu, "images/s"),
+    ]
+
+
+def random_points(data: bytes, number: int) -> list[Row]:
+    """Scattered points, float32 coordinates and values on the device."""
+    from numba import cuda
+
+    image = igs.open(data, device="cuda")
+    points = np.random.default_rng(0).random((number, 2), np.float32) * np.float32([image.width, image.height])
+    where, out = cuda.to_device(points), cuda.device_array((number, image.channels), np.float32)
+    seconds = synchronised(lambda: image.sample(where, out=out), 5)
+    return [Row(f"{number:.0e} random points of a picture of {image.num_gaussians} Gaussians", seconds, "s", 0.25)]
+
+
+def main() -> int:
+    """Measure, print and keep."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--effort", type=int, default=1, help="of the fits, made once (default 1)")
+    parser.add_argument("--check", action="store_true", help="tiny pictures; only to see that it runs")
+    options = parser.parse_args()
+    if options.check:
+        global RUNS
+        RUNS = 1
+    missing = igs_cuda.why_not()
+    if missing is not None or (igs_cuda.device.SIMULATED and not options.check):
+        print(f"gpu_decode: {missing or 'expected a CUDA GPU, found the simulator'}", file=sys.stderr)
+        return EXIT_UNSUPPORTED
+    side, few, many, times, number, points = (
+        (16, 20, 30, 2, 3, 20) if options.check else (2048, 10_000, 50_000, 4, 1024, 10**8)
+    )
+    picture = PIL.Image.open(DATA / "stylized" / "digital_art" / "canopee.png").convert("RGB")
+    picture = picture.resize((side, side), PIL.Image.Resampling.LANCZOS)
+    kodak = sorted((DATA / "kodak").glob("*.png"))[: 2 if options.check else None]
+    small = [PIL.Image.open(path).convert("RGB") for path in kodak]
+    if options.check:
+        small = [image.resize((16, 16)) for image in small]
+    data = fitted("canopee", picture, few, options.effort)
+    dense = fitted("canopee", picture, many, options.effort)
+    files = [
+        fitted(path.stem, image, 20 if options.check else 3000, options.effort)
+        for path, image in zip(kodak, small, strict=True)
+    ]
+
+    rows = first_picture(files[0])
+    with igs.open(data) as image, igs.open(dense) as other:
+        layers, more = image.all_layers(), other.all_layers()
+    rows += rendering(f"{side}², {few} Gaussians", layers, side, 0.4)
+    rows += rendering(f"{side}², {many} Gaussians", more, side, 0.8)
+    tiled = side_by_side(layers, side, times)
+    rows += rendering(f"{side * times}², {few * times**2} Gaussians", tiled, side * times, 5.0)
+    rows += from_bytes("Kodak", files[0])
+    rows += from_bytes(f"{side}²", data)
+    rows += random_points(data, points)
+    rows += stream(files, number)
+    machine = {"gpu": igs_cuda.name(), **common.machine()}
+    print(", ".join(f"{key} {value}" for key, value in machine.items()))
+    for row in rows:
+        print(dataclasses.replace(row, bound=None) if options.check else row)
+    if not options.check:
+        kept = {
+            "machine": machine,
+            "date": time.strftime("%Y-%m-%d"),
+            "rows": [dataclasses.asdict(row) for row in rows],
+        }
+        (common.RESULTS / "gpu_decode.json").write_text(json.dumps(kept, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

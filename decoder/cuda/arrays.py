@@ -1,0 +1,130 @@
+"""Arrays that live on the device: whose they are, and what may be done with them without a copy."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from igs.decoder.cuda.device import SIMULATED, load
+from igs.format.errors import UsageError
+
+
+class _Interface:
+    """An array interface and whatever keeps its memory."""
+
+    def __init__(self, interface: dict[str, Any], owner: Any) -> None:
+        self.__cuda_array_interface__ = interface
+        self.owner = owner
+
+
+def view(array: Any, name: str, stream: Any = 0) -> Any:
+    """A Numba device array over the same memory, of anything with ``__cuda_array_interface__`` or DLPack.
+
+    Returns None for what is not on a device. Raises UsageError for what can't be shared.
+    """
+    cuda = load()
+    if getattr(array, "__cuda_ndarray__", False):
+        return array
+    try:
+        if hasattr(array, "__cuda_array_interface__"):
+            return cuda.as_cuda_array(array)
+        if hasattr(array, "__dlpack_device__") and not SIMULATED:
+            kind, _ = array.__dlpack_device__()
+            if int(kind) == 2:  # kDLCUDA
+                return _of_dlpack(cuda, array, stream)
+    except Exception as error:  # torch refuses tensors that want gradients, drivers foreign pointers, …
+        raise UsageError(f"{name}: expected an array on the device that can be shared, found {error}") from None
+    return None
+
+
+def _of_dlpack(cuda: Any, array: Any, stream: Any) -> Any:
+    from cuda.core.utils import StridedMemoryView
+
+    memory = StridedMemoryView.from_dlpack(
+        array, stream_ptr=int(stream) or 1
+    )  # 1: the default stream, in DLPack's words
+    size = memory.dtype.itemsize
+    interface = {
+        "shape": tuple(memory.shape),
+        "strides": None if memory.strides is None else tuple(stride * size for stride in memory.strides),
+        "data": (memory.ptr, memory.readonly),
+        "typestr": memory.dtype.str,
+        "version": 3,
+    }
+    return cuda.as_cuda_array(_Interface(interface, memory))
+
+
+def empty(shape: tuple[int, ...], dtype: Any) -> Any:
+    """A new device array, or UsageError if there is no room for it."""
+    try:
+        made = load().device_array(shape, dtype)
+    except Exception:  # the driver's own kinds of "out of memory"
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        raise UsageError(
+            f"scale: a result of {shape} {dtype} values, {size} bytes, does not fit on the device"
+        ) from None
+    if SIMULATED:
+        return made
+    from igs.decoder.cuda.device_array import DeviceArray
+
+    return DeviceArray(made.shape, made.strides, made.dtype, made.stream, made.gpu_data)
+
+
+def output(out: Any, shape: tuple[int, ...], dtype: Any, stream: Any = 0) -> tuple[Any, Any]:
+    """→ (the array to return, a flat view of it for kernels): ``out`` itself if given, and fit."""
+    if out is None:
+        made = empty(shape, dtype)
+        return made, made.reshape(math.prod(shape))
+    array = view(out, "out", stream)
+    if array is None:
+        raise UsageError(f"out: expected an array on the device, found {type(out).__name__}")
+    interface = getattr(out, "__cuda_array_interface__", {"data": (0, False)})
+    contiguous = bool(array.flags["C_CONTIGUOUS"])
+    if tuple(array.shape) != shape or array.dtype != dtype or not contiguous or interface["data"][1]:
+        raise UsageError(
+            f"out: expected a writable C-contiguous {np.dtype(dtype)} array of shape {list(shape)}, "
+            f"found {array.dtype} of shape {list(array.shape)}{'' if contiguous else ', not contiguous'}"
+        )
+    return out, array.reshape(math.prod(shape))
+
+
+def points_on_device(points: Any, stream: Any = 0) -> Any:
+    """[N, 2] pixels as a float32 or float64 device array: device memory as it is, anything else uploaded."""
+    array = view(points, "points", stream)
+    if array is None:
+        try:
+            host = np.ascontiguousarray(points, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"points: expected numbers [N, 2], found {error}") from None
+        if host.ndim != 2 or host.shape[1] != 2:
+            raise UsageError(f"points: expected shape [N, 2], found {list(host.shape)}")
+        return load().to_device(host)
+    if array.ndim != 2 or array.shape[1] != 2:
+        raise UsageError(f"points: expected shape [N, 2], found {list(array.shape)}")
+    if array.dtype not in (np.float32, np.float64):
+        raise UsageError(f"points: expected float32 or float64 on the device, found {array.dtype}")
+    return array
+
+
+def stream_of(stream: Any) -> Any:
+    """A Numba stream for None (the default one), a number, or a stream of Numba, CuPy, PyTorch or cuda.core."""
+    if stream is None or (isinstance(stream, int) and stream == 0) or SIMULATED:
+        return 0
+    for name in ("cuda_stream", "ptr"):  # PyTorch, CuPy
+        if hasattr(stream, name):
+            stream = int(getattr(stream, name))
+    if hasattr(stream, "__cuda_stream__"):
+        stream = int(stream.__cuda_stream__()[1])
+    if isinstance(stream, int):
+        return load().external_stream(stream) if stream else 0
+    if not hasattr(stream, "handle"):
+        raise UsageError(f"stream: expected a CUDA stream, found {stream!r}")
+    return stream
+
+
+def wait_for_uploads(stream: Any) -> None:
+    """Tables and points come by the default stream; work on another one must not begin before."""
+    if stream != 0:
+        load().default_stream().synchronize()

@@ -1,0 +1,25 @@
+"""Numba's device array with DLPack added, for libraries that know no ``__cuda_array_interface__``, such as JAX."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba.cuda.cudadrv.devicearray import DeviceNDArray
+
+
+class DeviceArray(DeviceNDArray):  # type: ignore[misc,unused-ignore]
+    """What ``CudaImage`` returns: memory on the device, shared by everything that takes it."""
+
+    def _memory(self) -> Any:
+        from cuda.core.utils import StridedMemoryView
+
+        return StridedMemoryView.from_cuda_array_interface(self, stream_ptr=-1)
+
+    def __dlpack__(self, **options: Any) -> Any:
+        """The DLPack protocol: a capsule; options are the protocol's."""
+        return self._memory().__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        """The DLPack protocol: (2, number of the GPU)."""
+        found: tuple[int, int] = self._memory().__dlpack_device__()
+        return found

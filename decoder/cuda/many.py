@@ -1,0 +1,78 @@
+"""Many pictures by one launch: what a worker thread prepares of each, and how those prepared are drawn together."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from igs.decoder.cuda.arena import Arena, Picture, picture_box
+from igs.decoder.cuda.arrays import empty
+from igs.decoder.cuda.regions import Jobs
+from igs.decoder.grid import Grid, make_grid
+from igs.decoder.image import open as open_image
+from igs.format import Limits
+
+_MAX_ELEMENTS = 1 << 28  # of output in one block of memory; a larger picture has one of its own
+
+_MAX_WORDS = 1 << 30  # of Gaussians: lists hold their places in 32 bits
+
+
+class Prepared(NamedTuple):
+    """A picture, entropy decoded, and what is to be drawn of it."""
+
+    picture: Picture
+    grid: Grid
+
+    @property
+    def elements(self) -> int:
+        """Of output."""
+        return self.grid.rows * self.grid.columns * self.picture.kind.channels
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Pictures of one key can be drawn by one launch."""
+        return self.picture.kind, self.grid.reduction > 1
+
+
+def prepare(
+    source: Any, scale: float, level: int | None, raw: bool, limits: Limits | None, allow_partial: bool
+) -> Prepared:
+    """Everything that needs no GPU. Raises as ``igs.open`` and ``Image.decode`` do."""
+    with open_image(source, limits=limits, threads=1, allow_partial=allow_partial) as image:
+        layers = image.all_layers(level)
+        grid = make_grid(0, 0, image.width, image.height, scale, image.width, image.height)
+        return Prepared(Picture.of(layers, image.groups, raw, picture_box(image.width, image.height)), grid)
+
+
+def draw_together(items: list[Prepared], dtype: np.dtype[Any]) -> list[Any]:
+    """Pictures as arrays on the device, [H, W, C] each, in order; one launch per run of pictures of one key."""
+    arrays: list[Any] = []
+    for run in _runs(items):
+        arena = Arena([item.picture for item in run])
+        jobs = Jobs([item.grid for item in run])
+        ends = jobs.offsets(arena.kind.channels)
+        block = empty((ends[-1],), dtype)
+        jobs.draw(arena, block)
+        shapes = jobs.shapes(arena.kind.channels)
+        arrays += [
+            block[first:last].reshape(shape)
+            for (first, last), shape in zip(itertools.pairwise(ends), shapes, strict=True)
+        ]
+    return arrays
+
+
+def _runs(items: list[Prepared]) -> list[list[Prepared]]:
+    """Successive items of one key, of at most _MAX_ELEMENTS and _MAX_WORDS together."""
+    runs: list[list[Prepared]] = []
+    elements = words = 0
+    for item in items:
+        more = sum(part.size for part in item.picture.words)
+        elements, words = elements + item.elements, words + more
+        if runs and runs[-1][0].key == item.key and elements <= _MAX_ELEMENTS and words <= _MAX_WORDS:
+            runs[-1].append(item)
+        else:
+            runs.append([item])
+            elements, words = item.elements, more
+    return runs

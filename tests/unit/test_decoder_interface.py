@@ -1,0 +1,173 @@
+"""What ``device`` means to a caller: arrays, ``out``, streams of files, errors, kernels of one's own; on every backend.
+
+The simulator needs a process of its own: the last test starts one, with NUMBA_ENABLE_CUDASIM=1, where numba-cuda is
+installed, for these tests and those of ``test_decoder_backends.py``.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from backends import DEVICES, VALID, host, needs_cuda
+
+import igs
+from igs.decoder import cuda
+
+if cuda.available():
+    from numba import cuda as numba_cuda  # at the top: the simulator puts its own in the place of globals
+
+
+@pytest.fixture(params=DEVICES)
+def device(request):
+    return request.param
+
+
+def test_out_is_filled_and_returned(device):
+    data = (VALID / "gradient.igs").read_bytes()
+    with igs.open(data, device=device) as image:
+        whole = image.decode()
+        target, shape = np.zeros_like(host(whole)), list(whole.shape)
+        points = np.array([[1.0, 2.0], [3.5, 4.5]])
+        values = np.zeros((2, image.channels), np.float32)
+        if device == "cuda":
+            target, values = numba_cuda.to_device(target), numba_cuda.to_device(values)
+        assert image.decode(out=target) is target
+        assert np.array_equal(host(target), host(whole))
+        assert image.sample(points, out=values) is values
+        assert np.array_equal(host(values), host(image.sample(points)))
+        for wrong in (values, target[:-1], [1, 2]):
+            with pytest.raises(igs.UsageError, match=r"out: expected"):
+                image.decode(out=wrong)
+        assert list(image.decode(out=None).shape) == shape
+    with pytest.raises(igs.UsageError, match="closed"):
+        image.decode()
+
+
+@needs_cuda
+def test_a_point_that_is_not_finite_is_nan_on_the_device():
+    with igs.open((VALID / "gradient.igs").read_bytes(), device="cuda") as image:
+        found = image.sample([[np.nan, 1.0], [1.0, np.inf], [1.0, 1.0]]).copy_to_host()
+        assert np.isnan(found).all(axis=1).tolist() == [True, True, False]
+
+
+@needs_cuda
+def test_a_region_of_a_large_file_reads_its_chunks_only(monkeypatch):
+    image_module = importlib.import_module("igs.decoder.cuda.image")
+    monkeypatch.setattr(image_module, "_WHOLE_GAUSSIANS", 0)
+    data = (VALID / "chunks.igs").read_bytes()
+    with igs.open(data) as image, igs.open(data, device="cuda") as other:
+        for region in ((0, 0, 3, 3), (1, 1, 2, 2), (9, 7, 4, 3, 2.0)):
+            assert np.abs(image.region(*region).astype(int) - host(other.region(*region)).astype(int)).max() <= 1
+        assert other.bytes_read < len(data)
+
+
+def test_a_stream_of_files(device):
+    good = [(VALID / f"{name}.igs").read_bytes() for name in ("gradient", "topk_32", "gradient", "levels_residual")]
+    sources = [good[0], b"nothing", *good[1:], VALID / "none.igs", good[0]]
+    found = list(igs.decode_many(sources, device=device, threads=2, errors="return"))
+    assert [type(item).__name__ for item in found if isinstance(item, igs.IgsError)] == ["InvalidFile", "InputError"]
+    assert str(found[1]).startswith("source 1: E_SIGNATURE")
+    assert "source 5 (" in str(found[5])
+    for place in (0, 2, 3, 4, 6):
+        with igs.open(sources[place], device=device) as image:
+            assert np.array_equal(host(found[place]), host(image.decode()))
+    if device == "cpu":
+        with igs.decode_many(sources) as stream:
+            assert next(stream).shape == found[0].shape
+            with pytest.raises(igs.InvalidFile, match=r"source 1: "):
+                next(stream)
+            assert next(stream).shape == found[2].shape
+
+
+def test_a_stream_is_read_no_further_than_needed(device):
+    taken = []
+
+    def sources():
+        for number in range(10_000):
+            taken.append(number)
+            yield (VALID / "topk_1.igs").read_bytes()
+
+    with igs.decode_many(sources(), device=device, threads=2, scale=0.3) as stream:
+        assert next(stream).shape == (4, 5, 1)
+        assert len(taken) < 100
+    assert list(stream) == []
+
+
+def test_what_is_asked_for_is_checked():
+    data = (VALID / "topk_1.igs").read_bytes()
+    with pytest.raises(igs.UsageError, match="device: expected cpu, cuda or auto"):
+        igs.open(data, device="gpu")
+    with pytest.raises(igs.UsageError, match="errors: expected raise or return"):
+        igs.decode_many([data], errors="ignore")
+    with pytest.raises(igs.UsageError, match="threads: expected 1 or more"):
+        igs.decode_many([data], threads=0)
+    with igs.open(data, device="auto") as image:
+        assert image.device == ("cuda" if cuda.available() else "cpu")
+
+
+def test_where_there_is_no_cuda_the_way_to_get_it_is_named(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(cuda.device, "_module", None)
+    with pytest.raises(igs.Unsupported, match=r"numba-cuda, found none: pip install 'igs-codec\[cuda\]'") as found:
+        igs.open((VALID / "topk_1.igs").read_bytes(), device="cuda")
+    assert found.value.exit_code == 5
+
+
+# -- kernels of others
+
+
+@needs_cuda
+@pytest.mark.filterwarnings("ignore:Grid size")  # Numba's, of small launches
+def test_a_kernel_of_ones_own_samples_as_the_image_does():
+    from numba import float32
+
+    data = (VALID / "premultiplied_gamma.igs").read_bytes()
+    image = igs.open(data, device="cuda")
+    fetch, texture = cuda.sampler(image)
+
+    @numba_cuda.jit
+    def diagonal(texture, out):
+        i = numba_cuda.grid(1)
+        value = numba_cuda.local.array(4, float32)
+        if i < out.shape[0]:
+            fetch(texture, i * 1.25, i * 0.5, value)
+            for c in range(4):
+                out[i, c] = value[c]
+
+    out = numba_cuda.device_array((12, 4), np.float32)
+    diagonal[1, 16](texture, out)
+    places = np.arange(12)[:, None] * [1.25, 0.5]
+    assert np.array_equal(out.copy_to_host(), image.sample(places).copy_to_host())
+    with pytest.raises(igs.UsageError, match="sampler: expected"):
+        cuda.sampler(igs.open(data))
+
+
+@needs_cuda
+@pytest.mark.filterwarnings("ignore:Grid size")  # Numba's, of small launches
+def test_the_example_of_a_warp(tmp_path):
+    spec = importlib.util.spec_from_file_location("warp", VALID.parents[2] / "examples" / "warp_cuda.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.warp(VALID / "gradient.igs", tmp_path / "out.png", waves=2.0, amplitude=0.0)
+    from PIL import Image
+
+    with igs.open(VALID / "gradient.igs") as image, Image.open(tmp_path / "out.png") as made:
+        assert np.abs(np.asarray(made).astype(int) - image.decode().astype(int)).max() <= 1
+
+
+@pytest.mark.skipif(importlib.util.find_spec("numba_cuda") is None, reason="numba-cuda is not installed")
+@pytest.mark.skipif(cuda.device.SIMULATED, reason="this is the simulator")
+def test_all_of_it_in_the_simulator():
+    environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1"}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n0", "-k", "cuda or device or kernel"]
+    here = Path(__file__)
+    files = [__file__, str(here.with_name("test_decoder_backends.py")), str(here.parents[1] / "cli" / "test_decode.py")]
+    done = subprocess.run([*command, *files], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert " skipped" not in done.stdout.splitlines()[-1]
