@@ -88,7 +88,7 @@ class LevelBackend:
         return found
 
     def _share(self, level: int, whole: float, part: float) -> float:
-        """Factor of a prefix's gradient beside the whole picture's: equal relative changes of the loss count as WEIGHT."""
+        """Factor of a prefix's gradient beside the whole picture's: what counts are relative changes of the loss."""
         n = len(self._backends) - 1
         tilt = 1 + TILT * (1 - 2 * level / (n - 1)) if n > 1 else 1.0
         return WEIGHT * math.sqrt(n) * tilt * whole / part if part > 0 else 0.0
