@@ -158,7 +158,7 @@ class CudaImage(Image):
         with self._device_lock:
             return self._arena(self._check_level(level), raw, None, None)
 
-    def _arena(self, level: int | None, raw: bool, groups: Iterable[str | int] | None, grid: Grid | None) -> Arena:
+    def _arena(self, level: int, raw: bool, groups: Iterable[str | int] | None, grid: Grid | None) -> Arena:
         """The Gaussians of a level, or those that a region needs; the last ones of a few kinds are kept."""
         chosen, channels = self.groups.select(range(len(self.groups)) if groups is None else groups)
         whole, part = (level, raw, tuple(channels), "whole"), (level, raw, tuple(channels), "part")
