@@ -86,7 +86,13 @@ _PATH = click.Path(path_type=Path, dir_okay=False)
         type=click.Choice(["auto", "cpu", "cuda"]),
         default="auto",
         section="Encoder",
-        help="Where to compute (default auto).",
+        help="Where to compute (default auto: an NVIDIA GPU if one can be used).",
+    ),
+    _expert(
+        "--fast-nondeterministic",
+        is_flag=True,
+        section="Encoder",
+        help="On a GPU: add up in any order, so that no two runs give the same file.",
     ),
     option(
         "--threads",
@@ -274,6 +280,7 @@ class Job:
             return
         psnr = report.get("psnr")
         quality = "exact" if psnr is None else f"{psnr:.2f} dB"
+        self.console.detail(f"{report['steps']} steps by {report['backend']} on {report['device']}")
         self.console.note(
             f"{files.display(target) if target != files.PIPE else 'standard output'}: "
             f"{report['width']}×{report['height']}, {report['num_gaussians']} Gaussians, {report['bytes']} bytes, "

@@ -1,8 +1,8 @@
-"""Compiles the CUDA kernels at first use, by nvcc or NVRTC, and keeps the result on disk. Imports neither torch nor numpy.
+"""Compiles the CUDA kernels at first use, by nvcc or NVRTC, and keeps the result on disk. Imports no torch, no numpy.
 
-A kernel is compiled for the machine's own architecture, so that the driver has nothing left to translate. The cache holds
-one file per combination of sources, options, architecture and compiler, under a checksum of its own; a file that is not
-what was written there is made anew.
+A kernel is compiled for the machine's own architecture, so that the driver has nothing left to translate. The cache
+holds one file per combination of sources, options, architecture and compiler, with a checksum; a file that is not what
+was written there is made anew.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any, Protocol
 __all__ = ["SOURCES", "CudaUnavailable", "compile_kernels", "compilers"]
 
 SOURCES = Path(__file__).parent / "cuda"
-# --fmad=false: which Gaussians count must come out as everywhere else (spec §7); sums ask for fused operations themselves.
+# --fmad=false: who counts must come out as everywhere else (spec §7). Sums ask for fused operations themselves.
 FLAGS = ("--std=c++17", "--fmad=false")
 _TIMEOUT = 300  # seconds; a kernel takes a few
 
@@ -204,4 +204,6 @@ def compile_kernels(source: str, architecture: str, defines: tuple[str, ...] = (
             continue
         _keep(path, code)
         return code
-    raise CudaUnavailable("\n".join(failures) or "no CUDA compiler: expected nvcc, or NVRTC as PyTorch's CUDA builds bring it")
+    raise CudaUnavailable(
+        "\n".join(failures) or "no CUDA compiler: expected nvcc, or NVRTC as PyTorch's CUDA builds bring it"
+    )

@@ -103,5 +103,7 @@ class DeviceKernels:
         function = self._functions.get((kernel, variant)) or self._function(kernel, variant)
         pointers = (ctypes.c_void_p * len(arguments))(*(ctypes.addressof(a) for a in arguments))
         self._check(
-            self._lib.cuLaunchKernel(function, *grid, threads, 1, 1, 0, self._stream(), ctypes.addressof(pointers), None)
+            self._lib.cuLaunchKernel(
+                function, *grid, threads, 1, 1, 0, self._stream(), ctypes.addressof(pointers), None
+            )
         )

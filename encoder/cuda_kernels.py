@@ -18,8 +18,8 @@ from igs.encoder.reference import RasterOptions
 
 _WARPS_PER_BLOCK, _TILES_PER_BLOCK, _LOSS_SIDE = 8, 4, 32  # as the kernels have them
 _PULL_REACH = 2.25  # kPullReach of csrc/binning.inc
-# Steps between two looks at how full the tile lists are, each of which waits for the device. Lists have twice the room that
-# the last look found needed, and a step that needs more than that gives gradients of zero.
+# Steps between two looks at how full the tile lists are, each of which waits for the device. Lists have twice the room
+# that the last look found needed, and a step that needs more than that gives gradients of zero.
 CHECK_EVERY = 32
 _ROOM, _FULL = 2.0, 0.75
 
@@ -129,7 +129,9 @@ class CudaRasterizer:
             needed = int(self._buffers["state"][0])  # waits for the device
             if needed < 0 or needed * (1 if needed < 64 else 1 / _FULL) > f.capacity:
                 if not 0 <= needed < 2**30:
-                    raise MemoryError(f"the Gaussians cover the tiles {needed & 0xFFFFFFFF} times: too many for a GPU's lists")
+                    raise MemoryError(
+                        f"the Gaussians cover the tiles {needed & 0xFFFFFFFF} times: too many for a GPU's lists"
+                    )
                 self._list_room(int(_ROOM * needed) + 64)
                 self._count(tiles, n, o)
             self._known, self._unchecked = known, 0
@@ -220,9 +222,7 @@ class CudaRasterizer:
         """Whether :meth:`fused` holds all channels of what was binned."""
         return self._channels <= 4
 
-    def loss(
-        self, image: Tensor, target: Tensor, l1: float, l2: float, ssim: float, grad: Tensor | None
-    ) -> Tensor:
+    def loss(self, image: Tensor, target: Tensor, l1: float, l2: float, ssim: float, grad: Tensor | None) -> Tensor:
         """Float64 [3]: Σ|e|, Σe², ΣSSIM (0 where ``ssim`` is); dL/dimage of
         l1·mean|e| + l2·mean e² + ssim·(1 − mean SSIM) in ``grad`` if given."""
         f = self._frame
@@ -276,7 +276,9 @@ class CudaRasterizer:
     ) -> Tensor:
         """See :func:`igs.encoder.reference.factors_reference`."""
         factors = torch.empty(len(rotations), 3, device=self.device)
-        self._each("igs_factors_forward", len(rotations), *_shape(scale_map, low, high, lowpass, scales, rotations, factors))
+        self._each(
+            "igs_factors_forward", len(rotations), *_shape(scale_map, low, high, lowpass, scales, rotations, factors)
+        )
         return factors
 
     def factors_gradient(
@@ -295,7 +297,8 @@ class CudaRasterizer:
     ) -> None:  # fmt: skip
         """One step of Adam in place; see :func:`igs.encoder.reference.adam_reference`."""
         rows = age.shape[0]
-        numbers = lr, *betas, *(math.log(b) if b else -math.inf for b in betas), epsilon
+        rests = (1 - b for b in betas)
+        numbers = lr, *betas, *rests, *(math.log(b) if b else -math.inf for b in betas), epsilon
         grads = grads.contiguous()
         self._each(
             "igs_adam", rows, ctypes.c_int32(values.numel() // rows),

@@ -16,10 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from igs.encoder import init, shapes
-from igs.encoder.backend import Backend, LossWeights, Model, psnr_of
+from igs.encoder import init, init_device, shapes
+from igs.encoder.backend import PERFECT, Backend, LossWeights, Model, psnr_of
 from igs.encoder.checkpoint import FitState, zero_moments
-from igs.encoder.growth import SIGMA_LOW, added, growth_plan, new_gaussians
+from igs.encoder.growth import SIGMA_LOW, added, draw, growth_plan, new_gaussians
 from igs.encoder.lattice import Noise, rate_gradients
 from igs.encoder.learned import Quantizers, Rounding, is_learned
 from igs.encoder.options import Progress, Recipe
@@ -35,8 +35,6 @@ PULL = 0.3
 # dB on four of them, and the last is the best on kodim07 and kodim24.
 PULL_SHARE = 0.8
 LOWPASS_MOST = 300.0  # pixels², GaussianImage++
-# Loss below which there is nothing left to learn: 100 dB, far below a 16-bit level squared for pictures of one colour.
-PERFECT = 1e-10
 # A Gaussian is idle if its share of all pixels is below this part of the average.
 IDLE_SHARE = 0.03
 BITS = 38.0  # of a Gaussian in a lattice, about
@@ -62,7 +60,7 @@ class Fit:
         on_progress: Callable[[Progress], None] | None = None,
         on_step: Callable[[Fit], None] | None = None,  # checkpoints, pictures
     ) -> None:
-        self.target, self.recipe, self.backend = target.contiguous(), recipe, backend
+        self.target, self.recipe, self.backend = target.contiguous().to(backend.place), recipe, backend
         self.num_gaussians = self.asked = max(1, num_gaussians)  # where ``retarget`` is set, the first may change
         self.rng = np.random.default_rng(seed)
         self.channels, self.height, self.width = target.shape
@@ -77,7 +75,7 @@ class Fit:
         self.seed = seed
         self.best_loss = math.inf
         self._weights = weights
-        self.pixels = target.permute(1, 2, 0).numpy()  # a view
+        self.pixels = target.cpu().permute(1, 2, 0).numpy()  # a view
         self.loss_weights = LossWeights(recipe.loss_l1, recipe.loss_l2, recipe.loss_ssim)
         self._started = time.perf_counter()
         self.options = RasterOptions(
@@ -94,8 +92,11 @@ class Fit:
         )
         # Learning rates of the feature columns.
         self._feature_rates = torch.tensor(
-            [recipe.lr_feature] * self.channels + [recipe.lr_gradient] * (2 * self.options.gradient)
+            [recipe.lr_feature] * self.channels + [recipe.lr_gradient] * (2 * self.options.gradient),
+            device=backend.place,
         )
+        self._rate = float(self._feature_rates.max())
+        self._side = torch.tensor([self.width, self.height], dtype=torch.float32, device=backend.place)
         self.plan = growth_plan(recipe, self.num_gaussians)
         self.options = dataclasses.replace(self.options, lowpass=self.lowpass(self.plan[0]))
         self.noise: Noise | None = None  # set by who knows the channels' meaning; used from recipe.noise_from on
@@ -116,15 +117,21 @@ class Fit:
         if self._weights is not None:
             weights, uniform = self._weights, r.init_uniform
         elif r.init == "gradient":
-            weights, uniform = init.gradient_map(self.pixels), r.init_uniform
+            there = self.backend.asynchronous
+            weights = init_device.gradient_map(self.target) if there else init.gradient_map(self.pixels)
+            uniform = r.init_uniform
         elif r.init == "saliency":
             weights, uniform = init.spectral_residual(self.pixels), r.init_uniform
         else:
             weights, uniform = np.ones((self.height, self.width)), 1.0
-        points = init.draw_positions(weights, n, uniform, r.init_power, self.rng)
+        points = draw(self, weights, n, uniform, r.init_power)
         model = new_gaussians(self, points, points, r.init_scale, r.init_color)
         model.feature.mul_(r.init_color_gain)
-        return FitState(model, [zero_moments(t) for t in model.tensors()], torch.zeros(n, dtype=torch.int32))
+        return FitState(
+            model,
+            [zero_moments(t) for t in model.tensors()],
+            torch.zeros(n, dtype=torch.int32, device=self.backend.place),
+        )
 
     def grow(self, n: int) -> None:
         """Add n Gaussians where the error is, with the colours that the recipe says."""
@@ -135,7 +142,7 @@ class Fit:
         if lowpass != self.options.lowpass:  # more Gaussians, a narrower filter: what it gave so far becomes theirs
             shapes.widen(s.model.scale, s.model.rotation, s.model.scale_map, self.options.lowpass - lowpass, SIGMA_LOW)
             self.options = dataclasses.replace(self.options, lowpass=lowpass)
-        new = added(self, n, lambda points: np.concatenate([s.model.position.numpy().astype(np.float64), points]))
+        new = added(self, n, lambda points: np.concatenate([s.model.position.cpu().numpy().astype(np.float64), points]))
         pairs = zip(s.model.tensors(), new.tensors(), strict=True)
         s.model = Model.of(map(torch.cat, pairs), s.model.scale_map)
         if self.recipe.keep_adam_state:
@@ -143,10 +150,10 @@ class Fit:
                 (torch.cat([m, torch.zeros_like(b)]), torch.cat([v, torch.zeros_like(b)]))
                 for (m, v), b in zip(s.moments, new.tensors(), strict=True)
             ]
-            s.age = torch.cat([s.age, torch.zeros(n, dtype=torch.int32)])
+            s.age = torch.cat([s.age, s.age.new_zeros(n)])
         else:
             s.moments = [zero_moments(t) for t in s.model.tensors()]
-            s.age = torch.zeros(len(s.model), dtype=torch.int32)
+            s.age = s.age.new_zeros(len(s.model))
         self.num_gaussians = max(self.num_gaussians, len(s.model))
         self.best, self.best_loss = None, math.inf
 
@@ -159,8 +166,8 @@ class Fit:
             return 0
 
         def among(points: NDArray[np.float64]) -> NDArray[np.float64]:
-            positions = s.model.position.numpy().astype(np.float64).copy()
-            positions[idle.numpy()] = points
+            positions = s.model.position.cpu().numpy().astype(np.float64).copy()
+            positions[idle.cpu().numpy()] = points
             return positions
 
         new = added(self, len(idle), among)
@@ -213,7 +220,7 @@ class Fit:
             self.on_step(self)
         if self.best is None or not self.best.is_finite():
             raise InputError("the fit diverged: no finite state was reached; try a lower learning rate")
-        return self.best
+        return self.best.map(Tensor.cpu)
 
     def extend(self, n: int, steps: int) -> Model:
         """Add n Gaussians to the best model and refine all of them for a number of steps."""
@@ -233,7 +240,7 @@ class Fit:
         noisy = self._noisy()
         if noisy:
             assert self.noise is not None
-            seen = self.noise.add(s.model, self.coarseness)
+            seen = self.noise.add(s.model, self._coarseness_there())
         elif self.learned is not None:
             seen = self.learned.round(s.model)
         else:
@@ -253,7 +260,7 @@ class Fit:
             position, by_scale, rotation, by_feature = result.grads
             grads = position, by_scale + worth * scale, rotation, by_feature + worth * feature
             result = dataclasses.replace(result, grads=grads)
-        if result.loss < PERFECT:
+        if not self.backend.asynchronous and result.loss < PERFECT:
             s.step += 1
             return  # gradients are rounding noise, which Adam would blow up to full steps
         s.age += 1
@@ -261,7 +268,7 @@ class Fit:
         grads = result.grads
         if self.learned is not None:
             grads = self.learned.learn(s.model, seen, grads, factor)
-        rates = (r.lr_position, r.lr_scale, r.lr_rotation, float(self._feature_rates.max()))
+        rates = (r.lr_position, r.lr_scale, r.lr_rotation, self._rate)
         betas = (r.adam_beta1, r.adam_beta2)
         for name, value, grad, (m, v), rate in zip(
             Model.NAMES, s.model.tensors(), grads, s.moments, rates, strict=True
@@ -271,7 +278,7 @@ class Fit:
             if name == "position" and r.lr_position_unit == "picture":
                 # The parameter is a share of the picture: Adam's step is the same share of each side.
                 before = value.clone()
-                side = torch.tensor([self.width, self.height], dtype=torch.float32)
+                side = self._side
                 self.backend.adam(value, grad * side, m, v, s.age, rate * factor, betas, r.adam_epsilon)
                 value.copy_(before + (value - before) * side)
             elif name == "feature" and self.options.gradient:
@@ -293,6 +300,12 @@ class Fit:
         """How coarse a lattice the current error deserves; 1 at an error of 1/recipe.coarseness."""
         return max(self.recipe.coarseness * math.sqrt(self.last.mse), 0.05)
 
+    def _coarseness_there(self) -> float | Tensor:
+        """The same without waiting for a device that computes it."""
+        if self.last.mse_there is None:
+            return self.coarseness
+        return (self.recipe.coarseness * self.last.mse_there.sqrt()).clamp_min(0.05).float()
+
     def consider(self, loss: float, model: Model) -> None:
         """Remember the model if it is the best so far (and finite)."""
         if math.isfinite(loss) and loss < self.best_loss and model.is_finite():
@@ -312,6 +325,7 @@ class Fit:
         self.best, self.best_loss = None, math.inf
 
     def loss_of(self, model: Model) -> float:
+        model = model.map(lambda t: t.to(self.backend.place))
         image = self.backend.render(self.learned.round(model) if self.learned else model, self.options)
         w = self.loss_weights
         if w.l1 == 0 and w.ssim == 0:

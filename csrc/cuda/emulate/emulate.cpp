@@ -2,6 +2,7 @@
 // Build: c++ -std=c++17 -O1 -ffp-contract=off -shared -fPIC -DIGS_EMULATE -Icsrc/cuda -o … csrc/cuda/emulate/emulate.cpp
 #include "shim.h"
 
+#include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <ucontext.h>
@@ -51,7 +52,9 @@ Thread* current = nullptr;
 namespace {
 
 struct Fiber : Thread {
-    ucontext_t context;
+    ucontext_t context;  // where it starts
+    jmp_buf jump;        // where it goes on: swapcontext would ask the system for its signal mask each time
+    bool started;
     std::unique_ptr<char[]> stack{new char[IGS_STACK]};
     enum { kReady, kWaiting, kDone } state;
 };
@@ -67,6 +70,7 @@ std::vector<std::unique_ptr<Fiber>> fibers;
 std::vector<Warp> warps;
 std::map<const void*, std::unique_ptr<char[]>> arrays;
 ucontext_t scheduler;
+jmp_buf back;
 int threads, arrived, running;
 unsigned meeting;
 const char* kernel_name;
@@ -81,8 +85,15 @@ void** arguments;
 Fiber* self() { return static_cast<Fiber*>(current); }
 
 void yield() {
-    Fiber* me = self();
-    swapcontext(&me->context, &scheduler);
+    if (!_setjmp(self()->jump)) _longjmp(back, 1);
+}
+
+__attribute__((noinline)) void resume(Fiber* f) {
+    current = f;
+    if (_setjmp(back)) return;
+    if (f->started) _longjmp(f->jump, 1);
+    f->started = true;
+    swapcontext(&scheduler, &f->context);
 }
 
 void start() {
@@ -93,7 +104,7 @@ void start() {
     warps[me->thread.x / 32].lanes--;
     running--;
     if (arrived) fail("a thread ends while others of its block wait at a barrier");
-    swapcontext(&me->context, &scheduler);
+    _longjmp(back, 1);
 }
 
 // All lanes bring a value; returns which meeting it was.
@@ -120,7 +131,7 @@ void run_block(Dim3 block, Dim3 block_dim, Dim3 grid_dim, std::mt19937& order) {
     for (int t = 0; t < threads; t++) {
         Fiber& f = *fibers[size_t(t)];
         f.thread = {unsigned(t), 0, 0}, f.block = block, f.block_dim = block_dim, f.grid_dim = grid_dim;
-        f.state = Fiber::kReady;
+        f.state = Fiber::kReady, f.started = false;
         warps[size_t(t) / 32].lanes++;
         getcontext(&f.context);
         f.context.uc_stack.ss_sp = f.stack.get();
@@ -135,10 +146,7 @@ void run_block(Dim3 block, Dim3 block_dim, Dim3 grid_dim, std::mt19937& order) {
         unsigned meetings = 0, later = 0;
         for (const Warp& w : warps) meetings += w.meeting + unsigned(w.arrived);
         std::shuffle(alive.begin(), alive.end(), order);
-        for (int t : alive) {
-            current = fibers[size_t(t)].get();
-            swapcontext(&scheduler, &fibers[size_t(t)]->context);
-        }
+        for (int t : alive) resume(fibers[size_t(t)].get());
         alive.erase(std::remove_if(alive.begin(), alive.end(), [](int t) { return fibers[size_t(t)]->state == Fiber::kDone; }), alive.end());
         for (const Warp& w : warps) later += w.meeting + unsigned(w.arrived);
         idle = before == running && met == meeting && meetings == later ? idle + 1 : 0;
@@ -225,6 +233,28 @@ extern "C" int igs_emulate(const char* name, unsigned gx, unsigned gy, unsigned 
             return 0;
         }
     return -1;
+}
+
+// As much of the driver's interface as csrc/cuda_driver.py calls, so that its calls can be tested too. A module's "code" is
+// what is to be appended to its kernels' names; capability 9.0.
+extern "C" {
+int cuInit(unsigned) { return 0; }
+int cuDeviceGet(int* device, int ordinal) { return *device = ordinal, ordinal ? 101 : 0; }
+int cuDevicePrimaryCtxRetain(void** context, int) { return *context = &emulate::scheduler, 0; }
+int cuDeviceGetAttribute(int* value, int attribute, int) { return *value = attribute == 75 ? 9 : 0, 0; }
+int cuCtxSetCurrent(void* context) { return context == &emulate::scheduler ? 0 : 201; }
+int cuGetErrorString(int code, const char** text) { return *text = code == 101 ? "invalid device ordinal" : "some error", 0; }
+int cuModuleLoadData(void** module, const char* code) { return *module = strdup(code), 0; }
+int cuModuleGetFunction(void** function, const char* module, const char* name) {
+    const size_t bytes = strlen(module) + strlen(name) + 1;
+    snprintf(static_cast<char*>(*function = malloc(bytes)), bytes, "%s%s", name, module);
+    return 0;
+}
+int cuLaunchKernel(const char* function, unsigned gx, unsigned gy, unsigned gz, unsigned x, unsigned y, unsigned z, unsigned shared,
+                   void* stream, void** arguments, void** extra) {
+    if (y != 1 || z != 1 || shared || stream || extra) return 1;
+    return igs_emulate(function, gx, gy, gz, x, arguments, 1) ? 500 : 0;
+}
 }
 
 extern "C" size_t igs_frame_layout(const char* field) {

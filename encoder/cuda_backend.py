@@ -1,0 +1,153 @@
+"""Fitting on an NVIDIA GPU: the backend over :mod:`igs.encoder.cuda_kernels`.
+
+A step is queued and not waited for: its measures are read from the device when somebody asks. Models may lie anywhere;
+a result lies where the model that it was asked for does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import torch
+from torch import Tensor
+
+from igs.csrc.cuda_compile import CudaUnavailable
+from igs.csrc.cuda_driver import DeviceKernels
+from igs.encoder import shapes
+from igs.encoder.backend import PERFECT, LossWeights, Model, Pullback, StepResult
+from igs.encoder.cuda_kernels import CudaRasterizer, Launcher
+from igs.encoder.reference import RasterOptions
+from igs.encoder.shapes import SIGMA_MAX, SIGMA_MIN
+
+
+def open_device(*, atomic: bool = False) -> CudaBackend:
+    """The current GPU of torch. Compiles what every fit needs, so that what can fail fails here.
+
+    Raises CudaUnavailable where torch was built without CUDA, or there is no GPU, no driver or no compiler.
+    """
+    if not torch.backends.cuda.is_built():
+        raise CudaUnavailable(f"PyTorch {torch.__version__} is a build for the CPU: install one for CUDA")
+    if not torch.cuda.is_available():
+        raise CudaUnavailable("PyTorch finds no CUDA GPU: check that one is there and what nvidia-smi says")
+    place = torch.device("cuda", torch.cuda.current_device())
+    torch.zeros(1, device=place)  # makes the context
+    launcher = DeviceKernels(place.index, lambda: torch.cuda.current_stream(place).cuda_stream)
+    backend = CudaBackend(launcher, place, name=f"cuda-{launcher.architecture}", atomic=atomic)
+    backend.try_out()
+    return backend
+
+
+class CudaBackend:
+    """See :class:`igs.encoder.backend.Backend`. atomic: gradients by atomic additions, in no fixed order."""
+
+    asynchronous = True
+
+    def __init__(
+        self, launcher: Launcher, place: torch.device, *, name: str = "cuda", device: str = "cuda", atomic: bool = False
+    ) -> None:
+        self.place, self.name, self.device = place, name, device
+        self._launcher = launcher
+        self._rasterizer = CudaRasterizer(launcher, place, atomic=atomic, perfect=PERFECT)
+        self._image: Tensor | None = None
+        self._grad: Tensor | None = None
+
+    def try_out(self) -> None:
+        """One step of one Gaussian."""
+        place = self.place
+        model = Model(
+            torch.full((1, 2), 8.0, device=place), torch.zeros(1, 2, device=place), torch.zeros(1, device=place),
+            torch.ones(1, 3, device=place), "log",
+        )  # fmt: skip
+        options = RasterOptions(16, 16)
+        target = torch.zeros(3, 16, 16, device=place)
+        result = self.step(model, options, target, LossWeights(0.0, 1.0, 0.1))
+        moments = torch.zeros_like(model.position), torch.zeros_like(model.position)
+        age = torch.ones(1, dtype=torch.int32, device=place)
+        self.adam(model.position, result.grads[0], *moments, age, 0.1, (0.9, 0.99), 1e-15)
+        if not 0.0 < result.mse <= 1.0:
+            raise CudaUnavailable(f"{self.name}: one Gaussian's picture has the error {result.mse}, expected 0 to 1")
+
+    def _here(self, model: Model) -> Model:
+        return model.map(lambda t: t.to(self.place).contiguous())
+
+    def _factors(self, model: Model, options: RasterOptions) -> Tensor:
+        if shapes.is_matrix(model.scale_map):
+            return shapes.matrix_factors(model.scale, model.rotation, model.scale_map, options.lowpass)
+        return self._rasterizer.factors(
+            model.scale, model.rotation, model.scale_map, SIGMA_MIN, SIGMA_MAX, options.lowpass
+        )
+
+    def _shape_gradients(self, model: Model, by_factor: Tensor, options: RasterOptions) -> tuple[Tensor, Tensor]:
+        shape = model.scale, model.rotation, by_factor, model.scale_map
+        if shapes.is_matrix(model.scale_map):
+            return shapes.matrix_factors_gradient(*shape, options.lowpass)
+        return self._rasterizer.factors_gradient(*shape, SIGMA_MIN, SIGMA_MAX, options.lowpass)
+
+    def _bin(self, model: Model, options: RasterOptions, *, trust: bool = False) -> None:
+        self._rasterizer.bin(model.position, self._factors(model, options), model.feature, options, trust=trust)
+
+    def render(self, model: Model, options: RasterOptions) -> Tensor:
+        here = self._here(model)
+        self._bin(here, options)
+        return self._rasterizer.forward(options).to(model.position.device)
+
+    def step(self, model: Model, options: RasterOptions, target: Tensor, weights: LossWeights) -> StepResult:
+        raster, model = self._rasterizer, self._here(model)
+        self._bin(model, options, trust=True)
+        if weights.ssim or not raster.fusible:
+            if self._image is None or self._image.shape != target.shape:
+                self._image, self._grad = torch.empty_like(target), torch.empty_like(target)
+            assert self._grad is not None
+            image = raster.forward(options, self._image)
+            totals = raster.loss(image, target, weights.l1, weights.l2, weights.ssim, self._grad)
+            grads = raster.backward(options, self._grad)
+        else:
+            totals, grads = raster.fused(options, target, weights.l1, weights.l2)
+        scale, rotation = self._shape_gradients(model, grads[1], options)
+        means = totals / target.numel()
+        return StepResult(
+            functools.partial(_measures, means, weights), (grads[0], scale, rotation, grads[2]), mse_there=means[1]
+        )
+
+    def pullback(self, model: Model, options: RasterOptions) -> Pullback:
+        """Jᵀ of the picture's Jacobian: takes a picture [C, H, W], gives gradients as Model.NAMES. Use it at once."""
+        here, home = self._here(model), model.position.device
+        plain = dataclasses.replace(options, pull=0.0)
+        self._bin(here, plain)
+        self._rasterizer.forward(plain)
+
+        def apply(picture: Tensor) -> tuple[Tensor, ...]:
+            position, by_factor, feature = self._rasterizer.backward(plain, picture.to(self.place).contiguous())
+            grads = position, *self._shape_gradients(here, by_factor, plain), feature
+            return tuple(g.to(home) for g in grads)
+
+        return apply
+
+    def blend_weights(self, model: Model, options: RasterOptions) -> Tensor:
+        """Σ over pixels of each Gaussian's share of the blend, [N]: the gradient of Σ image by the only feature."""
+        plain = dataclasses.replace(options, background=(0.0,), pull=0.0, gradient=False, lit=())
+        here = self._here(model)
+        here = dataclasses.replace(here, feature=torch.ones(len(model), 1, device=self.place))
+        self._bin(here, plain)
+        image = self._rasterizer.forward(plain)
+        return self._rasterizer.backward(plain, torch.ones_like(image))[2][:, 0].to(model.position.device)
+
+    def measure(self, image: Tensor, target: Tensor, ssim: bool) -> tuple[float, float | None]:
+        """(mean squared error, mean SSIM or None). Waits for the device."""
+        pictures = (p.to(self.place).contiguous() for p in (image, target))
+        totals = self._rasterizer.loss(*pictures, 0.0, 1.0, 1.0 if ssim else 0.0, None)
+        _, e2, s = (totals / target.numel()).tolist()
+        return e2, s if ssim else None
+
+    def adam(
+        self, values: Tensor, grads: Tensor, m: Tensor, v: Tensor, age: Tensor, lr: float, betas: tuple[float, float],
+        epsilon: float,
+    ) -> None:  # fmt: skip
+        self._rasterizer.adam(values, grads, m, v, age, lr, betas, epsilon)
+
+
+def _measures(means: Tensor, w: LossWeights) -> tuple[float, float, float | None]:
+    """(loss, mean squared error, mean SSIM or None) of the means of |e|, e² and SSIM. Waits for the device."""
+    e1, e2, s = means.tolist()
+    return w.l1 * e1 + w.l2 * e2 + w.ssim * (1 - s), e2, s if w.ssim else None
