@@ -77,7 +77,7 @@ class CudaRasterizer:
         self._frame.atomic, self._frame.perfect = atomic, perfect
         self._channels = 0
         self._keep: tuple[Tensor, ...] = ()  # a queued kernel may read them still
-        self._room("state", 4, torch.int32)
+        self._room("state", 4, torch.int32).zero_()
 
     # -- memory
 
@@ -129,9 +129,7 @@ class CudaRasterizer:
             needed = int(self._buffers["state"][0])  # waits for the device
             if needed < 0 or needed * (1 if needed < 64 else 1 / _FULL) > f.capacity:
                 if not 0 <= needed < 2**30:
-                    raise MemoryError(
-                        f"the Gaussians cover the tiles {needed & 0xFFFFFFFF} times: too many for a GPU's lists"
-                    )
+                    raise MemoryError("the Gaussians reach over more than 2^30 tiles: too many for a GPU's lists")
                 self._list_room(int(_ROOM * needed) + 64)
                 self._count(tiles, n, o)
             self._known, self._unchecked = known, 0

@@ -6,7 +6,8 @@
 #else
 // An array that the threads of a block share.
 #define IGS_SHARED(type, name, count) __shared__ type name[count]
-#define IGS_KERNEL(threads) extern "C" __global__ void __launch_bounds__(threads)
+// Threads of a block, and perhaps how many blocks a multiprocessor shall hold at least.
+#define IGS_KERNEL(...) extern "C" __global__ void __launch_bounds__(__VA_ARGS__)
 #endif
 
 #include "../gaussian.h"

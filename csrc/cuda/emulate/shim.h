@@ -56,7 +56,7 @@ To bits(From value) {
 #define blockIdx (emulate::current->block)
 #define blockDim (emulate::current->block_dim)
 #define gridDim (emulate::current->grid_dim)
-#define IGS_KERNEL(threads) static void
+#define IGS_KERNEL(...) static void
 #define IGS_SHARED(type, name, count)  \
     static const char name##_key = 0; \
     type* name = static_cast<type*>(emulate::shared_array(&name##_key, sizeof(type) * (count)))
