@@ -32,10 +32,16 @@ def open_device(*, atomic: bool = False) -> CudaBackend:
         raise CudaUnavailable("PyTorch finds no CUDA GPU: check that one is there and what nvidia-smi says")
     place = torch.device("cuda", torch.cuda.current_device())
     torch.zeros(1, device=place)  # makes the context
-    launcher = DeviceKernels(place.index, lambda: torch.cuda.current_stream(place).cuda_stream)
+    launcher = _kernels(place.index)
     backend = CudaBackend(launcher, place, name=f"cuda-{launcher.architecture}", atomic=atomic)
     backend.try_out()
     return backend
+
+
+@functools.cache
+def _kernels(ordinal: int) -> DeviceKernels:
+    """Loaded once per process; a thread launches on its own current stream."""
+    return DeviceKernels(ordinal, lambda: torch.cuda.current_stream(ordinal).cuda_stream)
 
 
 class CudaBackend:
