@@ -82,7 +82,7 @@ class StepResult:
 
     measures: Callable[[], tuple[float, float, float | None]]  # loss, mean squared error, mean SSIM
     grads: Grads
-    mse_there: Tensor | None = None  # the mean squared error where it was computed, if that isn't here
+    means_there: Tensor | None = None  # means of |e|, e² and SSIM where they were computed, if that isn't here: [3]
 
     @staticmethod
     def of(loss: float, mse: float, ssim: float | None, grads: Grads) -> StepResult:

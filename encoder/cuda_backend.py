@@ -45,18 +45,28 @@ def _kernels(ordinal: int) -> DeviceKernels:
 
 
 class CudaBackend:
-    """See :class:`igs.encoder.backend.Backend`. atomic: gradients by atomic additions, in no fixed order."""
+    """See :class:`igs.encoder.backend.Backend`.
+
+    atomic: gradients by atomic additions, in no fixed order. pictures: see :class:`CudaRasterizer`.
+    """
 
     asynchronous = True
 
     def __init__(
-        self, launcher: Launcher, place: torch.device, *, name: str = "cuda", device: str = "cuda", atomic: bool = False
-    ) -> None:
+        self, launcher: Launcher, place: torch.device, *, name: str = "cuda", device: str = "cuda",
+        atomic: bool = False, pictures: int = 1,
+    ) -> None:  # fmt: skip
         self.place, self.name, self.device = place, name, device
-        self._launcher = launcher
-        self._rasterizer = CudaRasterizer(launcher, place, atomic=atomic, perfect=PERFECT)
+        self._launcher, self._atomic = launcher, atomic
+        self._rasterizer = CudaRasterizer(launcher, place, atomic=atomic, perfect=PERFECT, pictures=pictures)
         self._image: Tensor | None = None
         self._grad: Tensor | None = None
+
+    def of_many(self, pictures: int) -> CudaBackend:
+        """The same for so many pictures at once: pictures are [B, C, H, W] there, and measures B."""
+        return CudaBackend(
+            self._launcher, self.place, name=self.name, device=self.device, atomic=self._atomic, pictures=pictures
+        )
 
     def try_out(self) -> None:
         """One step of one Gaussian."""
@@ -111,10 +121,8 @@ class CudaBackend:
         else:
             totals, grads = raster.fused(options, target, weights.l1, weights.l2)
         scale, rotation = self._shape_gradients(model, grads[1], options)
-        means = totals / target.numel()
-        return StepResult(
-            functools.partial(_measures, means, weights), (grads[0], scale, rotation, grads[2]), mse_there=means[1]
-        )
+        means = totals / (target.numel() // raster.pictures)
+        return StepResult(functools.partial(_measures, means, weights), (grads[0], scale, rotation, grads[2]), means)
 
     def pullback(self, model: Model, options: RasterOptions) -> Pullback:
         """Jᵀ of the picture's Jacobian: takes a picture [C, H, W], gives gradients as Model.NAMES. Use it at once."""
@@ -141,10 +149,14 @@ class CudaBackend:
 
     def measure(self, image: Tensor, target: Tensor, ssim: bool) -> tuple[float, float | None]:
         """(mean squared error, mean SSIM or None). Waits for the device."""
+        weights = LossWeights(0.0, 1.0, 1.0 if ssim else 0.0)
+        return _measures(self.means(image, target, ssim), weights)[1:]
+
+    def means(self, image: Tensor, target: Tensor, ssim: bool) -> Tensor:
+        """Means of |e|, e² and SSIM (0 unless asked for), float64 [3], on the device."""
         pictures = (p.to(self.place).contiguous() for p in (image, target))
         totals = self._rasterizer.loss(*pictures, 0.0, 1.0, 1.0 if ssim else 0.0, None)
-        _, e2, s = (totals / target.numel()).tolist()
-        return e2, s if ssim else None
+        return totals / (target.numel() // self._rasterizer.pictures)
 
     def adam(
         self, values: Tensor, grads: Tensor, m: Tensor, v: Tensor, age: Tensor, lr: float, betas: tuple[float, float],
@@ -154,6 +166,9 @@ class CudaBackend:
 
 
 def _measures(means: Tensor, w: LossWeights) -> tuple[float, float, float | None]:
-    """(loss, mean squared error, mean SSIM or None) of the means of |e|, e² and SSIM. Waits for the device."""
-    e1, e2, s = means.tolist()
+    """(loss, mean squared error, mean SSIM or None) of the means of |e|, e² and SSIM; of several pictures the mean.
+
+    Waits for the device.
+    """
+    e1, e2, s = means.view(-1, 3).mean(0).tolist()
     return w.l1 * e1 + w.l2 * e2 + w.ssim * (1 - s), e2, s if w.ssim else None

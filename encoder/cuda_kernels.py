@@ -36,11 +36,11 @@ class Launcher(Protocol):
 _ARRAYS = (
     "means", "factors", "features", "background", "lit", "target", "image", "grad_image", "limits", "bound", "bare",
     "tile_count", "tile_offset", "hits", "first", "pairs", "list", "partial", "grad_means", "grad_factors",
-    "grad_features", "sums", "totals", "state",
+    "grad_features", "sums", "totals", "state", "done",
 )  # fmt: skip
 _INTEGERS = (
-    "width", "height", "channels", "columns", "num_gaussians", "tiles_x", "tiles_y", "capacity", "blend", "top_k",
-    "first_channel", "active", "atomic", "blocks",
+    "width", "height", "channels", "columns", "pictures", "num_gaussians", "tiles_x", "tiles_y", "capacity", "blend",
+    "top_k", "first_channel", "active", "atomic", "blocks",
 )  # fmt: skip
 _FLOATS = (
     "reach2", "relative_reach2", "pull", "pull_reach2", "list_reach2", "l1", "l2", "ssim", "perfect",
@@ -64,12 +64,16 @@ def _warps(count: int) -> tuple[int, int, int]:
 class CudaRasterizer:
     """Tile lists and scratch memory of one fit, reused from step to step. Not thread-safe; one per fit.
 
-    atomic: gradients by atomic additions, a little faster and in no fixed order. perfect: a loss below which
-    :meth:`gradients` are zero.
+    atomic: gradients by atomic additions, a little faster and in no fixed order. perfect: a loss below which gradients
+    are zero. pictures: how many of one size, with equally many Gaussians each, are drawn by the same launches; if more
+    than one, all shapes of pictures and losses below have that number in front, and N counts the Gaussians of all.
     """
 
-    def __init__(self, launcher: Launcher, device: torch.device, *, atomic: bool = False, perfect: float = 0.0) -> None:
-        self._launcher, self.device = launcher, device
+    def __init__(
+        self, launcher: Launcher, device: torch.device, *, atomic: bool = False, perfect: float = 0.0, pictures: int = 1
+    ) -> None:
+        self._launcher, self.device, self.pictures = launcher, device, pictures
+        self._in_front = (pictures,) if pictures > 1 else ()
         self._frame, self._buffers = Frame(), dict[str, Tensor]()
         self._constants: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = {}
         self._known: tuple[Any, ...] = ()  # what the capacity was last checked for …
@@ -78,6 +82,7 @@ class CudaRasterizer:
         self._channels = 0
         self._keep: tuple[Tensor, ...] = ()  # a queued kernel may read them still
         self._room("state", 4, torch.int32).zero_()
+        self._room("done", pictures, torch.int32).zero_()
 
     # -- memory
 
@@ -112,7 +117,7 @@ class CudaRasterizer:
         """Rebuild the tile lists. With ``trust`` their room is mostly taken for granted (CHECK_EVERY); otherwise this
         waits for the device, and what is drawn next is whole."""
         f, n = self._frame, means.shape[0]
-        tiles = -(-o.width // 16) * -(-o.height // 16)
+        tiles = -(-o.width // 16) * -(-o.height // 16) * self.pictures
         self._describe(means, factors, features, o)
         self._room("bound", tiles, torch.int32)
         self._room("bare", tiles + 1, torch.int32)
@@ -148,6 +153,9 @@ class CudaRasterizer:
         self._channels = o.channels(features)
         f.width, f.height, f.channels, f.columns = o.width, o.height, self._channels, features.shape[1]
         f.num_gaussians, f.tiles_x, f.tiles_y = means.shape[0], -(-o.width // 16), -(-o.height // 16)
+        f.pictures = self.pictures
+        if means.shape[0] % self.pictures:
+            raise ValueError(f"expected as many Gaussians in each of {self.pictures} pictures, found {means.shape[0]}")
         f.blend, f.top_k = int(o.blend != "topk"), o.top_k
         f.reach2, f.relative_reach2 = o.reach2, min(o.relative_reach2, 1e30)
         f.pull, f.pull_reach2 = o.pull if o.blend == "topk" else 0.0, o.pull_share * o.reach2
@@ -161,7 +169,7 @@ class CudaRasterizer:
         self._point(means=means, factors=factors, features=features, background=background, lit=lit)
 
     def _count(self, tiles: int, n: int, o: RasterOptions) -> None:
-        self._launch("igs_clear", (-(-tiles // 256), 1, 1), 256)
+        self._launch("igs_clear", (-(-max(tiles, self.pictures, 4) // 256), 1, 1), 256)
         if o.blend == "topk":
             self._launch("igs_cover", _warps(n), 256)
         self._launch("igs_bounds", (1, 1, 1), 1024)
@@ -178,12 +186,14 @@ class CudaRasterizer:
     def _draw(self, kernel: str, first: int, active: int) -> None:
         f = self._frame
         f.first_channel, f.active = first, active
-        self._launch(kernel, (-(-f.tiles_x * f.tiles_y // _TILES_PER_BLOCK), 1, 1), 128, variant=True)
+        self._launch(kernel, (-(-f.tiles_x * f.tiles_y * f.pictures // _TILES_PER_BLOCK), 1, 1), 128, variant=True)
 
     def forward(self, o: RasterOptions, out: Tensor | None = None) -> Tensor:
         """The picture [C, H, W] of what was binned, in ``out`` if given."""
-        image = torch.empty(self._channels, o.height, o.width, device=self.device) if out is None else out
-        self._room("limits", 3 * o.width * o.height)
+        image = out
+        if image is None:
+            image = torch.empty(*self._in_front, self._channels, o.height, o.width, device=self.device)
+        self._room("limits", 3 * o.width * o.height * self.pictures)
         self._point(image=image)
         for first, active in self._passes():
             self._draw("igs_forward", first, active)
@@ -205,8 +215,8 @@ class CudaRasterizer:
         """One pass for L = l1·mean|e| + l2·mean e²: (Σ|e|, Σe², 0 as float64 [3], gradients). Up to 4 channels."""
         f, tiles = self._frame, self._frame.tiles_x * self._frame.tiles_y
         self._point(target=target)
-        self._weigh(target.numel(), l1, l2, 0.0)
-        self._room("sums", 3 * tiles, torch.float64)
+        self._weigh(target[0].numel() if self._in_front else target.numel(), l1, l2, 0.0)
+        self._room("sums", 3 * tiles * f.pictures, torch.float64)
         grads = self._gradients()
         self._prepare()
         self._draw("igs_fused", 0, self._channels)
@@ -224,13 +234,14 @@ class CudaRasterizer:
         """Float64 [3]: Σ|e|, Σe², ΣSSIM (0 where ``ssim`` is); dL/dimage of
         l1·mean|e| + l2·mean e² + ssim·(1 − mean SSIM) in ``grad`` if given."""
         f = self._frame
-        f.channels, f.height, f.width = image.shape
+        f.pictures = image.shape[0] if image.dim() == 4 else 1
+        f.channels, f.height, f.width = image.shape[-3:]
         self._point(image=image, target=target)
         f.grad_image = None if grad is None else grad.data_ptr()
-        self._weigh(target.numel(), l1, l2, ssim)
-        grid = -(-f.width // _LOSS_SIDE), -(-f.height // _LOSS_SIDE), f.channels
-        f.blocks = math.prod(grid)
-        self._room("sums", 3 * f.blocks, torch.float64)
+        self._weigh(target.numel() // f.pictures, l1, l2, ssim)
+        grid = -(-f.width // _LOSS_SIDE), -(-f.height // _LOSS_SIDE), f.channels * f.pictures
+        f.blocks = math.prod(grid) // f.pictures
+        self._room("sums", 3 * math.prod(grid), torch.float64)
         self._launch("igs_loss", grid, 384)
         return self._totals()
 
@@ -238,9 +249,9 @@ class CudaRasterizer:
         self._frame.l1, self._frame.l2, self._frame.ssim = l1 / values, l2 / values, ssim / values
 
     def _totals(self) -> Tensor:
-        totals = torch.empty(3, dtype=torch.float64, device=self.device)
+        totals = torch.empty(*self._in_front, 3, dtype=torch.float64, device=self.device)
         self._point(totals=totals)
-        self._launch("igs_totals", (1, 1, 1), 256)
+        self._launch("igs_totals", (self._frame.pictures, 1, 1), 256)
         return totals
 
     def _gradients(self) -> tuple[Tensor, Tensor, Tensor]:

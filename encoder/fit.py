@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from igs.encoder import init, init_device, shapes
-from igs.encoder.backend import PERFECT, Backend, LossWeights, Model, psnr_of
+from igs.encoder.backend import PERFECT, Backend, LossWeights, Model, StepResult, psnr_of
 from igs.encoder.checkpoint import FitState, zero_moments
 from igs.encoder.growth import SIGMA_LOW, added, draw, growth_plan, new_gaussians
 from igs.encoder.lattice import Noise, rate_gradients
@@ -63,7 +63,7 @@ class Fit:
         self.target, self.recipe, self.backend = target.contiguous().to(backend.place), recipe, backend
         self.num_gaussians = self.asked = max(1, num_gaussians)  # where ``retarget`` is set, the first may change
         self.rng = np.random.default_rng(seed)
-        self.channels, self.height, self.width = target.shape
+        self.channels, self.height, self.width = target.shape[-3:]
         self.log_every = max(1, min(100, recipe.steps // 10) if log_every is None else log_every)
         self.on_progress, self.on_step = on_progress, on_step
         self.history: list[Progress] = []
@@ -75,7 +75,7 @@ class Fit:
         self.seed = seed
         self.best_loss = math.inf
         self._weights = weights
-        self.pixels = target.cpu().permute(1, 2, 0).numpy()  # a view
+        self.pixels = target.cpu().movedim(-3, -1).numpy()  # a view
         self.loss_weights = LossWeights(recipe.loss_l1, recipe.loss_l2, recipe.loss_ssim)
         self._started = time.perf_counter()
         self.options = RasterOptions(
@@ -104,6 +104,11 @@ class Fit:
         self.retarget: Callable[[Fit], int] | None = None
         self._phase = (0, recipe.steps, 1.0)  # first step, steps and peak factor of the current learning-rate schedule
         self.state = self._initial_state(self.plan[0])
+
+    @property
+    def count(self) -> int:
+        """Gaussians there are."""
+        return len(self.state.model)
 
     # -- Gaussians come and go
 
@@ -199,9 +204,9 @@ class Fit:
                 self.on_step(self)
             if s.step > 0:
                 if self.retarget is not None and len(self.plan) > 1 and s.step == max(self.plan):
-                    self.num_gaussians = max(len(s.model), self.retarget(self))
-                    self.plan[s.step] = self.num_gaussians - len(s.model)
-                self.grow(min(self.plan.get(s.step, 0), self.num_gaussians - len(s.model)))
+                    self.num_gaussians = max(self.count, self.retarget(self))
+                    self.plan[s.step] = self.num_gaussians - self.count
+                self.grow(min(self.plan.get(s.step, 0), self.num_gaussians - self.count))
                 if (
                     r.relocate
                     and s.step % relocate_every == 0
@@ -247,11 +252,11 @@ class Fit:
             seen = straight_through(s.model, r, self.width, self.height) if quantized else s.model
         result = self.backend.step(seen, self.options, self.target, self.loss_weights)
         self.last = result
-        grown = len(s.model) >= self.num_gaussians
+        grown = self.count >= self.num_gaussians
         if noisy:  # losses of different noise can't be compared: the last state counts
             self.best, self.best_loss = None, math.inf
         elif grown and (s.step % 10 == 0 or self.best is None):
-            self.consider(result.loss, s.model)
+            self._consider_step(result)
         if noisy and r.rate_weight:
             # What a bit is worth where more Gaussians would lower the error as usual: their number to the power −⅔.
             worth = r.rate_weight * 0.66 * result.mse * self.loss_weights.l2 / (BITS * len(s.model))
@@ -302,9 +307,9 @@ class Fit:
 
     def _coarseness_there(self) -> float | Tensor:
         """The same without waiting for a device that computes it."""
-        if self.last.mse_there is None:
+        if self.last.means_there is None:
             return self.coarseness
-        return (self.recipe.coarseness * self.last.mse_there.sqrt()).clamp_min(0.05).float()
+        return (self.recipe.coarseness * self.last.means_there[1].sqrt()).clamp_min(0.05).float()
 
     def consider(self, loss: float, model: Model) -> None:
         """Remember the model if it is the best so far (and finite)."""
@@ -312,6 +317,9 @@ class Fit:
             self.best, self.best_loss = model.clone(), loss
             if self.learned is not None:
                 self.quantizers, self.best_rounding = self.learned.quantizers(), self.learned.state()
+
+    def _consider_step(self, result: StepResult) -> None:
+        self.consider(result.loss, self.state.model)
 
     def _start_rounding(self) -> None:
         """From here on the model is seen as its file will hold it, starting from the best one so far.
@@ -341,7 +349,7 @@ class Fit:
             self.state.step,
             self.recipe.steps,
             time.perf_counter() - self._started,
-            len(self.state.model),
+            self.count,
             self.last.loss,
             psnr_of(mse),
             ssim,

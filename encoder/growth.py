@@ -79,7 +79,7 @@ def draw(fit: Fit, weights: NDArray[np.float64] | Tensor, n: int, uniform: float
     """:func:`igs.encoder.init.draw_positions` of a map [H, W], on the device that holds it."""
     if isinstance(weights, Tensor):
         seed = int(fit.rng.integers(2**63))
-        return init_device.draw_positions(weights, n, uniform, power, seed)
+        return np.asarray(init_device.draw_positions(weights, n, uniform, power, seed).cpu().numpy())
     return init.draw_positions(weights, n, uniform, power, fit.rng)
 
 

@@ -15,20 +15,27 @@ constexpr int kScanThreads = 1024, kScanItems = 8;
 constexpr float kSlack = 1.0001f;
 
 struct Box {
+    int picture;
     float mx, my, p, q, r;
     int tx0, ty0, nx, tiles;  // tiles of the bounding box of the reach
 };
 
-IGS_DEVICE Box load_box(const Frame& f, int i) {
+IGS_DEVICE Box load_shape(const Frame& f, int i) {
     Box b;
+    b.picture = i / gaussians_each(f);
     b.mx = f.means[2 * i], b.my = f.means[2 * i + 1];
     b.p = f.factors[3 * i], b.q = f.factors[3 * i + 1], b.r = f.factors[3 * i + 2];
+    b.tx0 = b.ty0 = b.nx = b.tiles = 0;
+    return b;
+}
+
+IGS_DEVICE Box load_box(const Frame& f, int i) {
+    Box b = load_shape(f, i);
     const float limit = f.list_reach2 * kSlack;
     const float hy = sqrtf(limit) / b.r, hx = sqrtf(limit * (b.q * b.q + b.r * b.r)) / (b.p * b.r);
     // tiles whose first or last pixel centre lies inside it
     const float fy0 = (b.my - hy - 15.5f) * (1.f / 16), fy1 = (b.my + hy - 0.5f) * (1.f / 16);
     const float fx0 = (b.mx - hx - 15.5f) * (1.f / 16), fx1 = (b.mx + hx - 0.5f) * (1.f / 16);
-    b.tx0 = b.ty0 = b.nx = b.tiles = 0;
     if (!(fy1 >= 0) || !(fy0 <= float(f.tiles_y - 1)) || !(fx1 >= 0) || !(fx0 <= float(f.tiles_x - 1))) return b;
     b.ty0 = fy0 > 0 ? int(ceilf(fy0)) : 0;
     b.tx0 = fx0 > 0 ? int(ceilf(fx0)) : 0;
@@ -41,12 +48,14 @@ IGS_DEVICE Box load_box(const Frame& f, int i) {
 
 // Smallest and largest d² of the pixel centres' rectangle of a tile.
 IGS_DEVICE void tile_d2(const Frame& f, const Box& b, int tile, float* lo, float* hi) {
-    const int x = tile % f.tiles_x * 16, y = tile / f.tiles_x * 16;
+    const int x = tile % f.tiles_x * 16, y = tile % tiles_each(f) / f.tiles_x * 16;
     const int x1 = x + 16 < f.width ? x + 16 : f.width, y1 = y + 16 < f.height ? y + 16 : f.height;
     rect_d2(b.p, b.q, b.r, float(x) + 0.5f - b.mx, float(y) + 0.5f - b.my, float(x1) - 0.5f - b.mx, float(y1) - 0.5f - b.my, lo, hi);
 }
 
-IGS_DEVICE int tile_of(const Frame& f, const Box& b, int k) { return (b.ty0 + k / b.nx) * f.tiles_x + b.tx0 + k % b.nx; }
+IGS_DEVICE int tile_of(const Frame& f, const Box& b, int k) {
+    return b.picture * tiles_each(f) + (b.ty0 + k / b.nx) * f.tiles_x + b.tx0 + k % b.nx;
+}
 
 IGS_DEVICE int warp_index() { return int((blockIdx.x * blockDim.x + threadIdx.x) >> 5); }
 
@@ -104,9 +113,10 @@ using namespace igs;
 
 // Every counter to its start.
 IGS_KERNEL(256) igs_clear(const Frame f) {
-    const int i = blockIdx.x * blockDim.x + threadIdx.x, tiles = f.tiles_x * f.tiles_y;
-    if (i < tiles) f.bound[i] = __float_as_uint(1e30f), f.tile_count[i] = 0;
+    const int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < tiles_all(f)) f.bound[i] = __float_as_uint(1e30f), f.tile_count[i] = 0;
     if (i < 4) f.state[i] = 0;
+    if (i < f.pictures) f.done[i] = 0;
 }
 
 // bound ← the smallest "largest d²" of a tile. Floats of one sign order as their bits do.
@@ -125,7 +135,7 @@ IGS_KERNEL(256) igs_cover(const Frame f) {
 // From the smallest "largest d²" to what a candidate must not exceed, and the list of bare tiles. One block.
 IGS_KERNEL(1024) igs_bounds(const Frame f) {
     IGS_SHARED(int, shared, 32);
-    const int tiles = f.tiles_x * f.tiles_y;
+    const int tiles = tiles_all(f);
     int found = 0;
     for (int base = 0; base < tiles; base += kScanThreads * kScanItems) {
         const int first = base + int(threadIdx.x) * kScanItems;
@@ -156,13 +166,11 @@ IGS_KERNEL(1024) igs_bounds(const Frame f) {
 IGS_KERNEL(256) igs_nearest(const Frame f) {
     const int lane = threadIdx.x & 31, count = f.bare[0];
     for (int k = warp_index(); k < count; k += int(gridDim.x * blockDim.x) >> 5) {
+        const int tile = f.bare[1 + k], from = tile / tiles_each(f) * gaussians_each(f);
         float nearest = 3e38f;
-        for (int i = lane; i < f.num_gaussians; i += 32) {
-            Box b;
-            b.mx = f.means[2 * i], b.my = f.means[2 * i + 1];
-            b.p = f.factors[3 * i], b.q = f.factors[3 * i + 1], b.r = f.factors[3 * i + 2];
+        for (int i = lane; i < gaussians_each(f); i += 32) {
             float lo, hi;
-            tile_d2(f, b, f.bare[1 + k], &lo, &hi);
+            tile_d2(f, load_shape(f, from + i), tile, &lo, &hi);
             nearest = hi < nearest ? hi : nearest;
         }
         for (int d = 16; d; d >>= 1) {
@@ -170,7 +178,7 @@ IGS_KERNEL(256) igs_nearest(const Frame f) {
             nearest = other < nearest ? other : nearest;
         }
         // At or above the lists' reach, as before: a Gaussian nearer than that over the whole tile would have covered it.
-        if (lane == 0) f.bound[f.bare[1 + k]] = __float_as_uint(nearest > f.list_reach2 ? nearest : f.list_reach2 * kSlack);
+        if (lane == 0) f.bound[tile] = __float_as_uint(nearest > f.list_reach2 ? nearest : f.list_reach2 * kSlack);
     }
 }
 
@@ -201,7 +209,7 @@ IGS_DEVICE void each_tile(const Frame& f, int i, Use use) {
             tile = f.bare[1 + base + lane];
             float lo, hi;
             tile_d2(f, b, tile, &lo, &hi);
-            hit = lo <= __uint_as_float(f.bound[tile]) * kSlack;
+            hit = tile / tiles_each(f) == b.picture && lo <= __uint_as_float(f.bound[tile]) * kSlack;
         }
         use(tile, hit);
     }
@@ -224,7 +232,7 @@ IGS_KERNEL(256) igs_count(const Frame f) {
 IGS_KERNEL(1024) igs_scan(const Frame f) {
     IGS_SHARED(int, shared, 32);
     const bool by_tile = blockIdx.x == 0;
-    const int n = by_tile ? f.tiles_x * f.tiles_y : f.num_gaussians;
+    const int n = by_tile ? tiles_all(f) : f.num_gaussians;
     int* in = by_tile ? f.tile_count : f.hits;
     int* out = by_tile ? f.tile_offset : f.first;
     const int total = scan_all(n, shared, [&](int k) { return in[k]; }, out);
@@ -255,7 +263,7 @@ IGS_KERNEL(256) igs_fill(const Frame f) {
 // A warp per tile: an entry's place is the number of smaller ones. Lists are some tens long.
 IGS_KERNEL(256) igs_order(const Frame f) {
     const int tile = warp_index(), lane = threadIdx.x & 31;
-    if (tile >= f.tiles_x * f.tiles_y) return;
+    if (tile >= tiles_all(f)) return;
     const int begin = f.tile_offset[tile], n = f.tile_offset[tile + 1] - begin;
     for (int base = 0; base < n; base += 32) {
         const bool mine = base + lane < n;

@@ -21,6 +21,10 @@ constexpr float kLog2e2 = -0.72134752f;  // exp(−d²/2) = 2^(kLog2e2·d²)
 
 #define IGS_DEVICE static __device__ __forceinline__
 
+IGS_DEVICE int tiles_each(const Frame& f) { return f.tiles_x * f.tiles_y; }
+IGS_DEVICE int tiles_all(const Frame& f) { return f.tiles_x * f.tiles_y * f.pictures; }
+IGS_DEVICE int gaussians_each(const Frame& f) { return f.num_gaussians / f.pictures; }
+
 // 2^x for x ≤ 0. Relative error 2^-22: the special-function unit's.
 IGS_DEVICE float exp2_neg(float x) {
 #ifdef IGS_EMULATE

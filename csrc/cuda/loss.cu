@@ -37,7 +37,7 @@ IGS_DEVICE void blur(float (&out)[N], Load in) {
 
 using namespace igs;
 
-// grad_image may be null: then only the sums are made. Grid: blocks of x, of y, channels.
+// grad_image may be null: then only the sums are made. Grid: blocks of x, of y, channels of all pictures.
 IGS_KERNEL(384) igs_loss(const Frame f) {
     IGS_SHARED(float, big, 2 * kIn * kInStride);       // both pictures; then the three maps of derivatives
     IGS_SHARED(float, rows, kIn * kMapStride);         // one of them blurred along its rows
@@ -136,13 +136,13 @@ IGS_KERNEL(384) igs_loss(const Frame f) {
     }
 }
 
-// totals ← the sums of all blocks, in a fixed order, and whether there is anything left to learn. One block.
+// totals ← the sums of a picture's blocks, in a fixed order, and whether there is anything left to learn. A block per picture.
 IGS_KERNEL(256) igs_totals(const Frame f) {
     IGS_SHARED(double, parts, 3 * 8);
     const int t = int(threadIdx.x);
     double sum[3] = {};
     for (int k = t; k < f.blocks; k += 256)
-        for (int i = 0; i < 3; i++) sum[i] += f.sums[3 * size_t(k) + i];
+        for (int i = 0; i < 3; i++) sum[i] += f.sums[3 * (size_t(blockIdx.x) * f.blocks + k) + i];
     for (int i = 0; i < 3; i++) {
         sum[i] = warp_sum(sum[i]);
         if (t % 32 == 0) parts[3 * (t / 32) + i] = sum[i];
@@ -152,8 +152,8 @@ IGS_KERNEL(256) igs_totals(const Frame f) {
     for (int i = 0; i < 3; i++) {
         sum[i] = 0;
         for (int k = 0; k < 8; k++) sum[i] += parts[3 * k + i];
-        f.totals[i] = sum[i];
+        f.totals[3 * blockIdx.x + i] = sum[i];
     }
     const double values = double(f.width) * f.height * f.channels;
-    f.state[kPerfect] = f.l1 * sum[0] + f.l2 * sum[1] + f.ssim * (values - sum[2]) < f.perfect;
+    f.done[blockIdx.x] = f.l1 * sum[0] + f.l2 * sum[1] + f.ssim * (values - sum[2]) < f.perfect;
 }

@@ -42,7 +42,7 @@ template <int WIDTH>
 IGS_DEVICE void gather(const Frame& f) {
     const int i = int((blockIdx.x * blockDim.x + threadIdx.x) >> 5), lane = threadIdx.x & 31;
     if (i >= f.num_gaussians) return;
-    const bool nothing = f.state[kOverflow] || f.state[kPerfect];
+    const bool nothing = f.state[kOverflow] || f.done[i / gaussians_each(f)];
     const int from = f.atomic ? i : f.first[i], to = f.atomic ? i + 1 : f.first[i + 1];
     float sum = 0;
     for (int s = from + lane / WIDTH; s < to; s += 32 / WIDTH) sum += f.partial[size_t(s) * WIDTH + lane % WIDTH];

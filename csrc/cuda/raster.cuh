@@ -33,20 +33,23 @@ template <int CT, bool GRADIENT>
 struct Tile {
     const Frame& f;
     Shared& s;
-    int tile, x0, y0, lane, begin, n, staged;
+    int picture, x0, y0, lane, begin, n, staged;
     float x;
 
-    __device__ __forceinline__ Tile(const Frame& frame, Shared& shared, int index) : f(frame), s(shared), tile(index) {
+    __device__ __forceinline__ Tile(const Frame& frame, Shared& shared, int tile) : f(frame), s(shared), picture(tile / tiles_each(frame)) {
         lane = threadIdx.x & 31;
-        x0 = tile % f.tiles_x * kTileSide, y0 = tile / f.tiles_x * kTileSide;
+        x0 = tile % f.tiles_x * kTileSide, y0 = tile % tiles_each(f) / f.tiles_x * kTileSide;
         begin = f.tile_offset[tile], n = f.tile_offset[tile + 1] - begin;
         staged = -1;
         x = float(x0 + (lane & 15)) + 0.5f;
     }
     __device__ __forceinline__ float y_of(int j) const { return float(y0 + 2 * j + (lane >> 4)) + 0.5f; }
     __device__ __forceinline__ bool inside(int j) const { return x0 + (lane & 15) < f.width && y0 + 2 * j + (lane >> 4) < f.height; }
-    __device__ __forceinline__ size_t pixel(int j) const { return size_t(y0 + 2 * j + (lane >> 4)) * f.width + x0 + (lane & 15); }
     __device__ __forceinline__ size_t plane() const { return size_t(f.width) * f.height; }
+    __device__ __forceinline__ size_t pixel(int j) const { return size_t(y0 + 2 * j + (lane >> 4)) * f.width + x0 + (lane & 15); }
+    // Where a channel of this pass, or one of the limits, has a pixel.
+    __device__ __forceinline__ size_t value_at(int c, int j) const { return (size_t(picture) * f.channels + f.first_channel + c) * plane() + pixel(j); }
+    __device__ __forceinline__ size_t limit_at(int k, int j) const { return (size_t(k) * f.pictures + picture) * plane() + pixel(j); }
 
     // Brings candidates base … base + 31 into shared memory, unless they are there.
     __device__ __forceinline__ int stage(int base) {
@@ -278,9 +281,8 @@ struct Tile {
 template <int CT, bool GRADIENT, int MODE>
 IGS_DEVICE void raster(const Frame& f, Shared* shared) {
     const int tile = int(blockIdx.x) * kWarps + int(threadIdx.x >> 5);
-    if (tile >= f.tiles_x * f.tiles_y) return;
+    if (tile >= tiles_all(f)) return;
     Tile<CT, GRADIENT> t(f, shared[threadIdx.x >> 5], tile);
-    const size_t plane = t.plane();
     const bool topk = f.blend == 0;
     float limit[kPixels], shift[kPixels], pulled[kPixels], g[CT][kPixels], dot[kPixels];
     if (MODE == kBackward && topk) {
@@ -288,9 +290,9 @@ IGS_DEVICE void raster(const Frame& f, Shared* shared) {
         for (int j = 0; j < kPixels; j++) {
             limit[j] = -1, shift[j] = pulled[j] = 0;
             if (t.inside(j)) {
-                limit[j] = f.limits[t.pixel(j)];
-                shift[j] = f.limits[plane + t.pixel(j)];
-                if (f.pull > 0 && f.first_channel == 0) pulled[j] = f.limits[2 * plane + t.pixel(j)];  // once, not per pass
+                limit[j] = f.limits[t.limit_at(0, j)];
+                shift[j] = f.limits[t.limit_at(1, j)];
+                if (f.pull > 0 && f.first_channel == 0) pulled[j] = f.limits[t.limit_at(2, j)];  // once, not per pass
             }
         }
     } else {
@@ -307,10 +309,9 @@ IGS_DEVICE void raster(const Frame& f, Shared* shared) {
                 for (int c = 0; c < CT; c++) g[c][j] = 0;
                 continue;
             }
-            const size_t at = t.pixel(j);
             if (MODE == kForward && topk) {
-                f.limits[at] = limit[j], f.limits[plane + at] = shift[j];
-                if (f.pull > 0) f.limits[2 * plane + at] = pulled[j];
+                f.limits[t.limit_at(0, j)] = limit[j], f.limits[t.limit_at(1, j)] = shift[j];
+                if (f.pull > 0) f.limits[t.limit_at(2, j)] = pulled[j];
             }
 #pragma unroll
             for (int c = 0; c < CT; c++) {
@@ -318,7 +319,7 @@ IGS_DEVICE void raster(const Frame& f, Shared* shared) {
                     g[c][j] = 0;
                     continue;
                 }
-                const size_t where = size_t(f.first_channel + c) * plane + at;
+                const size_t where = t.value_at(c, j);
                 const float value = g[c][j];
                 if (MODE == kForward) {
                     f.image[where] = value;
@@ -342,7 +343,7 @@ IGS_DEVICE void raster(const Frame& f, Shared* shared) {
             for (int c = 0; c < CT; c++) {
                 g[c][j] = 0;
                 if (!t.inside(j) || (CT == 4 && c >= f.active)) continue;
-                const size_t where = size_t(f.first_channel + c) * plane + t.pixel(j);
+                const size_t where = t.value_at(c, j);
                 g[c][j] = f.grad_image[where];
                 if (topk) dot[j] = fmaf(g[c][j], f.image[where], dot[j]);
             }

@@ -17,6 +17,7 @@ from igs.encoder import checkpoint, cuda_backend, devices, encode, init, init_de
 from igs.encoder.backend import KernelBackend, LossWeights, Model, TorchBackend
 from igs.encoder.cuda_backend import CudaBackend
 from igs.encoder.fit import Fit
+from igs.encoder.fit_batch import FitBatch
 from igs.encoder.lattice import Noise
 from igs.encoder.options import PRESETS, EncodeOptions, Recipe
 
@@ -100,7 +101,7 @@ def test_a_step_is_not_waited_for(backend):
     fit = Fit(target(), 20, Recipe(steps=4), backend)
     result = backend.step(fit.state.model, fit.options, fit.target, LossWeights(0.0, 1.0, 0.0))
     assert "_measured" not in vars(result)
-    assert result.mse == pytest.approx(float(result.mse_there), rel=1e-6)
+    assert result.mse == pytest.approx(float(result.means_there[1]), rel=1e-6)
     assert result.loss == result.mse
     assert result.ssim is None
 
@@ -160,14 +161,84 @@ def test_a_checkpoint_of_another_device_is_refused(monkeypatch, tmp_path):
         checkpoint.restore(fit, path)
 
 
+# -- pictures fitted together
+
+
+def test_pictures_are_fitted_together_and_each_improves(backend):
+    pictures = [target(), 1 - target(), target().flip(2)]
+    recipe = Recipe(steps=26, noise_from=0.8)
+    first = None
+    for _ in range(2):
+        batch = FitBatch(pictures, 24, recipe, backend, seed=2)
+        batch.noise = Noise(3, 3, [0], 3, backend.place)
+        models = batch.fit()
+        assert [len(m) for m in models] == [24] * 3
+        for model, t in zip(models, pictures, strict=True):
+            assert backend.measure(backend.render(model, batch.options), t, False)[0] < 0.02
+        first = first or models
+    assert all(
+        torch.equal(a, b)
+        for m, n in zip(first, models, strict=True)
+        for a, b in zip(m.tensors(), n.tensors(), strict=True)
+    )
+
+
+def test_a_batch_of_one_starts_and_steps_like_any(backend):
+    recipe = Recipe(steps=5, growth=False, relocate=False, loss_ssim=0.1)
+    batch = FitBatch([target()], 20, recipe, backend)
+    fit = Fit(target(), 20, recipe, backend)
+    fit.state.model = batch.state.model.clone()
+    (model,) = batch.fit()
+    for a, b in zip(model.tensors(), fit.run().tensors(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
+
+
+def test_idle_gaussians_of_each_picture_move_where_its_error_is(backend):
+    batch = FitBatch([target(), 1 - target()], 20, Recipe(steps=9, growth=False), backend)
+    far, moments = torch.tensor([1e3, 1e3], device=backend.place), batch.state.moments[0][0].fill_(1.0)
+    away = [3, 7, 20 + 11]  # two of the first picture, one of the second
+    batch.state.model.position[away] = far
+    before = batch.state.model.clone()
+    assert batch.relocate() == 3
+    moved = (batch.state.model.position != before.position).any(1).nonzero().squeeze(1).tolist()
+    assert moved == away
+    assert (batch.state.model.position[away] >= 0).all()
+    assert (batch.state.model.position[away] <= torch.tensor([40.0, 30.0], device=backend.place)).all()
+    assert (moments == 0).all(1).nonzero().squeeze(1).tolist() == away
+
+
+def test_what_pictures_cannot_share_is_refused(backend):
+    for changes, name in (({"init": "saliency"}, "init"), ({"lr_schedule": "plateau"}, "lr_schedule")):
+        with pytest.raises(igs.UsageError, match=f"{name}: expected a value that pictures fitted together can share"):
+            FitBatch([target()], 4, Recipe(**changes), backend)
+    with pytest.raises(igs.UsageError, match="expected pictures of one shape"):
+        FitBatch([target(), target(20, 20)], 4, Recipe(), backend)
+
+
 # -- draws on the device
+
+
+def test_distances_and_values_at_points_agree():
+    g = torch.Generator().manual_seed(1)
+    points = torch.rand(2, 30, 2, generator=g, dtype=torch.float64) * torch.tensor([40.0, 30.0])
+    among = torch.cat([points, torch.rand(2, 9, 2, generator=g, dtype=torch.float64) * 30], 1)
+    pictures = torch.stack([target(), 1 - target()])
+    for k in range(2):
+        known = init.neighbour_distance(points[k].numpy(), among[k].numpy(), 7.0)
+        found = init_device.neighbour_distance(points, among, 7.0)[k]
+        torch.testing.assert_close(found, torch.from_numpy(known), rtol=1e-12, atol=0)
+        known = init.sample_bilinear(pictures[k].permute(1, 2, 0).numpy(), points[k].numpy())
+        torch.testing.assert_close(init_device.sample_bilinear(pictures, points)[k], torch.from_numpy(known))
+    assert torch.equal(
+        init_device.neighbour_distance(points[:, :1], points[:, :1], 7.0), torch.full((2, 1), 7.0).double()
+    )
 
 
 def test_draws_on_the_device_follow_the_map():
     weights = torch.tensor([[0.0, 1.0, 3.0], [0.0, 0.0, 0.0]])
     share = {}
     for draws in (
-        [init_device.draw_positions(weights, 1, 0.25, 2.0, seed) for seed in range(2000)],
+        [init_device.draw_positions(weights, 1, 0.25, 2.0, seed).numpy() for seed in range(2000)],
         [init.draw_positions(weights.numpy(), 1, 0.25, 2.0, np.random.default_rng(s)) for s in range(2000)],
     ):
         cells = np.floor(np.concatenate(draws)).astype(int)
@@ -177,8 +248,8 @@ def test_draws_on_the_device_follow_the_map():
         assert found == pytest.approx([0.042, 0.117, 0.717, 0.042, 0.042, 0.042], abs=0.045)
     many = init_device.draw_positions(weights, 9, 0.0, 1.0, 1)
     assert many.shape == (9, 2)
-    assert len({tuple(p) for p in np.floor(many[:2]).astype(int).tolist()}) == 2
-    assert np.array_equal(many, init_device.draw_positions(weights, 9, 0.0, 1.0, 1))
+    assert set(map(tuple, many[:2].floor().int().tolist())) == {(1, 0), (2, 0)}
+    assert torch.equal(many, init_device.draw_positions(weights, 9, 0.0, 1.0, 1))
     assert init_device.draw_positions(torch.zeros(2, 3), 6, 0.0, 1.0, 1).shape == (6, 2)
 
 

@@ -119,7 +119,7 @@ def draw(rasterizer, arrays, o, weight, target):
     grads = rasterizer.backward(o, weight)
     grad = torch.empty_like(image)
     totals = rasterizer.loss(image, target, 0.3, 0.4, 0.5, grad)
-    fused = rasterizer.fused(o, target, 0.2, 0.8)
+    fused = rasterizer.fused(o, target, 0.2, 0.8) if rasterizer.fusible else (totals, grads)
     return [t.cpu() for t in (image, *grads, totals, grad, fused[0], *fused[1])]
 
 
@@ -131,6 +131,22 @@ def test_results_do_not_depend_on_what_runs_first(gradient, make):
     first, *others = (draw(make(seed), arrays, o, weight, target) for seed in range(3))
     for other in others:
         assert all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+@pytest.mark.parametrize("channels", [3, 5])
+def test_pictures_drawn_together_are_those_drawn_alone(channels, make):
+    o = RasterOptions(
+        45, 33, reach2=4.0, pull=0.01
+    )  # with tiles that look for their nearest, among their own picture's
+    scenes = [scene(12, channels, o.width, o.height, seed) for seed in range(3)]
+    weight, target = torch.rand(2, 3, channels, 33, 45, generator=torch.Generator().manual_seed(3))
+    alone = [draw(make(), arrays, o, weight[k], target[k]) for k, arrays in enumerate(scenes)]
+    together = draw(make(pictures=3), [torch.cat(t) for t in zip(*scenes, strict=True)], o, weight, target)
+    for k, parts in enumerate(zip(*alone, strict=True)):
+        if k in (0, 4, 5, 6):  # pictures and sums
+            assert torch.equal(together[k], torch.stack(parts))
+        else:
+            assert torch.equal(together[k], torch.cat(parts))
 
 
 def test_atomic_additions_give_the_same_up_to_rounding(make):
@@ -175,7 +191,20 @@ def test_tensors_elsewhere_are_refused(make):
 
 def test_the_frame_is_laid_out_as_in_c():
     lib = library()
-    for name in ("means", "lit", "limits", "state", "width", "columns", "capacity", "atomic", "reach2", "perfect"):
+    for name in (
+        "means",
+        "lit",
+        "limits",
+        "state",
+        "width",
+        "columns",
+        "capacity",
+        "atomic",
+        "reach2",
+        "perfect",
+        "pictures",
+        "done",
+    ):
         assert getattr(Frame, name).offset == lib.igs_frame_layout(name.encode()), name
     assert ctypes.sizeof(Frame) == lib.igs_frame_layout(b"")
 
