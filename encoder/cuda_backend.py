@@ -154,8 +154,8 @@ class CudaBackend:
 
     def means(self, image: Tensor, target: Tensor, ssim: bool) -> Tensor:
         """Means of |e|, e² and SSIM (0 unless asked for), float64 [3], on the device."""
-        pictures = (p.to(self.place).contiguous() for p in (image, target))
-        totals = self._rasterizer.loss(*pictures, 0.0, 1.0, 1.0 if ssim else 0.0, None)
+        image, target = (p.to(self.place).contiguous() for p in (image, target))
+        totals = self._rasterizer.loss(image, target, 0.0, 1.0, 1.0 if ssim else 0.0, None)
         return totals / (target.numel() // self._rasterizer.pictures)
 
     def adam(

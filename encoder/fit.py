@@ -119,6 +119,7 @@ class Fit:
 
     def _initial_state(self, n: int) -> FitState:
         r = self.recipe
+        weights: NDArray[np.float64] | Tensor
         if self._weights is not None:
             weights, uniform = self._weights, r.init_uniform
         elif r.init == "gradient":

@@ -64,7 +64,8 @@ class FitBatch(Fit):
     def fit(self) -> list[Model]:
         """Take all steps; the best model of each picture, on the host."""
         model, n = self.run(), self.count
-        return [model.map(lambda t, i=i: t[i * n : (i + 1) * n].clone()) for i in range(self.pictures)]
+        parts = zip(*(t.split(n) for t in model.tensors()), strict=True)
+        return [Model.of((t.clone() for t in part), model.scale_map) for part in parts]
 
     # -- Gaussians come and go
 

@@ -80,10 +80,10 @@ class Noise:
         coarseness: a number; or one on the model's device, which then isn't waited for, or one per Gaussian there, [N].
         """
         steps = Steps.of(coarseness, self.channels, self.features, self.rgb)  # type: ignore[arg-type]
-        there = isinstance(coarseness, torch.Tensor)
-        feature_steps = (
-            self._feature * coarseness[..., None] if there else torch.tensor(steps.feature, device=self.place)
-        )
+        if isinstance(coarseness, torch.Tensor):
+            feature_steps = self._feature * coarseness[..., None]
+        else:
+            feature_steps = torch.tensor(steps.feature, device=self.place)
         n = len(model)
         u = torch.rand(n, 5 + self.features, generator=self.generator, device=self.place) - 0.5
         log = _log_scale(model)
