@@ -159,6 +159,13 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "igs"
 
 
+def _cache_file(name: str) -> Path | None:
+    try:
+        return cache_folder() / name
+    except RuntimeError:  # a user without a home: nothing is kept
+        return None
+
+
 def _cached(path: Path) -> bytes | None:
     try:
         content = path.read_bytes()
@@ -193,16 +200,17 @@ def compile_kernels(source: str, architecture: str, defines: tuple[str, ...] = (
         key = hashlib.sha256(_digest())
         for part in (source, architecture, compiler.name, *FLAGS, *options):
             key.update(b"\0" + part.encode())
-        path = cache_folder() / f"{Path(source).stem}-{architecture}-{key.hexdigest()[:32]}.cubin"
-        code = _cached(path)
-        if code is not None:
+        path = _cache_file(f"{Path(source).stem}-{architecture}-{key.hexdigest()[:32]}.cubin")
+        code = path and _cached(path)
+        if code:
             return code
         try:
             code = compiler.compile(SOURCES / source, architecture, options)
         except CudaUnavailable as error:
             failures.append(str(error))
             continue
-        _keep(path, code)
+        if path:
+            _keep(path, code)
         return code
     raise CudaUnavailable(
         "\n".join(failures) or "no CUDA compiler: expected nvcc, or NVRTC as PyTorch's CUDA builds bring it"

@@ -132,8 +132,8 @@ class CudaRasterizer:
         self._count(tiles, n, o)
         if check:
             needed = int(self._buffers["state"][0])  # waits for the device
-            if needed < 0 or needed * (1 if needed < 64 else 1 / _FULL) > f.capacity:
-                if not 0 <= needed < 2**30:
+            if needed > _FULL * f.capacity:
+                if needed >= 2**30:
                     raise MemoryError("the Gaussians reach over more than 2^30 tiles: too many for a GPU's lists")
                 self._list_room(int(_ROOM * needed) + 64)
                 self._count(tiles, n, o)

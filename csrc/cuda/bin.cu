@@ -62,19 +62,20 @@ IGS_DEVICE int warp_index() { return int((blockIdx.x * blockDim.x + threadIdx.x)
 // A bare tile lies beyond every list's reach somewhere: its candidates come from all Gaussians.
 IGS_DEVICE bool is_bare(const Frame& f, float bound) { return f.list_reach2 > f.reach2 && bound > f.list_reach2; }
 
-// Inclusive sum over a block of kScanThreads; *total is that of all.
-IGS_DEVICE int block_scan(int v, int* shared, int* total) {
+// Inclusive sum over a block of kScanThreads; *total is that of all. Of 64 bits: a million Gaussians in a quarter of a
+// million tiles have more entries than an int counts.
+IGS_DEVICE long long block_scan(long long v, long long* shared, long long* total) {
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     for (int k = 1; k < 32; k <<= 1) {
-        const int other = __shfl_up_sync(kAll, v, k);
+        const long long other = __shfl_up_sync(kAll, v, k);
         if (lane >= k) v += other;
     }
     if (lane == 31) shared[warp] = v;
     __syncthreads();
     if (warp == 0) {
-        int w = shared[lane];
+        long long w = shared[lane];
         for (int k = 1; k < 32; k <<= 1) {
-            const int other = __shfl_up_sync(kAll, w, k);
+            const long long other = __shfl_up_sync(kAll, w, k);
             if (lane >= k) w += other;
         }
         shared[lane] = w;
@@ -88,22 +89,23 @@ IGS_DEVICE int block_scan(int v, int* shared, int* total) {
 
 // out[i] ← Σ in[0 … i − 1], out[n] ← Σ in, which is returned. One block: 8192 values at a time.
 template <class Load>
-IGS_DEVICE int scan_all(int n, int* shared, Load load, int* out) {
-    int carry = 0;
+IGS_DEVICE long long scan_all(int n, long long* shared, Load load, int* out) {
+    long long carry = 0;
     for (int base = 0; base < n; base += kScanThreads * kScanItems) {
         const int at = base + int(threadIdx.x) * kScanItems;
-        int v[kScanItems], sum = 0, total;
+        int v[kScanItems];
+        long long sum = 0, total;
 #pragma unroll
         for (int k = 0; k < kScanItems; k++) v[k] = at + k < n ? load(at + k) : 0, sum += v[k];
-        int before = carry + block_scan(sum, shared, &total) - sum;
+        long long before = carry + block_scan(sum, shared, &total) - sum;
 #pragma unroll
         for (int k = 0; k < kScanItems; k++) {
-            if (at + k < n) out[at + k] = before;
+            if (at + k < n) out[at + k] = int(before);
             before += v[k];
         }
         carry += total;
     }
-    if (threadIdx.x == 0) out[n] = carry;
+    if (threadIdx.x == 0) out[n] = int(carry);
     return carry;
 }
 
@@ -134,7 +136,7 @@ IGS_KERNEL(256) igs_cover(const Frame f) {
 
 // From the smallest "largest d²" to what a candidate must not exceed, and the list of bare tiles. One block.
 IGS_KERNEL(1024) igs_bounds(const Frame f) {
-    IGS_SHARED(int, shared, 32);
+    IGS_SHARED(long long, shared, 32);
     const int tiles = tiles_all(f);
     int found = 0;
     for (int base = 0; base < tiles; base += kScanThreads * kScanItems) {
@@ -154,10 +156,11 @@ IGS_KERNEL(1024) igs_bounds(const Frame f) {
                 bound = f.reach2;
             f.bound[first + k] = __float_as_uint(bound);
         }
-        int total, at = block_scan(__popc(bare), shared, &total) - __popc(bare) + found;
+        long long total;
+        int at = int(block_scan(__popc(bare), shared, &total)) - __popc(bare) + found;
         for (int k = 0; k < kScanItems; k++)
             if (bare >> k & 1) f.bare[1 + at++] = first + k;
-        found += total;
+        found += int(total);
     }
     if (threadIdx.x == 0) f.bare[0] = f.state[kBare] = found;
 }
@@ -230,19 +233,19 @@ IGS_KERNEL(256) igs_count(const Frame f) {
 
 // Two blocks: offsets of the tiles, first slots of the Gaussians. Entries that don't fit are no entries at all.
 IGS_KERNEL(1024) igs_scan(const Frame f) {
-    IGS_SHARED(int, shared, 32);
+    IGS_SHARED(long long, shared, 32);
     const bool by_tile = blockIdx.x == 0;
     const int n = by_tile ? tiles_all(f) : f.num_gaussians;
     int* in = by_tile ? f.tile_count : f.hits;
     int* out = by_tile ? f.tile_offset : f.first;
-    const int total = scan_all(n, shared, [&](int k) { return in[k]; }, out);
-    const bool overflow = total > f.capacity || total < 0;
+    const long long total = scan_all(n, shared, [&](int k) { return in[k]; }, out);
+    const bool overflow = total > f.capacity;
     __syncthreads();
     for (int k = threadIdx.x; k <= n; k += kScanThreads) {
         if (overflow) out[k] = 0;
         if (by_tile && k < n) f.tile_count[k] = 0;
     }
-    if (by_tile && threadIdx.x == 0) f.state[kEntries] = total, f.state[kOverflow] = overflow;
+    if (by_tile && threadIdx.x == 0) f.state[kEntries] = total < 0x7fffffff ? int(total) : 0x7fffffff, f.state[kOverflow] = overflow;
 }
 
 IGS_KERNEL(256) igs_fill(const Frame f) {

@@ -166,7 +166,7 @@ def test_a_checkpoint_of_another_device_is_refused(monkeypatch, tmp_path):
 
 def test_pictures_are_fitted_together_and_each_improves(backend):
     pictures = [target(), 1 - target(), target().flip(2)]
-    recipe = Recipe(steps=26, noise_from=0.8)
+    recipe = Recipe(steps=18, noise_from=0.8)
     first = None
     for _ in range(2):
         batch = FitBatch(pictures, 24, recipe, backend, seed=2)
@@ -174,7 +174,7 @@ def test_pictures_are_fitted_together_and_each_improves(backend):
         models = batch.fit()
         assert [len(m) for m in models] == [24] * 3
         for model, t in zip(models, pictures, strict=True):
-            assert backend.measure(backend.render(model, batch.options), t, False)[0] < 0.02
+            assert backend.measure(backend.render(model, batch.options), t, False)[0] < 0.03
         first = first or models
     assert all(
         torch.equal(a, b)

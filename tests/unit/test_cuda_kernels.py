@@ -173,6 +173,22 @@ def test_lists_that_do_not_fit_give_no_gradient_and_grow_at_the_next_look(make, 
     assert not rasterizer._buffers["state"][1]
 
 
+def test_more_entries_than_a_gpu_could_hold_are_refused(make, monkeypatch):
+    """A million Gaussians over a picture of 32768² would have 4·10^12; here the counts are made up."""
+    rasterizer = make()
+    launch = type(rasterizer._launcher).launch
+
+    def pretend(self, kernel, *arguments, **more):
+        if kernel == "igs_scan":
+            rasterizer._buffers["tile_count"][:8] = 2**30
+        launch(self, kernel, *arguments, **more)
+
+    monkeypatch.setattr(type(rasterizer._launcher), "launch", pretend)
+    with pytest.raises(MemoryError, match="more than 2\\^30 tiles"):
+        bin_scene(rasterizer, 20, RasterOptions(70, 40), 4)
+    assert rasterizer._buffers["state"][:2].tolist() == [2**31 - 1, 1]
+
+
 def test_a_perfect_picture_gives_no_gradient(make):
     o, rasterizer = RasterOptions(40, 20), make(perfect=1e-10)
     _, _, _keep = bin_scene(rasterizer, 30, o, 4)

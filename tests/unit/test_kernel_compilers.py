@@ -79,6 +79,19 @@ def test_a_cache_that_cannot_be_written_costs_only_time(tmp_path, monkeypatch):
     assert len(compiler.calls) == 2
 
 
+def test_a_user_without_a_home_compiles_each_time(monkeypatch):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("IGS_CACHE_DIR", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(cuda_compile.Path, "home", homeless)
+    compiler = Compiler()
+    use(monkeypatch, compiler)
+    assert compile_kernels("bin.cu", "sm_90") == compile_kernels("bin.cu", "sm_90")
+    assert len(compiler.calls) == 2
+
+
 def test_the_next_compiler_is_tried_and_all_are_named_if_none_works(cache, monkeypatch):
     use(monkeypatch, Compiler("one", "one: no host compiler"), Compiler("two"))
     assert compile_kernels("bin.cu", "sm_90").startswith(b"two")

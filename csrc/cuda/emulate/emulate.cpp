@@ -55,8 +55,10 @@ struct Fiber : Thread {
     ucontext_t context;  // where it starts
     jmp_buf jump;        // where it goes on: swapcontext would ask the system for its signal mask each time
     bool started;
+    const unsigned* watched;  // a count of meetings: there is no use in going on before it changes from …
+    unsigned seen;            // … this
     std::unique_ptr<char[]> stack{new char[IGS_STACK]};
-    enum { kReady, kWaiting, kDone } state;
+    bool done;
 };
 
 // Where a warp's lanes meet: values of two meetings, since the first to leave one may come to the next before the last left.
@@ -84,8 +86,12 @@ void** arguments;
 
 Fiber* self() { return static_cast<Fiber*>(current); }
 
-void yield() {
-    if (!_setjmp(self()->jump)) _longjmp(back, 1);
+void wait_for(const unsigned& count, unsigned seen) {
+    Fiber* me = self();
+    me->watched = &count, me->seen = seen;
+    while (count == seen)
+        if (!_setjmp(me->jump)) _longjmp(back, 1);
+    me->watched = nullptr;
 }
 
 __attribute__((noinline)) void resume(Fiber* f) {
@@ -99,7 +105,7 @@ __attribute__((noinline)) void resume(Fiber* f) {
 void start() {
     body(arguments);
     Fiber* me = self();
-    me->state = Fiber::kDone;
+    me->done = true;
     if (warps[me->thread.x / 32].arrived) fail("a lane ends while others of its warp wait for it");
     warps[me->thread.x / 32].lanes--;
     running--;
@@ -116,7 +122,7 @@ unsigned meet(uint32_t value) {
         warp.arrived = 0;
         warp.meeting++;
     } else {
-        while (warp.meeting == mine) yield();
+        wait_for(warp.meeting, mine);
     }
     return mine;
 }
@@ -131,7 +137,7 @@ void run_block(Dim3 block, Dim3 block_dim, Dim3 grid_dim, std::mt19937& order) {
     for (int t = 0; t < threads; t++) {
         Fiber& f = *fibers[size_t(t)];
         f.thread = {unsigned(t), 0, 0}, f.block = block, f.block_dim = block_dim, f.grid_dim = grid_dim;
-        f.state = Fiber::kReady, f.started = false;
+        f.done = f.started = false, f.watched = nullptr;
         warps[size_t(t) / 32].lanes++;
         getcontext(&f.context);
         f.context.uc_stack.ss_sp = f.stack.get();
@@ -140,17 +146,17 @@ void run_block(Dim3 block, Dim3 block_dim, Dim3 grid_dim, std::mt19937& order) {
         makecontext(&f.context, start, 0);
         alive.push_back(t);
     }
-    for (long idle = 0; !alive.empty();) {
-        const int before = running;
-        const unsigned met = meeting;
-        unsigned meetings = 0, later = 0;
-        for (const Warp& w : warps) meetings += w.meeting + unsigned(w.arrived);
+    while (!alive.empty()) {
+        bool moved = false;
         std::shuffle(alive.begin(), alive.end(), order);
-        for (int t : alive) resume(fibers[size_t(t)].get());
-        alive.erase(std::remove_if(alive.begin(), alive.end(), [](int t) { return fibers[size_t(t)]->state == Fiber::kDone; }), alive.end());
-        for (const Warp& w : warps) later += w.meeting + unsigned(w.arrived);
-        idle = before == running && met == meeting && meetings == later ? idle + 1 : 0;
-        if (idle > 4) fail("threads wait for one another for ever");
+        for (int t : alive) {
+            Fiber* f = fibers[size_t(t)].get();
+            if (f->watched && *f->watched == f->seen) continue;
+            resume(f);
+            moved = true;
+        }
+        if (!moved) fail("threads wait for one another for ever");
+        alive.erase(std::remove_if(alive.begin(), alive.end(), [](int t) { return fibers[size_t(t)]->done; }), alive.end());
     }
 }
 
@@ -197,7 +203,7 @@ void block_barrier() {
         arrived = 0;
         meeting++;
     } else {
-        while (meeting == mine) yield();
+        wait_for(meeting, mine);
     }
 }
 
