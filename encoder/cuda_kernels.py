@@ -57,6 +57,16 @@ class Frame(ctypes.Structure):
     )
 
 
+class Adam(ctypes.Structure):
+    """``igs::Adam`` of csrc/cuda/frame.h."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("values", "grads", "m", "v", "age")),
+        *((name, ctypes.c_int32) for name in ("rows", "columns")),
+        *((name, ctypes.c_float) for name in ("lr", "beta1", "beta2", "rest1", "rest2", "log1", "log2", "epsilon")),
+    )
+
+
 def _warps(count: int) -> tuple[int, int, int]:
     return max(1, -(-count // _WARPS_PER_BLOCK)), 1, 1
 
@@ -75,6 +85,7 @@ class CudaRasterizer:
         self._launcher, self.device, self.pictures = launcher, device, pictures
         self._in_front = (pictures,) if pictures > 1 else ()
         self._frame, self._buffers = Frame(), dict[str, Tensor]()
+        self._adam, self._betas = Adam(), (-1.0, -1.0)
         self._constants: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = {}
         self._known: tuple[Any, ...] = ()  # what the capacity was last checked for …
         self._unchecked = 0  # … and how many times it has been trusted since
@@ -305,15 +316,16 @@ class CudaRasterizer:
         epsilon: float,
     ) -> None:  # fmt: skip
         """One step of Adam in place; see :func:`igs.encoder.reference.adam_reference`."""
-        rows = age.shape[0]
-        rests = (1 - b for b in betas)
-        numbers = lr, *betas, *rests, *(math.log(b) if b else -math.inf for b in betas), epsilon
+        a, rows = self._adam, age.shape[0]
+        if betas != self._betas:
+            a.beta1, a.beta2, a.rest1, a.rest2 = *betas, 1 - betas[0], 1 - betas[1]
+            a.log1, a.log2 = (math.log(b) if b else -math.inf for b in betas)
+            self._betas = betas
         grads = grads.contiguous()
-        self._each(
-            "igs_adam", rows, ctypes.c_int32(values.numel() // rows),
-            *(ctypes.c_void_p(t.data_ptr()) for t in (values, grads, m, v, age)),
-            *(ctypes.c_float(x) for x in numbers),
-        )  # fmt: skip
+        a.values, a.grads, a.age = values.data_ptr(), grads.data_ptr(), age.data_ptr()
+        a.m, a.v, a.lr, a.epsilon = m.data_ptr(), v.data_ptr(), lr, epsilon
+        a.rows, a.columns = rows, values.numel() // rows
+        self._launcher.launch("igs_adam", (-(-rows // 256), 1, 1), 256, [a])
 
 
 def _shape(scale_map: str, low: float, high: float, lowpass: float, *tensors: Tensor) -> tuple[Any, ...]:

@@ -47,6 +47,18 @@ struct Frame {
     float l1, l2, ssim, perfect;  // weights divided by C·H·W; a loss below `perfect` gives gradients of 0
 };
 
+// What a step of Adam is given. Laid out as Adam in encoder/cuda_kernels.py.
+struct Adam {
+    float* values;  // [rows, columns], as are grads, m and v
+    const float* grads;
+    float* m;
+    float* v;
+    const int* age;  // [rows]
+    int rows, columns;
+    // rest: 1 − β and log: ln β, rounded once, by the host; so 1 − β^age is exact for small ages as well.
+    float lr, beta1, beta2, rest1, rest2, log1, log2, epsilon;
+};
+
 enum { kEntries = 0, kOverflow = 1, kBare = 3 };
 
 }  // namespace igs

@@ -79,16 +79,14 @@ IGS_KERNEL(256) igs_gather_8(const Frame f) { gather<8>(f); }
 IGS_KERNEL(256) igs_gather_16(const Frame f) { gather<16>(f); }
 
 // One step of Adam on values [rows, columns]; bias is corrected by the row's own age (steps since it was created, ≥ 1).
-// rest1, rest2: 1 − β and log1, log2: ln β, rounded once, by the host; so 1 − β^age is exact for small ages as well.
-IGS_KERNEL(256) igs_adam(int rows, int columns, float* values, const float* grads, float* m, float* v, const int* age, float lr,
-                         float beta1, float beta2, float rest1, float rest2, float log1, float log2, float epsilon) {
+IGS_KERNEL(256) igs_adam(const Adam a) {
     const int i = int(blockIdx.x * blockDim.x + threadIdx.x);
-    if (i >= rows) return;
-    const float t = float(age[i]), c1 = -1.f / expm1f(t * log1), c2 = -1.f / expm1f(t * log2);
-    for (int k = i * columns; k < (i + 1) * columns; k++) {
-        const float g = grads[k];
-        m[k] = beta1 * m[k] + rest1 * g;
-        v[k] = beta2 * v[k] + rest2 * g * g;
-        values[k] -= lr * (m[k] * c1) / (sqrtf(v[k] * c2) + epsilon);
+    if (i >= a.rows) return;
+    const float t = float(a.age[i]), c1 = -1.f / expm1f(t * a.log1), c2 = -1.f / expm1f(t * a.log2);
+    for (int k = i * a.columns; k < (i + 1) * a.columns; k++) {
+        const float g = a.grads[k];
+        a.m[k] = a.beta1 * a.m[k] + a.rest1 * g;
+        a.v[k] = a.beta2 * a.v[k] + a.rest2 * g * g;
+        a.values[k] -= a.lr * (a.m[k] * c1) / (sqrtf(a.v[k] * c2) + a.epsilon);
     }
 }

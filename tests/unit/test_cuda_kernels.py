@@ -223,6 +223,7 @@ def test_the_frame_is_laid_out_as_in_c():
     ):
         assert getattr(Frame, name).offset == lib.igs_frame_layout(name.encode()), name
     assert ctypes.sizeof(Frame) == lib.igs_frame_layout(b"")
+    assert ctypes.sizeof(cuda_kernels.Adam) == lib.igs_frame_layout(b"Adam")
 
 
 def test_kernels_are_launched_through_the_drivers_interface(monkeypatch):
