@@ -249,7 +249,7 @@ def sizes() -> list[Row]:
     rows = []
     _, pixels = picture(64 if TINY else 2048)
     for n in (1000, 3000, 10_000, 30_000, 50_000, 100_000, 300_000, 1_000_000):
-        fit = make_fit(pixels, min(n, 100) if TINY else n, "default", 1000, growth=False, relocate=False)
+        fit = make_fit(pixels, min(n, 100) if TINY else n, "default", 1000, growth=False, relocate=0.0)
         for _ in range(5):
             fit._step(False)
         count = 3 if TINY else 50

@@ -126,7 +126,7 @@ def ablation(bench: Bench) -> list[dict[str, Any]]:
         for shape, rates in SHAPES.items():
             row: dict[str, Any] = {"blend": blend, "shape": shape}
             for name, change in ABLATION.items():
-                settings = _START | {"relocate": False, "shape": shape} | rates | PLAIN | FLOATS | change
+                settings = _START | {"relocate": 0.0, "shape": shape} | rates | PLAIN | FLOATS | change
                 if preset == "default":
                     settings |= {"steps": 1000}
                 row[name] = bench.psnr(preset, settings)

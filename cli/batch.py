@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from igs.cli.files import PIPE
 from igs.format.errors import InputError, Unsupported, UsageError
 
 # Files taken from a directory; named ones are tried whatever their suffix.
 IMAGE_SUFFIXES = frozenset(
-    {".avif", ".bmp", ".dib", ".gif", ".icns", ".ico", ".j2k", ".jp2", ".jpe", ".jpeg", ".jpg", ".npy", ".pbm", ".pcx"}
+    {
+        ".avif",
+        ".bmp",
+        ".dib",
+        ".exr",
+        ".gif",
+        ".icns",
+        ".ico",
+        ".j2k",
+        ".jp2",
+        ".jpe",
+        ".jpeg",
+        ".jpg",
+        ".npy",
+        ".pbm",
+        ".pcx",
+    }
     | {".pgm", ".png", ".pnm", ".ppm", ".sgi", ".tga", ".tif", ".tiff", ".webp"}
 )
 
@@ -35,7 +53,10 @@ def check_suffix(out: str, *, force: bool) -> None:
 
 
 def encode_pairs(paths: Sequence[str], out: str | None, directory: str | None, *, force: bool) -> list[tuple[str, str]]:
-    """All (input, output) of an igs-encode call, checked so that nothing is overwritten that is also read, or twice."""
+    """All (input, output) of an igs-encode call, checked so that nothing is overwritten that is also read, or twice.
+
+    The output is empty where an input stands for no file (:func:`nothing_at`).
+    """
     if directory is None:
         source, target = one_pair(paths, out)
         check_suffix(target, force=force)
@@ -48,35 +69,51 @@ def encode_pairs(paths: Sequence[str], out: str | None, directory: str | None, *
         raise UsageError("-o and -d exclude each other")
     if not paths:
         raise UsageError("expected at least one input")
-    pairs = [(str(source), str(Path(directory, name).with_suffix(".igs"))) for source, name in _expanded(paths)]
-    inputs = {os.path.realpath(source): source for source, _ in pairs}
+    pairs = [
+        (str(source), "" if name is None else str(Path(directory, name).with_suffix(".igs")))
+        for source, name in _expanded(paths)
+    ]
+    inputs = {key for source, _ in pairs for key in _identities(source)}
     taken: dict[str, str] = {}
     for source, target in pairs:
+        if not target:
+            continue
         key = os.path.realpath(target)
-        if key in inputs:
+        if inputs & set(_identities(target)):
             raise UsageError(f"{target}: is an input and would be overwritten")
         if taken.setdefault(key, source) != source:
             raise UsageError(f"{taken[key]} and {source} would both become {target}")
     return list(dict.fromkeys(pairs))
 
 
-def _expanded(paths: Sequence[str]) -> list[tuple[Path, Path]]:
-    """Every file meant, with its name relative to the output directory."""
-    found: list[tuple[Path, Path]] = []
+def _identities(path: str) -> list[Any]:
+    """What two names of one file have in common: the resolved path, and the inode where it exists (hard links)."""
+    found: list[Any] = [os.path.realpath(path)]
+    with contextlib.suppress(OSError):
+        status = os.stat(path)
+        found += [(status.st_dev, status.st_ino)] if status.st_ino else []
+    return found
+
+
+def nothing_at(source: str) -> InputError:
+    """The error of an input that stands for no file."""
+    what = "no images in this directory" if Path(source).is_dir() else "nothing matches"
+    return InputError(f"{source}: {what}")
+
+
+def _expanded(paths: Sequence[str]) -> list[tuple[Path, Path | None]]:
+    """Every file meant, with its name relative to the output directory; None for what stands for no file."""
+    found: list[tuple[Path, Path | None]] = []
     for given in paths:
         if given == PIPE:
             raise UsageError("- can't be used with -d: a stream has no name")
         path = Path(given)
         if path.is_dir():
             files = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-            if not files:
-                raise InputError(f"{given}: no images in this directory")
-            found += [(file, file.relative_to(path)) for file in files]
+            found += [(file, file.relative_to(path)) for file in files] or [(path, None)]
         elif not path.exists() and glob.has_magic(given):  # a shell that doesn't expand, or a quoted pattern
             matches = sorted(Path(match) for match in glob.glob(given, recursive=True) if Path(match).is_file())
-            if not matches:
-                raise InputError(f"{given}: nothing matches")
-            found += [(match, Path(match.name)) for match in matches]
+            found += [(match, Path(match.name)) for match in matches] or [(path, None)]
         else:
             found.append((path, Path(path.name)))
     return found

@@ -1,4 +1,4 @@
-"""What the four commands share: exit codes, messages, help, and the options that mean the same everywhere.
+"""What the commands share: exit codes, messages, help, and the options that mean the same everywhere.
 
 Exit codes are decided in :func:`describe_error` and nowhere else. Only click and the error classes are imported here,
 so that help, usage errors and decoding start fast.
@@ -34,17 +34,22 @@ class Terminated(BaseException):
 # -- running
 
 
-def main(command: click.Command) -> NoReturn:
-    """Entry point of a console script."""
+def prepare_process(*, interruptible: bool = True) -> None:
+    """Warnings, logging and signals of a process that runs a command: a console script, or one of its workers."""
     import logging
     import warnings
 
     logging.getLogger().addHandler(logging.NullHandler())
     warnings.simplefilter("ignore")  # remarks of libraries to programmers; ours are printed by Console.warn
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler if interruptible else signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _terminate)
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # nohup ignores it
         signal.signal(signal.SIGHUP, _terminate)
+
+
+def main(command: click.Command) -> NoReturn:
+    """Entry point of a console script."""
+    prepare_process()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a file name or "×" on a terminal that can't show it

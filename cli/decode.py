@@ -42,7 +42,9 @@ def _part(*names: str, **kwargs: Any) -> Any:
         help="Bits per channel (default: the source's, as far as the format goes); 32 is float.",
     ),
     option("--no-overwrite", is_flag=True, section="Files", help="Fail if the output exists."),
-    option("--no-metadata", is_flag=True, section="Files", advanced=True, help="Leave out ICC, EXIF and XMP."),
+    option(
+        "--no-metadata", is_flag=True, section="Files", advanced=True, help="Leave out ICC, EXIF, XMP and resolution."
+    ),
     option("--force", is_flag=True, section="Files", advanced=True, help="Write image data to a terminal."),
     _part(
         "--scale", type=Number(0, 65536, open_low=True), metavar="S", help="Output pixels per pixel; below 1 averages."
@@ -79,8 +81,8 @@ def decode(
 ) -> None:
     """Decode an .igs file, or a part of it, to an image.
 
-    IN is an .igs file, or - for standard input; OUT ends in .png .ppm .pgm .pnm .tiff .npy .jpg .webp or .avif, or is -
-    for standard output.
+    IN is an .igs file, or - for standard input; OUT ends in .png .ppm .pgm .pnm .tiff .exr .npy .jpg .webp or .avif, or
+    is - for standard output.
     """
     console = Console(quiet, verbose)
     if device == "cuda":
@@ -143,6 +145,8 @@ def _decode(source: str, target: str, console: Console, as_json: bool, sizes: li
         wanted = None if asked["bit_depth"] is None else int(asked["bit_depth"])
         depth = choose_depth(format_, max(group.bit_depth for group in image.groups), wanted)
         layout = layout_of(image.groups)
+        if asked["raw"] and format_.name == "exr":
+            layout = "N"  # stored values are no light, and alpha is in them already
         if w > 0 and h > 0:  # the decoder says what is wrong with other regions
             columns, rows = (max(1, int(side * scale + 0.5)) for side in (w, h))
             check_format(format_, layout, image.channels, columns, rows)
@@ -152,7 +156,7 @@ def _decode(source: str, target: str, console: Console, as_json: bool, sizes: li
                 out: Any = io.BytesIO()  # some formats are written with seeks
             else:
                 out = stack.enter_context(files.atomic_output(target, overwrite=not asked["no_overwrite"]))
-            pixels = image.region(x, y, w, h, scale=scale, dtype=_DTYPES[depth], level=asked["level"], raw=asked["raw"])
+            pixels = _pixels(image, (x, y, w, h, scale), depth, format_.name, asked, console)
             sections = {} if asked["no_metadata"] else _sections(image)
             notes = write_image(out, pixels, format_, layout, sections)
         if target == files.PIPE:
@@ -179,6 +183,27 @@ def _decode(source: str, target: str, console: Console, as_json: bool, sizes: li
     )
 
 
+def _pixels(image: Image, region: Any, depth: int, name: str, asked: dict[str, Any], console: Console) -> Any:
+    """The values to write. EXR is linear light; integers of light that may exceed white are for a display: sRGB."""
+    from igs.cli.light import has_light, linear_light, shown
+
+    x, y, w, h, scale = region
+    direct = asked["raw"] or not (name == "exr" or (depth < 32 and has_light(image.groups)))
+    dtype = _DTYPES[depth] if direct else "float32"
+    values = image.region(x, y, w, h, scale, dtype=dtype, level=asked["level"], raw=asked["raw"])
+    if direct:
+        return values
+    if name == "exr":
+        return linear_light(values, image.groups)
+    pixels, clipped = shown(values, image.groups, depth)
+    if clipped:
+        console.warn(
+            f"{clipped:.1%} of the light is brighter than white or below black and was clipped; "
+            "exr, tiff and npy (--bit-depth 32) hold all of it"
+        )
+    return pixels
+
+
 def _scale(sizes: list[str], asked: dict[str, Any], w: float, h: float) -> float:
     match sizes:
         case ["scale"]:
@@ -199,7 +224,7 @@ def _check_memory(needed: int, limit: int) -> None:
 
 
 def _sections(image: Image) -> dict[str, bytes]:
-    return {str(key): bytes(image.metadata[key]) for key in ("iccp", "exif", "xmpd") if key in image.metadata}
+    return {str(key): bytes(image.metadata[key]) for key in ("iccp", "exif", "xmpd", "phys") if key in image.metadata}
 
 
 def main() -> NoReturn:

@@ -10,8 +10,8 @@ from typing import IO, Any, NoReturn
 
 import click
 
-from igs.cli import batch, common, files
-from igs.cli.common import Console, Number, Size, command, error_object, option, to_json
+from igs.cli import batch, common, files, many
+from igs.cli.common import Console, Number, Size, command, option, to_json
 from igs.cli.progress import ProgressLine
 from igs.cli.recipe import recipe_options, recipe_overrides
 from igs.encoder.options import PRESETS, TUNE_SSIM, EncodeOptions
@@ -44,6 +44,15 @@ _PATH = click.Path(path_type=Path, dir_okay=False)
     option("-o", "--output", metavar="OUT", section="Files", help="The output, instead of a second argument."),
     option(
         "-d", "--directory", metavar="DIR", section="Files", help="Encode every IN (file, glob, directory) into DIR."
+    ),
+    option(
+        "-j",
+        "--jobs",
+        type=Number(1, 256, whole=True),
+        default=1,
+        metavar="N",
+        section="Files",
+        help="With -d: encode N files at a time, in processes of their own (default 1).",
     ),
     option("--no-overwrite", is_flag=True, section="Files", help="Fail if the output exists."),
     option("--force", is_flag=True, section="Files", help="Accept an OUT that doesn't end in .igs, or a terminal."),
@@ -110,6 +119,14 @@ _PATH = click.Path(path_type=Path, dir_okay=False)
         help="Random seed (default 0).",
     ),
     option(
+        "--transfer",
+        type=click.Choice(["auto", "srgb", "linear", "pq", "log"]),
+        default="auto",
+        section="Colour",
+        help="What values mean; pq, log: light above white, stored by that curve (default: these for EXR, else srgb).",
+    ),
+    option("--linear-light", is_flag=True, section="Colour", help="Fit and store an sRGB picture in linear light."),
+    option(
         "--saliency-map", type=_PATH, metavar="FILE", section="Encoder", help="Image to draw the first positions from."
     ),
     option(
@@ -136,7 +153,7 @@ _PATH = click.Path(path_type=Path, dir_okay=False)
         section="Container",
         help="Gaussians per chunk at most (default: what makes small reads smallest).",
     ),
-    _expert("--no-metadata", is_flag=True, section="Container", help="Leave out ICC, EXIF and XMP."),
+    _expert("--no-metadata", is_flag=True, section="Container", help="Leave out ICC, EXIF, XMP and resolution."),
     _expert("--log", type=_PATH, metavar="FILE", help="Write progress as JSON lines."),
     _expert(
         "--log-every",
@@ -163,6 +180,7 @@ def encode(
     paths: tuple[str, ...],
     output: str | None,
     directory: str | None,
+    jobs: int,
     no_overwrite: bool,
     force: bool,
     as_json: bool,
@@ -186,6 +204,8 @@ def encode(
     if (parameters["render_every"] is None) != (parameters["render_dir"] is None):
         raise UsageError("--render-every and --render-dir need each other")
     overrides = recipe_overrides(parameters)
+    if jobs > 1 and directory is None:
+        raise UsageError("-j goes with -d: there is one file to encode")
     pairs = batch.encode_pairs(paths, output, directory, force=force)
     if len(pairs) > 1 and any(parameters[name] for name in ("checkpoint", "resume", "render_dir", "log")):
         raise UsageError("--checkpoint, --resume, --render-dir and --log take a single input")
@@ -200,29 +220,14 @@ def encode(
         options=EncodeOptions(**parameters, overrides=overrides),
     )
     job.options.recipe().validate()
-    if directory is None:
-        job.run(*pairs[0])
-        return common.EXIT_OK
-    return _run_batch(job, pairs)
-
-
-def _run_batch(job: Job, pairs: list[tuple[str, str]]) -> int:
-    """Every file is tried; the exit code is the first failure's."""
-    first = common.EXIT_OK
-    for source, target in pairs:
-        try:
-            with contextlib.suppress(FileExistsError):
-                Path(target).parent.mkdir(parents=True, exist_ok=True)
-            job.run(source, target)
-        except Exception as error:
-            code, message = common.describe_error(error)
-            click.echo(f"igs-encode: {message}", err=True)
-            if job.as_json:
-                click.echo(to_json(error_object(error, source)))
-            first = first or code
-            if isinstance(error, Unsupported) and error.args[0] == _TORCH_HELP:
-                break
-    return first
+    if directory is not None:
+        return many.run(job, pairs, jobs, _TORCH_HELP)
+    report = job.run(*pairs[0])
+    if as_json:
+        click.echo(to_json(report), err=report["output"] == files.PIPE)
+    else:
+        console.note(job.line(report))
+    return common.EXIT_OK
 
 
 @dataclasses.dataclass
@@ -238,8 +243,8 @@ class Job:
     limits: dict[str, Any]  # of load_image
     options: EncodeOptions
 
-    def run(self, source: str, target: str) -> None:
-        """Encode one file and report. Everything that can fail early is tried before the long part."""
+    def run(self, source: str, target: str) -> dict[str, Any]:
+        """Encode one file; returns its report. Everything that can fail early is tried before the long part."""
         files.check_input(source)
         files.check_output(target, [source], force=self.force)
         with contextlib.ExitStack() as stack:
@@ -272,16 +277,14 @@ class Job:
             out.write(encoded.data)
         if target == files.PIPE:
             files.write_stdout(encoded.data)
-        self._report({"input": source, "output": target, **encoded.report}, target)
+        self.console.detail("{steps} steps by {backend} on {device}".format_map(encoded.report))
+        return {"input": source, "output": target, **encoded.report}
 
-    def _report(self, report: dict[str, Any], target: str) -> None:
-        if self.as_json:
-            click.echo(to_json(report), err=target == files.PIPE)
-            return
-        psnr = report.get("psnr")
+    def line(self, report: dict[str, Any]) -> str:
+        """A report for people."""
+        psnr, target = report.get("psnr"), report["output"]
         quality = "exact" if psnr is None else f"{psnr:.2f} dB"
-        self.console.detail(f"{report['steps']} steps by {report['backend']} on {report['device']}")
-        self.console.note(
+        return (
             f"{files.display(target) if target != files.PIPE else 'standard output'}: "
             f"{report['width']}×{report['height']}, {report['num_gaussians']} Gaussians, {report['bytes']} bytes, "
             f"{report['bpp']:.3f} bpp, {quality}, {report['seconds']:.1f} s"

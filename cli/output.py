@@ -1,7 +1,8 @@
-"""Writes decoded pictures as PNG, PNM, TIFF, NPY, JPEG, WebP or AVIF, and says which of them can hold what.
+"""Writes decoded pictures as PNG, PNM, TIFF, EXR, NPY, JPEG, WebP or AVIF, and says which of them can hold what.
 
 8-bit pictures go through Pillow, 16-bit PNG through :mod:`igs.cli.output_png`, what Pillow has no TIFF mode for through
-tifffile (extra ``images``). Sections ``iccp``, ``exif`` and ``xmpd`` are written back where the format has a place.
+tifffile, and EXR by :mod:`igs.cli.output_exr` (extra ``images``). Sections ``iccp``, ``exif``, ``xmpd`` and ``phys``
+are written back where the format has a place.
 """
 
 from __future__ import annotations
@@ -41,12 +42,13 @@ class Format:
 
 _ALL = tuple(LAYOUTS)
 _COMMON = ("L", "LA", "RGB", "RGBA")
-_META = ("iccp", "exif", "xmpd")
+_META = ("iccp", "exif", "xmpd", "phys")
 FORMATS = {
     format_.name: format_
     for format_ in (
         Format("png", (".png",), (8, 16), _COMMON, _META),
         Format("tiff", (".tiff", ".tif"), (8, 16, 32), _ALL, _META),
+        Format("exr", (".exr",), (32,), ("L", "LA", "RGB", "RGBA", "N"), ("phys",)),
         Format("npy", (".npy",), (8, 16, 32), _ALL),
         Format("ppm", (".ppm",), (8, 16), ("RGB",)),
         Format("pgm", (".pgm",), (8, 16), ("L",)),
@@ -129,7 +131,7 @@ def write_image(file: BinaryIO, pixels: Any, format_: Format, layout: str, secti
     writing fails.
     """
     kept = {key: value for key, value in sections.items() if key in format_.keeps}
-    names = {"iccp": "the ICC profile", "exif": "EXIF data", "xmpd": "the XMP packet"}
+    names = {"iccp": "the ICC profile", "exif": "EXIF data", "xmpd": "the XMP packet", "phys": "the resolution"}
     notes = [f"{format_.name} has no place for {names[key]}" for key in _META if key in sections and key not in kept]
     if format_.name == "npy":
         import numpy as np
@@ -141,11 +143,32 @@ def write_image(file: BinaryIO, pixels: Any, format_: Format, layout: str, secti
         from igs.cli.output_png import write_png16
 
         write_png16(file, pixels, kept, PNG_LEVEL)
+    elif format_.name == "exr":
+        from igs.cli.output_exr import write_exr
+
+        write_exr(file, pixels, layout, dots_per_inch(sections))
     elif format_.name == "tiff" and not _pillow_tiff(pixels, layout):
         notes += _write_tiff(file, pixels, layout, kept)
     else:
         notes += _write_pillow(file, pixels, format_, layout, kept)
     return notes
+
+
+def dots_per_inch(sections: Mapping[str, bytes]) -> tuple[float, float] | None:
+    """The resolution that formats are told, to a tenth: ``phys`` is off by up to 0.013; None if there is none."""
+    found = exact_dots_per_inch(sections)
+    if found is None:
+        return None
+    x, y = (round(v, 1) for v in found)
+    return (x, y) if min(x, y) >= 1 else None
+
+
+def exact_dots_per_inch(sections: Mapping[str, bytes]) -> tuple[float, float] | None:
+    """The resolution as ``phys`` has it."""
+    from igs.format.sections import METRES_PER_INCH, resolution
+
+    found = resolution(sections)
+    return None if found is None else (found[0] * METRES_PER_INCH, found[1] * METRES_PER_INCH)
 
 
 def _write_pnm(file: BinaryIO, pixels: Any) -> None:
@@ -174,6 +197,16 @@ def _write_pillow(
     else:
         image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
     options = dict(_PILLOW_OPTIONS.get(format_.name, {}))
+    density = dots_per_inch(sections)
+    if density is not None and format_.name == "png":
+        options["dpi"] = exact_dots_per_inch(sections)  # which becomes pixels per metre again
+    elif density is not None:
+        if format_.name in ("webp", "avif"):  # whose only place for it is EXIF
+            exif = Image.Exif()
+            exif[282], exif[283], exif[296] = *density, 2
+            sections = {"exif": exif.tobytes().removeprefix(b"Exif\0\0")} | dict(sections)
+        else:
+            options["dpi"] = density
     if "iccp" in sections:
         options["icc_profile"] = sections["iccp"]
     if "exif" in sections and format_.name != "tiff":
@@ -190,7 +223,7 @@ def _write_pillow(
             options["pnginfo"].add_itxt("XML:com.adobe.xmp", sections["xmpd"].decode("utf-8", "replace"))
         else:
             options["xmp"] = sections["xmpd"]
-    metadata = [key for key in ("icc_profile", "exif", "xmp", "pnginfo") if key in options]
+    metadata = [key for key in ("icc_profile", "exif", "xmp", "pnginfo", "dpi") if key in options]
     try:
         image.save(file, format_.name, **options)
         return []
@@ -247,6 +280,8 @@ def _write_tiff(file: BinaryIO, pixels: Any, layout: str, sections: Mapping[str,
         compression="zlib",
         iccprofile=sections.get("iccp"),
         extratags=[(700, 1, len(sections["xmpd"]), sections["xmpd"], True)] if "xmpd" in sections else [],
+        resolution=dots_per_inch(sections),
+        resolutionunit="INCH" if "phys" in sections else None,
         metadata=None,
         software=False,
     )

@@ -13,12 +13,14 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from igs.format.sections import resolution
+
 _COLOUR_TYPE = {1: 0, 2: 4, 3: 2, 4: 6}  # by number of channels
 _STRIP = 64  # rows filtered at once: bounds the memory, large enough for NumPy to be quick
 
 
 def write_png16(file: BinaryIO, pixels: NDArray[np.uint16], sections: Mapping[str, bytes], level: int = 6) -> None:
-    """Write pixels [H, W, C], C 1–4 (of 2 and 4 the last is alpha), with sections ``iccp``, ``exif`` and ``xmpd``.
+    """Write pixels [H, W, C], C 1–4 (of 2 and 4 the last is alpha), with sections ``iccp exif xmpd phys``.
 
     level: of zlib's compression, 0–9.
     """
@@ -27,6 +29,9 @@ def write_png16(file: BinaryIO, pixels: NDArray[np.uint16], sections: Mapping[st
     _chunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, 16, _COLOUR_TYPE[channels], 0, 0, 0))
     if "iccp" in sections:
         _chunk(file, b"iCCP", b"ICC profile\0\0" + zlib.compress(sections["iccp"]))
+    density = resolution(sections)
+    if density is not None:
+        _chunk(file, b"pHYs", struct.pack(">IIB", *density, 1))
     if "exif" in sections:
         _chunk(file, b"eXIf", sections["exif"])
     if "xmpd" in sections:

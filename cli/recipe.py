@@ -38,7 +38,7 @@ HELP: dict[str, tuple[str, str]] = {
     "growth_color": (_GROWTH, "What they start with: the picture's colour, what is missing, or nothing."),
     "growth_error_power": (_GROWTH, "Power of the error that positions are drawn in proportion to."),
     "growth_scale": (_GROWTH, "Standard deviation of added Gaussians."),
-    "relocate": (_GROWTH, "Move Gaussians that hardly count to where the error is."),
+    "relocate": (_GROWTH, "Share of the Gaussians that move to where the error is, at a time; 0: none."),
     "loss_l1": (_FIT, "Weight of the absolute error."),
     "loss_l2": (_FIT, "Weight of the squared error."),
     "loss_ssim": (_FIT, "Weight of 1 − SSIM."),

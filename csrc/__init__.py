@@ -47,6 +47,7 @@ def _declare(lib: ctypes.CDLL) -> None:
             ctypes.c_int,
             [bins, raster, *[_FLOATS] * 4, f32, f32, _FLOATS, ctypes.POINTER(ctypes.c_double), *[_FLOATS] * 3],
         ),
+        "igs_removal_costs": (ctypes.c_int, [bins, raster, *[_FLOATS] * 5]),
         "igs_loss": (
             ctypes.c_int,
             [i32, i32, i32, _FLOATS, _FLOATS, f32, f32, f32, ctypes.POINTER(ctypes.c_double), _FLOATS],

@@ -18,8 +18,15 @@ __all__ = ["VARIANTS", "DeviceKernels", "driver", "source_of"]
 _FILES = {
     "bin.cu": ("igs_clear", "igs_cover", "igs_bounds", "igs_nearest", "igs_count", "igs_scan", "igs_fill", "igs_order"),
     "loss.cu": ("igs_loss", "igs_totals"),
-    "optimize.cu": ("igs_factors_forward", "igs_factors_backward", "igs_gather_8", "igs_gather_16", "igs_adam"),
-    "raster.cu": ("igs_forward", "igs_backward", "igs_fused"),
+    "optimize.cu": (
+        "igs_factors_forward",
+        "igs_factors_backward",
+        "igs_gather_8",
+        "igs_gather_16",
+        "igs_gather_costs",
+        "igs_adam",
+    ),
+    "raster.cu": ("igs_forward", "igs_backward", "igs_fused", "igs_removal"),
 }
 VARIANTS = tuple((channels, gradient) for channels in (1, 3, 4) for gradient in (0, 1))
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*

@@ -201,6 +201,10 @@ IGS_EXPORT int igs_rasterize_fused(igs_bins* b, const igs_raster* r, const float
     return table()->rasterize_fused(b, r, means, factors, features, target, l1, l2, image, sums, grad_means, grad_factors,
                                     grad_features);
 }
+IGS_EXPORT int igs_removal_costs(igs_bins* b, const igs_raster* r, const float* means, const float* factors,
+                                 const float* features, const float* target, float* costs) {
+    return table()->removal_costs(b, r, means, factors, features, target, costs);
+}
 IGS_EXPORT int igs_loss(int32_t width, int32_t height, int32_t channels, const float* image, const float* target, float l1,
                         float l2, float ssim, double* sums, float* grad) {
     return table()->loss(width, height, channels, image, target, l1, l2, ssim, sums, grad);

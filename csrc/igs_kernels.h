@@ -52,6 +52,11 @@ int igs_rasterize_fused(igs_bins*, const igs_raster*, const float* means, const 
                         const float* target, float l1, float l2, float* image, double* sums, float* grad_means,
                         float* grad_factors, float* grad_features);
 
+// costs [N]: by how much Σe² of the picture would rise without each Gaussian. The others that count at a pixel stay as they
+// are; where there is none, the background is seen.
+int igs_removal_costs(igs_bins*, const igs_raster*, const float* means, const float* factors, const float* features,
+                      const float* target, float* costs);
+
 // L1, L2 and SSIM of image against target, and the gradient of L = l1·mean|e| + l2·mean e² + ssim·(1 − mean SSIM).
 // SSIM: 11×11 Gaussian window, deviation 1.5, zero padding, C1 = 0.01², C2 = 0.03². grad may be null.
 // sums: Σ|e|, Σe², ΣSSIM over all C·H·W values.

@@ -21,6 +21,6 @@
 #define IGS_STRING(a) IGS_STRING2(a)
 
 extern "C" const igs::Table IGS_JOIN(igs_table_, IGS_TARGET) = {
-    IGS_STRING(IGS_TARGET), bin,  rasterize_forward, rasterize_backward, rasterize_fused, loss,
-    factors_forward,        factors_backward, adam, fma_chain, kFmaPerTask,
+    IGS_STRING(IGS_TARGET), bin,  rasterize_forward, rasterize_backward, rasterize_fused, removal_costs,
+    loss,                   factors_forward, factors_backward, adam, fma_chain, kFmaPerTask,
 };

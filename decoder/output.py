@@ -1,4 +1,4 @@
-"""Stored values → picture values → integers (spec §8.3): alpha undone, gamma, clamping, rounding."""
+"""Stored values → picture values → integers (spec §8.3): alpha undone, gamma, transfer, clamping, rounding."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from igs.format.errors import UsageError
+from igs.format.transfer import CURVED, to_linear
 
 if TYPE_CHECKING:
     from igs.format import Group
@@ -34,7 +35,9 @@ def is_plain(groups: Sequence[Group]) -> bool:
     """Whether stored values are picture values already."""
     from igs.format import Alpha
 
-    return all(group.gamma == 1 and group.alpha != Alpha.PREMULTIPLIED for group in groups)
+    return all(
+        group.gamma == 1 and group.alpha != Alpha.PREMULTIPLIED and group.transfer not in CURVED for group in groups
+    )
 
 
 def to_picture(values: Values, groups: Sequence[Group]) -> None:
@@ -52,6 +55,8 @@ def to_picture(values: Values, groups: Sequence[Group]) -> None:
             np.copyto(colours, np.float32(0), where=~visible)
         if group.gamma != 1:
             np.power(np.maximum(colours, np.float32(0)), np.float32(group.gamma), out=colours)
+        if group.transfer in CURVED:
+            colours[...] = to_linear(colours, group.transfer)
         start = end
 
 

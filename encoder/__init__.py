@@ -1,4 +1,6 @@
-"""igs.encoder: fits Gaussians to a picture and writes them as an .igs file. Needs torch.
+"""igs.encoder: fits Gaussians to a picture and writes them as an .igs file, for which it needs torch.
+
+Loading pictures and storing the Gaussians of a file in fewer bits need none.
 
 The pipeline in file names: load → rate → init → fit (backend, kernels, reference) → quantize → pack → pipeline.
 """
@@ -9,9 +11,20 @@ from igs.encoder.load import SourceImage, load_image
 from igs.encoder.options import PRESETS, EncodeOptions, Progress, Recipe
 
 if TYPE_CHECKING:
+    from igs.encoder.coarser import requantize
     from igs.encoder.pipeline import Encoded, encode
 
-__all__ = ["PRESETS", "EncodeOptions", "Encoded", "Progress", "Recipe", "SourceImage", "encode", "load_image"]
+__all__ = [
+    "PRESETS",
+    "EncodeOptions",
+    "Encoded",
+    "Progress",
+    "Recipe",
+    "SourceImage",
+    "encode",
+    "load_image",
+    "requantize",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -20,4 +33,8 @@ def __getattr__(name: str) -> Any:
         from igs.encoder import pipeline
 
         return getattr(pipeline, name)
+    if name == "requantize":  # which needs no torch, but loads Numba
+        from igs.encoder.coarser import requantize
+
+        return requantize
     raise AttributeError(f"module 'igs.encoder' has no attribute {name!r}")

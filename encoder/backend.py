@@ -122,7 +122,7 @@ class Backend(Protocol):
     def render(self, model: Model, options: RasterOptions) -> Tensor: ...
     def step(self, model: Model, options: RasterOptions, target: Tensor, weights: LossWeights) -> StepResult: ...
     def pullback(self, model: Model, options: RasterOptions) -> Pullback | None: ...
-    def blend_weights(self, model: Model, options: RasterOptions) -> Tensor: ...
+    def removal_costs(self, model: Model, options: RasterOptions, target: Tensor) -> Tensor: ...
     def measure(self, image: Tensor, target: Tensor, ssim: bool) -> tuple[float, float | None]: ...
     def adam(
         self, values: Tensor, grads: Tensor, m: Tensor, v: Tensor, age: Tensor, lr: float, betas: tuple[float, float],
@@ -193,15 +193,11 @@ class KernelBackend:
 
         return apply
 
-    def blend_weights(self, model: Model, options: RasterOptions) -> Tensor:
-        """Σ over pixels of each Gaussian's share of the blend, [N]."""
-        # The gradient of Σ image by a feature is that share: one channel of ones asks for it.
-        ones = torch.ones(1, options.height, options.width)
-        feature = torch.ones(len(model), 1)
-        factors = self._factors(model, options)
-        plain = dataclasses.replace(options, background=(0.0,), pull=0.0, gradient=False, lit=())
-        self._rasterizer.bin(model.position, factors, feature, plain)
-        return self._rasterizer.backward(model.position, factors, feature, plain, ones)[2][:, 0]
+    def removal_costs(self, model: Model, options: RasterOptions, target: Tensor) -> Tensor:
+        """By how much Σe² would rise without each Gaussian, [N]."""
+        arrays = model.position, self._factors(model, options), model.feature
+        self._rasterizer.bin(*arrays, options)
+        return self._rasterizer.removal_costs(*arrays, options, target)
 
     def measure(self, image: Tensor, target: Tensor, ssim: bool) -> tuple[float, float | None]:
         """(mean squared error, mean SSIM or None)."""
@@ -220,16 +216,18 @@ class TorchBackend:
 
     def __init__(self, tiles: bool = True) -> None:
         self._rasterize = tiled.rasterize_tiled if tiles else reference.rasterize_reference
+        self._removal_costs = tiled.removal_costs_tiled if tiles else reference.removal_costs_reference
         self.name, self.device = "torch", "cpu"
         self.place, self.asynchronous = torch.device("cpu"), False
 
+    def _factors(self, scale: Tensor, rotation: Tensor, scale_map: str, options: RasterOptions) -> Tensor:
+        if shapes.is_matrix(scale_map):
+            return shapes.matrix_factors_reference(scale, rotation, scale_map, options.lowpass)
+        return reference.factors_reference(scale, rotation, scale_map, SIGMA_MIN, SIGMA_MAX, options.lowpass)
+
     def _image(self, tensors: tuple[Tensor, ...], scale_map: str, options: RasterOptions) -> Tensor:
         position, scale, rotation, feature = tensors
-        if shapes.is_matrix(scale_map):
-            factors = shapes.matrix_factors_reference(scale, rotation, scale_map, options.lowpass)
-        else:
-            factors = reference.factors_reference(scale, rotation, scale_map, SIGMA_MIN, SIGMA_MAX, options.lowpass)
-        return self._rasterize(position, factors, feature, options)
+        return self._rasterize(position, self._factors(scale, rotation, scale_map, options), feature, options)
 
     def render(self, model: Model, options: RasterOptions) -> Tensor:
         with torch.no_grad():
@@ -248,11 +246,10 @@ class TorchBackend:
         """None: dozens of gradients would take longer here than the fit may."""
         return None
 
-    def blend_weights(self, model: Model, options: RasterOptions) -> Tensor:
-        feature = torch.ones(len(model), 1, requires_grad=True)
-        plain = dataclasses.replace(options, background=(0.0,), pull=0.0, gradient=False, lit=())
-        image = self._image((*model.tensors()[:3], feature), model.scale_map, plain)
-        return torch.autograd.grad(image.sum(), feature)[0][:, 0]
+    def removal_costs(self, model: Model, options: RasterOptions, target: Tensor) -> Tensor:
+        position, scale, rotation, feature = model.tensors()
+        factors = self._factors(scale, rotation, model.scale_map, options)
+        return self._removal_costs(position, factors, feature, options, target)
 
     def measure(self, image: Tensor, target: Tensor, ssim: bool) -> tuple[float, float | None]:
         s = float(reference.ssim_map_reference(image, target).mean()) if ssim else None

@@ -138,14 +138,10 @@ class CudaBackend:
 
         return apply
 
-    def blend_weights(self, model: Model, options: RasterOptions) -> Tensor:
-        """Σ over pixels of each Gaussian's share of the blend, [N]: the gradient of Σ image by the only feature."""
-        plain = dataclasses.replace(options, background=(0.0,), pull=0.0, gradient=False, lit=())
-        here = self._here(model)
-        here = dataclasses.replace(here, feature=torch.ones(len(model), 1, device=self.place))
-        self._bin(here, plain)
-        image = self._rasterizer.forward(plain)
-        return self._rasterizer.backward(plain, torch.ones_like(image))[2][:, 0].to(model.position.device)
+    def removal_costs(self, model: Model, options: RasterOptions, target: Tensor) -> Tensor:
+        """By how much Σe² would rise without each Gaussian, [N]."""
+        self._bin(self._here(model), options)
+        return self._rasterizer.removal_costs(options, target.to(self.place).contiguous()).to(model.position.device)
 
     def measure(self, image: Tensor, target: Tensor, ssim: bool) -> tuple[float, float | None]:
         """(mean squared error, mean SSIM or None). Waits for the device."""

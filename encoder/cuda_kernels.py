@@ -236,6 +236,20 @@ class CudaRasterizer:
         self._gather()
         return totals, grads
 
+    def removal_costs(self, o: RasterOptions, target: Tensor) -> Tensor:
+        """Of what was binned; see :func:`igs.encoder.reference.removal_costs_reference`."""
+        f, atomic = self._frame, self._frame.atomic
+        self._point(target=target)
+        costs = torch.empty(f.num_gaussians, device=self.device)
+        f.atomic = 0
+        self._room("partial", f.capacity)
+        for first, active in self._passes():
+            self._draw("igs_removal", first, active)
+            arguments = [f, ctypes.c_void_p(costs.data_ptr())]
+            self._launcher.launch("igs_gather_costs", _warps(f.num_gaussians), 256, arguments)
+        f.atomic = atomic
+        return costs
+
     @property
     def fusible(self) -> bool:
         """Whether :meth:`fused` holds all channels of what was binned."""

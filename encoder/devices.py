@@ -13,11 +13,12 @@ from igs.encoder.backend import Backend, KernelBackend, TorchBackend
 from igs.encoder.options import EncodeOptions, Recipe
 from igs.format.errors import Unsupported, UsageError
 
+FALLBACK_STEPS = 0.35  # of the recipe's, where plain torch has to do
 _said: set[str] = set()  # warnings are given once per process, however many pictures it encodes
 
 
-def choose_backend(options: EncodeOptions, recipe: Recipe, warn: Callable[[str], None], fallback: float) -> Backend:
-    """Where the fit computes, as ``options.device`` asks. fallback: the share of the steps that plain torch takes.
+def choose_backend(options: EncodeOptions, recipe: Recipe, warn: Callable[[str], None]) -> Backend:
+    """Where the fit computes, as ``options.device`` asks.
 
     Raises Unsupported for ``cuda`` without a usable GPU, UsageError where the recipe can't run on one.
     """
@@ -35,7 +36,7 @@ def choose_backend(options: EncodeOptions, recipe: Recipe, warn: Callable[[str],
         return KernelBackend()
     warn(
         "the compiled kernels are missing (installed without a C++ compiler): encoding runs in plain torch, "
-        f"about 50 times slower and with {fallback:g} of the steps"
+        f"about 50 times slower and with {FALLBACK_STEPS:g} of the steps"
     )
     return TorchBackend()
 

@@ -17,7 +17,7 @@ from igs.encoder import init_device
 from igs.encoder.backend import Model, StepResult, scale_parameter
 from igs.encoder.checkpoint import FitState, zero_moments
 from igs.encoder.cuda_backend import CudaBackend
-from igs.encoder.fit import IDLE_SHARE, Fit
+from igs.encoder.fit import Fit
 from igs.encoder.growth import SIGMA_LOW
 from igs.encoder.learned import is_learned
 from igs.encoder.options import Recipe
@@ -138,26 +138,22 @@ class FitBatch(Fit):
         self.best, self.best_loss = None, math.inf
 
     def relocate(self) -> int:
-        s = self.state
-        idle = self._apart(self.backend.blend_weights(s.model, self.options))
-        idle = idle < IDLE_SHARE * self.width * self.height / self.count
-        most = int(idle.sum(1).max())
-        if most == 0:
+        s, n = self.state, int(self.recipe.relocate * self.count)
+        if n == 0:
             return 0
-        points = self._drawn(most)
-        # The k-th idle Gaussian of a picture takes its k-th point; points are in random order, so any first ones do.
-        turn = (idle.cumsum(1) - 1).clamp_min(0)
-        position = self._apart(s.model.position).double()
-        index = turn[..., None].expand(-1, -1, 2)
-        among = torch.where(idle[..., None], torch.gather(points, 1, index), position)
+        idle = torch.argsort(self._apart(self.removal_costs(s.model)), dim=1, stable=True)[:, :n]  # [B, n]
+        points = self._drawn(n)
+        among = self._apart(s.model.position).double().scatter(1, idle[..., None].expand(-1, -1, 2), points)
         new = self._born(points, among, self.recipe.growth_scale)
+        rows = (idle + self.count * torch.arange(self.pictures, device=idle.device)[:, None]).flatten()
         for (m, v), old, fresh in zip(s.moments, s.model.tensors(), new.tensors(), strict=True):
-            shape = (*idle.shape, *(1,) * (old.dim() - 1))
-            chosen = torch.gather(self._apart(fresh), 1, turn.view(shape).expand(-1, -1, *old.shape[1:]))
-            for kept, value in ((old, chosen), (m, torch.zeros_like(chosen)), (v, torch.zeros_like(chosen))):
-                kept.copy_(torch.where(idle.view(shape), value, self._apart(kept)).flatten(0, 1))
-        s.age.masked_fill_(idle.flatten(), 0)
-        return int(idle.sum())
+            old[rows], m[rows], v[rows] = fresh, 0.0, 0.0
+        s.age[rows] = 0
+        return n * self.pictures
+
+    def removal_costs(self, model: Model) -> Tensor:
+        # The background seen where nothing else is would be each picture's mean: black will do for what hardly happens.
+        return self.backend.removal_costs(model, self.options, self.target)
 
     # -- steps
 

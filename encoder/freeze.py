@@ -25,6 +25,7 @@ def freeze(fit: Fit, lattice: Lattice, rgb: list[int], seed: int = 0, rounds: in
     model = compensation.sorted_axes(fit.best.clone())
     model = Model(model.position, model.sigmas().log(), model.rotation, model.feature, "log")
     n, place = len(model), fit.backend.place
+    model = model.map(lambda t: t.to(place))
     pullback = fit.backend.pullback(model, fit.options) if r.compensate else None
     blocks = None
     if pullback is not None:

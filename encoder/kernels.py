@@ -113,6 +113,18 @@ class Rasterizer:
         n = target.numel()
         return sums[0] / n, sums[1] / n, grads
 
+    def removal_costs(
+        self, means: Tensor, factors: Tensor, features: Tensor, o: RasterOptions, target: Tensor
+    ) -> Tensor:
+        """See :func:`igs.encoder.reference.removal_costs_reference`; bin() must have been called for these."""
+        raster, _keep = self._raster(means, features, o)
+        costs = torch.empty(len(means))
+        self._run(
+            self._lib.igs_removal_costs, raster, means.data_ptr(), factors.data_ptr(), features.data_ptr(),
+            target.data_ptr(), costs.data_ptr(),
+        )  # fmt: skip
+        return costs
+
     def work(self) -> tuple[int, int]:
         """What the last rasterisation did, see igs_kernels.h: (rows of candidates evaluated, those selected among)."""
         out = (ctypes.c_int64 * 2)()

@@ -26,6 +26,7 @@ from igs.encoder import load_deep
 from igs.encoder.load_metadata import oriented, read_metadata
 from igs.format import Alpha, Colour, Group, Transfer
 from igs.format.errors import InputError, UsageError
+from igs.format.transfer import CURVED, from_linear
 
 SIZE_LIMIT = 2**28  # pixels; the same default as a reader's (spec §12), so that what is written can be read
 DIMENSION_LIMIT = 32768  # pixels, the longer side
@@ -39,7 +40,7 @@ class SourceImage:
     """A picture to encode.
 
     pixels: float32 [H, W, C], picture values with straight alpha, nominally in [0, 1]. groups: what the channels are;
-    the alpha in a group says how it will be *stored* (see :func:`to_stored`). sections: metadata by type (spec §10).
+    alpha and transfer of a group say how it will be *stored* (see :func:`to_stored`). sections: metadata by type (§10).
     bit_depth: of the source, 8, 16 or 32 (float). name: for messages.
     """
 
@@ -79,7 +80,7 @@ def load_image(
     channels mean that the last is alpha unless ``groups`` says otherwise. Of an animation the first frame is taken,
     with a warning.
     Limits: pixels, pixels a side, bytes that loading may take (about 9 per pixel and channel). Raises UsageError for a
-    bad array, InputError for a file that can't be read or is above a limit.
+    bad array, InputError for a file that can't be read or is above a limit, Unsupported where a library is missing.
     """
     if isinstance(source, SourceImage):
         return source
@@ -106,7 +107,7 @@ def load_image(
 
 
 def to_stored(pixels: NDArray[np.float32], groups: tuple[Group, ...]) -> NDArray[np.float32]:
-    """Picture values [..., C] as the values that Gaussians hold: gamma undone, then premultiplied if the group is.
+    """Picture values [..., C] as the values that Gaussians hold: by the group's curve, its gamma, then premultiplied.
 
     The inverse of spec §8.3 wherever alpha is above 0. Returns a new float32 array of the same shape.
     """
@@ -115,6 +116,8 @@ def to_stored(pixels: NDArray[np.float32], groups: tuple[Group, ...]) -> NDArray
     for group in groups:
         last = first + group.channels
         colours = stored[..., first : last - 1 if group.alpha != Alpha.NONE else last]
+        if group.transfer in CURVED:
+            colours[...] = from_linear(colours, group.transfer)
         if group.gamma != 1:
             np.maximum(colours, 0, out=colours)
             np.power(colours, np.float32(1 / group.gamma), out=colours)
@@ -124,7 +127,14 @@ def to_stored(pixels: NDArray[np.float32], groups: tuple[Group, ...]) -> NDArray
     return stored
 
 
-def default_groups(channels: int, bit_depth: int, *, alpha: bool, colour: Colour | None = None) -> tuple[Group, ...]:
+def default_groups(
+    channels: int,
+    bit_depth: int,
+    *,
+    alpha: bool,
+    colour: Colour | None = None,
+    transfer: Transfer = Transfer.SRGB,
+) -> tuple[Group, ...]:
     """One unnamed group for a picture of ``channels`` channels, the last being alpha if ``alpha``."""
     if colour is None:
         colour = {1: Colour.GREY, 3: Colour.RGB}.get(channels - alpha, Colour.UNSPECIFIED)
@@ -132,7 +142,7 @@ def default_groups(channels: int, bit_depth: int, *, alpha: bool, colour: Colour
     return (
         Group(
             channels=channels,
-            transfer=Transfer.SRGB,
+            transfer=transfer,
             alpha=kind,
             bit_depth=bit_depth,
             colour=colour,
@@ -163,13 +173,26 @@ def _from_array(
     if not (height and width and 1 <= channels <= 64):
         raise UsageError(f"{name}: expected at least one pixel and 1 to 64 channels, found {list(array.shape)}")
     limits.check(width, height, name, channels)
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise UsageError(f"{name}: expected finite values, found NaN or infinity")
+    bad = not_finite(array)
+    if bad:
+        raise UsageError(f"{name}: expected finite values, found {bad}")
     bit_depth = {"u1": 8, "u2": 16}.get(array.dtype.str[1:], 32)
     scale = {8: 255, 16: 65535, 32: 1}[bit_depth]
     if groups is None:
         groups = default_groups(channels, bit_depth, alpha=channels in (2, 4))
     return _finished(array, scale, _checked(groups, channels), {}, [], bit_depth, name)
+
+
+def not_finite(values: NDArray[Any]) -> str:
+    """How many values [H, W, C] are NaN or infinite and where the first is, in words; empty if none."""
+    if values.dtype.kind != "f" or np.isfinite(values).all():
+        return ""
+    found = np.argwhere(~np.isfinite(values))
+    row, column, channel = found[0].tolist()
+    return (
+        f"NaN or infinity in {len(found)} of {values.size}, "
+        f"the first ({values[row, column, channel]}) in column {column}, row {row}, channel {channel}"
+    )
 
 
 def _finished(
@@ -183,8 +206,9 @@ def _finished(
 ) -> SourceImage:
     """Scale to [0, 1]; alpha outside it (a resampled float picture's overshoot) is clipped."""
     pixels = np.divide(values, scale, dtype=np.float32) if scale != 1 else np.array(values, dtype=np.float32)
-    if not np.isfinite(pixels).all():  # a float64 beyond float32, or NaN in a float file
-        raise InputError(f"{name}: expected finite values, found NaN or infinity")
+    bad = not_finite(pixels)
+    if bad:  # a float64 beyond float32, or NaN in a float file
+        raise InputError(f"{name}: expected finite values, found {bad}")
     last = 0
     for group in groups:
         last += group.channels
@@ -243,7 +267,9 @@ def _raised_pillow_limit(size_limit: int) -> Iterator[None]:
 
 
 def _from_deep(deep: load_deep.Deep, sections: Mapping[str, bytes], notes: list[str], name: str) -> SourceImage:
-    groups = default_groups(deep.values.shape[2], deep.bit_depth, alpha=deep.alpha, colour=deep.colour)
+    groups = default_groups(
+        deep.values.shape[2], deep.bit_depth, alpha=deep.alpha, colour=deep.colour, transfer=deep.transfer
+    )
     merged = {**deep.sections, **sections}
     return _finished(deep.values, deep.scale, groups, merged, [*notes, *deep.warnings], deep.bit_depth, name)
 

@@ -1,8 +1,8 @@
 """Reads pictures with more than 8 bits per channel where Pillow would silently reduce them to 8.
 
 16-bit PNG with several channels by imagecodecs and TIFF by tifffile (both optional, extra ``images``; without them
-Pillow's 8 bits are used, with a warning), PGM/PPM and NPY by hand. 16-bit JPEG 2000 and 10-bit AVIF are left to Pillow,
-as 8 bits.
+Pillow's 8 bits are used, with a warning), PGM/PPM and NPY by hand, EXR in load_exr.py. 16-bit JPEG 2000 and 10-bit AVIF
+are left to Pillow, as 8 bits.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from igs.encoder.load_metadata import SECTION_LIMIT
-from igs.format import Colour
-from igs.format.errors import InputError
+from igs.format import Colour, Transfer
+from igs.format.errors import InputError, Unsupported
 
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # At the peak of loading, per pixel and channel: 7.0 to 8.4 measured (the decoder's copy, the array, its float32).
 LOAD_BYTES = 9
-_EXTRA = 'pip install "igs-codec[images]"'
+EXTRA = 'pip install "igs-codec[images]"'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,10 @@ class SizeLimits:
 
 @dataclasses.dataclass(frozen=True)
 class Deep:
-    """values [H, W, C] of which ``scale`` means 1. orientation: 1–8, or 0: look into the EXIF data."""
+    """values [H, W, C] of which ``scale`` means 1. orientation: 1–8, or 0: look into the EXIF data.
+
+    transfer: how the values are to be stored (spec §3.4).
+    """
 
     values: NDArray[Any]
     scale: float
@@ -65,10 +68,15 @@ class Deep:
     orientation: int = 0
     sections: dict[str, bytes] = dataclasses.field(default_factory=dict)
     warnings: list[str] = dataclasses.field(default_factory=list)
+    transfer: Transfer = Transfer.SRGB
 
 
 def read_whole(file: BinaryIO, start: bytes, limits: SizeLimits, name: str) -> Deep | None:
-    """Formats read here alone: NPY, and PGM/PPM with more than 8 bits. None for all others; the file is rewound."""
+    """Formats that Pillow has no part in: EXR, NPY, PGM/PPM with more than 8 bits. None for others; rewinds."""
+    if start.startswith(b"\x76\x2f\x31\x01"):
+        from igs.encoder.load_exr import read_exr
+
+        return read_exr(file, limits, name)
     if start.startswith(b"\x93NUMPY"):
         return _read_npy(file, limits, name)
     if start[:2] in (b"P5", b"P6"):
@@ -102,12 +110,12 @@ def read_if_deep(image: Image.Image, file: BinaryIO, limits: SizeLimits, name: s
 def read_tiff(file: BinaryIO, limits: SizeLimits, name: str, notes: list[str] | None = None) -> Deep | None:
     """The first page of a TIFF, by tifffile.
 
-    Where that is missing: with ``notes`` (Pillow can show the file, at 8 bits) a note and None, otherwise InputError.
+    Where that is missing: with ``notes`` (Pillow can show the file, at 8 bits) a note and None, otherwise Unsupported.
     """
     tifffile = _optional("tifffile", name, notes)
     if tifffile is None:
         if notes is None:
-            raise InputError(f"{name}: this kind of TIFF needs tifffile: {_EXTRA}")
+            raise Unsupported(f"{name}: this kind of TIFF needs tifffile: {EXTRA}")
         return None
     log = logging.getLogger("tifffile")
     if not log.handlers:
@@ -146,7 +154,7 @@ def read_tiff(file: BinaryIO, limits: SizeLimits, name: str, notes: list[str] | 
     if photometric == 0 and channels == 1:
         values = (scale - values).astype(values.dtype)  # white is zero
     if alpha and int(extra[-1]) == 1:
-        values = _unpremultiplied(values, scale)
+        values = unpremultiplied(values, scale)
     colour = Colour.CMYK if photometric == 5 and channels - alpha == 4 else None
     depth = 32 if kind == "f" or int(bits) > 16 else 8 if int(bits) <= 8 else 16
     return Deep(values, scale, alpha, colour, depth, orientation, sections)
@@ -170,7 +178,8 @@ def grey_bits(image: Image.Image, file: BinaryIO | None) -> int:
     return {2: 2, 4: 4}.get(_peek(file, 25)[24], 8)
 
 
-def _unpremultiplied(values: NDArray[Any], scale: float) -> NDArray[Any]:
+def unpremultiplied(values: NDArray[Any], scale: float) -> NDArray[Any]:
+    """Values [H, W, C] with the colours divided by the last channel; 0 where that is 0."""
     alpha = values[..., -1:].astype(np.float64)
     straight = np.divide(values[..., :-1] * scale, alpha, out=np.zeros(values[..., :-1].shape), where=alpha > 0)
     if values.dtype.kind == "u":
@@ -237,7 +246,7 @@ def _optional(module: str, name: str, notes: list[str] | None) -> Any:
     except ImportError:
         if notes is not None:
             loss = "reduced to 8 bits per channel and the channels that Pillow knows"
-            notes.append(f"{name}: {loss}, since {module} is not installed: {_EXTRA}")
+            notes.append(f"{name}: {loss}, since {module} is not installed: {EXTRA}")
         return None
 
 

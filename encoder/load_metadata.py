@@ -1,4 +1,4 @@
-"""Collects what travels beside the pixels — ICC profile, EXIF block, XMP packet — as sections of spec §10.
+"""Collects what travels beside the pixels — ICC profile, EXIF block, XMP packet, resolution — as sections of spec §10.
 
 The orientation is taken out here (the loader applies it to the pixels) and the tag reset to 1, in the EXIF bytes in
 place, so that maker notes and thumbnails, whose offsets a rewrite would break, stay as they were.
@@ -13,6 +13,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 from PIL import Image
+
+from igs.format.sections import METRES_PER_INCH, phys_section
 
 SECTION_LIMIT = 2**24  # bytes of one section that readers accept by default (spec §12)
 _ORIENTATION = 0x0112
@@ -62,9 +64,26 @@ def read_metadata(image: Image.Image, name: str, notes: list[str]) -> Metadata:
     if isinstance(packet, bytes) and packet:
         pattern = rb"""(tiff:Orientation\s*(?:=\s*["']|>\s*))[2-8]"""
         sections["xmpd"] = re.sub(pattern, rb"\g<1>1", packet)
+    sections |= _resolution(image, orientation)
     for key in [key for key, value in sections.items() if len(value) > SECTION_LIMIT]:
         notes.append(f"{name}: metadata of {len(sections.pop(key))} bytes is above the limit and was left out")
     return Metadata(sections, orientation if 1 <= orientation <= 8 else 1)
+
+
+def _resolution(image: Image.Image, orientation: int) -> dict[str, bytes]:
+    """The file's own. Pillow reports 72 dpi for a JPEG and 1 for a TIFF that state none; EXIF travels by itself."""
+    info = image.info
+    found, unit = info.get("dpi"), 1 / METRES_PER_INCH
+    if image.format == "JPEG":
+        found = info.get("jfif_density") if info.get("jfif_unit") in (1, 2) else None
+        unit = 100.0 if info.get("jfif_unit") == 2 else unit
+    if image.format == "TIFF" and image.tag_v2.get(296) not in (2, 3):  # type: ignore[attr-defined]  # no unit: a ratio
+        return {}
+    try:
+        x, y = (float(v) * unit for v in found or (0, 0))
+    except (TypeError, ValueError, ZeroDivisionError):  # a damaged rational
+        return {}
+    return phys_section(y, x) if orientation in range(5, 9) else phys_section(x, y)
 
 
 def _exif(image: Image.Image) -> bytes:

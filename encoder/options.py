@@ -62,7 +62,7 @@ class Recipe:
     growth_color: Literal["picture", "residual", "zero"] = "picture"  # what added Gaussians start with
     growth_error_power: float = 3.0  # sampled: positions are drawn in proportion to |error| to this power
     growth_scale: float = 0.4  # standard deviation of added Gaussians, same mode as init_scale
-    relocate: bool = True  # move Gaussians that hardly count to where the error is
+    relocate: float = 0.05  # share of the Gaussians that move to where the error is, at a time: those least missed
     # -- optimisation
     loss_l1: float = 0.0
     loss_l2: float = 1.0
@@ -135,6 +135,7 @@ class Recipe:
             ("init_uniform", 0 <= self.init_uniform <= 1, "0 to 1"),
             ("init_scale", 0 < self.init_scale < 1e4, "above 0"),
             ("growth_start", 0 < self.growth_start <= 1, "above 0, up to 1"),
+            ("relocate", 0 <= self.relocate < 1, "0 or more, below 1"),
             ("growth_rounds", self.growth_rounds >= 0, "0 or more"),
             ("growth_interval", self.growth_interval is None or self.growth_interval >= 1, "1 or more"),
             ("growth_until", 0 <= self.growth_until <= 1, "0 to 1"),
@@ -218,7 +219,7 @@ _IMAGE_GS = Recipe(
     growth_interval=500,
     growth_scale=5.0,
     growth_error_power=1.0,
-    relocate=False,
+    relocate=0.0,
     loss_l1=1.0,
     loss_l2=0.0,
     loss_ssim=0.1,
@@ -253,7 +254,7 @@ _GAUSSIANIMAGE = Recipe(
     init_scale_mode="fixed",
     init_color=False,
     growth=False,
-    relocate=False,
+    relocate=0.0,
     pull_empty=False,
     lr_position=1e-2,
     lr_position_unit="picture",
@@ -366,6 +367,9 @@ class EncodeOptions:
     threads: int | None = None  # None: one per core
     seed: int = 0
     saliency_map: Path | None = None  # any image; resampled to the picture's size
+    # Of the picture's values (spec §3.4): sRGB or linear say what they mean, PQ and log also how they are stored.
+    transfer: Literal["auto", "srgb", "linear", "pq", "log"] = "auto"  # auto: pq or log for EXR, sRGB for all else
+    linear_light: bool = False  # sRGB pictures are fitted, stored and reduced in linear light
     codec: Literal["raw", "zstd", "columns"] = "zstd"  # of plain codes
     chunk_size: int | None = None  # Gaussians per chunk; None: what makes small reads smallest
     sections: dict[str, bytes] = dataclasses.field(default_factory=dict)  # metadata to embed, by section type

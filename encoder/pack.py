@@ -15,7 +15,7 @@ from igs.decoder import holes
 from igs.encoder.backend import Model, scale_parameter
 from igs.encoder.fit import FAR
 from igs.encoder.init import sample_bilinear
-from igs.encoder.lattice import Steps, fit_record
+from igs.encoder.lattice import Steps
 from igs.encoder.learned import Quantizers
 from igs.encoder.options import Recipe
 from igs.encoder.quantize import Values, attributes, choose_quantizers
@@ -35,7 +35,8 @@ from igs.format import (
     write,
 )
 from igs.format.errors import UsageError
-from igs.format.lattice import Lattice, rgb_groups
+from igs.format.lattice import rgb_groups
+from igs.format.lattice_models import best_record
 
 # A Gaussian that must reach a point gets a little more than it needs: quantising may take some of it back.
 _HOLE_MARGIN = 0.85
@@ -103,7 +104,7 @@ def quantize_model(
         if len(points):
             _reach(model, gaussians, points, recipe.reach2, lowpass)
     if header.lattice is not None:
-        header = dataclasses.replace(header, lattice=_fitted(header, codes, gaussians))
+        header = dataclasses.replace(header, lattice=best_record(header, codes, gaussians))
     return Packed(header, codes, gaussians)
 
 
@@ -186,16 +187,6 @@ def _header(
 def _too_fine(codes: np.ndarray) -> bool:
     """Whether a lattice's steps are so fine that codes of sizes or features leave the range of its models."""
     return bool((codes[:, 2:4] > _LARGEST_CODE).any() or (np.abs(codes[:, 5:].view(np.int32)) > _LARGEST_CODE).any())
-
-
-def _fitted(header: Header, codes: np.ndarray, gaussians: Gaussians) -> Lattice:
-    """The lattice record with the models that code these Gaussians shortest."""
-    from igs.format import cells
-
-    assert header.lattice is not None
-    everywhere = cells.clip_box(np.array([-np.inf, -np.inf, np.inf, np.inf]), header.width, header.height)
-    coded = cells.encode(codes, header.lattice, everywhere, gaussians.means.astype(np.float64) * 2.0**-14)
-    return fit_record(header.lattice, codes[coded.order], coded.around)
 
 
 def _patch(model: Model, points: np.ndarray, pixels: np.ndarray, reach2: float, spare: list[int]) -> np.ndarray:

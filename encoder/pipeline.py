@@ -16,14 +16,14 @@ import torch
 from PIL import Image
 
 from igs import decoder
-from igs.encoder import checkpoint, freeze, init, metrics, pack, rate
+from igs.encoder import checkpoint, colour, freeze, init, metrics, pack, rate
 from igs.encoder.backend import Backend, Model, TorchBackend
-from igs.encoder.devices import choose_backend
+from igs.encoder.devices import FALLBACK_STEPS, choose_backend
 from igs.encoder.fit import Fit
 from igs.encoder.lattice import Noise, Steps
 from igs.encoder.load import SourceImage, load_image, to_stored
 from igs.encoder.options import EncodeOptions, Recipe
-from igs.format import Alpha, lit_channels, open_file
+from igs.format import lit_channels, open_file
 from igs.format.describe import bits_per_gaussian
 from igs.format.errors import IgsError, InputError, UsageError
 from igs.format.lattice import rgb_groups
@@ -32,7 +32,6 @@ from igs.format.lattice import rgb_groups
 _PSNR_GROWTH, _PSNR_LEAST, _PSNR_START = 1.6, 1.06, 1 / 400
 _MUCH_METADATA = 0.25  # of the bytes asked for
 _TRIM_TRIALS = 8
-_FALLBACK_STEPS = 0.35  # of the recipe's, where plain torch has to do
 # Rate control of lattice files
 _RATE_AIM = 0.998  # of the limit before freezing, which changes a file by less
 _LATE_ERROR = 0.9  # the error when all is done, as a share of that when the last Gaussians come
@@ -73,9 +72,9 @@ def encode(image: Any, options: EncodeOptions | None = None, **settings: Any) ->
     if source is not image:  # who loaded the picture has seen its warnings
         for message in source.warnings:
             warn(message)
-    backend = choose_backend(options, recipe, warn, _FALLBACK_STEPS)
+    backend = choose_backend(options, recipe, warn)
     if recipe.tiles and isinstance(backend, TorchBackend) and "steps" not in options.overrides:
-        recipe = dataclasses.replace(recipe, steps=max(1, round(_FALLBACK_STEPS * recipe.steps)))
+        recipe = dataclasses.replace(recipe, steps=max(1, round(FALLBACK_STEPS * recipe.steps)))
     job = _Job(source, recipe, options, backend)
     if options.psnr is not None:
         result = _to_psnr(job, options.psnr)
@@ -116,7 +115,7 @@ class _Job:
     def __init__(self, source: SourceImage, recipe: Recipe, options: EncodeOptions, backend: Backend) -> None:
         self.source, self.recipe, self.options, self.backend = source, recipe, options, backend
         self.warn = options.on_warning or (lambda message: None)
-        self.groups = tuple(dataclasses.replace(g, gamma=recipe.gamma) for g in source.groups)
+        self.groups = colour.stored_groups(source, options.transfer, recipe.gamma, options.linear_light, self.warn)
         stored = to_stored(source.pixels, self.groups)
         self.target = torch.from_numpy(np.ascontiguousarray(stored.transpose(2, 0, 1)))
         self.channels = source.channels
@@ -170,8 +169,8 @@ class _Job:
         return Image.fromarray(levels[:, :, 0] if levels.shape[2] < 3 else levels[:, :, :3])
 
     def idle(self, model: Model, fit: Fit) -> torch.Tensor:
-        """Gaussians in the order of their share of the picture, the least first."""
-        return torch.argsort(self.backend.blend_weights(model, fit.options), stable=True)
+        """Gaussians in the order in which they would be missed, the least first."""
+        return torch.argsort(fit.removal_costs(model), stable=True)
 
     def freeze(self, fit: Fit, coarseness: float, rounds: int | None = None) -> Model:
         """The fit's best model with all Gaussians at values that a lattice of this coarseness holds."""
@@ -200,15 +199,9 @@ class _Job:
     def quality(self, data: bytes) -> tuple[float | None, float | None]:
         """(PSNR or None where infinite, MS-SSIM or None where too small) of the decoded file.
 
-        Alpha is multiplied in on both sides: a colour that can't be seen counts for nothing.
+        What can be seen is compared: alpha is multiplied in on both sides, and light above white is by its curve.
         """
-        decoded, source = self.decoded(data), self.source.pixels
-        if any(g.alpha != Alpha.NONE for g in self.source.groups):
-            seen = tuple(
-                dataclasses.replace(g, gamma=1.0, alpha=Alpha.NONE if g.alpha == Alpha.NONE else Alpha.PREMULTIPLIED)
-                for g in self.source.groups
-            )
-            decoded, source = to_stored(decoded, seen), to_stored(source, seen)
+        decoded, source = (colour.visible(p, self.groups) for p in (self.decoded(data), self.source.pixels))
         return metrics.psnr(decoded, source), metrics.ms_ssim(decoded, source)
 
 
@@ -399,6 +392,7 @@ def _report(job: _Job, result: _Result, seconds: float) -> dict[str, Any]:
         "bits_per_gaussian": bits_per_gaussian(open_file(result.data)),
         "psnr": psnr,
         "exact": psnr is None,
+        **colour.alpha_quality(job.decoded(result.data), job.source.pixels, job.groups),
         "ms_ssim": ms_ssim,
         "seconds": round(seconds, 3),
         "steps": result.steps,

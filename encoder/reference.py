@@ -81,14 +81,10 @@ def _weighted(weight: Tensor, u: Tensor, v: Tensor, features: Tensor, o: RasterO
     return weight @ features[:, :-2] + o.lit_channels(features) * tilt
 
 
-def _blend(u: Tensor, v: Tensor, features: Tensor, background: Tensor, o: RasterOptions) -> Tensor:
-    """Values [P, C] from u, v [P, N]."""
-    d2 = u * u + v * v
+def _weights(d2: Tensor, o: RasterOptions) -> Tensor:
+    """What each Gaussian counts at each point, [P, N]: 0 for those that don't. N > 0 for topk."""
     if o.blend == "sum":
-        weight = torch.where(d2 <= o.reach2, torch.exp(-d2 / 2), torch.zeros_like(d2))
-        return background + _weighted(weight, u, v, features, o)
-    if d2.shape[1] == 0:
-        return background.expand(d2.shape[0], -1)
+        return torch.where(d2 <= o.reach2, torch.exp(-d2 / 2), torch.zeros_like(d2))
     nearest = d2.detach().min(dim=1, keepdim=True).values
     limit = (nearest + o.relative_reach2).clamp_max(o.reach2)
     if o.pull > 0:
@@ -96,10 +92,21 @@ def _blend(u: Tensor, v: Tensor, features: Tensor, background: Tensor, o: Raster
     if d2.shape[1] > o.top_k:
         kth = d2.detach().kthvalue(o.top_k, dim=1, keepdim=True).values
         limit = torch.minimum(limit, kth)
-    weight = torch.where(d2 <= limit, torch.exp(-(d2 - nearest) / 2), torch.zeros_like(d2))
+    return torch.where(d2 <= limit, torch.exp(-(d2 - nearest) / 2), torch.zeros_like(d2))
+
+
+def _blend(u: Tensor, v: Tensor, features: Tensor, background: Tensor, o: RasterOptions) -> Tensor:
+    """Values [P, C] from u, v [P, N]."""
+    d2 = u * u + v * v
+    if o.blend == "sum":
+        return background + _weighted(_weights(d2, o), u, v, features, o)
+    if d2.shape[1] == 0:
+        return background.expand(d2.shape[0], -1)
+    weight = _weights(d2, o)
     total = weight.sum(dim=1, keepdim=True)
     value = _weighted(weight, u, v, features, o) / total.clamp_min(1e-30)
     if o.pull > 0:  # no change of the value, but a gradient: Gaussians are drawn to a pixel at the edge of every reach
+        nearest = d2.detach().min(dim=1, keepdim=True).values
         far = (nearest > o.pull_share * o.reach2).to(d2.dtype)
         pulled = (far * weight.detach() * d2).sum(dim=1, keepdim=True)
         value = value + _PullLoss.apply(pulled, o.pull, value.shape[1])
@@ -129,13 +136,46 @@ def rasterize_reference(means: Tensor, factors: Tensor, features: Tensor, option
     of those that count get the gradient pull·exp(−(d² − d²min)/2): an edge of support has none of its own.
     """
     o = options
+    background = features.new_tensor(o.background or (0.0,) * o.channels(features))
+    value = _blend(*_whitened(means, factors, _pixel_centres(means, o)), features, background, o)
+    return value.T.reshape(-1, o.height, o.width)
+
+
+def _pixel_centres(means: Tensor, o: RasterOptions) -> Tensor:
+    """Points [H·W, 2] in the order of a plane of the picture."""
     y, x = torch.meshgrid(
         torch.arange(o.height, dtype=means.dtype) + 0.5, torch.arange(o.width, dtype=means.dtype) + 0.5, indexing="ij"
     )
-    points = torch.stack([x.reshape(-1), y.reshape(-1)], dim=1)
+    return torch.stack([x.reshape(-1), y.reshape(-1)], dim=1)
+
+
+def removal_costs_reference(
+    means: Tensor, factors: Tensor, features: Tensor, options: RasterOptions, target: Tensor
+) -> Tensor:
+    """By how much Σe² against target [C, H, W] would rise without each Gaussian, [N].
+
+    The others that count at a pixel stay as they are, and none moves up; where there is none, the background is seen.
+    """
+    o = options
     background = features.new_tensor(o.background or (0.0,) * o.channels(features))
-    value = _blend(*_whitened(means, factors, points), features, background, o)
-    return value.T.reshape(-1, o.height, o.width)
+    u, v = _whitened(means, factors, _pixel_centres(means, o))
+    weight, wanted = _weights(u * u + v * v, o), target.reshape(target.shape[0], -1).T
+
+    def squared_error(weight: Tensor) -> Tensor:
+        value, total = _weighted(weight, u, v, features, o), weight.sum(dim=1, keepdim=True)
+        if o.blend == "sum":
+            value = value + background
+        else:
+            value = torch.where(total > 0, value / total.clamp_min(1e-30), background)
+        return ((value - wanted) ** 2).sum()
+
+    present = torch.ones(len(means), dtype=weight.dtype)
+    rises = []
+    for i in range(len(means)):
+        present[i] = 0
+        rises.append(squared_error(weight * present) - squared_error(weight))
+        present[i] = 1
+    return torch.stack(rises) if rises else means.new_zeros(0)
 
 
 def ssim_map_reference(image: Tensor, target: Tensor) -> Tensor:

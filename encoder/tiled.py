@@ -37,6 +37,36 @@ def rasterize_tiled(means: Tensor, factors: Tensor, features: Tensor, options: R
     return _Tiled.apply(means, factors, features, options)
 
 
+def removal_costs_tiled(
+    means: Tensor, factors: Tensor, features: Tensor, options: RasterOptions, target: Tensor
+) -> Tensor:
+    """See :func:`igs.encoder.reference.removal_costs_reference`."""
+    o, channels = options, options.channels(features)
+    background = features.new_tensor(o.background or (0.0,) * channels)
+    tiles, inside = _in_tiles(target, o), _in_tiles(torch.ones_like(target[:1]), o)
+    costs = torch.zeros(len(means), dtype=torch.float64)
+    for batch in _batches(means.numpy(), factors.numpy(), o):
+        blend = _Blend(batch, means, factors, features, background, o)
+        rises = blend.removal_costs(_of_batch(tiles, batch), _of_batch(inside, batch), background)
+        there = batch.who >= 0
+        costs.index_add_(0, batch.who[there], rises[there].double())
+    return costs.to(means.dtype)
+
+
+def _in_tiles(picture: Tensor, o: RasterOptions) -> Tensor:
+    """A picture [C, H, W] as [C, rows, 16, columns, 16], zeros around it."""
+    rows, columns = -(-o.height // TILE), -(-o.width // TILE)
+    padded = picture.new_zeros(len(picture), rows * TILE, columns * TILE)
+    padded[:, : o.height, : o.width] = picture
+    return padded.view(len(picture), rows, TILE, columns, TILE)
+
+
+def _of_batch(tiles: Tensor, batch: _Batch) -> Tensor:
+    """The batch's tiles [T, 256, C]."""
+    part = tiles[:, batch.y0 // TILE, :, batch.x0 // TILE, :]  # [T, C, 16, 16]
+    return part.reshape(len(batch.x0), len(tiles), TILE * TILE).transpose(1, 2)
+
+
 class _Tiled(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, means: Tensor, factors: Tensor, features: Tensor, o: RasterOptions) -> Tensor:
@@ -57,16 +87,12 @@ class _Tiled(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         means, factors, features, background = ctx.saved_tensors
-        o, channels = ctx.options, ctx.options.channels(features)
-        rows, columns = -(-o.height // TILE), -(-o.width // TILE)
-        padded = grad.new_zeros(channels, rows * TILE, columns * TILE)
-        padded[:, : o.height, : o.width] = grad
-        tiles = padded.view(channels, rows, TILE, columns, TILE)
+        o = ctx.options
+        tiles = _in_tiles(grad, o)
         grads = torch.zeros_like(means), torch.zeros_like(factors), torch.zeros_like(features)
         for batch in ctx.batches:
-            g = tiles[:, batch.y0 // TILE, :, batch.x0 // TILE, :]  # [T, C, 16, 16]
-            g = g.reshape(len(batch.x0), channels, TILE * TILE).transpose(1, 2)
-            _Blend(batch, means, factors, features, background, o).add_gradients(g, grads)
+            blend = _Blend(batch, means, factors, features, background, o)
+            blend.add_gradients(_of_batch(tiles, batch), grads)
         return (*grads, None)
 
 
@@ -159,6 +185,25 @@ class _Blend:
         sums[0].index_add_(0, index, torch.stack([p[there] for p in parts[:2]], dim=1))
         sums[1].index_add_(0, index, torch.stack([p[there] for p in parts[2:]], dim=1))
         sums[2].index_add_(0, index, colours[there])
+
+    def removal_costs(self, target: Tensor, inside: Tensor, background: Tensor) -> Tensor:
+        """How Σe² rises without each candidate, [T, M]. target: [T, 256, C]; inside: [T, 256, 1], 0 beyond the edge."""
+        error, w = (self.value - target) * inside, self.w.flatten(2)  # [T, M, 256]
+        total = w.sum(dim=1, keepdim=True)
+        rest = total - w
+        alone = rest <= total * 1e-5  # what counts weighs more
+        cost = torch.zeros_like(w)
+        for c in range(target.shape[2]):
+            colour = self.c[:, :, c, None].expand_as(w)
+            if self.o.gradient:
+                colour = colour + self.lit[c] * self.tilt.flatten(2)
+            value = self.value[:, None, :, c]
+            if self.o.blend == "sum":
+                change = -w * colour
+            else:
+                change = torch.where(alone, background[c] - value, (value - colour) * w / rest)
+            cost += torch.where(w > 0, change * (2 * error[:, None, :, c] + change) * inside[:, None, :, 0], 0.0)
+        return cost.sum(dim=2)
 
 
 def _batches(means: NDArray[Any], factors: NDArray[Any], o: RasterOptions) -> Iterator[_Batch]:

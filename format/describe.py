@@ -16,7 +16,7 @@ from igs.format.header import ATTRIBUTES
 from igs.format.lattice import FAMILIES, Lattice, Model, step_value
 from igs.format.quantize import Quantizer
 from igs.format.reader import FileReader
-from igs.format.sections import INLINE
+from igs.format.sections import INLINE, METRES_PER_INCH, resolution
 
 
 def _number(value: float, kind: type[np.floating[Any]] = np.float32) -> float | int | None:
@@ -168,5 +168,9 @@ def describe_text(file: FileReader) -> str:
     if d["partial"]:
         lines.append(f"partial: {d['available_levels']} of {len(d['levels'])} levels present")
     for s in d["sections"]:
-        lines.append(f"section {s['type']}: {s['bytes']} bytes, {s['place']}" + ("" if s["present"] else ", missing"))
+        text = f"section {s['type']}: {s['bytes']} bytes, {s['place']}" + ("" if s["present"] else ", missing")
+        density = resolution({"phys": file.sections["phys"]}) if s["type"] == "phys" and s["present"] else None
+        if density is not None:
+            text += f", {density[0] * METRES_PER_INCH:.1f} × {density[1] * METRES_PER_INCH:.1f} pixels per inch"
+        lines.append(text)
     return "\n".join(lines)

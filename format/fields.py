@@ -85,10 +85,12 @@ class Alpha(IntEnum):
 
 
 class Transfer(IntEnum):
-    """Transfer of a group's picture values, §3.4."""
+    """Transfer of a group's picture values, §3.4. Those of PQ and LOG are linear light, stored by that curve, §8.3."""
 
     SRGB = 0
     LINEAR = 1
+    PQ = 2
+    LOG = 3
 
 
 class Colour(IntEnum):

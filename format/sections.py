@@ -16,8 +16,9 @@ from igs.format.fields import SECTION_ENTRY_BYTES
 from igs.format.limits import Limits
 
 ENTRY = struct.Struct("<4sIIB3s")
+PHYS = struct.Struct("<II")  # pixels per metre, x and y
 INLINE, TAIL = 0, 1
-KNOWN = ("exif", "iccp", "json", "soft", "xmpd")
+KNOWN = ("exif", "iccp", "json", "phys", "soft", "xmpd")
 KNOWN_CRITICAL: tuple[str, ...] = ()
 INLINE_BYTES = 256  # what a writer puts into the head: small enough not to weigh on a reader of one pixel
 assert ENTRY.size == SECTION_ENTRY_BYTES
@@ -74,6 +75,21 @@ def in_order(sections: Iterable[Section]) -> list[Section]:
     return sorted(sections, key=lambda s: (s.place, s.type))
 
 
+METRES_PER_INCH = 0.0254
+
+
+def phys_section(x: float, y: float) -> dict[str, bytes]:
+    """The section ``phys`` of a resolution in pixels per metre; nothing for one that its fields can't hold."""
+    numbers = [round(v) if 0.5 < v < 2**32 - 1 else 0 for v in (x, y)]
+    return {"phys": PHYS.pack(*numbers)} if all(numbers) else {}
+
+
+def resolution(sections: Mapping[str, bytes]) -> tuple[int, int] | None:
+    """Pixels per metre along x and y, as ``phys`` has it; None if it is missing or damaged."""
+    data = sections.get("phys", b"")
+    return None if len(data) != PHYS.size or not all(PHYS.unpack(data)) else PHYS.unpack(data)
+
+
 def parse_table(table: bytes, offset: int, limits: Limits) -> list[SectionEntry]:
     """The table's rows, each by itself; their offsets are not known yet (0). offset: of the table in the file."""
     rows: list[SectionEntry] = []
@@ -122,6 +138,8 @@ def content_problem(name: str, data: bytes) -> tuple[str, str] | None:
                 return "a JSON object", f"a JSON {type(value).__name__}"
     if name == "exif" and (len(data) < 8 or data[:4] not in (b"II*\0", b"MM\0*")):
         return "a TIFF header of 8 bytes", repr(data[:8])
+    if name == "phys" and (len(data) != 8 or not all(PHYS.unpack(data))):
+        return "two numbers of four bytes above 0", data.hex(" ")[:40] or "nothing"
     if name == "iccp" and (len(data) < 128 or data[36:40] != b"acsp"):
         return "an ICC profile", "bytes without its signature 'acsp'"
     return None

@@ -78,6 +78,16 @@ IGS_DEVICE void gather(const Frame& f) {
 IGS_KERNEL(256) igs_gather_8(const Frame f) { gather<8>(f); }
 IGS_KERNEL(256) igs_gather_16(const Frame f) { gather<16>(f); }
 
+// costs [N] ← sums over a Gaussian's entries of what removing it costs, added to those of the channels before.
+IGS_KERNEL(256) igs_gather_costs(const Frame f, float* costs) {
+    const int i = int((blockIdx.x * blockDim.x + threadIdx.x) >> 5), lane = threadIdx.x & 31;
+    if (i >= f.num_gaussians) return;
+    double sum = 0;
+    for (int s = f.first[i] + lane; s < f.first[i + 1]; s += 32) sum += double(f.partial[s]);
+    sum = warp_sum(sum);
+    if (lane == 0) costs[i] = float(sum) + (f.first_channel ? costs[i] : 0.f);
+}
+
 // One step of Adam on values [rows, columns]; bias is corrected by the row's own age (steps since it was created, ≥ 1).
 IGS_KERNEL(256) igs_adam(const Adam a) {
     const int i = int(blockIdx.x * blockDim.x + threadIdx.x);

@@ -10,7 +10,7 @@
 #endif
 #include "raster.cuh"
 
-// Left to itself, sm_80's compiler aims at four blocks of four channels and spills; three have 168 registers a thread.
+// Left to itself the compiler may aim at four blocks a multiprocessor and spill; three have 168 registers a thread.
 #undef IGS_BLOCK
 #if IGS_CHANNELS == 4
 #define IGS_BLOCK 128, 3
@@ -29,4 +29,8 @@ IGS_KERNEL(IGS_BLOCK) IGS_NAME(igs_backward)(const igs::Frame f) {
 IGS_KERNEL(IGS_BLOCK) IGS_NAME(igs_fused)(const igs::Frame f) {
     IGS_SHARED(igs::Shared, shared, igs::kWarps);
     igs::raster<IGS_CHANNELS, IGS_GRADIENT, igs::kFused>(f, shared);
+}
+IGS_KERNEL(128, 3) IGS_NAME(igs_removal)(const igs::Frame f) {
+    IGS_SHARED(igs::Shared, shared, igs::kWarps);
+    igs::removal<IGS_CHANNELS, IGS_GRADIENT>(f, shared);
 }

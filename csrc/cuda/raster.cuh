@@ -278,6 +278,61 @@ struct Tile {
     }
 };
 
+template <int CT, bool GRADIENT>
+struct Removal : Tile<CT, GRADIENT> {
+    using Base = Tile<CT, GRADIENT>;
+    using Base::Base;
+
+    // By how much Σe² over the tile would rise without each candidate: the others that count keep their weights; where there
+    // is none, the background is seen. Sums of one value per candidate, as `partial` [entries].
+    __device__ __forceinline__ void costs(const float (&limit)[kPixels], const float (&shift)[kPixels], const float (&value)[CT][kPixels], const float (&error)[CT][kPixels]) {
+        const Frame& f = this->f;
+        const bool topk = f.blend == 0;
+        this->each([&](int k, const Four& a, float pdx, float my) {
+            float cost = 0;
+#pragma unroll
+            for (int j = 0; j < kPixels; j++) {
+                const float dy = IGS_SUB(this->y_of(j), my);
+                float u, v;
+                const float d2 = whitened_d2(pdx, a.y, a.z, dy, &u, &v);
+                if (!(d2 <= limit[j])) continue;
+                const float w = exp2_neg(kLog2e2 * (d2 - shift[j])), rest = 1.f - w;
+                const bool alone = rest <= 1e-5f;  // others that count weigh exp(−Q²/2) of the nearest or more; less is rounding
+                const float share = alone ? 0.f : w / rest;
+                float tilt = 0;
+                if (GRADIENT) tilt = fmaf(this->s.extra[k].y, u, this->s.extra[k].z * dy);
+#pragma unroll
+                for (int c = 0; c < CT; c++) {
+                    if (CT == 4 && c >= f.active) continue;
+                    float color = this->channel(k, c);
+                    if (GRADIENT) color = fmaf(f.lit[f.first_channel + c], tilt, color);
+                    float change = -w * color;  // of a sum
+                    if (topk) change = alone ? f.background[f.first_channel + c] - value[c][j] : share * (value[c][j] - color);
+                    cost = fmaf(change, fmaf(2.f, error[c][j], change), cost);
+                }
+            }
+            cost = warp_sum(cost);
+            if (this->lane == 0) f.partial[__float_as_int(this->s.extra[k].w)] = cost;
+        });
+    }
+};
+
+// One tile's costs; gradients by atomic additions are not meant here, f.atomic is 0.
+template <int CT, bool GRADIENT>
+IGS_DEVICE void removal(const Frame& f, Shared* shared) {
+    const int tile = int(blockIdx.x) * kWarps + int(threadIdx.x >> 5);
+    if (tile >= tiles_all(f)) return;
+    Removal<CT, GRADIENT> t(f, shared[threadIdx.x >> 5], tile);
+    float limit[kPixels], shift[kPixels], pulled[kPixels], value[CT][kPixels], error[CT][kPixels];
+    t.find_limits(limit, shift, pulled);
+    t.blend(limit, shift, pulled, value);
+#pragma unroll
+    for (int j = 0; j < kPixels; j++)
+#pragma unroll
+        for (int c = 0; c < CT; c++) error[c][j] = t.inside(j) && (CT < 4 || c < f.active) ? value[c][j] - f.target[t.value_at(c, j)] : 0.f;
+    t.costs(limit, shift, value, error);
+}
+
 template <int CT, bool GRADIENT, int MODE>
 IGS_DEVICE void raster(const Frame& f, Shared* shared) {
     const int tile = int(blockIdx.x) * kWarps + int(threadIdx.x >> 5);

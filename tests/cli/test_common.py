@@ -17,6 +17,7 @@ import igs
 from igs.cli import common
 from igs.cli.common import Number, Numbers, Size, describe_error, run, to_json
 from igs.cli.decode import decode
+from igs.cli.edit import edit
 from igs.cli.encode import encode
 from igs.cli.info import info
 from igs.cli.recipe import HELP
@@ -24,7 +25,7 @@ from igs.cli.validate import validate
 from igs.encoder.options import EncodeOptions, Recipe
 from igs.format.errors import InputError, InvalidFile, LimitExceeded, Unsupported, UsageError
 
-COMMANDS = {command.name: command for command in (encode, decode, info, validate)}
+COMMANDS = {command.name: command for command in (encode, decode, edit, info, validate)}
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "cli.md"
 
 

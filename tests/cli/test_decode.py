@@ -14,7 +14,8 @@ from PIL import Image
 
 import igs
 from igs.encoder.load import load_image
-from igs.format import Group, open_file
+from igs.format import Colour, Group, Transfer, open_file
+from igs.format.sections import phys_section
 
 Make = Callable[..., bytes]
 
@@ -123,9 +124,9 @@ def test_json_report(cli: Any, igs_file: Path, tmp_path: Path) -> None:
         (["in.igs", "a.png", "--size-limit", "1k"], 3, "pixels"),
         (["in.igs", "a.png", "--dimension-limit", "39"], 3, "side"),
         (["in.igs", "a.png", "--device", "cuda"], 5, "CPU"),
-        (["in.igs", "a.pgm"], 5, "pgm can't hold RGB; png, tiff, npy, ppm and pnm can"),
+        (["in.igs", "a.pgm"], 5, "pgm can't hold RGB; png, tiff, exr, npy, ppm and pnm can"),
         (["in.igs", "a.jpg", "--bit-depth", "16"], 5, "png, tiff, npy, ppm, pgm and pnm can"),
-        (["in.igs", "a.png", "--bit-depth", "32"], 5, "tiff and npy can"),
+        (["in.igs", "a.png", "--bit-depth", "32"], 5, "tiff, exr and npy can"),
         (["in.igs", "a.webp", "--scale", "500"], 5, "at most 16383"),
     ],
 )  # fmt: skip
@@ -148,19 +149,20 @@ def test_errors(
 @pytest.mark.parametrize(
     ("layout", "suffixes"),
     [
-        ("L", "png ppm:5 pgm pnm tif npy jpg webp avif"),
-        ("LA", "png ppm:5 pgm:5 pnm:5 tif npy jpg:5 webp avif"),
-        ("RGB", "png ppm pgm:5 pnm tif npy jpg webp avif"),
-        ("RGBA", "png ppm:5 pgm:5 pnm:5 tif npy jpg:5 webp avif"),
-        ("CMYK", "png:5 ppm:5 pgm:5 pnm:5 tif npy jpg webp:5 avif:5"),
-        ("two", "png:5 ppm:5 pgm:5 pnm:5 tif npy jpg:5 webp:5 avif:5"),
-        ("stack", "png:5 ppm:5 pgm:5 pnm:5 tif npy jpg:5 webp:5 avif:5"),
+        ("L", "png ppm:5 pgm pnm tif exr npy jpg webp avif"),
+        ("LA", "png ppm:5 pgm:5 pnm:5 tif exr npy jpg:5 webp avif"),
+        ("RGB", "png ppm pgm:5 pnm tif exr npy jpg webp avif"),
+        ("RGBA", "png ppm:5 pgm:5 pnm:5 tif exr npy jpg:5 webp avif"),
+        ("CMYK", "png:5 ppm:5 pgm:5 pnm:5 tif exr:5 npy jpg webp:5 avif:5"),
+        ("two", "png:5 ppm:5 pgm:5 pnm:5 tif exr npy jpg:5 webp:5 avif:5"),
+        ("stack", "png:5 ppm:5 pgm:5 pnm:5 tif exr npy jpg:5 webp:5 avif:5"),
     ],
 )
 def test_formats_hold_what_they_can(
     cli: Any, tmp_path: Path, igs_bytes: Make, groups_of: dict[str, tuple[Group, ...]], layout: str, suffixes: str
 ) -> None:
     pytest.importorskip("tifffile")
+    pytest.importorskip("OpenEXR")
     data = igs_bytes(groups=groups_of[layout])
     with igs.open(data) as image:
         expected = image.decode()
@@ -175,7 +177,7 @@ def test_formats_hold_what_they_can(
             continue
         found = load_image(out)
         assert (found.width, found.height) == (40, 30)
-        if suffix not in ("jpg", "webp", "avif"):
+        if suffix not in ("jpg", "webp", "avif", "exr"):  # lossy, or linear light
             assert np.array_equal(np.rint(found.pixels * 255).astype(np.uint8), expected), suffix
 
 
@@ -201,6 +203,30 @@ def test_16_bit_png_is_exact(cli: Any, tmp_path: Path, igs_file: Path) -> None:
     assert np.array_equal(found, expected)
 
 
+def test_exr_is_linear_light(cli: Any, tmp_path: Path, igs_bytes: Make, groups_of: dict[str, Any]) -> None:
+    pytest.importorskip("OpenEXR")
+    out = tmp_path / "out.exr"
+    data = igs_bytes(groups=groups_of["stack"])
+    assert cli("igs-decode", "-", out, stdin=data).code == 0
+    values, found = igs.open(data).decode(dtype="float32"), load_image(out).pixels
+    assert np.allclose(found[..., :3], ((values[..., :3] + 0.055) / 1.055) ** 2.4, atol=1e-6)  # all above 0.04045
+    assert np.array_equal(found[..., 3:], values[..., 3:])  # a normal map holds no light
+
+
+def test_light_above_white_is_clipped_for_a_display_and_told(cli: Any, tmp_path: Path, igs_bytes: Make) -> None:
+    light = Group(channels=3, colour=Colour.RGB, transfer=Transfer.LOG, bit_depth=32)
+    data = igs_bytes(groups=(light,))
+    values = igs.open(data).decode(dtype="float32")
+    assert values.min() < 0.5 < 2 < values.max()
+    result = cli("igs-decode", "-", tmp_path / "out.png", stdin=data)
+    assert "of the light is brighter than white" in result.err
+    found = np.asarray(load_image(tmp_path / "out.png").pixels)
+    shown = np.where(values >= 1, 1, 1.055 * np.clip(values, 0.01, 1) ** (1 / 2.4) - 0.055)
+    assert np.abs(found - shown)[values > 0.01].max() < 2e-5
+    assert cli("igs-decode", "-", tmp_path / "out.npy", stdin=data).err == ""
+    assert np.array_equal(np.load(tmp_path / "out.npy"), values)
+
+
 def test_metadata_is_written_back(cli: Any, tmp_path: Path, igs_bytes: Make) -> None:
     from PIL import ImageCms
 
@@ -217,6 +243,29 @@ def test_metadata_is_written_back(cli: Any, tmp_path: Path, igs_bytes: Make) -> 
     assert load_image(tmp_path / "n.png").sections == {}
     result = cli("igs-decode", "-", tmp_path / "o.ppm", stdin=data)
     assert (result.code, result.err) == (0, "warning: ppm has no place for the ICC profile\n")
+
+
+@pytest.mark.parametrize(("suffix", "depth"), [("png", 8), ("png", 16), ("jpg", 8), ("tif", 8), ("tif", 16)])
+def test_resolution_is_written_back(cli: Any, tmp_path: Path, igs_bytes: Make, suffix: str, depth: int) -> None:
+    pytest.importorskip("tifffile")
+    sections = phys_section(300 / 0.0254, 150 / 0.0254)
+    out = tmp_path / f"o.{suffix}"
+    assert cli("igs-decode", "-", out, "--bit-depth", depth, stdin=igs_bytes(sections=sections)).err == ""
+    assert load_image(out).sections == sections
+    with Image.open(out) as image:
+        assert image.info["dpi"] == pytest.approx((300, 150), abs=0.02)
+
+
+@pytest.mark.parametrize("suffix", ["webp", "avif"])
+def test_resolution_goes_into_exif_where_a_format_has_no_field(
+    cli: Any, tmp_path: Path, igs_bytes: Make, suffix: str
+) -> None:
+    out = tmp_path / f"o.{suffix}"
+    sections = phys_section(300 / 0.0254, 150 / 0.0254)
+    assert cli("igs-decode", "-", out, stdin=igs_bytes(sections=sections)).err == ""
+    with Image.open(out) as image:
+        exif = image.getexif()
+        assert (exif[282], exif[283], exif[296]) == (300, 150, 2)
 
 
 def test_partial_files(cli: Any, tmp_path: Path, igs_bytes: Make) -> None:

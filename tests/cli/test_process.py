@@ -130,11 +130,30 @@ def test_encoding_without_torch_says_what_helps(picture: Path, setup: str) -> No
     assert [p.name for p in picture.parent.iterdir()] == ["in.png"]
 
 
+def test_refining_without_torch_says_what_helps(tmp_path: Path, igs_bytes: Make) -> None:
+    (tmp_path / "in.igs").write_bytes(igs_bytes())
+    args = ["igs-edit", tmp_path / "in.igs", tmp_path / "out.igs", "--coarser", 2, "--refine"]
+    code, _, err = finish(start(NO_TORCH, *args))
+    assert (code, 'pip install "igs-codec[encoder]"' in err) == (5, True)
+    assert not (tmp_path / "out.igs").exists()
+
+
+def test_exr_without_its_library_says_what_helps(tmp_path: Path, igs_bytes: Make) -> None:
+    (tmp_path / "in.igs").write_bytes(igs_bytes())
+    (tmp_path / "in.exr").write_bytes(b"\x76\x2f\x31\x01" + bytes(100))
+    setup = NO_TORCH.replace('"torch"', '"OpenEXR"')
+    for args in (["igs-decode", "in.igs", "out.exr"], ["igs-encode", "in.exr", "out.igs"]):
+        code, _, err = finish(start(setup, *args, cwd=tmp_path))
+        assert (code, 'pip install "igs-codec[images]"' in err) == (5, True), err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.exr", "in.igs"]
+
+
 @pytest.mark.parametrize(
     "args",
     [
         "igs-encode -h -v", "igs-encode -V", "igs-encode", "igs-decode -h", "igs-decode in.igs out.png",
         "igs-decode in.igs --pixel 1,1", "igs-info in.igs --json", "igs-validate in.igs",
+        "igs-edit in.igs out.igs --set-dpi 300 --coarser 2",
     ],
 )  # fmt: skip
 def test_everything_else_works_without_torch(tmp_path: Path, igs_bytes: Make, args: str) -> None:
@@ -176,3 +195,12 @@ def test_without_the_images_extra_deep_tiffs_are_refused_on_the_way_out(tmp_path
     assert (code, 'pip install "igs-codec[images]"' in err) == (5, True)
     assert not (tmp_path / "out.tif").exists()
     assert finish(start(setup, *args[:2], tmp_path / "out.png", *args[3:]))[0] == 0  # written without any library
+
+
+def test_float_tiff_without_its_library_says_what_helps(tmp_path: Path) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    tifffile.imwrite(tmp_path / "in.tif", np.zeros((4, 5, 3), np.float32), photometric="rgb")
+    setup = NO_TORCH.replace('"torch"', '"tifffile"')
+    code, _, err = finish(start(setup, "igs-encode", "in.tif", "out.igs", cwd=tmp_path))
+    assert (code, 'pip install "igs-codec[images]"' in err) == (5, True), err
+    assert [p.name for p in tmp_path.iterdir()] == ["in.tif"]

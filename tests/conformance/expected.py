@@ -15,7 +15,7 @@ import numpy as np
 
 from igs.decoder.reference import values_reference
 from igs.decoder.rule import Rule
-from igs.format import Alpha, Blend, FileReader, Gaussians, Group, Header, LevelMode, open_file
+from igs.format import Alpha, Blend, FileReader, Gaussians, Group, Header, LevelMode, Transfer, open_file
 
 MIN_ALPHA = 2.0**-9
 
@@ -26,6 +26,7 @@ REGIONS: dict[str, Sequence[tuple[float, ...]]] = {
     "sum": (WHOLE, DETAIL),
     "premultiplied_gamma": (WHOLE, DETAIL),
     "premultiplied_clear": ((0, 0, 16, 12, 0.75), (9.5, 9.5, 4, 2.5, 2.5)),
+    "transfers": (WHOLE, DETAIL),
     "groups": (WHOLE, (3.5, 2.25, 2, 1, 2.5)),
     "gradient": (WHOLE, DETAIL),
     "levels_residual": (WHOLE, DETAIL),
@@ -90,6 +91,13 @@ def picture_values(stored: np.ndarray, groups: Sequence[Group]) -> np.ndarray:
             out[..., colours] = np.where(alpha >= MIN_ALPHA, out[..., colours] / np.maximum(alpha, MIN_ALPHA), 0)
         if group.gamma != 1:
             out[..., colours] = np.maximum(out[..., colours], 0) ** group.gamma
+        if group.transfer == Transfer.PQ:
+            x = np.minimum(np.maximum(out[..., colours], 0), 1) ** (32 / 2523)
+            light = np.maximum(x - 107 / 128, 0) / (2413 / 128 - (2392 / 128) * x)
+            out[..., colours] = (10000 / 203) * light ** (8192 / 1305)
+        if group.transfer == Transfer.LOG:
+            u = out[..., colours]
+            out[..., colours] = np.sign(u) * (2 ** (24 * np.minimum(np.abs(u), 5)) - 1) / 256
         start = end
     return out
 

@@ -142,7 +142,7 @@ def _groups() -> Iterator[tuple[str, bytes]]:
     yield "111_E_GROUP_name_bytes", patch(rgb, group + 7, "B", 65)
     grey = small_file(1)
     yield "111_E_GROUP_alpha", patch(grey, levels_at(grey) - 8 + 2, "B", 1)
-    yield "108_E_UNKNOWN_transfer", patch(rgb, group + 1, "B", 2)
+    yield "108_E_UNKNOWN_transfer", patch(rgb, group + 1, "B", 4)
     yield "108_E_UNKNOWN_alpha", patch(rgb, group + 2, "B", 3)
     yield "108_E_UNKNOWN_colour", patch(rgb, group + 4, "B", 5)
     twice = header(2, groups=(Group(channels=1, name="a"), Group(channels=1, name="b")))
@@ -184,6 +184,8 @@ def _sections() -> Iterator[tuple[str, bytes]]:
         ("exif", b"IIII"),
         ("exif", b"II*\0\x08\0\0"),
         ("iccp", bytes(128)),
+        ("phys", b"\1" * 7),
+        ("phys", b"\1" * 4 + bytes(4)),
     ):
         yield f"116_E_SECTION_CONTENT_{name}_{len(data)}", small_file(sections={name: data})
 

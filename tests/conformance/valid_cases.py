@@ -107,6 +107,12 @@ def _models() -> Iterator[tuple[str, bytes]]:
         Group(channels=1, transfer=Transfer.LINEAR, bit_depth=32, colour=Colour.GREY, gamma=0.5, name="höhe"),
     )
     yield "groups", _file(header(8, groups=maps))
+    light = (
+        Group(channels=2, transfer=Transfer.PQ, bit_depth=32, name="pq"),
+        Group(channels=3, transfer=Transfer.LOG, bit_depth=32, alpha=Alpha.PREMULTIPLIED, gamma=0.75, name="log"),
+        Group(channels=1, transfer=Transfer.LOG, bit_depth=32, name="signed"),
+    )
+    yield "transfers", _file(header(6, groups=light, feature=Quantizer.uniform([0] * 5 + [-0.5], [1] * 5 + [1], 6)))
     clear = header(
         4,
         groups=(dataclasses.replace(rgba, gamma=0.5),),

@@ -40,6 +40,31 @@ def test_rotate(tmp_path, degrees):
             assert picture.tobytes() == im.decode().tobytes()
 
 
+def test_edit(tmp_path):
+    import igs
+
+    out = tmp_path / "small.igs"
+    printed = _run("edit.py", str(SMALL), str(out), "--title", "Äpfel", "--coarser", "2")
+    assert printed == f"{SMALL.stat().st_size} bytes before, {out.stat().st_size} after\n"
+    with igs.open(out) as im, igs.open(SMALL) as before:
+        assert im.metadata["json"] == {"title": "Äpfel"}
+        assert im.num_gaussians == before.num_gaussians
+        assert im.header.position.bits == before.header.position.bits - 1
+
+
+def test_the_snippets_on_colour_run(tmp_path):
+    pytest.importorskip("torch")
+    text = (EXAMPLES.parent / "docs" / "colour.md").read_text(encoding="utf-8")
+    snippets = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(snippets) == 2
+    checks = "assert light.max() > 15 and shown.max() == 255\n"
+    command = [sys.executable, "-W", "error", "-c", snippets[0] + checks + snippets[1]]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    sizes = [(tmp_path / name).stat().st_size for name in ("sky.igs", "small.igs")]
+    assert sizes[1] <= sizes[0] * 3 // 4
+
+
 def test_provenance_names_the_bytes_of_the_picture():
     digest = hashlib.sha256((EXAMPLES / "antelope_canyon.png").read_bytes()).hexdigest()
     assert digest in (EXAMPLES / "PROVENANCE.md").read_text(encoding="utf-8")

@@ -46,7 +46,8 @@ def test_steps_exist(name):
     project = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     programs = {"pip", "python", *project["scripts"]}
     steps = _steps(name)
-    assert steps[0][:3] == ["python3", "-m", "venv"] and steps[0][-1] == ".venv"
+    assert steps[0][:3] == ["python3", "-m", "venv"]
+    assert steps[0][-1] == ".venv"
     # PyTorch first and in its own step: as a dependency of ours pip would take the largest build there is.
     assert steps[1][-1].startswith("torch==")
     for step in steps[1:]:
@@ -67,13 +68,14 @@ def test_main_command_encodes_the_bundled_picture_and_decodes_it():
 
 def test_options_of_the_shell_examples_exist():
     from igs.cli.decode import decode
+    from igs.cli.edit import edit
     from igs.cli.encode import encode
     from igs.cli.info import info
     from igs.cli.validate import validate
 
     known = {
         str(command.name): {name for option in command.params for name in option.opts}
-        for command in (encode, decode, info, validate)
+        for command in (encode, decode, edit, info, validate)
     }
     lines = [line.strip(" &\\").removeprefix(".venv/bin/") for line in README.splitlines()]
     commands = [shlex.split(line, comments=True) for line in lines if re.match(r"igs-\w+ ", line)]

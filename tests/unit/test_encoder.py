@@ -99,6 +99,19 @@ def test_fit_improves_and_returns_its_best():
     assert model.is_finite()
 
 
+def test_relocation_moves_those_that_would_be_missed_least():
+    target = torch.from_numpy(picture().astype(np.float32) / 255).permute(2, 0, 1)
+    recipe = Recipe(steps=40, growth=False, relocate=0.1)
+    fit = Fit(target, 60, recipe, TorchBackend(), seed=1)
+    fit.run(20)
+    before, costs = fit.state.model.clone(), fit.removal_costs(fit.state.model)
+    assert fit.relocate() == 6
+    moved = (fit.state.model.position != before.position).any(dim=1)
+    assert moved.sum() == 6
+    assert costs[moved].max() <= costs[~moved].min()
+    assert (fit.state.age[moved] == 0).all()
+
+
 def test_a_wild_learning_rate_still_gives_a_finite_file():
     encoded = small(picture(), lr_scale=5.0, lr_position=50.0, lr_feature=2.0)
     assert np.isfinite(igs.open(encoded.data).decode(dtype="float32")).all()

@@ -14,7 +14,7 @@ from raster_cases import ALPHA, CASES, GRADIENT_CASES, close, run, scene
 from igs.csrc import library
 from igs.encoder import kernels, reference
 from igs.encoder.reference import RasterOptions
-from igs.encoder.tiled import rasterize_tiled
+from igs.encoder.tiled import rasterize_tiled, removal_costs_tiled
 
 pytestmark = pytest.mark.skipif(not kernels.available(), reason="installed without a C++ compiler")
 
@@ -57,6 +57,29 @@ def test_gradient_primitive_agrees_with_reference(case, channels, target_isa):
     assert expected[4][:, -2:].abs().max() > 0
     close(run(kernels.rasterize, kernels.factors, arrays, o, weight), expected)
     close(run(rasterize_tiled, reference.factors_reference, arrays, o, weight), expected)
+
+
+@pytest.mark.parametrize(
+    ("case", "channels", "gradient"),
+    [
+        *((c, 3, False) for c in CASES if "pull" not in c),
+        *(("default", n, False) for n in (1, 5)),
+        *((c, 3, True) for c in ("few", "sum")),
+    ],
+)
+def test_removal_costs_agree_with_reference(case, channels, gradient, target_isa):
+    o = CASES[case]
+    o = dataclasses.replace(o, background=o.background[:channels], gradient=gradient)
+    means, scales, rotations, features = scene(60, channels + 2 * gradient, o.width, o.height, seed=channels)
+    arrays = means, reference.factors_reference(scales, rotations), features
+    target = torch.rand(channels, o.height, o.width, generator=torch.Generator().manual_seed(4))
+    expected = reference.removal_costs_reference(*(a.double() for a in arrays), o, target.double())
+    assert expected.std() > 0
+    rasterizer = kernels.Rasterizer()
+    rasterizer.bin(*arrays, o)
+    # Σw − w loses digits where one weight is nearly all: 0.8e-5 of the largest seen.
+    close([rasterizer.removal_costs(*arrays, o, target).double()], [expected], tolerance=3e-5)
+    close([removal_costs_tiled(*arrays, o, target).double()], [expected], tolerance=3e-5)
 
 
 def test_gradient_of_zero_is_the_constant_primitive():

@@ -17,7 +17,8 @@ from PIL import Image
 from igs.cli.output_png import write_png16
 from igs.encoder.load import SourceImage, load_image, to_stored
 from igs.format import Alpha, Colour, Group, Transfer
-from igs.format.errors import InputError, UsageError
+from igs.format.errors import InputError, Unsupported, UsageError
+from igs.format.sections import resolution
 
 
 def png(image: Image.Image, **options: object) -> bytes:
@@ -322,10 +323,12 @@ def test_any_truncation_loads_or_is_an_input_error(format_: str) -> None:
 
 @given(
     st.binary(max_size=200),
-    st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"II*\0", b"\xff\xd8", b"P6 3 3 999 ", b"\x93NUMPY"]),
+    st.sampled_from(
+        [b"", b"\x76\x2f\x31\x01\x02\0\0\0", b"\x89PNG\r\n\x1a\n", b"II*\0", b"\xff\xd8", b"P6 3 3 999 ", b"\x93NUMPY"]
+    ),
 )
 def test_any_bytes_load_or_are_an_input_error(data: bytes, prefix: bytes) -> None:
-    with contextlib.suppress(InputError):
+    with contextlib.suppress(InputError, Unsupported):  # Unsupported: EXR without its library
         load_image(prefix + data)
 
 
@@ -441,3 +444,43 @@ def test_to_stored_is_undone_by_the_rule_of_the_specification(gamma: float, alph
     assert np.allclose(picture, pixels[..., 2 : 2 + picture.shape[-1]], atol=4e-6)
     if alpha != Alpha.NONE:
         assert np.array_equal(stored[..., 5], pixels[..., 5].astype(np.float64))
+
+
+@pytest.mark.parametrize(
+    ("format_", "options", "metres"),
+    [
+        ("png", {"dpi": (300, 150)}, (11811, 5906)),
+        ("jpeg", {"dpi": (300, 150)}, (11811, 5906)),
+        ("tiff", {"dpi": (300, 150)}, (11811, 5906)),
+        ("bmp", {"dpi": (300, 150)}, (11811, 5906)),
+        ("png", {}, None),
+        ("jpeg", {}, None),
+        ("tiff", {}, None),
+    ],
+)
+def test_resolution(format_: str, options: dict[str, object], metres: tuple[int, int] | None) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (6, 4)).save(buffer, format_, **options)
+    found = load_image(buffer.getvalue()).sections
+    assert resolution(found) == metres
+    assert ("phys" in found) == (metres is not None)
+
+
+def test_resolution_turns_with_the_picture() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    Image.new("RGB", (6, 4)).save(buffer, "jpeg", dpi=(300, 150), exif=exif)
+    source = load_image(buffer.getvalue())
+    assert (source.width, source.height) == (4, 6)
+    assert resolution(source.sections) == (5906, 11811)
+
+
+def test_where_a_value_is_not_finite() -> None:
+    values = np.ones((4, 5, 3), np.float32)
+    values[2, 3, 1] = np.nan
+    values[3, 0, 0] = np.inf
+    with pytest.raises(
+        UsageError, match=r"NaN or infinity in 2 of 60, the first \(nan\) in column 3, row 2, channel 1"
+    ):
+        load_image(values)

@@ -1,0 +1,302 @@
+"""A file with fewer bits per Gaussian: its Gaussians on a coarser lattice, or in narrower codes. No fit, no source.
+
+Size, groups, levels and metadata stay, and so does every Gaussian but with ``refine``; steps grow together, which keeps
+the balance that the encoder chose (spec §6.4). Where a Gaussian no longer reaches a point that only it reached, it
+grows. Without torch, but for ``refine``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from igs.format import (
+    Blend,
+    Codec,
+    Document,
+    Gaussians,
+    Header,
+    LevelMode,
+    Quantizer,
+    QuantizerKind,
+    ScaleMap,
+    Shape,
+    dequantize,
+    open_file,
+    quantize,
+    read,
+    write,
+)
+from igs.format import lattice as la
+from igs.format.errors import UsageError
+from igs.format.fields import MEAN_UNIT
+from igs.format.lattice_models import best_record
+
+if TYPE_CHECKING:
+    from igs.encoder.refine import Refiner
+
+F64 = NDArray[np.float64]
+Codes = NDArray[np.uint32]
+Values = tuple[F64, F64, F64, F64]  # position, scale, rotation, feature: what format.quantize takes
+
+WIDTHS = {"pos_bits": "position", "scale_bits": "scale", "rot_bits": "rotation", "feat_bits": "feature"}
+COARSEST = 64.0
+_TRIALS = 12  # halvings of the range of steps, in the logarithm: to within 0.1 %
+_FINE = 0.99  # of the bytes asked for: near enough
+_NOTCH = math.log(2) / 32
+_SLOPE = 3.3  # of the logarithm of the steps by the logarithm of the bytes, as in rate control
+_HOLE_ROUNDS, _HOLE_POINTS, _FINEST = 24, 10_000, 8
+_HOLE_MARGIN, _COVER = 0.85, 0.95  # as the encoder's own (pack.py)
+_EDGE = 2.0**-8  # pixels
+
+
+def requantize(
+    source: Any,
+    *,
+    coarser: float | None = None,
+    bpp: float | None = None,
+    size: int | None = None,
+    widths: Mapping[str, int] | None = None,
+    refine: bool = False,
+    threads: int | None = None,
+    seed: int = 0,
+) -> Document:
+    """A document with the same Gaussians in fewer bits.
+
+    source: a path, bytes, a file, or a :class:`igs.format.Document`; not partial. One of:
+    coarser: factor 1–64 of all steps of a lattice; of plain codes log2 of it, rounded down, is the number of bits that
+    each loses (of kinds uniform and affine; no fewer than one is left).
+    bpp, size: the finest such steps with which the file has at most so many bits per pixel, or bytes.
+    widths: bits per code by attribute, ``pos_bits scale_bits rot_bits feat_bits``, of plain codes only.
+    refine: Gaussians take their codes in rounds while the others make up for it, so as to keep the file's own picture;
+    with bpp or size those that count least are left out. Seconds instead of tenths, and needs torch; of files of one
+    level with a lattice. threads, seed: for that; the same ones give the same bytes.
+    Raises UsageError where none of these is given or they make no sense for the file, InvalidFile for a damaged one.
+    """
+    document = source if isinstance(source, Document) else read(source)
+    asked = {"coarser": coarser, "bpp": bpp, "size": size, "widths": widths or None}
+    given = [name for name, value in asked.items() if value is not None]
+    if len(given) != 1:
+        raise UsageError(f"expected one of coarser, bpp, size and widths, found {' and '.join(given) or 'none'}")
+    if document.partial:
+        raise UsageError("expected a whole file, found a partial one: its missing levels can't be requantised")
+    job = _Job(document)
+    if refine:
+        if document.header.lattice is None or len(job.levels) > 1 or widths is not None:
+            raise UsageError("refine: expected a file of one level with a lattice")
+        from igs.encoder.refine import Refiner
+
+        job.refiner = Refiner(document, job.values[0], threads, seed)
+    if coarser is not None:
+        if not 1 <= coarser <= COARSEST:
+            raise UsageError(f"coarser: expected 1 to {COARSEST:g}, found {coarser}")
+        return read(job.file(job.coarser(coarser)), document.limits)
+    if widths is not None:
+        return read(job.file(job.narrower(widths)), document.limits)
+    pixels = document.header.width * document.header.height
+    limit = size if size is not None else bpp * pixels / 8 if bpp is not None else 0
+    return read(job.within(limit), document.limits)
+
+
+class _Job:
+    """The Gaussians of a document as numbers, level by level."""
+
+    def __init__(self, document: Document) -> None:
+        self.header, self.size = document.header, len(document.to_bytes())
+        self.sections = {s.type: s.data for s in document.sections}
+        self.codec = Codec(int(document.entries["codec"].max()))
+        with open_file(document.to_bytes(), document.limits) as file:
+            self.levels = [
+                np.concatenate([file.codes(c) for c in range(x.first_chunk, x.first_chunk + x.num_chunks)])
+                for x in file.levels
+            ]
+        self.values = [_values(self.header, codes) for codes in self.levels]
+        self.before = [dequantize(self.header, codes) for codes in self.levels]
+        self.refiner: Refiner | None = None
+
+    def coarser(self, factor: float) -> Header:
+        """The header with all steps that many times as large."""
+        header = self.header
+        if header.lattice is None:
+            lost = math.floor(math.log2(factor))
+            parts: dict[str, Any] = {n: _narrower(getattr(header, n), -lost) for n in WIDTHS.values()}
+            return dataclasses.replace(header, **parts)
+        # Step codes are eighths of an octave. One attribute after the other takes the next, so that rates lie closer.
+        names = ("position", "minor", "ratio", "rotation")
+        codes = [*(getattr(header.lattice, n) for n in names), *header.lattice.feature]
+        eighths = 8 * math.log2(factor)
+        steps = [max(0, code - math.floor(eighths + i / len(codes) + 1e-9)) for i, code in enumerate(codes)]
+        lattice = dataclasses.replace(header.lattice, **dict(zip(names, steps, strict=False)), feature=tuple(steps[4:]))
+        return dataclasses.replace(header, lattice=lattice)
+
+    def narrower(self, widths: Mapping[str, int]) -> Header:
+        """The header with these bits per code."""
+        if self.header.lattice is not None:
+            raise UsageError("widths: expected plain codes, found a lattice, which has steps: ask for coarser")
+        changed: dict[str, Any] = {}
+        for name, bits in widths.items():
+            if name not in WIDTHS:
+                raise UsageError(f"widths: expected {', '.join(WIDTHS)}, found {name!r}")
+            quantizer: Quantizer = getattr(self.header, WIDTHS[name])
+            if quantizer.kind == QuantizerKind.CODEBOOK or not 1 <= bits <= quantizer.bits:
+                kind = quantizer.kind.name.lower()
+                raise UsageError(f"{name}: expected 1 to the {quantizer.bits} of the file ({kind}), found {bits}")
+            if quantizer.kind in (QuantizerKind.FLOAT16, QuantizerKind.FLOAT32) and bits < quantizer.bits:
+                changed[WIDTHS[name]] = self._ranged(WIDTHS[name], bits)
+            else:
+                changed[WIDTHS[name]] = _narrower(quantizer, bits - quantizer.bits)
+        return dataclasses.replace(self.header, **changed)
+
+    def _ranged(self, attribute: str, bits: int) -> Quantizer:
+        """Codes over the range of values that were floats."""
+        column = list(WIDTHS.values()).index(attribute)
+        values = np.concatenate([level[column] for level in self.values])
+        if attribute == "rotation" and self.header.shape == Shape.SCALE_ROTATION:
+            return Quantizer.uniform(0.0, 1 - 2.0**-bits, bits)
+        return Quantizer.uniform(values.min(axis=0), values.max(axis=0), bits)
+
+    def within(self, limit: float) -> bytes:
+        """The file with the finest steps that has at most ``limit`` bytes."""
+        if self.size <= limit:
+            raise UsageError(f"expected fewer than the {self.size} bytes that the file has, found {limit:.0f}")
+        if self.refiner is not None:
+            self.values = [self.refiner.keep(limit / self.size)]
+        low, high = 0.0, math.log(COARSEST)
+        for _ in range(_TRIALS):
+            at = (low + high) / 2
+            size = len(self.file(self.coarser(math.exp(at)), close=False))
+            low, high = (at, high) if size > limit else (low, at)
+            if _FINE * limit < size <= limit:
+                break
+        while True:  # closing holes, or refining, changes sizes by little
+            data = self.file(self.coarser(math.exp(high)))
+            if len(data) <= limit:
+                return data
+            if high >= math.log(COARSEST):
+                raise UsageError(f"expected {len(data)} bytes or more, the smallest of this file, found {limit:.0f}")
+            high = min(high + max(_NOTCH, _SLOPE * (len(data) / limit - 1)), math.log(COARSEST))
+
+    def file(self, header: Header, close: bool = True) -> bytes:
+        """The bytes of the file with that header's quantisers. close: refined, and holes that this tears closed."""
+        values = self.values if self.refiner is None or not close else [self.refiner.rounded(header)]
+        values = [_inside(header, v) for v in values]
+        codes = [quantize(header, *v) for v in values]
+        if close and header.blend == Blend.TOPK:
+            codes = self._without_holes(header, values, codes)
+        if header.lattice is not None:
+            every = np.concatenate(codes)
+            header = dataclasses.replace(header, lattice=best_record(header, every, dequantize(header, every)))
+        return write(header, codes, codec=self.codec, sections=self.sections)
+
+    def _without_holes(self, header: Header, values: list[Values], codes: list[Codes]) -> list[Codes]:
+        """Grow Gaussians until all points of the picture that some reached before are reached again."""
+        union = header.level_mode == LevelMode.UNION
+        if union:  # levels are shown together
+            sizes = np.cumsum([len(c) for c in codes])[:-1]
+            merged = tuple(np.concatenate(parts) for parts in zip(*values, strict=True))
+            values, before = [merged], [Gaussians.concatenate(self.before)]  # type: ignore[list-item]
+            closed = _closed(header, values[0], before[0])
+            return np.split(closed, sizes)
+        return [_closed(header, v, before) for v, before in zip(values, self.before, strict=True)]
+
+
+def _closed(header: Header, values: Values, before: Gaussians) -> Codes:
+    from igs.decoder import holes
+
+    tight = dataclasses.replace(header, reach2=_COVER * header.reach2)
+    grid = 1
+    for _ in range(_HOLE_ROUNDS):
+        codes = quantize(header, *values)
+        gaussians = dequantize(header, codes)
+        points = np.empty((0, 2))
+        while len(points) == 0 and grid <= _FINEST:  # wide holes are seen, and closed, on coarser grids first
+            points = holes(tight, gaussians, grid)
+            points = points[:: 1 + len(points) // _HOLE_POINTS]
+            points = points[_nearest(before, points)[1] <= _COVER * header.reach2]
+            grid *= 1 if len(points) else 2
+        if len(points) == 0:
+            break
+        who, d2 = _nearest(gaussians, points)
+        factor = np.ones(len(gaussians))
+        np.maximum.at(factor, who, np.sqrt(d2 / (_HOLE_MARGIN * header.reach2)))
+        values = _grown(header, values, factor)
+    return codes
+
+
+def _nearest(gaussians: Gaussians, points: F64) -> tuple[NDArray[np.intp], F64]:
+    """For each point [m, 2] the Gaussian with the smallest d², and that d²."""
+    means = gaussians.means.astype(np.float64) * MEAN_UNIT
+    p, q, r = (gaussians.factors.astype(np.float64) / MEAN_UNIT).T
+    who, best = np.zeros(len(points), np.intp), np.zeros(len(points))
+    block = max(1, 4_000_000 // len(means))
+    for start in range(0, len(points), block):
+        delta = points[start : start + block, None, :] - means[None]
+        d2 = (p * delta[..., 0] + q * delta[..., 1]) ** 2 + (r * delta[..., 1]) ** 2
+        who[start : start + block] = d2.argmin(axis=1)
+        best[start : start + block] = d2.min(axis=1)
+    return who, best
+
+
+def _grown(header: Header, values: Values, factor: F64) -> Values:
+    """Values with the deviations that many times as large, factor [n]."""
+    position, scale, rotation, feature = values
+    by = factor[:, None]
+    if header.shape == Shape.COVARIANCE:
+        return position, scale * by**2, rotation * by**2, feature
+    if header.shape == Shape.CHOLESKY:
+        return position, scale * by, rotation * by, feature
+    grow: dict[ScaleMap, Callable[[], F64]] = {
+        ScaleMap.RAW: lambda: scale * by,
+        ScaleMap.INVERSE: lambda: scale / by,
+        ScaleMap.LOG2: lambda: scale + np.log2(by),
+    }
+    return position, grow[header.scale_map](), rotation, feature
+
+
+def _values(header: Header, codes: Codes) -> Values:
+    """What codes stand for, in the columns that ``quantize`` takes."""
+    if header.lattice is None:
+        edges = np.cumsum([q.code_columns for q in header.quantizers])[:-1]
+        parts = np.split(codes, edges, axis=1)
+        position, scale, rotation, feature = (q.decode(part) for q, part in zip(header.quantizers, parts, strict=True))
+        return position, scale, rotation, feature
+    part = la.shapes(header.lattice, codes)
+    gaussians = dequantize(header, codes)
+    scale = np.stack([part.log1, part.log2], axis=1)
+    feature = la.feature_values(header.lattice, codes, part.gain, header.rgb_groups)
+    return gaussians.means.astype(np.float64) * MEAN_UNIT, scale, part.turn[:, None], feature
+
+
+def _inside(header: Header, values: Values) -> Values:
+    """Means within the room that a lattice's chunks have (spec §5.3), whatever rounding does."""
+    if header.lattice is None:
+        return values
+    size = np.array([header.width, header.height], np.float64)
+    position = values[0].copy()
+    for shrink in (1.0, 0.75, 0.5, 0.25, 0.0):
+        codes = quantize(header, position, *values[1:])
+        means = dequantize(header, codes).means * MEAN_UNIT
+        out = ((means < _EDGE - size) | (means > 2 * size - _EDGE)).any(axis=1)
+        if not out.any():
+            break
+        centre = size / 2
+        position[out] = centre + np.clip(position[out] - centre, -1.5 * size * shrink, 1.5 * size * shrink)
+    return position, *values[1:]
+
+
+def _narrower(quantizer: Quantizer, change: int) -> Quantizer:
+    """The quantiser with ``change`` (≤ 0) more bits over the same range; floats and codebooks stay."""
+    bits = max(1, quantizer.bits + change)
+    if quantizer.kind == QuantizerKind.UNIFORM:
+        if quantizer.lo == (0.0,) and quantizer.hi == (1 - 2.0**-quantizer.bits,):  # a circle, whose ends are one
+            return Quantizer.uniform(0.0, 1 - 2.0**-bits, bits)
+        return dataclasses.replace(quantizer, bits=bits)
+    if quantizer.kind == QuantizerKind.AFFINE:
+        wider = np.array(quantizer.step) * 2.0 ** (quantizer.bits - bits)
+        return Quantizer.affine(quantizer.offset, wider, bits, shared=quantizer.shared, columns=quantizer.columns)
+    return quantizer

@@ -1,0 +1,111 @@
+"""How picture values are stored and judged: transfer and gamma of the groups, and what a quality compares.
+
+Spec §3.4, §8.3. A colour that can't be seen counts for nothing: alpha is multiplied in, or the picture laid over black
+and over white. Light that may exceed white is judged as it is stored, by its curve.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from igs.encoder import metrics
+from igs.encoder.load import SourceImage, to_stored
+from igs.format import Alpha, Colour, Group, Transfer
+from igs.format.errors import UsageError
+from igs.format.transfer import CURVED, from_linear, linear_range
+
+Floats = NDArray[np.float32]
+TRANSFERS = ("auto", "srgb", "linear", "pq", "log")
+LINEAR_GAMMA = 1 / 2.2  # v = s^(1/2.2): stored values are linear light but for sRGB's short straight piece
+_LIGHT = (Colour.GREY, Colour.RGB, Colour.UNSPECIFIED)
+_BRIGHT = 2.0  # a float picture that goes beyond is hardly one of [0, 1] with some overshoot
+
+
+def stored_groups(
+    source: SourceImage, transfer: str, gamma: float, linear_light: bool, warn: Callable[[str], None]
+) -> tuple[Group, ...]:
+    """The source's groups with the transfer and gamma to store them by; tells what that transfer can't hold.
+
+    transfer: one of TRANSFERS, auto being the source's own. linear_light: sRGB colours are stored as linear light.
+    """
+    if transfer not in TRANSFERS:
+        raise UsageError(f"transfer: expected one of {', '.join(TRANSFERS)}, found {transfer!r}")
+    if linear_light and gamma != 1:
+        raise UsageError(f"linear_light: expected gamma 1 beside it, found {gamma:g}")
+    groups = []
+    for group in source.groups:
+        if transfer != "auto":
+            group = dataclasses.replace(group, transfer=Transfer[transfer.upper()])
+        is_srgb = group.transfer == Transfer.SRGB and group.colour in _LIGHT
+        groups.append(dataclasses.replace(group, gamma=LINEAR_GAMMA if linear_light and is_srgb else gamma))
+    if linear_light and all(group.gamma == 1 for group in groups):
+        warn(f"{source.name}: --linear-light changes nothing: no colours of this picture are sRGB")
+    for group, pixels, _ in _parts(source.pixels, tuple(groups)):
+        _tell(source.name, group, pixels, warn)
+    return tuple(groups)
+
+
+def _tell(name: str, group: Group, pixels: Floats, warn: Callable[[str], None]) -> None:
+    if group.transfer in CURVED:
+        low, high = linear_range(group.transfer)
+        count = int(np.count_nonzero((pixels < low) | (pixels > high)))
+        if count:
+            hint = "" if group.transfer == Transfer.LOG else "; --transfer log holds them"
+            kind = {Transfer.PQ: "PQ"}.get(group.transfer, "the log curve")
+            warn(f"{name}: {count} of {pixels.size} values are clipped: {kind} holds {low:g} to {high:g}{hint}")
+    elif group.bit_depth == 32 and group.transfer == Transfer.SRGB and pixels.max(initial=0) > _BRIGHT:
+        warn(f"{name}: values up to {pixels.max():.4g}; for light above white --transfer log or pq spends bits better")
+
+
+def visible(pixels: Floats, groups: tuple[Group, ...]) -> Floats:
+    """What PSNR and MS-SSIM compare, of picture values [H, W, C]: alpha multiplied in, light by its curve."""
+    if all(g.alpha == Alpha.NONE and g.transfer not in CURVED for g in groups):
+        return pixels
+    seen = (
+        dataclasses.replace(g, gamma=1.0, alpha=Alpha.NONE if g.alpha == Alpha.NONE else Alpha.PREMULTIPLIED)
+        for g in groups
+    )
+    return to_stored(pixels, tuple(seen))
+
+
+def alpha_quality(decoded: Floats, source: Floats, groups: tuple[Group, ...]) -> dict[str, Any]:
+    """PSNR in dB (None where infinite) over black, over white, and of alpha by itself; empty where there is no alpha.
+
+    Only groups with alpha count. Over a backdrop b: c·a + b·(1 − a).
+    """
+    pairs = [
+        (mine, theirs)
+        for mine, theirs in zip(_parts(decoded, groups), _parts(source, groups), strict=True)
+        if mine[2] is not None
+    ]
+    if not pairs:
+        return {}
+
+    def over(backdrop: float) -> float | None:
+        sides = [[_laid(*part, backdrop=backdrop) for part in side] for side in zip(*pairs, strict=True)]
+        return metrics.psnr(*(np.concatenate(side, axis=-1) for side in sides))
+
+    alphas = [np.concatenate([part[2] for part in side], axis=-1) for side in zip(*pairs, strict=True)]
+    return {"psnr_black": over(0.0), "psnr_white": over(1.0), "psnr_alpha": metrics.psnr(*alphas)}
+
+
+def _laid(group: Group, colours: Floats, alpha: Any, *, backdrop: float) -> Floats:
+    flat = colours * alpha + np.float32(backdrop) * (1 - alpha)
+    return from_linear(flat, group.transfer).astype(np.float32) if group.transfer in CURVED else flat
+
+
+def _parts(values: Floats, groups: tuple[Group, ...]) -> list[tuple[Group, Floats, Any]]:
+    """Each group with its colours and its alpha (None: it has none), as views."""
+    found, start = [], 0
+    for group in groups:
+        end = start + group.channels
+        has_alpha = group.alpha != Alpha.NONE
+        alpha = values[..., end - 1 : end] if has_alpha else None
+        found.append((group, values[..., start : end - has_alpha], alpha))
+        start = end
+    return found

@@ -1,0 +1,113 @@
+"""The lattice record whose models code given Gaussians shortest (spec §3.2, §5.3): a writer's choice, not normative.
+
+Families, centres, pulls and spreads are tried on a small grid; the cost is the entropy under the curves themselves.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from igs.format import lattice as la
+from igs.format.fields import MEAN_UNIT
+from igs.format.gaussians import Gaussians
+from igs.format.header import Header
+from igs.format.lattice import Lattice
+from igs.format.lattice import Model as ValueModel
+
+F64 = NDArray[np.float64]
+
+
+def best_record(header: Header, codes: NDArray[np.uint32], gaussians: Gaussians) -> Lattice:
+    """The header's lattice record with the models that code these Gaussians shortest; codes [n, 5 + F]."""
+    from igs.format import cells  # Numba loads with it
+
+    assert header.lattice is not None
+    # Only the order and the neighbours are wanted yet: models that hold anything, not those of other codes.
+    broad, broadest = ValueModel(2, 0, 0, 208), ValueModel(2, 0, 0, 255)
+    lattice = dataclasses.replace(
+        header.lattice, minor_model=broad, ratio_spread=208, feature_models=(broadest,) * len(header.lattice.feature)
+    )
+    everywhere = cells.clip_box(np.array([-np.inf, -np.inf, np.inf, np.inf]), header.width, header.height)
+    coded = cells.encode(codes, lattice, everywhere, gaussians.means.astype(np.float64) * MEAN_UNIT)
+    return fit_record(lattice, codes[coded.order], coded.around)
+
+
+def fit_record(record: Lattice, codes: NDArray[np.uint32], around: F64) -> Lattice:
+    """The record with the models that code a set of Gaussians shortest.
+
+    codes: [n, 5 + F]. around: [n, 1 + F], what known neighbours have, as cells.Encoded gives; NaN where none.
+    """
+    signed = codes.view(np.int32).astype(np.float64)
+    sigma1, sigma2, _, l2, gain, feature_gain = la.sizes(record, codes[:, 2], codes[:, 3])
+    root, step = np.sqrt(sigma2), la.step_value(record.minor)
+    k = signed[:, 2]
+    low = np.where(k > 0, 2 * np.log2(np.maximum(la.ROOT_MIN + (k - 0.5) * step, 1e-9)), -np.inf)
+    high = 2 * np.log2(la.ROOT_MIN + (k + 0.5) * step)
+    minor = _fit_values(l2, low, high, around[:, 0])
+    features = []
+    for f, code in enumerate(record.feature):
+        unit = la.step_value(code) * feature_gain
+        v = signed[:, 5 + f] * unit
+        features.append(_fit_values(v, v - unit / 2, v + unit / 2, around[:, 1 + f]))
+    m = signed[:, 3]
+    width = (la.step_value(record.ratio) / root) * np.exp2(0.375 * l2)  # of a code, in units of the spread
+    spread = _fit_ratio(m, width)
+    n = la.angle_count(record, sigma1, sigma2, gain)
+    turns = (signed[:, 4] + 0.5) / n
+    counts = np.bincount(np.minimum((turns[n > 1] * la.ANGLE_BINS).astype(int), la.ANGLE_BINS - 1), minlength=16) + 1.0
+    angles = tuple(np.clip(np.round(16 * counts / counts.max()) - 1, 0, 15).astype(int).tolist())
+    return dataclasses.replace(
+        record, minor_model=minor, ratio_spread=spread, feature_models=tuple(features), angles=angles
+    )
+
+
+def _fit_values(v: F64, low: F64, high: F64, around: F64) -> ValueModel:
+    from igs.format import cells
+
+    curves = cells.tables()[:3] / 2.0**24
+    grid = np.arange(cells.SIZE) / cells.KNOTS - cells.TAIL
+    center = float(np.median(v))
+    known = ~np.isnan(around)
+    best: tuple[float, ValueModel] | None = None
+    # All values must be within the curves, and the centre, up to 8 spreads from 0, near theirs.
+    floor = max(float(np.abs(v - center).max()) / (0.9 * cells.TAIL), abs(center) * 16 / 127)
+    for pull in (0, 16, 32, 44, 54, 63):
+        shift = np.where(known, pull / 64 * (np.where(known, around, 0.0) - center), 0.0) + center
+        rest = float(np.abs(v - shift).mean()) + 1e-4
+        for code in _around_code(rest, floor):
+            width = la.spread_value(code)
+            centre = int(np.clip(round(16 * center / width), -128, 127))
+            moved = shift + (centre / 16 * width - center) * (1 - pull / 64 * known)
+            a, b = (low - moved) / width, (high - moved) / width
+            for family in range(3):
+                p = np.interp(b, grid, curves[family]) - np.interp(a, grid, curves[family])
+                cost = float(-np.log2(p * (1 - 2.0**-9) + 2.0**-16).mean())
+                if best is None or cost < best[0]:
+                    best = cost, ValueModel(family, pull, centre, code)
+    assert best is not None
+    return best[1]
+
+
+def _around_code(rest: float, floor: float) -> list[int]:
+    """Spread codes to try: from about a third of the mean deviation to all of it, none below the floor."""
+    least = math.ceil(16 * math.log2(max(floor, 2.0**-12)) + 192)
+    middle = round(16 * math.log2(max(rest, 2.0**-11)) + 192)
+    return sorted({int(np.clip(max(middle + d, least), 0, 255)) for d in (-20, -15, -11, -7, -3, 1)})
+
+
+def _fit_ratio(m: F64, width: F64) -> int:
+    z = np.arange(0, 12.01, 1 / 16)
+    curve = 1 - np.exp(-(z**1.5))
+    low, high = np.maximum(m - 0.5, 0) * width, (m + 0.5) * width
+    least = math.ceil(16 * math.log2(max(float((m * width).max()) / 11.0, 2.0**-11)) + 192)
+    costs = {}
+    middle = round(16 * math.log2(max(float((m * width).mean()), 2.0**-10)) + 192)
+    for code in sorted({int(np.clip(max(middle + d, least), 0, 255)) for d in range(-16, 25, 2)}):
+        s = la.spread_value(code)
+        p = np.interp(high / s, z, curve) - np.interp(low / s, z, curve)
+        costs[code] = float(-np.log2(p * (1 - 2.0**-9) + 2.0**-16).mean())
+    return min(costs, key=lambda c: costs[c])

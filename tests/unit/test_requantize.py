@@ -1,0 +1,251 @@
+"""Files in fewer bits (encoder/coarser.py): rates that are met, what stays, levels, holes, every kind of code."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import igs
+from igs.decoder import holes
+from igs.encoder.coarser import requantize
+from igs.format import (
+    Blend,
+    Codec,
+    Colour,
+    Gaussians,
+    Group,
+    Header,
+    LevelMode,
+    Quantizer,
+    ScaleMap,
+    Shape,
+    open_file,
+    quantize,
+    read,
+    validate_file,
+    write,
+)
+from igs.format.errors import UsageError
+from igs.format.lattice import Lattice, Model
+
+BROAD = Model(2, 0, 0, 208)
+LATTICE = Lattice(28, 36, 28, 28, (32, 32, 32), True, BROAD, 208, (Model(2, 0, 0, 255),) * 3)
+
+
+def head(lattice: bool = True, **fields: Any) -> Header:
+    q = Quantizer
+    quantizers: dict[str, Any] = {
+        "position": q.uniform([0, 0], [64, 48], 14),
+        "scale": q.uniform(-2, 4, 10, shared=True, columns=2),
+        "rotation": q.uniform(0, 1 - 2**-10, 10),
+        "feature": q.uniform(0, 1, 10, shared=True, columns=3),
+    }
+    if lattice:
+        names = dict(zip(quantizers, (2, 2, 1, 3), strict=True))
+        quantizers = {name: q.lattice(columns) for name, columns in names.items()} | {"lattice": LATTICE}
+    known = {"width": 64, "height": 48, "channels": 3, "groups": (Group(channels=3, colour=Colour.RGB),)}
+    return Header(**(known | {"background": (0.5,) * 3, "reach2": 16.5, "relative_reach2": 11.0} | quantizers | fields))
+
+
+def codes(header: Header, n: int = 80, seed: int = 0) -> np.ndarray:
+    """Gaussians that cover the picture, smooth in colour."""
+    rng = np.random.default_rng(seed)
+    position = rng.random((n, 2)) * [64, 48]
+    scale = rng.uniform(1.2, 2.4, (n, 2))  # log2 σ
+    if header.scale_map == ScaleMap.RAW:
+        scale = np.exp2(scale)
+    if header.shape == Shape.COVARIANCE:
+        scale = scale**2
+    feature = 0.5 + 0.4 * np.sin(position[:, :1] / [9, 14, 20] + position[:, 1:] / [20, 11, 7])
+    return quantize(header, position, scale, rng.random((n, 1)), feature)
+
+
+def make(header: Header | None = None, levels: int = 1, **options: Any) -> bytes:
+    header = header or head()
+    return write(header, [codes(header, seed=level) for level in range(levels)], **options)
+
+
+def psnr(a: bytes, b: bytes) -> float:
+    x, y = (igs.open(data).decode(dtype="float32", raw=True).astype(np.float64) for data in (a, b))
+    return -10 * np.log10(max(((x - y) ** 2).mean(), 1e-12))
+
+
+def test_the_same_steps_give_the_same_codes() -> None:
+    data = make()
+    again = requantize(data, coarser=1.0).to_bytes()
+    with open_file(data) as a, open_file(again) as b:
+        rows = [np.unique(np.concatenate([f.codes(c) for c in range(f.num_chunks)]), axis=0) for f in (a, b)]
+    assert np.array_equal(*rows)
+    assert len(again) <= len(data)  # models that suit
+
+
+def test_coarser_steps_take_fewer_bytes_and_change_more() -> None:
+    data = make(sections={"json": b'{"a": 1}', "abcd": b"\0\1"})
+    found = [requantize(data, coarser=factor).to_bytes() for factor in (1, 1.5, 2, 3, 5)]
+    sizes, quality = [len(f) for f in found], [psnr(data, f) for f in found]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] > sizes[-1]
+    assert quality == sorted(quality, reverse=True)
+    assert quality[1] > 30
+    for file in found:
+        assert validate_file(file).valid
+        assert {s.type: s.data for s in read(file).sections} == {"json": b'{"a": 1}', "abcd": b"\0\1"}
+
+
+@given(st.floats(0.5, 0.95))
+@settings(max_examples=3)
+def test_a_size_is_met(share: float) -> None:
+    data = requantize(make(), coarser=1.0).to_bytes()
+    limit = int(share * len(data))
+    found = requantize(data, size=limit)
+    size = len(found.to_bytes())
+    assert 0.94 * limit < size <= limit
+    assert validate_file(found.to_bytes()).valid
+    by_rate = requantize(data, bpp=8 * limit / (64 * 48)).to_bytes()
+    assert len(by_rate) == size
+    assert requantize(read(data), size=limit).to_bytes() == found.to_bytes()  # the same bytes every time
+
+
+@pytest.mark.parametrize("mode", list(LevelMode))
+@pytest.mark.parametrize("lattice", [True, False])
+def test_levels_stay_levels(mode: LevelMode, lattice: bool) -> None:
+    data = make(head(lattice, level_mode=mode), levels=3)
+    file = requantize(data, coarser=2.0)
+    with igs.open(data) as before, igs.open(file.to_bytes()) as after:
+        assert (len(after.levels), after.num_gaussians) == (3, before.num_gaussians)
+        for level in range(3):
+            pair = [im.decode(level=level, dtype="float32") for im in (before, after)]
+            assert np.abs(pair[0] - pair[1]).mean() < 0.1
+    assert validate_file(file.to_bytes()).valid
+
+
+def plain(**fields: Any) -> Header:
+    return head(False, **fields)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        plain(),
+        plain(blend=Blend.SUM, top_k=0, relative_reach2=np.inf),
+        plain(scale_map=ScaleMap.RAW, scale=Quantizer.uniform(0, 9, 10, shared=True, columns=2)),
+        plain(
+            shape=Shape.COVARIANCE,
+            scale_map=ScaleMap.RAW,
+            scale=Quantizer.uniform([0, 0], [40, 40], 12),
+            rotation=Quantizer.uniform(-3, 3, 10),
+            lowpass=0.3,
+        ),
+        plain(
+            shape=Shape.CHOLESKY,
+            scale_map=ScaleMap.RAW,
+            scale=Quantizer.uniform([0, 0], [9, 9], 12),
+            rotation=Quantizer.uniform(-3, 3, 10),
+        ),
+        plain(feature=Quantizer.affine(0.0, 1 / 1023, 10, columns=3), position=Quantizer.float16(2)),
+    ],
+    ids=["uniform", "sum", "raw", "covariance", "cholesky", "affine"],
+)
+def test_plain_codes_lose_bits(header: Header) -> None:
+    data = make(header, codec=Codec.RAW)
+    found = requantize(data, coarser=4.0).to_bytes()
+    assert len(found) < 0.95 * len(data)
+    assert read(found).header.feature.bits == header.feature.bits - 2
+    assert psnr(data, found) > 22
+    assert validate_file(found).valid
+
+
+def test_floats_become_codes_over_their_range() -> None:
+    floats = {n: Quantizer.float32(c) for n, c in (("position", 2), ("scale", 2), ("rotation", 1), ("feature", 3))}
+    data = make(plain(**floats))
+    widths = {"pos_bits": 12, "scale_bits": 8, "rot_bits": 8, "feat_bits": 8}
+    found = requantize(data, widths=widths).to_bytes()
+    assert len(found) < 0.45 * len(data)
+    assert psnr(data, found) > 35
+
+
+def test_no_holes_are_torn() -> None:
+    header = head(reach2=4.0)
+    data = make(header)
+    found = requantize(data, coarser=6.0).to_bytes()
+
+    def bare(file: bytes) -> set[tuple[float, float]]:
+        with open_file(file) as f:
+            every = Gaussians.concatenate(f.read_gaussians(range(f.num_chunks)))
+            return {tuple(p) for p in holes(f.header, every, 4).tolist()}
+
+    assert bare(found) <= bare(data)
+    assert bare(rounded(data, 6.0)) - bare(data)  # what rounding alone would have torn
+
+
+def rounded(data: bytes, factor: float) -> bytes:
+    from igs.encoder import coarser as module
+
+    job = module._Job(read(data))
+    return job.file(job.coarser(factor), close=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, "expected one of coarser, bpp, size and widths, found none"),
+        ({"coarser": 2.0, "bpp": 1.0}, "found coarser and bpp"),
+        ({"coarser": 0.5}, "coarser: expected 1 to 64"),
+        ({"widths": {"feat_bits": 6}}, "a lattice, which has steps"),
+        ({"size": 10}, "the smallest of this file"),
+        ({"size": 10**6}, "expected fewer than"),
+    ],
+)
+def test_refusals(options: dict[str, Any], expected: str) -> None:
+    with pytest.raises(UsageError, match=expected):
+        requantize(make(), **options)
+
+
+def test_more_refusals() -> None:
+    with pytest.raises(UsageError, match="pos_bits: expected 1 to the 14"):
+        requantize(make(plain()), widths={"pos_bits": 15})
+    with pytest.raises(UsageError, match="expected pos_bits"):
+        requantize(make(plain()), widths={"bits": 5})
+    data = make(levels=2)
+    partial = data[: open_file(data).levels[0].end]
+    with pytest.raises(UsageError, match="a partial one"):
+        requantize(partial, coarser=2.0)
+
+
+def test_all_else_of_the_header_stays() -> None:
+    before = head(background=(0.25, 0.5, 0.75), top_k=7)
+    after = requantize(make(before), coarser=2.0).header
+    same = [f.name for f in dataclasses.fields(Header) if f.name not in ("lattice", "box_shift")]
+    assert all(getattr(before, name) == getattr(after, name) for name in same)
+
+
+def test_refining_keeps_more_of_the_picture_in_no_more_bytes() -> None:
+    pytest.importorskip("torch")
+    data = requantize(make(), coarser=1.0).to_bytes()
+    limit = int(0.7 * len(data))
+    plain_file, refined = (requantize(data, size=limit, refine=r, threads=1).to_bytes() for r in (False, True))
+    assert len(refined) <= limit
+    assert psnr(data, refined) > psnr(data, plain_file) + 1
+    assert validate_file(refined).valid
+    assert open_file(refined).num_gaussians < 80
+    assert requantize(data, size=limit, refine=True, threads=1).to_bytes() == refined
+    same = requantize(data, coarser=1.5, refine=True, threads=1)
+    assert same.head.num_gaussians == 80
+
+
+@pytest.mark.parametrize(("lattice", "levels"), [(False, 1), (True, 2)])
+def test_refining_is_for_lattices_of_one_level(lattice: bool, levels: int) -> None:
+    with pytest.raises(UsageError, match="one level with a lattice"):
+        requantize(make(head(lattice), levels), coarser=2.0, refine=True)
+
+
+def test_models_of_other_codes_do_not_stand_in_the_way() -> None:
+    """A lattice record fits its own codes closely; those of a coarser lattice may lie outside its models."""
+    data = requantize(make(), coarser=1.0).to_bytes()
+    for factor in (8.0, 30.0, 64.0):
+        assert validate_file(requantize(data, coarser=factor).to_bytes()).valid
