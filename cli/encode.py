@@ -14,6 +14,7 @@ from igs.cli import batch, common, files, many
 from igs.cli.common import Console, Number, Size, command, option, to_json
 from igs.cli.progress import ProgressLine
 from igs.cli.recipe import recipe_options, recipe_overrides
+from igs.cli.watch import Watch, Wishes
 from igs.encoder.options import PRESETS, TUNE_SSIM, EncodeOptions
 from igs.format.errors import Unsupported, UsageError
 
@@ -159,8 +160,11 @@ _PATH = click.Path(path_type=Path, dir_okay=False)
         "--log-every",
         type=Number(1, whole=True),
         metavar="N",
-        help="Steps between progress reports (default 100, for the bar 10).",
+        help="Steps between progress reports (default 100; 10 for the bar and a report).",
     ),
+    option("--report", type=_PATH, metavar="FILE", section="To look at", help="Write a page about the encode: HTML."),
+    option("--film", type=_PATH, metavar="FILE", section="To look at", help="Write the fit as it goes: .webp, .gif."),
+    _expert("--render-growth", is_flag=True, help="Write a picture of each growth into DIR, new Gaussians marked."),
     _expert("--render-every", type=Number(1, whole=True), metavar="N", help="Write the fit as PNG every N steps."),
     _expert("--render-dir", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Where those go."),
     _expert("--checkpoint", type=_PATH, metavar="FILE", help="Save the state of the fit here as it goes."),
@@ -197,18 +201,21 @@ def encode(
     if len(given) > 1:
         flags = " and ".join("--" + name.replace("_", "-") for name in given)
         raise UsageError(f"{flags} exclude each other: give one rate target")
-    if parameters["log_every"] is None:
-        parameters["log_every"] = EncodeOptions.log_every if verbose or parameters["log"] else _BAR_STEPS
     if parameters.pop("levels") != 1:
         raise Unsupported("--levels: this version writes files of one level only")
-    if (parameters["render_every"] is None) != (parameters["render_dir"] is None):
-        raise UsageError("--render-every and --render-dir need each other")
+    growth = parameters.pop("render_growth")
+    if (parameters["render_every"] is None and not growth) != (parameters["render_dir"] is None):
+        raise UsageError("--render-every or --render-growth, and --render-dir, need each other")
+    wishes = Wishes(parameters.pop("report"), parameters.pop("film"), parameters["render_dir"] if growth else None)
+    if parameters["log_every"] is None:
+        rare = (verbose or parameters["log"]) and not wishes.report
+        parameters["log_every"] = EncodeOptions.log_every if rare else _BAR_STEPS
     overrides = recipe_overrides(parameters)
     if jobs > 1 and directory is None:
         raise UsageError("-j goes with -d: there is one file to encode")
     pairs = batch.encode_pairs(paths, output, directory, force=force)
-    if len(pairs) > 1 and any(parameters[name] for name in ("checkpoint", "resume", "render_dir", "log")):
-        raise UsageError("--checkpoint, --resume, --render-dir and --log take a single input")
+    if len(pairs) > 1 and (wishes or any(parameters[name] for name in ("checkpoint", "resume", "render_dir", "log"))):
+        raise UsageError("--checkpoint, --resume, --render-dir, --log, --report and --film take a single input")
     job = Job(
         console,
         as_json,
@@ -216,6 +223,7 @@ def encode(
         force=force,
         metadata=not parameters.pop("no_metadata"),
         log=parameters.pop("log"),
+        wishes=wishes,
         limits={name: parameters.pop(name) for name in ("size_limit", "dimension_limit", "memory_limit")},
         options=EncodeOptions(**parameters, overrides=overrides),
     )
@@ -240,6 +248,7 @@ class Job:
     force: bool
     metadata: bool
     log: Path | None
+    wishes: Wishes
     limits: dict[str, Any]  # of load_image
     options: EncodeOptions
 
@@ -247,6 +256,13 @@ class Job:
         """Encode one file; returns its report. Everything that can fail early is tried before the long part."""
         files.check_input(source)
         files.check_output(target, [source], force=self.force)
+        self.wishes.check([source], target)
+        with Watch(self.wishes, self.overwrite) as watch:
+            report = self._encode(source, target, watch)
+            watch.write(source, target)  # the file itself is in its place by now
+        return report
+
+    def _encode(self, source: str, target: str, watch: Watch) -> dict[str, Any]:
         with contextlib.ExitStack() as stack:
             if target == files.PIPE:
                 out: IO[bytes] = io.BytesIO()
@@ -272,8 +288,10 @@ class Job:
 
             if not self.metadata:
                 image = dataclasses.replace(image, sections={})
-            encoded = encoder(image, dataclasses.replace(self.options, on_progress=line, on_warning=warn))
+            options = watch.options(dataclasses.replace(self.options, on_progress=line, on_warning=warn), line)
+            encoded = encoder(image, options)
             line.clear()
+            watch.saw(encoded, image, options)
             out.write(encoded.data)
         if target == files.PIPE:
             files.write_stdout(encoded.data)

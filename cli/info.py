@@ -1,4 +1,4 @@
-"""igs-info: what an .igs file says about itself, from its head alone."""
+"""igs-info: what an .igs file says about itself, from its head alone; what its codes cost, from all of it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from igs.cli.common import Console, command, option, to_json
     "igs-info",
     click.argument("source", metavar="IN"),
     option("--chunks", is_flag=True, help="List the chunks too."),
+    option("--bits", is_flag=True, help="Tell what each attribute takes; reads all of the file."),
     option("--allow-partial", is_flag=True, help="Open a file that is cut short, up to its last whole level."),
     common.SIZE_LIMIT,
     common.DIMENSION_LIMIT,
@@ -23,6 +24,7 @@ from igs.cli.common import Console, command, option, to_json
 def info(
     source: str,
     chunks: bool,
+    bits: bool,
     allow_partial: bool,
     size_limit: int,
     dimension_limit: int,
@@ -35,7 +37,7 @@ def info(
 
     IN is an .igs file, or - for standard input.
     """
-    from igs.format import Limits, describe, describe_text, open_file
+    from igs.format import Limits, bits_by_attribute, describe, describe_text, open_file
 
     data: Any = source
     if source == files.PIPE:
@@ -47,15 +49,28 @@ def info(
         common.named(files.display(source)),
         open_file(data, limits=limits, allow_partial=allow_partial) as reader,
     ):
+        spent = bits_by_attribute(reader) if bits else {}
         if as_json:
-            text = to_json({"input": source, **describe(reader, chunks=chunks)}, indent=2)
+            found = {"input": source, **describe(reader, chunks=chunks)}
+            if bits:
+                found["bits_by_attribute"] = {name: round(value, 3) for name, value in spent.items()}
+            text = to_json(found, indent=2)
         else:
             text = describe_text(reader)
+            if bits:
+                text += "\n" + "\n".join(_bit_lines(spent, reader.num_gaussians))
             if chunks:
                 text += "\n" + "\n".join(_chunk_lines(describe(reader, chunks=True)["chunks"]))
         if reader.partial:
             Console(quiet, verbose).warn(f"{files.display(source)}: the file is partial")
     click.echo(text)
+
+
+def _bit_lines(spent: dict[str, float], num_gaussians: int) -> Iterator[str]:
+    yield f"  {'bits of':9}  {'bytes':>10}  {'share':>6}  per Gaussian"
+    total = sum(spent.values())
+    for name, bits in spent.items():
+        yield f"  {name:9}  {bits / 8:10.1f}  {bits / total:6.1%}  {bits / num_gaussians:12.2f}"
 
 
 def _chunk_lines(entries: list[dict[str, Any]]) -> Iterator[str]:

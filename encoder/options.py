@@ -10,9 +10,12 @@ import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from igs.format.errors import UsageError
+
+if TYPE_CHECKING:
+    from igs.encoder.fit import Fit
 
 Init = Literal["gradient", "saliency", "random"]
 ScaleParameter = Literal["raw", "inverse", "log"]
@@ -381,6 +384,7 @@ class EncodeOptions:
     checkpoint_every: int = 500
     resume: Path | None = None
     on_progress: Callable[[Progress], None] | None = None
+    on_step: Callable[[Fit], None] | None = None  # sees the fit before every step and after the last (record.py)
     on_warning: Callable[[str], None] | None = None
 
     def recipe(self) -> Recipe:

@@ -2,9 +2,11 @@
 
 The pipeline in file names: source → header, sections, index, head → reader → codecs (bitpack; rans, cells, columns) →
 quantize, lattice, gaussians; and partition → writer. document.py rewrites files, validate.py reports on them,
-describe.py shows them. No torch here; Numba only where a file has coded chunks (jit, rans, cells, columns).
+describe.py shows them, bits.py tells what they cost. No torch here; Numba only where a file has coded chunks (jit,
+rans, cells, columns).
 """
 
+from igs.format.bits import bits_by_attribute
 from igs.format.describe import describe, describe_text
 from igs.format.document import Document, read
 from igs.format.errors import (
@@ -64,6 +66,7 @@ __all__ = [
     "Unsupported",
     "UnsupportedFile",
     "UsageError",
+    "bits_by_attribute",
     "dequantize",
     "describe",
     "describe_text",

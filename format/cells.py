@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from igs.format.cells_decode import decode
-from igs.format.cells_encode import Encoded, encode
+from igs.format.cells_encode import Encoded, cost, encode
 from igs.format.cells_model import KNOTS, SIZE, TAIL, tables
 
-__all__ = ["KNOTS", "SIZE", "TAIL", "Encoded", "clip_box", "decode", "encode", "tables"]
+__all__ = ["KNOTS", "SIZE", "TAIL", "Encoded", "clip_box", "cost", "decode", "encode", "tables"]
 
 F64 = NDArray[np.float64]
 

@@ -167,18 +167,37 @@ def encode(codes: Codes, lattice: Lattice, box: F64, positions: F64) -> Encoded:
 
     Raises UsageError for a code that the models leave no room for, or a mean outside of the box.
     """
+    trim = _choose_trim(box, positions)
+    symbols, order, spent, around = _model(codes, lattice, box, trim)
+    payload = trim.astype(np.uint8).tobytes() + rans.close_payload(symbols, len(symbols))
+    total = float((16.0 - np.log2(symbols[:, 1])).sum())
+    return Encoded(payload, order, spent, around, total - float(spent.sum()))
+
+
+def cost(codes: Codes, lattice: Lattice, box: F64, payload: bytes) -> tuple[F64, float]:
+    """What a decoded chunk's symbols took: bits [4 + F] as ``Encoded.bits`` sums up to, and of the cells' decisions.
+
+    codes: as decoded from ``payload``, whose grid is used.
+    """
+    symbols, _, spent, _ = _model(codes, lattice, box, np.frombuffer(payload, np.uint8, 4))
+    each = spent.sum(axis=0)
+    return each, float((16.0 - np.log2(symbols[:, 1])).sum() - each.sum())
+
+
+def _model(codes: Codes, lattice: Lattice, box: F64, trim: NDArray[np.uint8]) -> tuple[I64, NDArray[np.intp], F64, F64]:
+    """Symbols [m, 2] (start, length) of a chunk on the grid of a trim; the order of its rows; bits and neighbours."""
     table = np.ascontiguousarray(codes.astype(np.uint32).view(np.int32).astype(np.int64))
     p = m.parameters(lattice)
     far = (np.abs(table) > m.CODE_MAX).any(axis=1)
     far |= (table[:, 2:5] < 0).any(axis=1) | (table[:, 2] >= len(p.minors)) | (table[:, 3] > m.RATIO_MAX)
     _refuse(far, table)
     cells = np.empty(len(table), np.int64)
-    trim = _choose_trim(box, positions)
     x0, y0, cell, columns, rows = m.grid(box, trim, len(table))
     _place(table, x0, y0, cell, columns, rows, p.steps, p.minors, cells)
     _refuse(cells == -2, table)
     if (cells < 0).any():
-        raise UsageError(f"a Gaussian at {positions[int((cells < 0).argmax())].tolist()}: outside of its chunk's box")
+        row = int((cells < 0).argmax())
+        raise UsageError(f"a Gaussian's codes {table[row].tolist()}: its mean is outside of its chunk's box")
     order = np.argsort(cells, kind="stable")
     table, cells = table[order], cells[order]
     # A Gaussian has a decision and at most 2, 2, 2·5 and F symbols for size, angle, place, features; a cell one more.
@@ -190,9 +209,7 @@ def encode(codes: Codes, lattice: Lattice, box: F64, positions: F64) -> Encoded:
     count = _symbols(table, cells, x0, y0, cell, m.fresh_odds(), known, tuple(p), symbols, spent, around)
     if count < 0:
         _refuse(np.arange(len(table)) == -1 - count, table)
-    payload = trim.astype(np.uint8).tobytes() + rans.close_payload(symbols, count)
-    total = float((16.0 - np.log2(symbols[:count, 1])).sum())
-    return Encoded(payload, order, spent, around, total - float(spent.sum()))
+    return symbols[:count], order, spent, around
 
 
 def _refuse(bad: NDArray[np.bool_], table: I64) -> None:

@@ -72,6 +72,17 @@ def encode(codes: Codes, bits: Sequence[int]) -> bytes:
     return rans.close_payload(symbols, count)
 
 
+def cost(codes: Codes, bits: Sequence[int]) -> NDArray[np.float64]:
+    """Bits that the symbols of each column take, float64 [columns]. codes: as for ``encode``."""
+    found = np.zeros(len(bits))
+    for column, b in enumerate(bits):
+        table = np.ascontiguousarray(codes.T[column : column + 1], np.int64)
+        symbols = np.empty((len(codes) * (min(b, MODELLED) + 2), 2), np.int64)
+        count = _symbols(table, np.array([b], np.int64), _fresh_odds(1), symbols)
+        found[column] = float((16.0 - np.log2(symbols[:count, 1])).sum())
+    return found
+
+
 def decode(payload: bytes, count: int, bits: Sequence[int]) -> Codes:
     """The codes table uint32 [count, columns] of a payload. Raises InvalidFile E_STREAM."""
     state, words = rans.open_payload(payload)

@@ -65,6 +65,13 @@ def test_the_snippets_on_colour_run(tmp_path):
     assert sizes[1] <= sizes[0] * 3 // 4
 
 
+def test_gaussians(tmp_path):
+    printed = _run("gaussians.py", str(SMALL), str(tmp_path / "gaussians.png"), "--sample", "5")
+    assert [line.split()[0] for line in printed.splitlines()][:4] == ["position", "scale", "rotation", "feature"]
+    with Image.open(tmp_path / "gaussians.png") as picture:
+        assert picture.width > 1000
+
+
 def test_provenance_names_the_bytes_of_the_picture():
     digest = hashlib.sha256((EXAMPLES / "antelope_canyon.png").read_bytes()).hexdigest()
     assert digest in (EXAMPLES / "PROVENANCE.md").read_text(encoding="utf-8")

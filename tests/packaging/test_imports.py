@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest
 
 REPO = Path(__file__).resolve().parents[2]
-FOLDERS = {"format", "decoder", "encoder", "csrc", "cli"}
+FOLDERS = {"format", "decoder", "encoder", "csrc", "view", "cli"}
 HEAVY = {"torch", "numba", "scipy", "PIL"}
 
 # Package → what none of its modules may import, not even inside a function.
 FORBIDDEN = {
-    "format": {"igs.decoder", "igs.encoder", "igs.csrc", "igs.cli", "torch", "numba"},
-    "decoder": {"igs.encoder", "igs.csrc", "igs.cli", "torch", "scipy"},
-    "encoder": {"igs.cli"},
+    "format": {"igs.decoder", "igs.encoder", "igs.csrc", "igs.view", "igs.cli", "torch", "numba"},
+    "decoder": {"igs.encoder", "igs.csrc", "igs.view", "igs.cli", "torch", "scipy"},
+    "encoder": {"igs.view", "igs.cli"},
+    "view": {"igs.encoder", "igs.csrc", "igs.cli", "torch", "numba", "scipy"},
     "csrc": {"igs.format", "igs.decoder", "igs.encoder", "igs.cli", "torch", "numpy"},
 }
 # The entropy coder's kernels; nothing that only opens files may import the modules behind it at its top (see below).
@@ -74,7 +75,10 @@ def _loaded(statement: str) -> set[str]:
         ("import igs.format", HEAVY),
         ("import igs.decoder", HEAVY),
         ("import igs.csrc", HEAVY),
-        ("import igs.cli.encode, igs.cli.decode, igs.cli.info, igs.cli.validate", {"torch", "numba", "scipy"}),
+        (
+            "import igs.cli.encode, igs.cli.decode, igs.cli.info, igs.cli.validate, igs.cli.view",
+            {"torch", "numba", "scipy"},
+        ),
         (
             "import igs\nwith igs.open('tests/conformance/valid/topk_1.igs') as im: im.decode()",
             {"torch"},  # Numba itself looks for SciPy

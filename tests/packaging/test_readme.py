@@ -20,6 +20,7 @@ DOCUMENTS = [
     "SECURITY.md",
     "docs/README.md",
     "docs/cli.md",
+    "docs/igs-view.md",
     "docs/presets.md",
     "examples/PROVENANCE.md",
     "spec/igs.md",
@@ -72,10 +73,11 @@ def test_options_of_the_shell_examples_exist():
     from igs.cli.encode import encode
     from igs.cli.info import info
     from igs.cli.validate import validate
+    from igs.cli.view import view
 
     known = {
         str(command.name): {name for option in command.params for name in option.opts}
-        for command in (encode, decode, edit, info, validate)
+        for command in (encode, decode, edit, info, validate, view)
     }
     lines = [line.strip(" &\\").removeprefix(".venv/bin/") for line in README.splitlines()]
     commands = [shlex.split(line, comments=True) for line in lines if re.match(r"igs-\w+ ", line)]

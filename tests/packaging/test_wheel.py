@@ -28,7 +28,9 @@ def test_nothing_but_igs_at_the_top(names):
 
 
 def test_every_module_of_the_repository_is_there(names):
-    folders = {"igs": "src/igs"} | {f"igs/{part}": part for part in ("format", "decoder", "encoder", "csrc", "cli")}
+    folders = {"igs": "src/igs"} | {
+        f"igs/{part}": part for part in ("format", "decoder", "encoder", "csrc", "view", "cli")
+    }
     expected = {
         f"{inside}/{path.name}" for inside, outside in folders.items() for path in (REPO / outside).glob("*.py")
     }
@@ -41,6 +43,10 @@ def test_the_kernels_are_compiled_and_their_sources_present(names):
     sources = {f"igs/csrc/{path.name}" for path in (REPO / "csrc").iterdir() if path.suffix in (".cpp", ".h", ".inc")}
     sources |= {f"igs/csrc/cuda/{path.name}" for path in (REPO / "csrc" / "cuda").iterdir() if path.is_file()}
     assert sources <= set(names)
+
+
+def test_the_page_has_its_style(names):
+    assert {"igs/view/report.css", "igs/view/report.js"} <= set(names)
 
 
 def test_licence_is_in_the_metadata(names):

@@ -1,0 +1,226 @@
+"""igs-view: pictures of what the Gaussians of a file do; maps of a source picture; the curve of an encode log."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import time
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from igs.cli import batch, common, files
+from igs.cli.common import Console, Number, Numbers, command, option, to_json
+from igs.cli.output import check_format, format_of, write_image
+from igs.format.errors import UsageError
+
+if TYPE_CHECKING:
+    from PIL import Image as Pillow
+
+    from igs.view import Scene
+
+OF_A_FILE = ("ellipses", "ids", "density", "error", "levels", "zoom", "chunks", "overview")
+OF_A_PICTURE = ("gradient", "saliency")
+OF_A_LOG = ("convergence",)
+_SIGNATURE = b"\x89IGS"
+
+
+def _look(*names: str, **kwargs: Any) -> Any:
+    return option(*names, section="What to show", **kwargs)
+
+
+@command(
+    "igs-view",
+    click.argument("paths", nargs=-1, metavar="IN OUT"),
+    option("-o", "--output", metavar="OUT", section="Files", help="The output, instead of a second argument."),
+    option("--no-overwrite", is_flag=True, section="Files", help="Fail if the output exists."),
+    option("--force", is_flag=True, section="Files", advanced=True, help="Write image data to a terminal."),
+    _look(
+        "-k",
+        "--kind",
+        type=click.Choice([*OF_A_FILE, *OF_A_PICTURE, *OF_A_LOG]),
+        default="ellipses",
+        help="ellipses (default), ids, density, error, levels, zoom, chunks or overview of an .igs file; gradient or "
+        "saliency of a picture; convergence of an encode log.",
+    ),
+    _look(
+        "--against", metavar="FILE", help="The original picture: needed by error, used by levels, zoom and overview."
+    ),
+    _look("--region", type=Numbers("X,Y,W,H"), metavar="X,Y,W,H", help="Only this rectangle, in pixels."),
+    _look("--scale", type=Number(0, 4096, open_low=True), metavar="S", help="Output pixels per pixel (default: fits)."),
+    _look("--beside", is_flag=True, help="The decoded picture beside it."),
+    _look("--bare", is_flag=True, help="No titles, no paper: the picture alone."),
+    _look("--level", type=Number(0, 15, whole=True), metavar="L", help="Up to this quality level (default: all)."),
+    _look("--group", metavar="NAME", help="Show this channel group (default: the first)."),
+    _look("--sample", type=Number(1, 2**24, whole=True), metavar="N", help="Draw N of the ellipses (default: all)."),
+    _look("--seed", type=Number(0, 2**63 - 1, whole=True), default=0, metavar="S", help="Which N (default 0)."),
+    _look(
+        "--deviations",
+        type=Number(0, 32, open_low=True),
+        default=1.0,
+        metavar="D",
+        help="Ellipses end at D standard deviations (default 1).",
+    ),
+    _look(
+        "--on",
+        type=click.Choice(["paper", "picture", "black"]),
+        default="paper",
+        help="What ellipses lie on (default paper).",
+    ),
+    _look(
+        "--unit",
+        type=click.Choice(["levels", "db"]),
+        default="levels",
+        help="Errors in 8-bit levels (default) or as local PSNR in dB.",
+    ),
+    _look("--max", "top", type=Number(0, open_low=True), metavar="X", help="Upper end of the colour scale."),
+    _look("--allow-partial", is_flag=True, help="Open a file that is cut short, up to its last whole level."),
+    option(
+        "--threads",
+        type=Number(1, 1024, whole=True),
+        metavar="N",
+        section="Decoder",
+        help="CPU threads (default: all cores).",
+    ),
+    common.SIZE_LIMIT,
+    common.DIMENSION_LIMIT,
+    common.MEMORY_LIMIT,
+)
+def view(
+    paths: tuple[str, ...], output: str | None, quiet: bool, verbose: int, as_json: bool, kind: str, **asked: Any
+) -> None:
+    """Show what the Gaussians of an .igs file do, as a picture.
+
+    IN is an .igs file; for gradient and saliency a picture (or an .igs file); for convergence a log of
+    igs-encode --log. OUT ends in .png .webp .jpg .tiff .avif .ppm or .npy; for convergence also in .svg or .pdf.
+    """
+    started = time.perf_counter()
+    console = Console(quiet, verbose)
+    source, target = batch.one_pair(paths, output)
+    files.check_input(source)
+    files.check_output(target, [source, asked["against"] or files.PIPE], force=asked["force"])
+    if kind in OF_A_LOG:
+        found: dict[str, Any] = _plot(source, target, asked)
+    else:
+        format_ = format_of(target, None)
+        check_format(format_, "RGB", 3, 1, 1)
+        if kind in OF_A_PICTURE:
+            sheet = _map_of(source, kind, asked)
+        else:
+            sheet = _sheet_of(source, kind, asked, console)
+        check_format(format_, "RGB", 3, sheet.width, sheet.height)
+        with contextlib.ExitStack() as stack:
+            if target == files.PIPE:
+                out: Any = io.BytesIO()
+            else:
+                out = stack.enter_context(files.atomic_output(target, overwrite=not asked["no_overwrite"]))
+            import numpy as np
+
+            write_image(out, np.asarray(sheet), format_, "RGB", {})
+        if target == files.PIPE:
+            files.write_stdout(out.getvalue())
+        found = {"width": sheet.width, "height": sheet.height}
+    report = {"input": source, "output": target, "kind": kind, **found, "seconds": time.perf_counter() - started}
+    if as_json:
+        click.echo(to_json(report), err=target == files.PIPE)
+    console.detail(f"{files.display(target)}: {kind}, {report['seconds']:.2f} s")
+
+
+def _read(source: str, asked: dict[str, Any]) -> Any:
+    return files.read_stdin(asked["memory_limit"]) if source == files.PIPE else source
+
+
+def _limits(asked: dict[str, Any]) -> dict[str, Any]:
+    return {name: asked[name] for name in ("size_limit", "dimension_limit", "memory_limit")}
+
+
+def _is_file(data: Any) -> bool:
+    if isinstance(data, bytes):
+        return data.startswith(_SIGNATURE)
+    with open(data, "rb") as file:
+        return file.read(len(_SIGNATURE)) == _SIGNATURE
+
+
+def _open(data: Any, source: str, asked: dict[str, Any], console: Console | None = None) -> Scene:
+    from igs.format import Limits
+    from igs.view import Scene
+
+    limits = Limits(pixels=asked["size_limit"], side=asked["dimension_limit"])
+    with common.named(files.display(source)):
+        scene = Scene(data, limits, asked["threads"], asked["allow_partial"], asked["group"])
+    if console is not None and scene.reader.partial:
+        console.warn(f"{files.display(source)}: the file is partial; shown as far as it goes")
+    return scene
+
+
+def _sheet_of(source: str, kind: str, asked: dict[str, Any], console: Console) -> Pillow.Image:
+    from igs.view.kinds import Options, draw
+
+    original = None
+    if asked["against"] is not None:
+        from igs.encoder.load import load_image
+
+        files.check_input(asked["against"])
+        original = load_image(asked["against"], **_limits(asked)).pixels
+    with _open(_read(source, asked), source, asked, console) as scene, common.named(files.display(source)):
+        names = ("region", "scale", "level", "sample", "seed", "deviations", "on", "beside", "unit", "top", "bare")
+        options = Options(source=original, **{name: asked[name] for name in names})
+        options.check(scene)
+        needed = options.memory(scene, kind)
+        if needed > asked["memory_limit"]:
+            raise UsageError(
+                f"this needs about {needed / 2**30:.1f} GiB, the limit is "
+                f"{asked['memory_limit'] / 2**30:.1f} GiB: take a --region or a smaller --scale"
+            )
+        return draw(kind, scene, options)
+
+
+def _map_of(source: str, kind: str, asked: dict[str, Any]) -> Pillow.Image:
+    """Gradient or saliency, as the encoder draws first positions from them."""
+    import numpy as np
+
+    from igs.encoder import init
+    from igs.encoder.load import load_image
+    from igs.view.kinds import map_sheet
+
+    for name in ("region", "scale", "level", "sample", "against", "group"):
+        if asked[name] is not None:
+            raise UsageError(f"--{name}: has no meaning for {kind}")
+    data = _read(source, asked)
+    if _is_file(data):
+        with _open(data, source, asked) as scene:
+            pixels = np.asarray(scene.image.decode(dtype="float32"))
+            shown = scene.picture()
+    else:
+        from igs.view.scene import visible
+
+        loaded = load_image(data, name=files.display(source), **_limits(asked))
+        pixels, shown = loaded.pixels, visible(loaded.pixels, loaded.groups)
+    values = init.gradient_map(pixels) if kind == "gradient" else init.spectral_residual(pixels)
+    return map_sheet(kind, values, shown, asked["top"], beside=asked["beside"], bare=asked["bare"])
+
+
+def _plot(source: str, target: str, asked: dict[str, Any]) -> dict[str, Any]:
+    from igs.view.log import read_log
+    from igs.view.plot import formats, plot_convergence
+
+    suffix = "png" if target == files.PIPE else target.rpartition(".")[2].lower()
+    if suffix not in formats():
+        raise UsageError(f"{target}: expected a suffix of {' '.join('.' + f for f in formats())}")
+    data = _read(source, asked)
+    entries = read_log(data, files.display(source))
+    image = plot_convergence(entries, suffix)
+    if target == files.PIPE:
+        files.write_stdout(image)
+    else:
+        with files.atomic_output(target, overwrite=not asked["no_overwrite"]) as out:
+            out.write(image)
+    return {"entries": len(entries)}
+
+
+def main() -> NoReturn:
+    common.main(view)
+
+
+if __name__ == "__main__":
+    main()

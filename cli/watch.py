@@ -1,0 +1,164 @@
+"""What igs-encode shows of a fit besides the file: a report, a film, pictures of the growths. Nothing of it is loaded
+unless asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import shlex
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import igs
+from igs.cli import files
+from igs.cli.progress import ProgressLine
+from igs.encoder.load import SourceImage
+from igs.encoder.options import EncodeOptions, Progress
+from igs.format import open_file
+from igs.format.errors import UsageError
+
+FILM_FRAMES = 60
+_RATES = {"num_gaussians": "-n", "bpp": "--bpp", "size": "--size", "psnr": "--psnr", "quality": "-q"}
+_SHOWN = (
+    *("preset", "effort", "tune", "device", "threads", "seed", "codec", "chunk_size", "saliency_map"),
+    *("transfer", "linear_light"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Wishes:
+    """report, film: files to write. growth: a folder for pictures of the growths."""
+
+    report: Path | None = None
+    film: Path | None = None
+    growth: Path | None = None
+
+    def __bool__(self) -> bool:
+        return any((self.report, self.film, self.growth))
+
+    def check(self, sources: list[str], target: str) -> None:
+        """Raise UsageError for an output that is an input, another output, or of a kind that isn't written."""
+        taken = [target]
+        for name, path in (("report", self.report), ("film", self.film)):
+            if path is None:
+                continue
+            files.check_output(str(path), [*sources, *taken], force=False, binary=False)
+            if str(path) in taken:
+                raise UsageError(f"--{name} {path}: is another output too")
+            taken.append(str(path))
+        if self.film is not None and self.film.suffix.lower() not in (".webp", ".gif"):
+            raise UsageError(f"--film {self.film}: expected a name that ends in .webp or .gif")
+        if self.growth is not None and self.growth.exists() and not self.growth.is_dir():
+            raise UsageError(f"--render-dir {self.growth}: expected a folder, found a file")
+
+
+class Watch:
+    """Watches one encode. A context manager, which opens outputs early, so that no fit ends in vain."""
+
+    def __init__(self, wishes: Wishes, overwrite: bool) -> None:
+        self.wishes, self.overwrite = wishes, overwrite
+        self.history: list[Progress] = []
+        self._stack = contextlib.ExitStack()
+        self._out: dict[str, IO[bytes]] = {}
+        self._recorder: Any = None
+        self._seen: tuple[Any, SourceImage, EncodeOptions] | None = None
+
+    def __enter__(self) -> Watch:
+        with contextlib.ExitStack() as stack:
+            for name, path in (("report", self.wishes.report), ("film", self.wishes.film)):
+                if path is not None:
+                    self._out[name] = stack.enter_context(files.atomic_output(str(path), overwrite=self.overwrite))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def options(self, options: EncodeOptions, line: ProgressLine) -> EncodeOptions:
+        """Options of an encode that is watched."""
+        if not self.wishes:
+            return options
+        from igs.encoder.record import Recorder
+
+        self._recorder = Recorder(FILM_FRAMES if self.wishes.film else 0)
+
+        def on_progress(progress: Progress) -> None:
+            self.history.append(progress)
+            line(progress)
+
+        return dataclasses.replace(options, on_progress=on_progress, on_step=self._recorder)
+
+    def saw(self, encoded: Any, image: SourceImage, options: EncodeOptions) -> None:
+        """Take the result of the encode."""
+        self._seen = encoded, image, options
+
+    def write(self, source: str, target: str) -> None:
+        """Everything that was asked for."""
+        if not self.wishes or self._seen is None:
+            return
+        encoded, image, options = self._seen
+        from igs.view import film
+
+        moments = self._recorder.snapshots
+        with open_file(encoded.data) as file:
+            stage = film.Stage(image.width, image.height, file.header.groups)
+        if self.wishes.growth is not None:
+            self.wishes.growth.mkdir(parents=True, exist_ok=True)
+            for moment in moments:
+                if moment.growth:
+                    path = self.wishes.growth / f"growth_{moment.step:06d}.png"
+                    with files.atomic_output(str(path)) as out:
+                        film.growth_sheet(moment, stage).save(out, "PNG")
+        if self.wishes.film is not None:
+            film.save_film(self._out["film"], self.wishes.film.suffix.lower(), moments, stage)
+        if self.wishes.report is not None:
+            from igs.view.log import Entry
+            from igs.view.report import Report, html_report
+
+            history = [Entry(p.step, p.num_gaussians, p.loss, p.psnr, p.seconds) for p in self.history]
+            page = Report(
+                Path(source).name if source != files.PIPE else "standard input",
+                encoded.data,
+                image.pixels,
+                encoded.report,
+                history,
+                moments,
+                settings(options),
+                command(options, source, target),
+                options.threads,
+            )
+            self._out["report"].write(html_report(page).encode())
+
+
+def settings(options: EncodeOptions) -> dict[str, Any]:
+    """Names and values for the report: what was asked for, then the recipe that came of it."""
+    found: dict[str, Any] = {"igs": igs.__version__}
+    found |= {name: getattr(options, name) for name in (*_RATES, *_SHOWN) if getattr(options, name) is not None}
+    found |= dataclasses.asdict(options.recipe())
+    return {name: _text(value) for name, value in found.items()}
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return "none" if math.isinf(value) else f"{value:g}"
+    return str(value)
+
+
+def command(options: EncodeOptions, source: str, target: str) -> str:
+    """The command that does the same again."""
+    words = ["igs-encode", source, target]
+    for name, flag in _RATES.items():
+        if getattr(options, name) is not None:
+            words += [flag, _text(getattr(options, name))]
+    plain = EncodeOptions()
+    asked = {name: getattr(options, name) for name in _SHOWN if getattr(options, name) != getattr(plain, name)}
+    for name, value in (asked | options.overrides).items():
+        flag = name.replace("_", "-")
+        words += [f"--{'' if value else 'no-'}{flag}"] if isinstance(value, bool) else [f"--{flag}", f"{value}"]
+    return shlex.join(words)

@@ -1,0 +1,145 @@
+"""igs-view: kinds, files and messages."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import igs
+
+VALID = Path(__file__).parents[1] / "conformance" / "valid"
+FILE = VALID / "topk_1.igs"
+
+
+@pytest.fixture
+def original(tmp_path: Path) -> Path:
+    path = tmp_path / "original.png"
+    with igs.open(FILE) as im:
+        pixels = im.decode()
+    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(path)
+    return path
+
+
+def pixels_of(path: Path) -> np.ndarray[Any, Any]:
+    with Image.open(path) as picture:
+        return np.asarray(picture)
+
+
+@pytest.mark.parametrize("kind", ["ellipses", "ids", "density", "error", "levels", "zoom", "chunks", "overview"])
+def test_every_kind(cli: Any, tmp_path: Path, original: Path, kind: str) -> None:
+    out = tmp_path / "out.png"
+    result = cli("igs-view", FILE, out, "-k", kind, "--against", original, "--scale", 2, "--json")
+    assert (result.code, result.err) == (0, "")
+    assert (result.json["kind"], result.json["output"]) == (kind, str(out))
+    with Image.open(out) as sheet:
+        assert sheet.size == (result.json["width"], result.json["height"])
+        assert sheet.mode == "RGB"
+
+
+@pytest.mark.parametrize("kind", ["gradient", "saliency"])
+def test_maps_of_a_picture_or_a_file(cli: Any, tmp_path: Path, original: Path, kind: str) -> None:
+    sheets = []
+    for source in (original, FILE):
+        out = tmp_path / f"map_of_{source.stem}.png"
+        assert cli("igs-view", source, "-o", out, "--kind", kind, "--bare").code == 0
+        sheets.append(pixels_of(out).astype(int))
+    assert sheets[0].shape == sheets[1].shape
+    assert np.abs(sheets[0] - sheets[1]).mean() < 12  # 8 bits here, floats there
+
+
+def test_file_and_pipe_agree(cli: Any, tmp_path: Path) -> None:
+    out = tmp_path / "out.png"
+    assert cli("igs-view", FILE, out, "--sample", "2", "--on", "black").code == 0
+    piped = cli("igs-view", "-", "-", "--sample", "2", "--on", "black", stdin=FILE.read_bytes())
+    assert piped.out == out.read_bytes()
+
+
+def test_a_region_at_a_scale(cli: Any, tmp_path: Path) -> None:
+    out = tmp_path / "out.webp"
+    args = ("--region", "2,3,5,4", "--scale", "8", "--bare")
+    assert cli("igs-view", FILE, out, *args).code == 0
+    assert pixels_of(out).shape == (32, 40, 3)
+
+
+def test_convergence(cli: Any, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    log = tmp_path / "log.jsonl"
+    lines = [
+        {"step": s, "steps": 50, "seconds": s / 9, "num_gaussians": 5 + s, "loss": 1 / s, "psnr": 20 + s / 9}
+        for s in range(10, 60, 10)
+    ]
+    log.write_text("\n".join(map(json.dumps, lines)))
+    for suffix, start in (("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")):
+        out = tmp_path / f"out.{suffix}"
+        result = cli("igs-view", log, out, "-k", "convergence", "--json")
+        assert (result.code, result.json["entries"]) == (0, 5)
+        assert out.read_bytes().startswith(start)
+    first = (tmp_path / "out.svg").read_bytes()
+    assert cli("igs-view", log, tmp_path / "out.svg", "-k", "convergence").code == 0
+    assert (tmp_path / "out.svg").read_bytes() == first
+    assert cli("igs-view", log, tmp_path / "out.gif", "-k", "convergence").code == 1
+
+
+def test_without_matplotlib_the_message_says_what_to_install(
+    cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "log.jsonl"
+    log.write_text('{"step": 1, "num_gaussians": 2, "loss": 0.1, "psnr": 20, "seconds": 1}')
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    result = cli("igs-view", log, tmp_path / "out.png", "-k", "convergence")
+    assert result.code == 5
+    assert "igs-codec[view]" in result.err
+    assert not (tmp_path / "out.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "words"),
+    [
+        (["out.gif"], 1, "expected a suffix"),
+        (["out.pgm"], 5, "pgm can't hold"),
+        (["out.png", "-k", "error"], 1, "--against FILE"),
+        (["out.png", "-k", "nonsense"], 1, "nonsense"),
+        (["out.png", "--region", "0,0,999,1"], 1, "--region"),
+        (["out.png", "--level", "9"], 1, "level"),
+        (["out.png", "--scale", "4000", "--memory-limit", "1M"], 1, "GiB"),
+        (["out.png", "-k", "gradient", "--scale", "2"], 1, "--scale: has no meaning"),
+        (["out.png", "--against", "missing.png"], 2, "missing.png"),
+        (["out.png", "-k", "convergence"], 2, "line 1"),
+        (["out.png", "--on", "water"], 1, "water"),
+    ],
+    ids=lambda value: " ".join(value[1:3]) if isinstance(value, list) else None,
+)
+def test_messages(
+    cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, args: list[str], code: int, words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = cli("igs-view", FILE, *args)
+    assert result.code == code, result.err
+    assert words in result.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_no_igs_file(cli: Any, tmp_path: Path, original: Path) -> None:
+    assert cli("igs-view", original, tmp_path / "out.png").code == 3
+    assert cli("igs-view", tmp_path / "none.igs", tmp_path / "out.png").code == 2
+    assert cli("igs-view", original, original).code == 1
+    assert cli("igs-view", FILE, original, "--no-overwrite").code == 2
+
+
+def test_info_tells_bits(cli: Any) -> None:
+    plain = cli("igs-info", FILE, "--json").json
+    assert "bits_by_attribute" not in plain
+    found = cli("igs-info", FILE, "--json", "--bits").json
+    assert sum(found.pop("bits_by_attribute").values()) == pytest.approx(8 * FILE.stat().st_size, abs=0.01)
+    assert found == plain
+    lines = cli("igs-info", FILE, "--bits").text.splitlines()
+    assert lines[-8].split() == ["bits", "of", "bytes", "share", "per", "Gaussian"]
+    assert [line.split()[0] for line in lines[-7:]] == [
+        *("position", "scale", "rotation", "feature", "coder", "head", "sections")
+    ]

@@ -1,0 +1,356 @@
+"""The pictures of igs-view, one function each: a scene and what was asked for → panels on a sheet."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw
+
+from igs.format.errors import UsageError
+from igs.view import maps
+from igs.view.canvas import U8, Bar, Panel, compose, framed, rounded_up, to_u8
+from igs.view.colours import PAPER, amounts, numbers
+from igs.view.ellipses import Style, draw_ellipses
+from igs.view.scene import F32, F64, Drawn, Region, Scene, visible
+
+WIDE = 1200.0  # pixels of a single panel's longer side, where no scale is asked for
+NARROW = 800.0  # of one panel of several
+MOST = 200_000  # ellipses that are drawn unless more are asked for: some ten seconds, and a pixel has several of them
+_ZOOM_SIDE = 64.0  # pixels of the picture
+_PALE = 0.72  # how far a picture steps back behind what is drawn over it
+_ROUND_DB = 5.0
+_FINER = 2  # samples per pixel and side where numbers are shown as colours: their seams are smoothed
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What was asked for.
+
+    region: x, y, w, h in pixels. scale: output pixels per pixel; None: what makes a sheet of readable size. level: of
+    quality; None: the last. sample: draw so many of the Gaussians, evenly drawn by ``seed``. deviations: of ellipses.
+    on: what they lie on. beside: the decoded picture beside. source: the original, float32 [H, W, C] in [0, 1], where
+    the file's picture is compared with it. top: the upper end of the colour scale. bare: the last panel alone.
+    """
+
+    region: Region | None = None
+    scale: float | None = None
+    level: int | None = None
+    sample: int | None = None
+    seed: int = 0
+    deviations: float = 1.0
+    on: Literal["paper", "picture", "black"] = "paper"
+    beside: bool = False
+    source: F32 | None = None
+    unit: Literal["levels", "db"] = "levels"
+    top: float | None = None
+    bare: bool = False
+
+    def check(self, scene: Scene) -> None:
+        """Raise UsageError for a region or a level that the picture doesn't have."""
+        if self.region is not None:
+            x, y, w, h = self.region
+            if not (w > 0 and h > 0 and x >= 0 and y >= 0 and x + w <= scene.width and y + h <= scene.height):
+                raise UsageError(
+                    f"--region: expected a part of {scene.width}×{scene.height} pixels, found {x:g},{y:g},{w:g},{h:g}"
+                )
+        scene.reader.level_range(self.level)
+
+    def memory(self, scene: Scene, kind: str) -> float:
+        """Bytes that drawing takes, about: of the largest panel, and of a decoded picture with its maps."""
+        area = _area(scene, self)
+        if kind == "zoom" and self.region is None:
+            area = (0.0, 0.0, _ZOOM_SIDE, _ZOOM_SIDE)
+        scale = _scale(self, area, WIDE)
+        panel = math.ceil(area[2] * scale) * math.ceil(area[3] * scale)
+        sampled = max(panel * _FINER**2, area[2] * area[3])
+        gaussians = scene.reader.num_gaussians * (200.0 + 12.0 * scene.header.features)
+        return 64.0 * panel + 40.0 * sampled + 48.0 * scene.width * scene.height + gaussians
+
+
+def _area(scene: Scene, o: Options) -> Region:
+    return o.region or (0.0, 0.0, float(scene.width), float(scene.height))
+
+
+def _scale(o: Options, area: Region, longest: float) -> float:
+    if o.scale is not None:
+        return o.scale
+    scale = longest / max(area[2], area[3])
+    return math.floor(2 * scale) / 2 if scale >= 1 else scale
+
+
+def facts(scene: Scene) -> str:
+    """Size and rate in a line."""
+    bpp = 8 * scene.reader.file_bytes / (scene.width * scene.height)
+    return f"{scene.reader.num_gaussians} Gaussians, {scene.reader.file_bytes} bytes, {bpp:.3f} bpp"
+
+
+def _decoded(scene: Scene, o: Options, area: Region, scale: float, title: str = "Decoded") -> Panel:
+    return Panel(to_u8(scene.picture(area, scale, o.level)), title, facts(scene))
+
+
+def placed(drawn: Drawn, area: Region, scale: float) -> tuple[F64, F64]:
+    """Means and covariances in the pixels of an output that shows ``area`` at ``scale``."""
+    return (drawn.means - [area[0], area[1]]) * scale, drawn.covariances * scale**2
+
+
+def ground(scene: Scene, o: Options, area: Region, scale: float) -> F32:
+    """What is drawn on: paper, black, or the picture, stepped back."""
+    if o.on == "picture":
+        picture = scene.picture(area, scale, o.level)
+        grey = picture.mean(axis=2, keepdims=True)
+        toned = 0.6 * grey + 0.4 * picture
+        return np.asarray(toned + _PALE * (1 - toned), np.float32)
+    w, h = _size(area, scale)
+    tone = np.array(PAPER if o.on == "paper" else (0, 0, 0), np.float32) / 255
+    return np.tile(tone, (h, w, 1))
+
+
+def sampled(drawn: Drawn, count: int | None, seed: int) -> Drawn:
+    """So many of them, drawn without replacement; all if there are no more."""
+    if count is None or count >= len(drawn):
+        return drawn
+    rows = np.sort(np.random.default_rng(seed).choice(len(drawn), count, replace=False))
+    return drawn.take(rows)
+
+
+def _ellipses(scene: Scene, o: Options) -> list[Panel]:
+    area = _area(scene, o)
+    scale = _scale(o, area, NARROW if o.beside else WIDE)
+    every = scene.drawn(o.level)
+    drawn = sampled(every, o.sample or MOST, o.seed)
+    canvas = ground(scene, o, area, scale)
+    style = Style(o.deviations, fill=0.35, shade=0.8) if o.on == "picture" else Style(o.deviations)
+    if o.on == "black":
+        style = dataclasses.replace(style, shade=1.25, fill=0.55)
+    draw_ellipses(canvas, *placed(drawn, area, scale), drawn.colours, style)
+    share = f"{len(drawn)} of {len(every)}" if len(drawn) < len(every) else str(len(every))
+    deviations = "one standard deviation" if o.deviations == 1 else f"{o.deviations:g} standard deviations"
+    panels = [Panel(to_u8(canvas), f"{share} Gaussians", f"ellipses at {deviations}")]
+    return [_decoded(scene, o, area, scale), *panels] if o.beside else panels
+
+
+def _ids(scene: Scene, o: Options) -> list[Panel]:
+    area = _area(scene, o)
+    scale = _scale(o, area, NARROW if o.beside else WIDE)
+    found = _leaders(scene, o, area, scale)
+    count = len(np.unique(found[found >= 0]))
+    note = f"{count} of {len(scene.drawn(o.level))} Gaussians count most somewhere"
+    panels = [Panel(_reduced(id_map(found), area, scale), "Which Gaussian counts most", note)]
+    return [_decoded(scene, o, area, scale), *panels] if o.beside else panels
+
+
+def _leaders(scene: Scene, o: Options, area: Region, scale: float) -> maps.I64:
+    """Who counts most, at more samples than will be shown."""
+    return maps.nearest(*scene.splats(o.level), (scene.width, scene.height), area, max(1.0, _FINER * scale))
+
+
+def _reduced(pixels: U8, area: Region, scale: float) -> U8:
+    """Pixels of an area at any scale as they are shown at this one: means."""
+    return np.asarray(Image.fromarray(pixels).resize(_size(area, scale), Image.Resampling.BOX))
+
+
+def _size(area: Region, scale: float) -> tuple[int, int]:
+    """Columns and rows of an area at a scale, as the decoder has them."""
+    return max(1, math.floor(area[2] * scale + 0.5)), max(1, math.floor(area[3] * scale + 0.5))
+
+
+def id_map(found: maps.I64) -> U8:
+    """A colour for each number, with darker seams."""
+    colours = numbers(found)
+    seams = edges(found)
+    colours[seams] = (colours[seams] * 0.72).astype(np.uint8)
+    return colours
+
+
+def edges(found: maps.I64) -> npt.NDArray[np.bool_]:
+    """Where the pixel to the right or below shows another number."""
+    edge = np.zeros(found.shape, bool)
+    edge[:, :-1] |= found[:, 1:] != found[:, :-1]
+    edge[:-1] |= found[1:] != found[:-1]
+    return edge
+
+
+def _density(scene: Scene, o: Options) -> list[Panel]:
+    area = _area(scene, o)
+    scale = _scale(o, area, NARROW if o.beside else WIDE)
+    values = maps.density(scene.drawn(o.level).means, scene.width, scene.height)
+    top = o.top or rounded_up(float(values.max()))
+    mean = 1000 * len(scene.drawn(o.level)) / (scene.width * scene.height)
+    note = f"mean {mean:.3g}, most {values.max():.3g} per 1000 pixels"
+    shown = resized(amounts(values, 0, top), area, scale)
+    panels = [Panel(shown, "Density of Gaussians", note, Bar(0, top, "per 1000 pixels"))]
+    return [_decoded(scene, o, area, scale), *panels] if o.beside else panels
+
+
+def resized(pixels: U8, area: Region, scale: float) -> U8:
+    """A region of a map of the whole picture's size, at a scale: bilinear above 1, means below."""
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    method = Image.Resampling.BILINEAR if scale >= 1 else Image.Resampling.BOX
+    x, y, w, h = area
+    return np.asarray(image.resize(_size(area, scale), method, box=(x, y, x + w, y + h)))
+
+
+def _source(scene: Scene, o: Options, kind: str) -> F32:
+    if o.source is None:
+        raise UsageError(f"{kind}: expected the original to compare with (--against FILE), found none")
+    expected = (scene.height, scene.width, scene.header.channels)
+    if o.source.shape != expected:
+        raise UsageError(
+            f"--against: expected {expected[1]}×{expected[0]} pixels of {expected[2]} channels as in the .igs file, "
+            f"found {o.source.shape[1]}×{o.source.shape[0]} of {o.source.shape[2]}"
+        )
+    return o.source
+
+
+def _error(scene: Scene, o: Options) -> list[Panel]:
+    source, area = _source(scene, o, "error"), _area(scene, o)
+    scale = _scale(o, area, NARROW if o.beside else WIDE)
+    levels = maps.error_levels(scene.compared(scene.decoded(o.level)), scene.compared(source))
+    rms = float(np.sqrt(np.mean(levels**2)))
+    psnr = f"PSNR {20 * math.log10(255 / rms):.2f} dB" if rms > 0 else "no error"
+    shown, bar = error_map(levels, o.unit, o.top)
+    panels = [Panel(resized(shown, area, scale), "Error", psnr, bar)]
+    return [_decoded(scene, o, area, scale), *panels] if o.beside else panels
+
+
+def error_map(levels: F64, unit: str, top: float | None = None) -> tuple[U8, Bar]:
+    """Colours of an error map and the bar that says what they mean: the lighter the worse."""
+    if unit == "db":
+        local = maps.error_db(levels)
+        worst = _ROUND_DB * math.floor(float(np.quantile(local, 0.005)) / _ROUND_DB)
+        best = max(top or min(_ROUND_DB * math.ceil(float(local.max()) / _ROUND_DB), 50.0), worst + _ROUND_DB)
+        return amounts(-local, -best, -worst), Bar(worst, best, "dB, local PSNR", reversed=True)
+    high = top or rounded_up(float(np.quantile(levels, 0.998)))
+    return amounts(levels, 0, high), Bar(0, high, "8-bit levels")
+
+
+def _levels(scene: Scene, o: Options) -> list[Panel]:
+    area, reader = _area(scene, o), scene.reader
+    available = list(range(reader.available_levels))
+    scale = _scale(o, area, WIDE / min(2, len(available)))
+    panels = []
+    for level in available:
+        end = reader.levels[level].end
+        note = f"{end} bytes, {8 * end / (scene.width * scene.height):.3f} bpp"
+        if o.source is not None:
+            values = scene.compared(scene.decoded(level))
+            original = scene.compared(_source(scene, o, "levels"))
+            mse = float(np.mean((values - original) ** 2, dtype=np.float64))
+            note += f", {-10 * math.log10(mse):.2f} dB" if mse > 0 else ", no error"
+        first, last = reader.level_range(level)
+        count = sum(l.num_gaussians for l in reader.levels if first <= l.first_chunk < last)
+        picture = to_u8(scene.picture(area, scale, level))
+        panels.append(Panel(picture, f"Level {level}: {count} Gaussians", note))
+    return panels
+
+
+def _zoom(scene: Scene, o: Options) -> list[Panel]:
+    whole = scene.picture(level=o.level)
+    original = None if o.source is None else visible(_source(scene, o, "zoom"), scene.groups, scene.number)
+    area = o.region or maps.busiest(whole if original is None else original, int(_ZOOM_SIDE))
+    scale = max(1.0, _scale(o, area, NARROW * 0.64))
+    side = round(area[3] * scale)
+    shrink = side / scene.height
+    box = tuple(v * shrink for v in area)
+    overview = np.asarray(
+        Image.fromarray(to_u8(whole)).resize((max(1, round(scene.width * shrink)), side), Image.Resampling.LANCZOS)
+    )
+    panels = [Panel(framed(overview, (box[0], box[1], box[2], box[3])), "Decoded", facts(scene))]
+    if original is not None:
+        pixels = _enlarged(original, area, scale, Image.Resampling.NEAREST)
+        panels.append(Panel(pixels, f"The original's pixels, {scale:g}x"))
+    pixels = _enlarged(whole, area, scale, Image.Resampling.BICUBIC)
+    panels.append(Panel(pixels, f"Decoded at 1x, bicubic {scale:g}x"))
+    panels.append(Panel(to_u8(scene.picture(area, scale, o.level)), f"Gaussians sampled at {scale:g}x"))
+    return panels
+
+
+def _enlarged(picture: F32, area: Region, scale: float, method: Image.Resampling) -> U8:
+    x, y, w, h = area
+    return np.asarray(Image.fromarray(to_u8(picture)).resize(_size(area, scale), method, box=(x, y, x + w, y + h)))
+
+
+def _chunks(scene: Scene, o: Options) -> list[Panel]:
+    area = _area(scene, o)
+    scale = _scale(o, area, NARROW if o.beside else WIDE)
+    drawn, reader = scene.drawn(o.level), scene.reader
+    found = _leaders(scene, o, area, scale)
+    owner = np.where(found < 0, -1, drawn.chunks[np.maximum(found, 0)])
+    tint = _reduced(numbers(owner), area, scale).astype(np.float32) / np.float32(255)
+    picture = scene.picture(area, scale, o.level).mean(axis=2, keepdims=True)
+    shown = Image.fromarray(to_u8(tint * (0.45 + 0.55 * picture)))
+    pen = ImageDraw.Draw(shown)
+    limit = np.array([shown.width - 1, shown.height - 1] * 2, np.float64)
+    line = max(1, round(shown.width / 700))
+    for chunk in np.unique(drawn.chunks).tolist():
+        corners = (np.array(reader.chunk_box(chunk)) - [area[0], area[1]] * 2) * scale
+        x0, y0, x1, y1 = np.clip(corners, 0, limit).tolist()
+        r, g, b = (numbers(chunk).astype(int) // 3 + 170).tolist()
+        pen.rectangle((x0, y0, x1, y1), outline=(r, g, b), width=line)
+    count = len(np.unique(drawn.chunks))
+    note = f"{count} chunks: tinted where a chunk's Gaussians lead, framed where they reach"
+    panels = [Panel(np.asarray(shown), "Chunks", note)]
+    return [_decoded(scene, o, area, scale), *panels] if o.beside else panels
+
+
+def _overview(scene: Scene, o: Options) -> list[Panel]:
+    """The picture, its ellipses, who leads, and the error or, without an original, the density."""
+    o = dataclasses.replace(o, beside=False, scale=_scale(o, _area(scene, o), NARROW))
+    last = _density if o.source is None else _error
+    parts = [kind(scene, o)[0] for kind in (_ellipses, _ids, last)]
+    return [_decoded(scene, o, _area(scene, o), o.scale or 1.0), *parts]
+
+
+KINDS: dict[str, Callable[[Scene, Options], list[Panel]]] = {
+    "ellipses": _ellipses,
+    "ids": _ids,
+    "density": _density,
+    "error": _error,
+    "levels": _levels,
+    "zoom": _zoom,
+    "chunks": _chunks,
+    "overview": _overview,
+}
+
+
+def draw(kind: str, scene: Scene, options: Options | None = None) -> Image.Image:
+    """A sheet of one of ``KINDS``. Raises UsageError for what can't be drawn of this file."""
+    if kind not in KINDS:
+        raise UsageError(f"kind: expected one of {', '.join(KINDS)}, found {kind!r}")
+    options = options or Options()
+    panels = KINDS[kind](scene, options)
+    if options.bare:
+        return Image.fromarray(panels[-1].pixels)
+    return compose(panels, columns=2 if kind == "overview" or (kind == "levels" and len(panels) > 3) else None)
+
+
+def map_sheet(
+    kind: str, values: F64, picture: F32, top: float | None = None, *, beside: bool = False, bare: bool = False
+) -> Image.Image:
+    """A sheet of a map [H, W] of a picture [H, W, 3], such as its gradient, at the picture's own size or an even
+    multiple of it."""
+    if top is None:  # an edge or two would leave all else dark
+        top = rounded_up(float(np.quantile(values, 0.99))) if values.any() else 1.0
+    colours = amounts(values, 0, top)
+    if bare:
+        return Image.fromarray(colours)
+    height, width = values.shape
+    times = max(1, int((NARROW if beside else WIDE) // max(height, width)))
+
+    def enlarged(pixels: U8) -> U8:
+        return np.repeat(np.repeat(pixels, times, axis=0), times, axis=1)
+
+    titles = {
+        "gradient": ("Gradient", "per pixel", "where first positions are drawn, --init gradient"),
+        "saliency": ("Saliency", "spectral residual", "where first positions are drawn, --init saliency"),
+    }
+    title, unit, note = titles[kind]
+    panels = [Panel(enlarged(colours), title, note, Bar(0, top, unit))]
+    if beside:
+        panels.insert(0, Panel(enlarged(to_u8(picture)), "Picture", f"{width} x {height}"))
+    return compose(panels)

@@ -1,0 +1,177 @@
+"""An open file as things to draw: its picture as RGB, and its Gaussians with means, covariances and visible colours."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from igs.decoder import Image
+from igs.decoder.output import to_picture
+from igs.decoder.rule import Rule, Splats
+from igs.format import Alpha, Colour, Gaussians, Group, Limits, open_file
+from igs.format.errors import UsageError
+from igs.format.transfer import CURVED, from_linear, srgb_from_linear
+
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+Region = tuple[float, float, float, float]  # x, y, w, h in pixels
+
+
+def channels_of(groups: Sequence[Group], number: int) -> slice:
+    """Where a group's channels are."""
+    first = sum(g.channels for g in groups[:number])
+    return slice(first, first + groups[number].channels)
+
+
+def visible(pixels: npt.ArrayLike, groups: Sequence[Group], number: int = 0, paper: float = 1.0) -> F32:
+    """Picture values [..., C] with straight alpha as RGB in [0, 1], float32 [..., 3]: the colours of one group.
+
+    Alpha is laid over ``paper``; grey is repeated; of a group of other channels the first three, or the first, count.
+    Light of high dynamic range is shown as sRGB, clipped at white.
+    """
+    values, group = np.asarray(pixels, np.float32)[..., channels_of(groups, number)], groups[number]
+    colours = group.channels - (group.alpha != Alpha.NONE)
+    if group.colour == Colour.CMYK and colours >= 4:
+        rgb = (1 - values[..., :3]) * (1 - values[..., 3:4])  # 1 is all ink
+    elif colours >= 3:
+        rgb = values[..., :3]
+    else:
+        rgb = np.repeat(values[..., :1], 3, axis=-1)
+    if group.transfer in CURVED:
+        rgb = srgb_from_linear(rgb).astype(np.float32)
+    if group.alpha != Alpha.NONE:
+        alpha = np.clip(values[..., group.channels - 1 : group.channels], 0.0, 1.0)
+        rgb = rgb * alpha + np.float32(paper) * (1 - alpha)
+    clipped: F32 = np.clip(rgb, 0.0, 1.0).astype(np.float32)
+    return clipped
+
+
+def seen(pixels: npt.ArrayLike, groups: Sequence[Group]) -> F32:
+    """Picture values [..., C] as errors are measured: colours times their alpha, light by its curve, in [0, 1]."""
+    values = np.array(pixels, np.float32)
+    for number, group in enumerate(groups):
+        part = values[..., channels_of(groups, number)]
+        colours = part[..., : group.channels - (group.alpha != Alpha.NONE)]
+        if group.transfer in CURVED:
+            colours[...] = from_linear(colours, group.transfer)
+        if group.alpha != Alpha.NONE:
+            colours *= np.clip(part[..., -1:], 0.0, 1.0)
+    clipped: F32 = np.clip(values, 0.0, 1.0)
+    return clipped
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawn:
+    """Gaussians to draw. means float64 [n, 2] pixels, covariances [n, 3] pixels², colours float32 [n, 3]."""
+
+    means: F64
+    covariances: F64
+    colours: F32
+    chunks: npt.NDArray[np.int64]  # [n] the chunk that each is stored in
+    levels: npt.NDArray[np.int64]  # [n]
+
+    def __len__(self) -> int:
+        return len(self.means)
+
+    def take(self, rows: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> Drawn:
+        """Some of them."""
+        return Drawn(*(getattr(self, f.name)[rows] for f in dataclasses.fields(self)))
+
+
+class Scene:
+    """A file opened to be looked at; a context manager. Reads chunks when they are needed, and keeps Gaussians.
+
+    group: the name of the channel group whose colours are shown; None: the first.
+    """
+
+    def __init__(
+        self,
+        source: Any,
+        limits: Limits | None = None,
+        threads: int | None = None,
+        allow_partial: bool = False,
+        group: str | None = None,
+    ) -> None:
+        self.reader = open_file(source, limits, allow_partial)
+        try:
+            self.image = Image(self.reader, threads)
+            self.number = _group_number(self.image.groups, group)
+        except BaseException:
+            self.reader.close()
+            raise
+        self.header = self.reader.header
+        self.width, self.height, self.groups = self.image.width, self.image.height, self.image.groups
+        self._named = group is not None
+        self._gaussians: dict[int | None, tuple[Gaussians, Drawn]] = {}
+
+    def picture(self, region: Region | None = None, scale: float = 1.0, level: int | None = None) -> F32:
+        """What it looks like: RGB float32 [h, w, 3] in [0, 1]."""
+        x, y, w, h = region or (0, 0, self.width, self.height)
+        return visible(self.image.region(x, y, w, h, scale, "float32", level), self.groups, self.number)
+
+    def decoded(self, level: int | None = None) -> F32:
+        """The whole picture's values [H, W, C] as a user gets them, rounded to the source's depth: what is measured."""
+        depth = max(group.bit_depth for group in self.groups)
+        if depth == 32:
+            return np.asarray(self.image.decode(dtype="float32", level=level), np.float32)
+        dtype, top = ("uint8", 255) if depth == 8 else ("uint16", 65535)
+        return self.image.decode(dtype=dtype, level=level).astype(np.float32) / np.float32(top)
+
+    def compared(self, pixels: npt.ArrayLike) -> F32:
+        """Picture values [H, W, C] as errors are measured: ``seen``; of a group that was named, only its channels."""
+        values = seen(pixels, self.groups)
+        return values[..., channels_of(self.groups, self.number)] if self._named else values
+
+    def gaussians(self, level: int | None = None) -> Gaussians:
+        """All Gaussians that a level is decoded from, in file order."""
+        return self._all(level)[0]
+
+    def drawn(self, level: int | None = None) -> Drawn:
+        """The same, to draw."""
+        return self._all(level)[1]
+
+    def _all(self, level: int | None) -> tuple[Gaussians, Drawn]:
+        if level not in self._gaussians:
+            first, last = self.reader.level_range(level)
+            self.reader.load_index()
+            parts = self.reader.read_gaussians(range(first, last))
+            every = Gaussians.concatenate(parts)
+            chunks = np.repeat(np.arange(first, last), [len(p) for p in parts])
+            values = every.features[:, : self.header.channels].copy()
+            to_picture(values, self.groups)
+            bounds = [self.reader.chunk_level(int(c)) for c in range(first, last)]
+            levels = np.repeat(np.array(bounds, np.int64), [len(p) for p in parts])
+            colours = visible(values, self.groups, self.number)
+            drawn = Drawn(np.asarray(every.means * 2.0**-14, np.float64), every.covariances, colours, chunks, levels)
+            self._gaussians[level] = every, drawn
+        return self._gaussians[level]
+
+    def splats(self, level: int | None = None) -> tuple[Splats, Rule]:
+        """What the decoder's kernels take."""
+        return Splats.of(self.gaussians(level)), Rule.of(self.header)
+
+    def close(self) -> None:
+        """Close the file."""
+        self.image.close()
+
+    def __enter__(self) -> Scene:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _group_number(groups: Sequence[Group], name: str | None) -> int:
+    names = [g.name for g in groups]
+    if name is None:
+        return 0
+    if name not in names:
+        raise UsageError(f"group: expected one of {', '.join(names)}, found {name!r}")
+    return names.index(name)
