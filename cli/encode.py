@@ -295,7 +295,8 @@ class Job:
             out.write(encoded.data)
         if target == files.PIPE:
             files.write_stdout(encoded.data)
-        self.console.detail("{steps} steps by {backend} on {device}".format_map(encoded.report))
+        if "backend" in encoded.report:
+            self.console.detail("{steps} steps by {backend} on {device}".format_map(encoded.report))
         return {"input": source, "output": target, **encoded.report}
 
     def line(self, report: dict[str, Any]) -> str:

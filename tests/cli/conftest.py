@@ -155,7 +155,6 @@ def fake_encoder(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
             "steps": 10,
             "effort": options.effort,
             "device": "cpu",
-            "backend": "a stand-in",
         }
         return Encoded(data, {**size, **keys, **quality})
 
