@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from igs.cli.files import PIPE
-from igs.format.errors import InputError, Unsupported, UsageError
+from igs.format.errors import InputError, UsageError
 
 # Files taken from a directory; named ones are tried whatever their suffix.
 IMAGE_SUFFIXES = frozenset(
@@ -52,19 +52,23 @@ def check_suffix(out: str, *, force: bool) -> None:
         raise UsageError(f"{out}: expected a name that ends in .igs, or - (--force takes any name)")
 
 
-def encode_pairs(paths: Sequence[str], out: str | None, directory: str | None, *, force: bool) -> list[tuple[str, str]]:
+def encode_pairs(
+    paths: Sequence[str], out: str | None, directory: str | None, *, force: bool, maps: bool = False
+) -> list[tuple[str, str]]:
     """All (input, output) of an igs-encode call, checked so that nothing is overwritten that is also read, or twice.
+
+    maps: the input may be missing, since maps are named by options; it is empty then.
 
     The output is empty where an input stands for no file (:func:`nothing_at`).
     """
     if directory is None:
+        if maps and len(paths) == (1 if out is None else 0):
+            paths = ("", *paths)
         source, target = one_pair(paths, out)
         check_suffix(target, force=force)
-        if source != PIPE and Path(source).is_dir():
-            raise Unsupported(
-                f"{source}: a directory of maps (texture stack) can't be encoded yet; -d DIR encodes each file"
-            )
         return [(source, target)]
+    if maps:
+        raise UsageError("--map and -d exclude each other")
     if out is not None:
         raise UsageError("-o and -d exclude each other")
     if not paths:

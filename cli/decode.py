@@ -5,17 +5,20 @@ from __future__ import annotations
 import contextlib
 import io
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from igs.cli import batch, common, files
+from igs.cli import batch, common, files, maps
 from igs.cli.common import Console, Number, Numbers, command, option, to_json
 from igs.cli.output import FORMATS, check_format, choose_depth, format_of, layout_of, write_image
 from igs.format.errors import Unsupported, UsageError
 
 if TYPE_CHECKING:
     from igs.decoder import Image
+    from igs.format import Group
 
 _DTYPES = {8: "uint8", 16: "uint16", 32: "float32"}
 
@@ -56,6 +59,8 @@ def _part(*names: str, **kwargs: Any) -> Any:
     ),
     _part("--pixel", type=Numbers("X,Y", whole=True), metavar="X,Y", help="Print the value of one pixel; no OUT."),
     _part("--level", type=Number(0, 15, whole=True), metavar="L", help="Up to this quality level (default: all)."),
+    _part("--group", multiple=True, metavar="NAME", help="Only this channel group; repeat for several."),
+    _part("--renormalize", is_flag=True, help="Give the vectors of normal maps the length 1."),
     _part("--raw", is_flag=True, advanced=True, help="Stored values: premultiplied alpha, gamma not applied."),
     _part("--allow-partial", is_flag=True, help="Open a file that is cut short, up to its last whole level."),
     option(
@@ -82,7 +87,7 @@ def decode(
     """Decode an .igs file, or a part of it, to an image.
 
     IN is an .igs file, or - for standard input; OUT ends in .png .ppm .pgm .pnm .tiff .exr .npy .jpg .webp or .avif, or
-    is - for standard output.
+    is - for standard output, or is a directory, which gets a file for each channel group.
     """
     console = Console(quiet, verbose)
     if device == "cuda":
@@ -124,10 +129,11 @@ def _pixel(source: str, console: Console, as_json: bool, asked: dict[str, Any]) 
     with _open(source, console, asked) as image, common.named(files.display(source)):
         if not (0 <= column < image.width and 0 <= row < image.height):
             raise UsageError(f"--pixel {column},{row} is outside the picture of {image.width}×{image.height}")
-        if asked["level"] is None and not asked["raw"]:
+        if asked["level"] is None and not asked["raw"] and not asked["group"]:
             value = image.pixel(column, row)
         else:
-            value = image.sample([[column + 0.5, row + 0.5]], level=asked["level"], raw=asked["raw"])[0]
+            points = [[column + 0.5, row + 0.5]]
+            value = image.sample(points, level=asked["level"], raw=asked["raw"], groups=asked["group"] or None)[0]
         if as_json:
             found = {"x": column, "y": row, "value": [float(v) for v in value], "bytes_read": image.bytes_read}
             click.echo(to_json(found))
@@ -136,6 +142,9 @@ def _pixel(source: str, console: Console, as_json: bool, asked: dict[str, Any]) 
 
 
 def _decode(source: str, target: str, console: Console, as_json: bool, sizes: list[str], asked: dict[str, Any]) -> None:
+    if maps.is_directory(target):
+        _decode_maps(source, target, console, as_json, sizes, asked)
+        return
     start = time.perf_counter()
     format_ = format_of(target, asked["format_name"])
     files.check_output(target, [source], force=asked["force"])
@@ -143,20 +152,29 @@ def _decode(source: str, target: str, console: Console, as_json: bool, sizes: li
         x, y, w, h = asked["region"] or (0, 0, image.width, image.height)
         scale = _scale(sizes, asked, w, h)
         wanted = None if asked["bit_depth"] is None else int(asked["bit_depth"])
-        depth = choose_depth(format_, max(group.bit_depth for group in image.groups), wanted)
-        layout = layout_of(image.groups)
+        groups, _ = image.groups.select(asked["group"] or range(len(image.groups)))
+        channels = sum(group.channels for group in groups)
+        depth = choose_depth(format_, max(group.bit_depth for group in groups), wanted)
+        layout = layout_of(groups)
         if asked["raw"] and format_.name == "exr":
             layout = "N"  # stored values are no light, and alpha is in them already
         if w > 0 and h > 0:  # the decoder says what is wrong with other regions
             columns, rows = (max(1, int(side * scale + 0.5)) for side in (w, h))
-            check_format(format_, layout, image.channels, columns, rows)
-            _check_memory(columns * rows * image.channels * (4 + depth // 8), asked["memory_limit"])
+            try:
+                check_format(format_, layout, channels, columns, rows)
+            except Unsupported as error:
+                if len(groups) > 1:
+                    error.args = (
+                        f"{error}; a directory as OUT gets a file for each group, --group NAME is one of them",
+                    )
+                raise
+            _check_memory(columns * rows * channels * (4 + depth // 8), asked["memory_limit"])
         with contextlib.ExitStack() as stack:
             if target == files.PIPE:
                 out: Any = io.BytesIO()  # some formats are written with seeks
             else:
                 out = stack.enter_context(files.atomic_output(target, overwrite=not asked["no_overwrite"]))
-            pixels = _pixels(image, (x, y, w, h, scale), depth, format_.name, asked, console)
+            pixels = _pixels(image, (x, y, w, h, scale), depth, format_.name, groups, asked, console)
             sections = {} if asked["no_metadata"] else _sections(image)
             notes = write_image(out, pixels, format_, layout, sections)
         if target == files.PIPE:
@@ -183,24 +201,42 @@ def _decode(source: str, target: str, console: Console, as_json: bool, sizes: li
     )
 
 
-def _pixels(image: Image, region: Any, depth: int, name: str, asked: dict[str, Any], console: Console) -> Any:
+def _decode_maps(
+    source: str, target: str, console: Console, as_json: bool, sizes: list[str], asked: dict[str, Any]
+) -> None:
+    with _open(source, console, asked) as image, common.named(files.display(source)):
+        region = asked["region"] or (0, 0, image.width, image.height)
+        scale = _scale(sizes, asked, region[2], region[3])
+        samples = max(1.0, region[2] * scale) * max(1.0, region[3] * scale)
+        _check_memory(int(samples) * image.channels * 8, asked["memory_limit"])
+        stem = "image" if source == files.PIPE else Path(source).stem
+        fields = maps.decode_maps(image, target, stem, region, scale, asked, console)
+        report = {"input": source, "output": target, **fields}
+    if as_json:
+        click.echo(to_json(report))
+    for written in report["maps"]:
+        console.detail(f"{written['output']}: {written['channels']} channels of {written['bit_depth']} bits")
+
+
+def _pixels(
+    image: Image, region: Any, depth: int, name: str, groups: Sequence[Group], asked: dict[str, Any], console: Console
+) -> Any:
     """The values to write. EXR is linear light; integers of light that may exceed white are for a display: sRGB."""
-    from igs.cli.light import has_light, linear_light, shown
+    from igs.cli.light import CLIPPED, has_light, linear_light, shown
 
     x, y, w, h, scale = region
-    direct = asked["raw"] or not (name == "exr" or (depth < 32 and has_light(image.groups)))
+    direct = asked["raw"] or not (name == "exr" or (depth < 32 and has_light(groups)))
     dtype = _DTYPES[depth] if direct else "float32"
-    values = image.region(x, y, w, h, scale, dtype=dtype, level=asked["level"], raw=asked["raw"])
+    values = image.region(
+        x, y, w, h, scale, dtype, asked["level"], asked["raw"], asked["group"] or None, asked["renormalize"]
+    )
     if direct:
         return values
     if name == "exr":
-        return linear_light(values, image.groups)
-    pixels, clipped = shown(values, image.groups, depth)
+        return linear_light(values, groups)
+    pixels, clipped = shown(values, groups, depth)
     if clipped:
-        console.warn(
-            f"{clipped:.1%} of the light is brighter than white or below black and was clipped; "
-            "exr, tiff and npy (--bit-depth 32) hold all of it"
-        )
+        console.warn(CLIPPED.format(clipped))
     return pixels
 
 

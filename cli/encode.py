@@ -12,6 +12,7 @@ import click
 
 from igs.cli import batch, common, files, many
 from igs.cli.common import Console, Number, Size, command, option, to_json
+from igs.cli.maps import MapOptions, encode_options
 from igs.cli.progress import ProgressLine
 from igs.cli.recipe import recipe_options, recipe_overrides
 from igs.cli.watch import Watch, Wishes
@@ -138,6 +139,7 @@ _PATH = click.Path(path_type=Path, dir_okay=False)
         section="Encoder",
         help="Quality levels (only 1 yet).",
     ),
+    *encode_options(),
     *recipe_options(),
     _expert(
         "--codec",
@@ -192,9 +194,10 @@ def encode(
     verbose: int,
     **parameters: Any,
 ) -> int:
-    """Encode an image as 2D Gaussians.
+    """Encode an image, or the maps of a texture stack, as 2D Gaussians.
 
-    IN is an image file, or - for standard input; OUT is a name that ends in .igs, or - for standard output.
+    IN is an image file, a directory of maps, or - for standard input; OUT is a name that ends in .igs, or - for
+    standard output.
     """
     console = Console(quiet, verbose)
     given = [name for name in _RATES if parameters[name] is not None]
@@ -213,7 +216,8 @@ def encode(
     overrides = recipe_overrides(parameters)
     if jobs > 1 and directory is None:
         raise UsageError("-j goes with -d: there is one file to encode")
-    pairs = batch.encode_pairs(paths, output, directory, force=force)
+    map_options = MapOptions.take(parameters)
+    pairs = batch.encode_pairs(paths, output, directory, force=force, maps=bool(map_options.files))
     if len(pairs) > 1 and (wishes or any(parameters[name] for name in ("checkpoint", "resume", "render_dir", "log"))):
         raise UsageError("--checkpoint, --resume, --render-dir, --log, --report and --film take a single input")
     job = Job(
@@ -225,6 +229,7 @@ def encode(
         log=parameters.pop("log"),
         wishes=wishes,
         limits={name: parameters.pop(name) for name in ("size_limit", "dimension_limit", "memory_limit")},
+        maps=map_options,
         options=EncodeOptions(**parameters, overrides=overrides),
     )
     job.options.recipe().validate()
@@ -250,19 +255,34 @@ class Job:
     log: Path | None
     wishes: Wishes
     limits: dict[str, Any]  # of load_image
+    maps: MapOptions
     options: EncodeOptions
 
     def run(self, source: str, target: str) -> dict[str, Any]:
         """Encode one file; returns its report. Everything that can fail early is tried before the long part."""
-        files.check_input(source)
-        files.check_output(target, [source], force=self.force)
-        self.wishes.check([source], target)
+        found: dict[str, Any] | None = None
+        notes: list[str] = []
+        if self.maps.is_stack(source):
+            found, notes = self.maps.find(source)
+            if self.wishes:
+                raise Unsupported(
+                    "--report, --film and pictures of growths are of single pictures, not of texture stacks"
+                )
+        elif self.options.resample is not None:
+            raise UsageError(f"{files.display(source)}: expected a directory of maps, or --map, with --resample")
+        else:
+            files.check_input(source)
+        sources = [source] if found is None else [str(entry.source) for entry in found.values()]
+        files.check_output(target, sources, force=self.force)
+        self.wishes.check(sources, target)
+        for note in notes:
+            self.console.warn(note)
         with Watch(self.wishes, self.overwrite) as watch:
-            report = self._encode(source, target, watch)
+            report = self._encode(source, target, watch, found)
             watch.write(source, target)  # the file itself is in its place by now
-        return report
+        return {"input": source or sources, "output": target, **report}
 
-    def _encode(self, source: str, target: str, watch: Watch) -> dict[str, Any]:
+    def _encode(self, source: str, target: str, watch: Watch, maps: dict[str, Any] | None) -> dict[str, Any]:
         with contextlib.ExitStack() as stack:
             if target == files.PIPE:
                 out: IO[bytes] = io.BytesIO()
@@ -271,15 +291,16 @@ class Job:
             # Before torch, which takes seconds to load; the import itself loads none.
             from igs.encoder.load import load_image
 
-            stream: Any = source
+            stream: Any = source if maps is None else maps
             if source == files.PIPE:
                 stream = files.read_stdin(self.limits["memory_limit"])
-            image = load_image(stream, name=files.display(source), **self.limits)
+            label = files.display(source) or "--map"
+            image = load_image(stream, name=label, resample=self.options.resample, **self.limits)
             for warning in image.warnings:
                 self.console.warn(warning)
             encoder = load_encoder()
             log = stack.enter_context(self.log.open("w", encoding="utf-8")) if self.log else None
-            label = Path(source).name if source != files.PIPE else "stdin"
+            label = Path(source).resolve().name if source not in (files.PIPE, "") else "stdin" if source else "maps"
             line = stack.enter_context(ProgressLine(self.console, label, log))
 
             def warn(message: str) -> None:
@@ -297,17 +318,21 @@ class Job:
             files.write_stdout(encoded.data)
         if "backend" in encoded.report:
             self.console.detail("{steps} steps by {backend} on {device}".format_map(encoded.report))
-        return {"input": source, "output": target, **encoded.report}
+        return dict(encoded.report)
 
     def line(self, report: dict[str, Any]) -> str:
         """A report for people."""
         psnr, target = report.get("psnr"), report["output"]
         quality = "exact" if psnr is None else f"{psnr:.2f} dB"
-        return (
+        text = (
             f"{files.display(target) if target != files.PIPE else 'standard output'}: "
             f"{report['width']}×{report['height']}, {report['num_gaussians']} Gaussians, {report['bytes']} bytes, "
             f"{report['bpp']:.3f} bpp, {quality}, {report['seconds']:.1f} s"
         )
+        for group in report.get("groups", ()):
+            own = "exact" if group["psnr"] is None else f"{group['psnr']:.2f} dB"
+            text += f"\n  {group['name'] or 'unnamed'}: {group['channels']} channels, {own}"
+        return text
 
 
 def load_encoder() -> Any:

@@ -15,6 +15,12 @@ Floats = NDArray[np.float32]
 _LIGHT = (Colour.GREY, Colour.RGB, Colour.UNSPECIFIED)
 
 
+CLIPPED = (
+    "{:.1%} of the light is brighter than white or below black and was clipped; "
+    "exr, tiff and npy (--bit-depth 32) hold all of it"
+)
+
+
 def has_light(groups: Sequence[Group]) -> bool:
     """Whether some group is linear light that may exceed white (spec §3.4, transfer PQ and log)."""
     return any(group.transfer in CURVED for group in groups)
@@ -44,6 +50,20 @@ def shown(values: Floats, groups: Sequence[Group], depth: int) -> tuple[NDArray[
     out = np.empty(values.shape, np.uint8 if depth == 8 else np.uint16)
     to_dtype(values, out)
     return out, clipped / max(total, 1)
+
+
+def for_format(values: Floats, groups: Sequence[Group], depth: int, name: str, raw: bool) -> tuple[NDArray[Any], float]:
+    """Picture values [H, W, C] as the format of that name wants them, and the share of the light that was clipped."""
+    from igs.decoder.groups import depth_dtype
+    from igs.decoder.output import to_dtype
+
+    if name == "exr" and not raw:
+        return linear_light(values, groups), 0.0
+    if depth < 32 and has_light(groups) and not raw:
+        return shown(values, groups, depth)
+    out = np.empty(values.shape, depth_dtype(depth))
+    to_dtype(values, out)
+    return out, 0.0
 
 
 def _parts(values: Floats, groups: Sequence[Group]) -> Iterator[tuple[Group, Floats]]:

@@ -5,10 +5,9 @@ What the bytes mean is ``igs.format``'s. Nothing here loads Numba before the fir
 
 from __future__ import annotations
 
-import json
 import operator
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,12 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 from igs.decoder.grid import UNIT, make_grid
-from igs.decoder.output import is_plain, output_dtype, to_dtype, to_picture
+from igs.decoder.groups import Groups, decode_groups
+from igs.decoder.metadata import Metadata
+from igs.decoder.output import is_plain, normal_channels, output_dtype, to_dtype, to_picture
+from igs.decoder.output import renormalize as renormalize_vectors
 from igs.decoder.rule import Rule
 from igs.decoder.store import Chunks, Store
 from igs.decoder.strips import Layer, Strip, render_strips
-from igs.format import FileReader, Group, Level, LevelMode, Limits, open_file
-from igs.format.errors import InvalidFile, UsageError
+from igs.format import FileReader, Level, LevelMode, Limits, open_file
+from igs.format.errors import UsageError
 from igs.format.fields import MAX_SINGLE_STAGE
 from igs.format.threads import default_threads
 
@@ -48,39 +50,13 @@ class _Part(NamedTuple):
     boxes: Boxes
 
 
-class Metadata(Mapping[str, Any]):
-    """Metadata by section type, read when asked for.
-
-    ``json`` is the parsed object and ``soft`` a string; ``exif``, ``iccp``, ``xmpd`` and unknown types are bytes.
-    Asking for one that does not hold what its type promises raises InvalidFile.
-    """
-
-    def __init__(self, sections: Mapping[str, bytes]) -> None:
-        self._sections = sections
-
-    def __getitem__(self, name: str) -> Any:
-        data = self._sections[name]
-        try:
-            if name == "json":
-                return json.loads(data.decode("utf-8"))
-            return data.decode("utf-8") if name == "soft" else data
-        except (ValueError, RecursionError) as error:
-            expected = "a JSON object in UTF-8" if name == "json" else "UTF-8"
-            raise InvalidFile("E_SECTION_CONTENT", f"section {name}: expected {expected}, found {error}") from None
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._sections)
-
-    def __len__(self) -> int:
-        return len(self._sections)
-
-
 class Image:
     """A picture that can be sampled anywhere. Open one with :func:`open`; thread-safe; a context manager.
 
     Coordinates are pixels: the centre of the pixel in column c, row r is (c + 0.5, r + 0.5). Values are the picture's,
     nominally in [0, 1], with straight alpha; with ``raw=True`` the stored ones, before alpha and gamma are undone.
-    ``level`` is a level of quality, 0 (coarsest) to ``len(levels) − 1``; None is the last.
+    ``level`` is a level of quality, 0 (coarsest) to ``len(levels) − 1``; None is the last. ``groups`` are names (or
+    positions) of the channel groups wanted, whose channels come in that order; None is all of them.
     """
 
     def __init__(self, reader: FileReader, threads: int | None = None) -> None:
@@ -115,9 +91,9 @@ class Image:
         return self.header.channels
 
     @property
-    def groups(self) -> tuple[Group, ...]:
-        """What the channels are, in order."""
-        return self.header.groups
+    def groups(self) -> Groups:
+        """What the channels are, in order: a tuple of records; by name (``groups["normal"]``) a map to decode."""
+        return Groups.of(self, self.header.groups)
 
     @property
     def num_gaussians(self) -> int:
@@ -154,10 +130,31 @@ class Image:
         return pixels if dtype is None else pixels.astype(dtype)
 
     def decode(
-        self, scale: float = 1.0, level: int | None = None, dtype: Any = "uint8", raw: bool = False
+        self,
+        scale: float = 1.0,
+        level: int | None = None,
+        dtype: Any = "uint8",
+        raw: bool = False,
+        groups: Iterable[str | int] | None = None,
+        renormalize: bool = False,
     ) -> npt.NDArray[Any]:
         """The whole picture: ``region(0, 0, width, height)``, [max(1, round(height·scale)), …, C]."""
-        return self.region(0, 0, self.width, self.height, scale, dtype, level, raw)
+        return self.region(0, 0, self.width, self.height, scale, dtype, level, raw, groups, renormalize)
+
+    def decode_groups(
+        self,
+        scale: float = 1.0,
+        level: int | None = None,
+        dtype: Any = None,
+        groups: Iterable[str | int] | None = None,
+        renormalize: bool = False,
+        region: tuple[float, float, float, float] | None = None,
+    ) -> dict[str, npt.NDArray[Any]]:
+        """The maps of a texture stack by name, each [rows, columns, its channels]; see ``region``.
+
+        dtype: None gives each map that of its source's depth, uint8, uint16 or float32. region: x, y, w, h, or None.
+        """
+        return decode_groups(self, scale, level, dtype, groups, renormalize, region)
 
     def region(
         self,
@@ -169,11 +166,14 @@ class Image:
         dtype: Any = "uint8",
         level: int | None = None,
         raw: bool = False,
+        groups: Iterable[str | int] | None = None,
+        renormalize: bool = False,
     ) -> npt.NDArray[Any]:
         """A rectangle of the picture, [max(1, round(h·scale)), max(1, round(w·scale)), C]; sizes round half up.
 
         x, y, w, h: pixels, also fractions, within the picture. scale: samples per pixel; below 1 each value is the mean
         of ⌈1/scale⌉² points. dtype: "uint8" and "uint16" are clipped and rounded half up, "float32" is not clipped.
+        renormalize: give the vectors of normal maps the length 1.
         Raises UsageError for a region outside the picture; InvalidFile if a chunk that it needs is damaged.
         """
         self._check_open()
@@ -182,22 +182,34 @@ class Image:
         grid = make_grid(x, y, w, h, scale, self.width, self.height)
         box = (grid.xs[0] / UNIT, grid.ys[0] / UNIT, grid.xs[-1] / UNIT, grid.ys[-1] / UNIT)
         layers = self._layers(self._reader.chunks_in_box(*box, level), level)
-        shape = (grid.rows, grid.columns, self.channels)
+        chosen, channels = self.groups.select(range(len(self.groups)) if groups is None else groups)
+        if groups is not None:
+            layers = [self._selected(layer, channels) for layer in layers]
+        normals = normal_channels(chosen) if renormalize else []
+        if renormalize and (raw or not normals):
+            found = "raw values" if raw else "none"
+            raise UsageError(f"renormalize: expected picture values of a normal map, found {found}")
+        plain = raw or is_plain(chosen)
+        shape = (grid.rows, grid.columns, len(channels))
         try:
             out = np.empty(shape, kind)
         except (MemoryError, ValueError):
             raise UsageError(f"scale: a result of {shape} {kind} values does not fit into memory") from None
 
         def emit(top: int, strip: Strip) -> None:
-            if not (raw or self._plain):
-                to_picture(strip, self.groups)
+            if not plain:
+                to_picture(strip, chosen)
+            for part in normals:
+                renormalize_vectors(strip[..., part])
             if kind != np.float32:
                 to_dtype(strip, out[top : top + len(strip)])
 
         render_strips(layers, grid, self._threads, emit, out if kind == np.float32 else None)
         return out
 
-    def sample(self, points: Any, level: int | None = None, raw: bool = False) -> Floats:
+    def sample(
+        self, points: Any, level: int | None = None, raw: bool = False, groups: Iterable[str | int] | None = None
+    ) -> Floats:
         """Values at any finite points, also outside the picture: [N, 2] pixels (x, y) → float32 [N, C], not clipped."""
         self._check_open()
         level = self._check_level(level)
@@ -219,8 +231,8 @@ class Image:
         else:
             self._sample_many(xs, ys, level, out)
         if not (raw or self._plain):
-            to_picture(out, self.groups)
-        return out
+            to_picture(out, self.header.groups)
+        return out if groups is None else np.ascontiguousarray(out[:, self.groups.select(groups)[1]])
 
     def pixel(self, x: int, y: int, level: int | None = None, raw: bool = False) -> Floats:
         """The value at the centre of the pixel in column x, row y: float32 [C], not clipped."""
@@ -239,7 +251,7 @@ class Image:
         out = np.empty((1, self.channels), np.float32)
         self._sample_few(xs, ys, self._check_level(level), out)
         if not (raw or self._plain):
-            to_picture(out, self.groups)
+            to_picture(out, self.header.groups)
         value: Floats = out[0]
         return value
 
@@ -252,6 +264,12 @@ class Image:
             (store.splats(chunks[(chunks >= part.first) & (chunks < part.last)]), part.rule)
             for part in self._parts(level)
         ]
+
+    def _selected(self, layer: Layer, channels: npt.NDArray[np.intp]) -> Layer:
+        """A layer with some of the channels, and what a Gaussian carries besides its colour."""
+        splats, rule = layer
+        slopes = np.arange(self.channels, self.header.features)
+        return splats.select(np.concatenate([channels, slopes])), rule.select(channels)
 
     def _parts(self, level: int | None) -> list[_Part]:
         """The runs of chunks whose values are added up at a level."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 Values = npt.NDArray[np.float32]
 
 _MIN_ALPHA = 2.0**-9  # below it a premultiplied colour says nothing
+_MIN_LENGTH = 2.0**-8  # of a vector: below it its direction is rounding noise
 _DTYPES = ("uint8", "uint16", "float32")
 
 
@@ -68,3 +69,27 @@ def to_dtype(values: Values, out: npt.NDArray[Any]) -> None:
     from igs.decoder.convert import to_unsigned
 
     to_unsigned(np.ascontiguousarray(values).reshape(-1), out.reshape(-1))
+
+
+def normal_channels(groups: Sequence[Group]) -> list[slice]:
+    """Where the vectors of normal maps stand among the groups' channels."""
+    from igs.format import Colour
+
+    found, start = [], 0
+    for group in groups:
+        if group.colour == Colour.NORMAL:
+            found.append(slice(start, start + 3))
+        start += group.channels
+    return found
+
+
+def renormalize(values: Values) -> None:
+    """Give vectors stored as (v + 1)/2 in [..., 3] the length 1, in place; one without direction becomes (0, 0, 1)."""
+    values *= 2
+    values -= 1
+    length = np.sqrt((values.astype(np.float64) ** 2).sum(axis=-1, keepdims=True))
+    known = length > _MIN_LENGTH
+    np.divide(values, length, out=values, where=known, casting="same_kind")
+    np.copyto(values, np.array([0, 0, 1], np.float32), where=~known)
+    values += 1
+    values /= 2

@@ -36,6 +36,10 @@ class Rule:
         """For the residual levels above 0 (spec §9)."""
         return dataclasses.replace(self, background=np.zeros_like(self.background))
 
+    def select(self, channels: npt.NDArray[np.intp]) -> Rule:
+        """For some of the channels."""
+        return dataclasses.replace(self, background=self.background[channels], lit=self.lit[channels])
+
     @property
     def reach(self) -> float:
         """R⁺ of spec §4: a Gaussian with binary32 d2 ≤ R² at a point has its exact d below it."""
@@ -63,6 +67,10 @@ class Splats:
             np.ascontiguousarray(gaussians.factors.T, np.float32),
             np.ascontiguousarray(gaussians.features, np.float32),
         )
+
+    def select(self, columns: npt.NDArray[np.intp]) -> Splats:
+        """With some of the feature columns."""
+        return Splats(self.means, self.factors, np.ascontiguousarray(self.features[:, columns]))
 
     def take(self, indices: npt.NDArray[np.int64] | slice) -> Splats:
         """Some of them."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from igs.encoder.load import SourceImage, load_image
 from igs.encoder.options import PRESETS, EncodeOptions, Progress, Recipe
+from igs.encoder.stack import TextureMap
 
 if TYPE_CHECKING:
     from igs.encoder.coarser import requantize
@@ -21,6 +22,7 @@ __all__ = [
     "Progress",
     "Recipe",
     "SourceImage",
+    "TextureMap",
     "encode",
     "load_image",
     "requantize",

@@ -45,18 +45,24 @@ class Steps:
         q = coarseness
         return Steps(0.12 * q, 0.1 * q, 0.18 * q, 0.45 * q, tuple(f * q for f in feature))
 
-    def record(self, rgb: bool) -> Lattice:
-        """A lattice record with these steps, rounded to what the file can hold, and models that suit nothing yet."""
+    def record(self, rgb: bool, finer: tuple[int, ...] = ()) -> Lattice:
+        """A lattice record with these steps, rounded to what the file can hold, and models that suit nothing yet.
+
+        finer: added to the features' step codes, if given: eighths of an octave.
+        """
         broad, broadest = ValueModel(2, 0, 0, 208), ValueModel(2, 0, 0, 255)
         return Lattice(
             la.step_code(self.mean),
             la.step_code(self.minor / 2),
             la.step_code(self.ratio * _LOG2E),
             la.step_code(self.rotation),
-            tuple(la.step_code(f) for f in self.feature),
+            tuple(
+                min(max(la.step_code(f) + more, 0), 255)
+                for f, more in zip(self.feature, finer or (0,) * len(self.feature), strict=True)
+            ),
             rgb,
             broad,
-            208,
+            255,  # room for any elongation of any size
             (broadest,) * len(self.feature),
         )
 

@@ -41,7 +41,8 @@ class SourceImage:
 
     pixels: float32 [H, W, C], picture values with straight alpha, nominally in [0, 1]. groups: what the channels are;
     alpha and transfer of a group say how it will be *stored* (see :func:`to_stored`). sections: metadata by type (§10).
-    bit_depth: of the source, 8, 16 or 32 (float). name: for messages.
+    bit_depth: of the source, 8, 16 or 32 (float). name: for messages. weights: of the groups' squared errors in the
+    loss; none given: all 1.
     """
 
     pixels: NDArray[np.float32]
@@ -50,6 +51,7 @@ class SourceImage:
     warnings: list[str]
     bit_depth: int
     name: str = "image"
+    weights: tuple[float, ...] = ()
 
     @property
     def height(self) -> int:
@@ -72,10 +74,12 @@ def load_image(
     memory_limit: float = math.inf,
     groups: tuple[Group, ...] | None = None,
     name: str | None = None,
+    resample: str | None = None,
 ) -> SourceImage:
-    """Read a picture.
+    """Read a picture, or the maps of a texture stack (:mod:`igs.encoder.stack`).
 
-    source: a path, bytes, a binary file object that can seek, a ``PIL.Image``, a NumPy array or a ``SourceImage``.
+    source: a path, bytes, a binary file object that can seek, a ``PIL.Image``, a NumPy array or a ``SourceImage``; or a
+    mapping of names to any of these, or the path of a directory of maps. resample: for maps of different size.
     Arrays are uint8, uint16 or float (finite, nominally in [0, 1]), [H, W] or [H, W, C] with 1–64 channels; 2 and 4
     channels mean that the last is alpha unless ``groups`` says otherwise. Of an animation the first frame is taken,
     with a warning.
@@ -84,6 +88,8 @@ def load_image(
     """
     if isinstance(source, SourceImage):
         return source
+    if isinstance(source, Mapping) or (isinstance(source, (str, os.PathLike)) and Path(source).is_dir()):
+        return _from_maps(source, resample, size_limit, dimension_limit, memory_limit, name)
     limits = load_deep.SizeLimits(size_limit, dimension_limit, memory_limit)
     if isinstance(source, np.ndarray):
         return _from_array(source, limits, groups, name or "array")
@@ -104,6 +110,22 @@ def load_image(
     else:
         raise UsageError(f"expected a path, bytes, a file, a PIL image or an array, found {type(source).__name__}")
     return loaded if groups is None else dataclasses.replace(loaded, groups=_checked(groups, loaded.channels))
+
+
+def _from_maps(
+    source: Any, resample: str | None, size_limit: int, dimension_limit: int, memory_limit: float, name: str | None
+) -> SourceImage:
+    from igs.encoder import stack
+
+    maps, notes = (source, []) if isinstance(source, Mapping) else stack.find_maps(Path(source))
+    label = name or ("stack" if isinstance(source, Mapping) else str(source))
+    limits: dict[str, Any] = {
+        "size_limit": size_limit,
+        "dimension_limit": dimension_limit,
+        "memory_limit": memory_limit,
+    }
+    loaded = stack.load_stack(maps, resample=resample, name=label, **limits)
+    return dataclasses.replace(loaded, warnings=[*notes, *loaded.warnings])
 
 
 def to_stored(pixels: NDArray[np.float32], groups: tuple[Group, ...]) -> NDArray[np.float32]:

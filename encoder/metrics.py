@@ -6,9 +6,13 @@ MS-SSIM: Wang et al. 2003, 11-tap Gaussian of deviation 1.5, five scales, valid 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from igs.format import Group
 
 _WINDOW = np.exp(-((np.arange(11) - 5.0) ** 2) / (2 * 1.5**2))
 _WINDOW /= _WINDOW.sum()
@@ -27,6 +31,17 @@ def ms_ssim(a: NDArray[np.float32], b: NDArray[np.float32]) -> float | None:
     if min(a.shape[:2]) < MS_SSIM_SIDE:
         return None
     return float(np.mean([_channel(a[:, :, c], b[:, :, c]) for c in range(a.shape[2])]))
+
+
+def by_group(a: NDArray[np.float32], b: NDArray[np.float32], groups: Sequence[Group]) -> list[dict[str, Any]]:
+    """Name, number of channels, PSNR and MS-SSIM of each group of pictures [H, W, C]."""
+    found, first = [], 0
+    for group in groups:
+        part = (..., slice(first, first + group.channels))
+        first += group.channels
+        quality = {"psnr": psnr(a[part], b[part]), "ms_ssim": ms_ssim(a[part], b[part])}
+        found.append({"name": group.name, "channels": group.channels, **quality})
+    return found
 
 
 def _channel(x: NDArray[np.float32], y: NDArray[np.float32]) -> float:

@@ -370,6 +370,7 @@ class EncodeOptions:
     threads: int | None = None  # None: one per core
     seed: int = 0
     saliency_map: Path | None = None  # any image; resampled to the picture's size
+    resample: str | None = None  # maps of different size: "largest", "smallest" or "WxH"; None refuses them
     # Of the picture's values (spec §3.4): sRGB or linear say what they mean, PQ and log also how they are stored.
     transfer: Literal["auto", "srgb", "linear", "pq", "log"] = "auto"  # auto: pq or log for EXR, sRGB for all else
     linear_light: bool = False  # sRGB pictures are fitted, stored and reduced in linear light

@@ -74,6 +74,7 @@ def quantize_model(
     *,
     lowpass: float = 0.0,  # pixels²: the filter that the model was fitted with
     quantizers: Quantizers | None = None,  # learned with the model; None: over the range of its values
+    finer: tuple[int, ...] = (),  # of a lattice's step codes, per feature: how much finer than the coarseness says
 ) -> Packed:
     """Codes of a model, with every point of an 8×8 grid per pixel reached by some Gaussian (``topk``).
 
@@ -87,7 +88,7 @@ def quantize_model(
     grid = 1
     for _ in range(_HOLE_ROUNDS):
         header, codes, gaussians, coarseness = _quantized(
-            model, recipe, width, height, groups, background, coarseness, lowpass, quantizers
+            model, recipe, width, height, groups, background, coarseness, lowpass, quantizers, finer
         )
         if recipe.blend != "topk":
             break
@@ -118,6 +119,7 @@ def _quantized(
     coarseness: float,
     lowpass: float,
     quantizers: Quantizers | None,
+    finer: tuple[int, ...],
 ) -> tuple[Header, np.ndarray, Gaussians, float]:
     """Header, codes and what they stand for, and the coarseness: of a lattice as near as has room for all codes.
 
@@ -126,7 +128,7 @@ def _quantized(
     size = np.array([width, height], np.float64)
     for _ in range(_TRIALS):
         values = attributes(model)
-        header = _header(recipe, values, width, height, groups, background, coarseness, lowpass, quantizers)
+        header = _header(recipe, values, width, height, groups, background, coarseness, lowpass, quantizers, finer)
         codes = quantize(header, *values)
         gaussians = dequantize(header, codes)
         if header.lattice is None:
@@ -154,11 +156,12 @@ def _header(
     coarseness: float,
     lowpass: float = 0.0,
     quantizers: Quantizers | None = None,
+    finer: tuple[int, ...] = (),
 ) -> Header:
     rgb, channels, features = rgb_groups(groups), sum(g.channels for g in groups), values[3].shape[1]
     lattice = None
     if recipe.coding == "lattice":
-        lattice = Steps.of(coarseness, channels, features, rgb).record(bool(rgb))
+        lattice = Steps.of(coarseness, channels, features, rgb).record(bool(rgb), finer)
         position, scale, rotation, feature = (Quantizer.lattice(n) for n in (2, 2, 1, features))
     else:
         position, scale, rotation, feature = quantizers or choose_quantizers(values, recipe)

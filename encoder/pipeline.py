@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from igs import decoder
-from igs.encoder import checkpoint, colour, freeze, init, metrics, pack, rate
+from igs.encoder import checkpoint, colour, freeze, init, metrics, pack, rate, weighting
 from igs.encoder.backend import Backend, Model, TorchBackend
 from igs.encoder.devices import FALLBACK_STEPS, choose_backend
 from igs.encoder.fit import Fit
@@ -36,6 +36,9 @@ _TRIM_TRIALS = 8
 _RATE_AIM = 1.004  # of the limit before freezing, which takes 0.2 to 0.6 % off; what is too much is left out after it
 _LATE_ERROR = 0.9  # the error when all is done, as a share of that when the last Gaussians come
 _COARSENESS_SPAN, _COARSENESS_TRIALS = 0.7, 8
+# Upwards further: where the error fell more than foreseen after the last Gaussians came (flat pictures), files are too
+# large by a half, and coarser steps cost less than Gaussians left out (a stack with flat parts: 39.7 dB, so 43.4 dB).
+_COARSENESS_ABOVE = 2.1
 _CLOSE = 0.997
 _COARSENESS_SLOPE = 3.3  # a factor of 2 in the steps is about 8 bits of a Gaussian's 38
 _LOWEST = 0.985  # of the limit: below, a second try
@@ -54,8 +57,9 @@ def encode(image: Any, options: EncodeOptions | None = None, **settings: Any) ->
     """Encode a picture.
 
     image: a path, a binary file, a ``PIL.Image``, or an array uint8/uint16/float [H, W] or [H, W, C], C ≤ 64, floats
-    nominally in [0, 1]. options or settings: fields of :class:`EncodeOptions`; any other name is a field of the
-    preset's :class:`Recipe`, such as ``encode(a, bpp=0.2, effort=3, blend="sum")``.
+    nominally in [0, 1]; of a texture stack a directory of maps, or a dict of names to any of these or to
+    :class:`igs.encoder.TextureMap`. options or settings: fields of :class:`EncodeOptions`; any other name is a field of
+    the preset's :class:`Recipe`, such as ``encode(a, bpp=0.2, effort=3, blend="sum")``.
     Raises UsageError for settings that make no sense, InputError for pictures that can't be read, IgsError with
     ``strict_rate`` where a target can't be met.
     """
@@ -68,7 +72,7 @@ def encode(image: Any, options: EncodeOptions | None = None, **settings: Any) ->
         raise InputError(f"{options.checkpoint}: expected a file in an existing folder for the checkpoint")
     recipe = options.recipe()
     warn = options.on_warning or (lambda message: None)
-    source = load_image(image)
+    source = load_image(image, resample=options.resample)
     if source is not image:  # who loaded the picture has seen its warnings
         for message in source.warnings:
             warn(message)
@@ -117,11 +121,14 @@ class _Job:
         self.warn = options.on_warning or (lambda message: None)
         self.groups = colour.stored_groups(source, options.transfer, recipe.gamma, options.linear_light, self.warn)
         stored = to_stored(source.pixels, self.groups)
-        self.target = torch.from_numpy(np.ascontiguousarray(stored.transpose(2, 0, 1)))
+        target = torch.from_numpy(np.ascontiguousarray(stored.transpose(2, 0, 1)))
+        self.stored = target.permute(1, 2, 0).numpy()  # a view
+        self.gains = weighting.Gains.of(self.groups, source.weights, recipe)
+        self.target = self.gains.weighted(target)
         self.channels = source.channels
         self.pixels = source.width * source.height
         self.sections = {**source.sections, **options.sections}
-        mean = self.target.double().mean(dim=(1, 2)).tolist()
+        mean = target.double().mean(dim=(1, 2)).tolist()
         self.background = tuple(mean) if recipe.blend == "topk" else (0.0,) * self.channels
         self.weights = self._weights()
 
@@ -166,7 +173,8 @@ class _Job:
             self._picture(fit.state.model.map(torch.Tensor.cpu), fit).save(folder / f"step_{step:06d}.png")
 
     def _picture(self, model: Model, fit: Fit) -> Image.Image:
-        values = self.backend.render(model, fit.options).permute(1, 2, 0).numpy() ** self.recipe.gamma
+        stored = self.backend.render(self.gains.unweighted(model), fit.options)
+        values = stored.permute(1, 2, 0).numpy().clip(0) ** self.recipe.gamma
         levels = np.floor(np.clip(values, 0, 1) * 255 + 0.5).astype(np.uint8)
         return Image.fromarray(levels[:, :, 0] if levels.shape[2] < 3 else levels[:, :, :3])
 
@@ -184,8 +192,8 @@ class _Job:
         """Codes and file. coarseness: of a lattice."""
         idle = self.idle(model, fit).numpy()
         packed = pack.quantize_model(
-            model, self.recipe, fit.pixels, self.groups, self.background, idle, coarseness,
-            lowpass=fit.options.lowpass, quantizers=fit.quantizers,
+            self.gains.unweighted(model), self.recipe, self.stored, self.groups, self.background, idle, coarseness,
+            lowpass=fit.options.lowpass, quantizers=fit.quantizers, finer=self.gains.finer,
         )  # fmt: skip
         return packed, pack.to_bytes(packed, self.options.codec, self.options.chunk_size, self.sections)
 
@@ -199,12 +207,17 @@ class _Job:
             return im.decode(dtype=dtype).astype(np.float32) / np.float32(top)
 
     def quality(self, data: bytes) -> tuple[float | None, float | None]:
-        """(PSNR or None where infinite, MS-SSIM or None where too small) of the decoded file.
+        """(PSNR or None where infinite, MS-SSIM or None where too small) of the decoded file."""
+        decoded, source = self.compared(data)
+        return metrics.psnr(decoded, source), metrics.ms_ssim(decoded, source)
+
+    def compared(self, data: bytes) -> tuple[np.ndarray, np.ndarray]:
+        """The decoded file and the source, [H, W, C], as quality is measured.
 
         What can be seen is compared: alpha is multiplied in on both sides, and light above white is by its curve.
         """
         decoded, source = (colour.visible(p, self.groups) for p in (self.decoded(data), self.source.pixels))
-        return metrics.psnr(decoded, source), metrics.ms_ssim(decoded, source)
+        return decoded, source
 
 
 def _to_count(job: _Job) -> _Result:
@@ -288,7 +301,7 @@ def _affordable(job: _Job, fit: Fit, limit: float) -> int:
 
 def _coarseness_for(job: _Job, fit: Fit, model: Model, size: float) -> float:
     """The coarseness at which a model's file has at most ``size`` bytes: a few trials by secants in the logarithm."""
-    low, high = math.log(fit.coarseness) - _COARSENESS_SPAN, math.log(fit.coarseness) + _COARSENESS_SPAN
+    low, high = math.log(fit.coarseness) - _COARSENESS_SPAN, math.log(fit.coarseness) + _COARSENESS_ABOVE
     at = math.log(fit.coarseness)
     for _ in range(_COARSENESS_TRIALS):
         _, data = job.pack(model, fit, math.exp(at))
@@ -383,7 +396,12 @@ def _trim(
 
 
 def _report(job: _Job, result: _Result, seconds: float) -> dict[str, Any]:
-    psnr, ms_ssim = job.quality(result.data)
+    decoded, source = job.compared(result.data)
+    psnr, ms_ssim = metrics.psnr(decoded, source), metrics.ms_ssim(decoded, source)
+    groups: dict[str, Any] = {}
+    if len(job.groups) > 1:
+        groups["bppc"] = len(result.data) * 8 / (job.pixels * job.channels)
+        groups["groups"] = metrics.by_group(decoded, source, job.groups)
     return {
         "width": job.source.width,
         "height": job.source.height,
@@ -404,4 +422,4 @@ def _report(job: _Job, result: _Result, seconds: float) -> dict[str, Any]:
         "device": job.backend.device,
         "backend": job.backend.name,
         "rate_met": result.missed is None,
-    }
+    } | groups

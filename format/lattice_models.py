@@ -29,7 +29,7 @@ def best_record(header: Header, codes: NDArray[np.uint32], gaussians: Gaussians)
     # Only the order and the neighbours are wanted yet: models that hold anything, not those of other codes.
     broad, broadest = ValueModel(2, 0, 0, 208), ValueModel(2, 0, 0, 255)
     lattice = dataclasses.replace(
-        header.lattice, minor_model=broad, ratio_spread=208, feature_models=(broadest,) * len(header.lattice.feature)
+        header.lattice, minor_model=broad, ratio_spread=255, feature_models=(broadest,) * len(header.lattice.feature)
     )
     everywhere = cells.clip_box(np.array([-np.inf, -np.inf, np.inf, np.inf]), header.width, header.height)
     coded = cells.encode(codes, lattice, everywhere, gaussians.means.astype(np.float64) * MEAN_UNIT)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from igs.decoder import Image
     from igs.decoder import open as open
+    from igs.encoder import TextureMap as TextureMap
     from igs.encoder import encode as encode
     from igs.format import Limits
     from igs.format.errors import IgsError, InputError, InvalidFile, LimitExceeded, Unsupported, UsageError
@@ -23,6 +24,7 @@ __all__ = [
     "InvalidFile",
     "LimitExceeded",
     "Limits",
+    "TextureMap",
     "Unsupported",
     "UsageError",
     "encode",
@@ -32,6 +34,7 @@ __all__ = [
 _LAZY = {
     "open": ("igs.decoder", "open"),
     "Image": ("igs.decoder", "Image"),
+    "TextureMap": ("igs.encoder", "TextureMap"),
     "encode": ("igs.encoder", "encode"),
     "Limits": ("igs.format", "Limits"),
     **{

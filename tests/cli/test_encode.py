@@ -132,10 +132,14 @@ def test_usage_errors(cli: Any, picture: Path, monkeypatch: pytest.MonkeyPatch, 
     assert sorted(os.listdir()) == before
 
 
-def test_levels_and_directories_are_not_supported_yet(cli: Any, picture: Path, tmp_path: Path) -> None:
+def test_levels_are_not_supported_yet(cli: Any, picture: Path, tmp_path: Path) -> None:
     assert cli("igs-encode", picture, tmp_path / "a.igs", "--levels", 2).code == 5
+
+
+def test_a_directory_without_maps(cli: Any, tmp_path: Path) -> None:
     (tmp_path / "maps").mkdir()
-    assert cli("igs-encode", tmp_path / "maps", tmp_path / "a.igs").code == 5
+    result = cli("igs-encode", tmp_path / "maps", tmp_path / "a.igs")
+    assert (result.code, "expected maps such as albedo" in result.err) == (2, True)
 
 
 def test_io_errors(cli: Any, picture: Path, tmp_path: Path) -> None:

@@ -40,6 +40,46 @@ def test_rotate(tmp_path, degrees):
             assert picture.tobytes() == im.decode().tobytes()
 
 
+def test_shade(tmp_path):
+    import numpy as np
+
+    from igs.format import Colour, Group, Header, Quantizer, quantize, write
+
+    groups = (
+        Group(channels=3, colour=Colour.RGB, name="albedo"),
+        Group(channels=3, colour=Colour.NORMAL, name="normal_dx"),
+    )
+    fields = {name: Quantizer.uniform([0] * n, [1] * n, 8) for name, n in (("rotation", 1), ("feature", 6))}
+    fields |= {name: Quantizer.uniform([0, 0], [32, 32], 8) for name in ("position", "scale")}
+    header = Header(width=32, height=32, channels=6, groups=groups, background=(0.5,) * 6, **fields)
+    flat = np.array([[1.0, 1.0, 1.0, 0.5, 1.0, 0.5]])  # white, facing the top of the picture in DirectX's sense: down
+    codes = quantize(header, np.full((1, 2), 16.0), np.full((1, 2), 5.0), np.zeros((1, 1)), flat)
+    (tmp_path / "stack.igs").write_bytes(write(header, [codes]))
+    for name, light, level in (("below", "0,-1,0", 255), ("above", "0,1,0", 90)):  # 90: the tenth that is ambient
+        out = tmp_path / f"{name}.png"
+        _run(
+            "shade.py", str(tmp_path / "stack.igs"), str(out), f"--light={light}", "--region", "8,8,8,8", "--scale", "2"
+        )
+        with Image.open(out) as picture:
+            assert picture.size == (16, 16)
+            assert abs(picture.getpixel((5, 5))[0] - level) <= 1
+
+
+def test_snippet_of_the_page_on_textures(tmp_path):
+    pytest.importorskip("torch")
+    page = (EXAMPLES.parent / "docs" / "textures.md").read_text(encoding="utf-8")
+    (snippet,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    checks = """
+assert pixels.shape == (96, 96, 3) and pixels.dtype == "uint8"
+assert corner.shape == (32, 32, 3) and both.shape == (96, 96, 4) and values.shape == (1, 3)
+assert [m.dtype.name for m in maps.values()] == ["float32", "uint8", "uint16"]
+"""
+    command = [sys.executable, "-W", "error", "-c", snippet + checks]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"albedo 3 \d+\.\d dB\n.*\('albedo', 'normal', 'height'\)\n", done.stdout, re.DOTALL)
+
+
 def test_edit(tmp_path):
     import igs
 

@@ -31,11 +31,11 @@ def target_isa(request):
 
 @pytest.mark.parametrize(
     ("case", "channels"),
-    [*((c, 3) for c in CASES), *((c, n) for c in ("default", "few", "pull", "sum") for n in (1, 4, 5))],
+    [*((c, 3) for c in CASES), *((c, n) for c in ("default", "few", "pull", "sum") for n in (1, 4, 5, 9))],
 )
 def test_rasterize_agrees_with_reference(case, channels, target_isa):
     o = CASES[case]
-    o = RasterOptions(**{**o.__dict__, "background": o.background[:channels]})
+    o = RasterOptions(**{**o.__dict__, "background": (o.background * 2)[:channels]})
     arrays = scene(60, channels, o.width, o.height, seed=channels)
     weight = torch.rand(channels, o.height, o.width, generator=torch.Generator().manual_seed(9)) - 0.5
     expected = run(reference.rasterize_reference, reference.factors_reference, arrays, o, weight)
@@ -45,11 +45,11 @@ def test_rasterize_agrees_with_reference(case, channels, target_isa):
 
 @pytest.mark.parametrize(
     ("case", "channels"),
-    [*((c, 3) for c in GRADIENT_CASES), *((c, n) for c in ("default", "few", "sum") for n in (1, 4, 5))],
+    [*((c, 3) for c in GRADIENT_CASES), *((c, n) for c in ("default", "few", "sum") for n in (1, 4, 5, 9))],
 )
 def test_gradient_primitive_agrees_with_reference(case, channels, target_isa):
     o = GRADIENT_CASES[case]
-    o = dataclasses.replace(o, background=o.background[:channels], lit=ALPHA if channels == 4 else ())
+    o = dataclasses.replace(o, background=(o.background * 2)[:channels], lit=ALPHA if channels == 4 else ())
     arrays = scene(60, channels + 2, o.width, o.height, seed=channels)
     arrays[3][:, -2:] -= 0.5
     weight = torch.rand(channels, o.height, o.width, generator=torch.Generator().manual_seed(9)) - 0.5

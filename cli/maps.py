@@ -1,0 +1,254 @@
+"""Texture stacks at the command line: which maps igs-encode takes, and igs-decode into a directory, a file per map."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from igs.cli import files
+from igs.cli.common import Console, Decorator, option
+from igs.cli.light import CLIPPED, for_format
+from igs.cli.output import FORMATS, Format, check_format, choose_depth, layout_of, write_image
+from igs.format.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    from igs.decoder import Image
+    from igs.encoder.stack import TextureMap
+    from igs.format import Group
+
+_NOTHING = ""  # IN of a call that names all its maps
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # files that Windows can't have
+_NAME_BYTES = 64  # the format's own limit; here of a name that was made safe
+
+
+class NameValue(click.ParamType):
+    """NAME=VALUE; both sides must be there."""
+
+    name = "name=value"
+
+    def __init__(self, form: str) -> None:
+        self.form = form
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, tuple):
+            return value
+        name, sign, rest = str(value).partition("=")
+        if not (sign and name and rest):
+            self.fail(f"expected {self.form}, found {value!r}", param, ctx)
+        return name, rest
+
+
+def _pairs(flag: str, form: str, text: str, **kwargs: Any) -> Decorator:
+    section = "Texture stacks"
+    return option(flag, type=NameValue(form), metavar=form, multiple=True, section=section, help=text, **kwargs)
+
+
+def encode_options() -> list[Decorator]:
+    """The options of igs-encode that are about maps."""
+    return [
+        _pairs("--map", "NAME=FILE", "A map of a texture stack; repeat. Adds to IN where that is a directory of maps."),
+        option(
+            "--resample",
+            metavar="SIZE",
+            section="Texture stacks",
+            help="Make maps one size: largest, smallest or WxH (default: refuse different ones).",
+        ),
+        _pairs("--map-weight", "NAME=X", "Weight of a map's squared error in the loss (default 1).", advanced=True),
+        _pairs(
+            "--map-transfer",
+            "NAME=T",
+            "A map's transfer: srgb, linear, pq or log (default: by its name).",
+            advanced=True,
+        ),
+        _pairs("--map-depth", "NAME=BITS", "Bits of a decoded map, 8, 16 or 32 (default: the file's).", advanced=True),
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class MapOptions:
+    """What a call of igs-encode says about maps."""
+
+    files: dict[str, str]
+    weights: dict[str, str]
+    transfers: dict[str, str]
+    depths: dict[str, str]
+
+    @classmethod
+    def take(cls, parameters: dict[str, Any]) -> MapOptions:
+        """Take the options out of a command's parameters. Raises UsageError for a name given twice."""
+        return cls(*(_unique(f"--{n}", parameters.pop(n.replace("-", "_"))) for n in _FLAGS))
+
+    @property
+    def given(self) -> bool:
+        return any((self.files, self.weights, self.transfers, self.depths))
+
+    def is_stack(self, source: str) -> bool:
+        """Whether an input is a texture stack. Raises UsageError for options that say so of what is none."""
+        if self.files or source == _NOTHING or (source != files.PIPE and Path(source).is_dir()):
+            return True
+        if self.given:
+            raise UsageError(f"{files.display(source)}: expected a directory of maps, or --map, with --map-… options")
+        return False
+
+    def find(self, source: str) -> tuple[dict[str, TextureMap], list[str]]:
+        """The maps by name, and remarks. Files that can't be read are an InputError."""
+        from igs.encoder.stack import TextureMap, find_maps
+
+        found: dict[str, Path] = {}
+        notes: list[str] = []
+        if source != _NOTHING:
+            if not Path(source).is_dir():
+                raise UsageError(f"{files.display(source)}: expected a directory of maps beside --map, or no IN")
+            found, notes = find_maps(Path(source))
+            named = {Path(path).resolve() for path in self.files.values()}
+            found = {name: path for name, path in found.items() if path.resolve() not in named}
+        maps = {name: TextureMap(path) for name, path in (found | self.files).items()}
+        for flag, values in (("weight", self.weights), ("transfer", self.transfers), ("depth", self.depths)):
+            for name in values.keys() - maps.keys():
+                raise UsageError(f"--map-{flag}: expected one of {', '.join(maps)}, found {name!r}")
+        for name, entry in maps.items():
+            files.check_input(str(entry.source))
+            maps[name] = dataclasses.replace(
+                entry,
+                weight=_number("weight", self.weights.get(name, "1")),
+                transfer=self.transfers.get(name),
+                bit_depth=_depth(self.depths[name]) if name in self.depths else None,
+            )
+        return maps, notes
+
+
+_FLAGS = ("map", "map-weight", "map-transfer", "map-depth")
+
+
+def _unique(flag: str, pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, value in pairs:
+        if name in found:
+            raise UsageError(f"{flag}: expected each name once, found {name!r} again")
+        found[name] = value
+    return found
+
+
+def _number(flag: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"--map-{flag}: expected a number, found {text!r}") from None
+
+
+def _depth(text: str) -> int:
+    if text not in ("8", "16", "32"):
+        raise UsageError(f"--map-depth: expected 8, 16 or 32, found {text!r}")
+    return int(text)
+
+
+# -- decoding
+
+
+def is_directory(target: str) -> bool:
+    """Whether an output is a directory, there already or by its name."""
+    return target != files.PIPE and (target.endswith(("/", os.sep)) or Path(target).is_dir())
+
+
+def file_names(groups: Sequence[Group], stem: str) -> list[str]:
+    """A file name without suffix for each group: its own, made safe; stem for one without.
+
+    A file is untrusted: names with path separators, dots or reserved words must not leave the directory.
+    """
+    taken: set[str] = set()
+    names = []
+    for group in groups:
+        name = re.sub(r"[^\w -]", "_", group.name).strip(" _")[:_NAME_BYTES] or stem
+        if _RESERVED.fullmatch(name):
+            name += "_"
+        base, number = name, 2
+        while name.casefold() in taken:
+            name, number = f"{base}_{number}", number + 1
+        taken.add(name.casefold())
+        names.append(name)
+    return names
+
+
+def map_format(group: Group, name: str | None) -> Format:
+    """The format asked for, or PNG where it holds such a map whole, otherwise NPY."""
+    if name is not None:
+        return FORMATS[name]
+    fits = layout_of((group,)) in FORMATS["png"].layouts and group.bit_depth in FORMATS["png"].depths
+    return FORMATS["png" if fits else "npy"]
+
+
+@dataclasses.dataclass
+class Written:
+    """One map's file, for the report."""
+
+    name: str
+    output: str
+    format: str
+    channels: int
+    bit_depth: int
+
+
+def decode_maps(
+    image: Image,
+    target: str,
+    stem: str,
+    region: tuple[float, float, float, float],
+    scale: float,
+    asked: dict[str, Any],
+    console: Console,
+) -> dict[str, Any]:
+    """Write every group, or those asked for, into a directory; returns the report's fields.
+
+    stem: of the file of a group without a name. Everything that can be refused is refused before the first is written.
+    """
+    start = time.perf_counter()
+    chosen, _ = image.groups.select(asked["group"] or range(len(image.groups)))
+    wanted = None if asked["bit_depth"] is None else int(asked["bit_depth"])
+    _, _, w, h = region
+    columns, rows = (max(1, int(side * scale + 0.5)) for side in (w, h))
+    plans = []
+    for group, name in zip(chosen, file_names(chosen, stem), strict=True):
+        format_ = map_format(group, asked["format_name"])
+        layout = layout_of((group,))
+        if asked["raw"] and format_.name == "exr":
+            layout = "N"  # stored values are no light
+        check_format(format_, layout, group.channels, columns, rows)
+        depth = choose_depth(format_, group.bit_depth, wanted)
+        path = Path(target) / (name + format_.suffixes[0])
+        if asked["no_overwrite"] and path.exists():
+            raise InputError(f"{path}: exists already (--no-overwrite)")
+        plans.append((group, format_, layout, depth, path))
+    try:
+        Path(target).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{target}: {error.strerror or error}") from error
+    values = image.region(
+        *region, scale=scale, dtype="float32", level=asked["level"], raw=asked["raw"],
+        groups=[group.name for group in chosen], renormalize=asked["renormalize"],
+    )  # fmt: skip
+    written, first = [], 0
+    for group, format_, layout, depth, path in plans:
+        part = values[..., first : first + group.channels].copy()
+        first += group.channels
+        pixels, clipped = for_format(part, (group,), depth, format_.name, asked["raw"])
+        if clipped:
+            console.warn(f"{path.name}: " + CLIPPED.format(clipped))
+        with files.atomic_output(str(path), overwrite=not asked["no_overwrite"]) as out:
+            write_image(out, pixels, format_, layout, {})
+        written.append(Written(group.name, str(path), format_.name, group.channels, depth))
+    return {
+        "width": values.shape[1],
+        "height": values.shape[0],
+        "channels": values.shape[2],
+        "maps": [dataclasses.asdict(w) for w in written],
+        "partial": image.partial,
+        "bytes_read": image.bytes_read,
+        "seconds": time.perf_counter() - start,
+    }
