@@ -97,7 +97,13 @@ _PATH = click.Path(path_type=Path, dir_okay=False)
         type=click.Choice(["auto", "cpu", "cuda"]),
         default="auto",
         section="Encoder",
-        help="Where to compute (default auto).",
+        help="Where to compute (default auto: an NVIDIA GPU if one can be used).",
+    ),
+    _expert(
+        "--fast-nondeterministic",
+        is_flag=True,
+        section="Encoder",
+        help="On a GPU: add up in any order, so that no two runs give the same file.",
     ),
     option(
         "--threads",
@@ -316,6 +322,8 @@ class Job:
             out.write(encoded.data)
         if target == files.PIPE:
             files.write_stdout(encoded.data)
+        if "backend" in encoded.report:
+            self.console.detail("{steps} steps by {backend} on {device}".format_map(encoded.report))
         return dict(encoded.report)
 
     def line(self, report: dict[str, Any]) -> str:

@@ -1,6 +1,8 @@
 // The mathematics of one Gaussian, shared by host and device code: factors, their gradient, ellipse against rectangle.
 #pragma once
+#ifndef __CUDACC_RTC__  // which knows the functions, and no header
 #include <math.h>
+#endif
 
 #ifdef __CUDACC__
 #define IGS_HD __host__ __device__ __forceinline__
@@ -8,7 +10,25 @@
 #define IGS_HD static inline __attribute__((always_inline))
 #endif
 
+#ifdef __CUDA_ARCH__
+#define IGS_MUL(a, b) __fmul_rn(a, b)
+#define IGS_ADD(a, b) __fadd_rn(a, b)
+#define IGS_SUB(a, b) __fsub_rn(a, b)
+#else
+#define IGS_MUL(a, b) ((a) * (b))
+#define IGS_ADD(a, b) ((a) + (b))
+#define IGS_SUB(a, b) ((a) - (b))
+#endif
+
 namespace igs {
+
+// u, v and d² of spec §7 from p·dx, q, r and dy: each operation rounded by itself, so that the same Gaussians count
+// everywhere. (On the host that takes a compiler that was told not to contract.)
+IGS_HD float whitened_d2(float pdx, float q, float r, float dy, float* u, float* v) {
+    *u = IGS_ADD(pdx, IGS_MUL(q, dy));
+    *v = IGS_MUL(r, dy);
+    return IGS_ADD(IGS_MUL(*u, *u), IGS_MUL(*v, *v));
+}
 
 // Standard deviation of a scale value; *slope = dσ/dvalue (0 where the clamp holds and would be pushed further out is
 // left to the optimiser: the slope is that of the unclamped map, so that a clamped value can come back).

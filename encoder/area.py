@@ -51,6 +51,7 @@ class AreaBackend:
     def __init__(self, backend: Backend, points: int) -> None:
         self.backend, self.points = backend, points
         self.name, self.device = backend.name, backend.device
+        self.place, self.asynchronous = backend.place, backend.asynchronous
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.backend, name)
@@ -97,4 +98,4 @@ class AreaBackend:
         if pull is None:
             raise UsageError("downsample: expected the compiled kernels, which are missing here")
         position, scale, rotation, feature = pull(gradient)
-        return StepResult(weights.l1 * l1 + weights.l2 * l2, l2, None, (position, scale, rotation, feature))
+        return StepResult.of(weights.l1 * l1 + weights.l2 * l2, l2, None, (position, scale, rotation, feature))

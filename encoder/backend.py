@@ -7,6 +7,7 @@ too, since its state lives where the parameters do.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterable
 from typing import Protocol
@@ -55,7 +56,7 @@ class Model:
         return shapes.deviations(self.scale, self.rotation, self.scale_map)
 
     def is_finite(self) -> bool:
-        return all(bool(torch.isfinite(t).all()) for t in self.tensors())
+        return bool(torch.stack([torch.isfinite(t).all() for t in self.tensors()]).all())  # one look at the device
 
 
 def scale_parameter(sigma: Tensor, scale_map: str) -> Tensor:
@@ -70,22 +71,53 @@ class LossWeights:
     ssim: float
 
 
+Grads = tuple[Tensor, Tensor, Tensor, Tensor]  # as Model.NAMES
+# Loss below which there is nothing left to learn: 100 dB, far below a 16-bit level squared for pictures of one colour.
+PERFECT = 1e-10
+
+
 @dataclasses.dataclass
 class StepResult:
-    loss: float
-    mse: float
-    ssim: float | None
-    grads: tuple[Tensor, Tensor, Tensor, Tensor]  # as Model.NAMES
+    """Gradients and measures of one step. ``measures`` may wait for a device, so it is called when one is asked for."""
+
+    measures: Callable[[], tuple[float, float, float | None]]  # loss, mean squared error, mean SSIM
+    grads: Grads
+    means_there: Tensor | None = None  # means of |e|, e² and SSIM where they were computed, if that isn't here: [3]
+
+    @staticmethod
+    def of(loss: float, mse: float, ssim: float | None, grads: Grads) -> StepResult:
+        """Of measures that are known."""
+        return StepResult(lambda: (loss, mse, ssim), grads)
+
+    @functools.cached_property
+    def _measured(self) -> tuple[float, float, float | None]:
+        return self.measures()
+
+    @property
+    def loss(self) -> float:
+        return self._measured[0]
+
+    @property
+    def mse(self) -> float:
+        return self._measured[1]
+
+    @property
+    def ssim(self) -> float | None:
+        return self._measured[2]
 
 
 Pullback = Callable[[Tensor], tuple[Tensor, ...]]
 
 
 class Backend(Protocol):
-    """What a fit needs of a device."""
+    """What a fit needs of a device. Of a model elsewhere the results are moved to where it lies."""
 
     name: str  # which code computes
     device: str  # where: cpu or cuda
+    place: torch.device  # where a fit's tensors best lie
+    # Whether step() returns before it is done. Its gradients are zero then where the loss is below PERFECT, which the
+    # host would have to wait to find out.
+    asynchronous: bool
 
     def render(self, model: Model, options: RasterOptions) -> Tensor: ...
     def step(self, model: Model, options: RasterOptions, target: Tensor, weights: LossWeights) -> StepResult: ...
@@ -104,6 +136,7 @@ class KernelBackend:
     def __init__(self) -> None:
         self._rasterizer = kernels.Rasterizer()
         self.name, self.device = f"kernels-{kernels.target()}", "cpu"
+        self.place, self.asynchronous = torch.device("cpu"), False
         self._image: Tensor | None = None
         self._grad: Tensor | None = None
 
@@ -145,7 +178,7 @@ class KernelBackend:
             e1, e2, grads = self._rasterizer.fused(*arrays, options, target, weights.l1, weights.l2)
             loss, measured = weights.l1 * e1 + weights.l2 * e2, None
         scale, rotation = self._shape_gradients(model, grads[1], options)
-        return StepResult(loss, e2, measured, (grads[0], scale, rotation, grads[2]))
+        return StepResult.of(loss, e2, measured, (grads[0], scale, rotation, grads[2]))
 
     def pullback(self, model: Model, options: RasterOptions) -> Pullback | None:
         """Jᵀ of the picture's Jacobian: takes a picture [C, H, W], gives gradients as Model.NAMES. Use it at once."""
@@ -185,6 +218,7 @@ class TorchBackend:
         self._rasterize = tiled.rasterize_tiled if tiles else reference.rasterize_reference
         self._removal_costs = tiled.removal_costs_tiled if tiles else reference.removal_costs_reference
         self.name, self.device = "torch", "cpu"
+        self.place, self.asynchronous = torch.device("cpu"), False
 
     def _factors(self, scale: Tensor, rotation: Tensor, scale_map: str, options: RasterOptions) -> Tensor:
         if shapes.is_matrix(scale_map):
@@ -206,7 +240,7 @@ class TorchBackend:
         grads = torch.autograd.grad(loss, leaves)
         mse = float(((image.detach() - target) ** 2).mean())
         ssim = float(reference.ssim_map_reference(image.detach(), target).mean()) if weights.ssim else None
-        return StepResult(float(loss.detach()), mse, ssim, grads)  # type: ignore[arg-type]
+        return StepResult.of(float(loss.detach()), mse, ssim, grads)  # type: ignore[arg-type]
 
     def pullback(self, model: Model, options: RasterOptions) -> Pullback | None:
         """None: dozens of gradients would take longer here than the fit may."""

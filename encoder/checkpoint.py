@@ -43,16 +43,16 @@ def zero_moments(t: Tensor) -> tuple[Tensor, Tensor]:
 def save(fit: Fit, path: Path) -> None:
     """Write a checkpoint (npz, arrays only)."""
     s = fit.state
-    arrays: dict[str, Any] = {"age": s.age.numpy()}
+    arrays: dict[str, Any] = {"age": s.age.cpu().numpy()}
     for name, value, (m, v) in zip(Model.NAMES, s.model.tensors(), s.moments, strict=True):
-        arrays |= {name: value.numpy(), f"m_{name}": m.numpy(), f"v_{name}": v.numpy()}
+        arrays |= {name: value.cpu().numpy(), f"m_{name}": m.cpu().numpy(), f"v_{name}": v.cpu().numpy()}
     if fit.best is not None:
-        arrays |= {f"best_{n}": t.numpy() for n, t in zip(Model.NAMES, fit.best.tensors(), strict=True)}
+        arrays |= {f"best_{n}": t.cpu().numpy() for n, t in zip(Model.NAMES, fit.best.tensors(), strict=True)}
     if fit.learned is not None:
-        arrays |= {f"rounding_{n}": t.numpy() for n, t in fit.learned.state().items()}
-        arrays |= {f"best_rounding_{n}": t.numpy() for n, t in fit.best_rounding.items()}
+        arrays |= {f"rounding_{n}": t.cpu().numpy() for n, t in fit.learned.state().items()}
+        arrays |= {f"best_rounding_{n}": t.cpu().numpy() for n, t in fit.best_rounding.items()}
     if fit.noise is not None:
-        arrays["noise"] = fit.noise.generator.get_state().numpy()
+        arrays["noise"] = fit.noise.generator.get_state().cpu().numpy()
     scalars = {
         "step": s.step,
         "lr_factor": s.lr_factor,
@@ -64,6 +64,7 @@ def save(fit: Fit, path: Path) -> None:
         "num_gaussians": fit.num_gaussians,
         "last": (fit.last.loss, fit.last.mse, fit.last.ssim) if s.step else None,
         "shape": list(fit.target.shape),
+        "device": fit.backend.place.type,
         "rng": fit.rng.bit_generator.state,
         "recipe": {k: str(v) for k, v in dataclasses.asdict(fit.recipe).items()},
     }
@@ -93,7 +94,7 @@ def restore(fit: Fit, path: Path) -> None:
             raise UsageError(f"{path}: checkpoint of a fit with {scalars['asked']} Gaussians, this one has {fit.asked}")
 
         def tensor(name: str) -> Tensor:
-            return torch.from_numpy(arrays[name].copy())
+            return torch.from_numpy(arrays[name].copy()).to(fit.backend.place)
 
         map_ = fit.recipe.scale_map
         model = Model.of(map(tensor, Model.NAMES), map_)
@@ -120,10 +121,15 @@ def restore(fit: Fit, path: Path) -> None:
         if "best_position" in arrays:
             fit.best = Model.of((tensor(f"best_{n}") for n in Model.NAMES), map_)
         if fit.noise is not None:
-            fit.noise.generator.set_state(tensor("noise"))
+            device, here = scalars.get("device", "cpu"), fit.backend.place.type
+            if device != here:  # their generators differ
+                raise UsageError(
+                    f"{path}: checkpoint of a fit on {device}, this one is on {here}: give --device {device}"
+                )
+            fit.noise.generator.set_state(tensor("noise").cpu())
         if scalars["last"] is not None:
             nothing, (loss, mse, ssim) = torch.empty(0), scalars["last"]
-            fit.last = StepResult(loss, mse, ssim, (nothing, nothing, nothing, nothing))
+            fit.last = StepResult.of(loss, mse, ssim, (nothing, nothing, nothing, nothing))
         fit.rng.bit_generator.state = scalars["rng"]
     except UsageError:
         raise

@@ -25,7 +25,7 @@ class ResidualCodebook:
     def __init__(self, values: Tensor, bits: int, stages: int, commit: float, seed: int = 0) -> None:
         self.commit = commit
         rng = np.random.default_rng(seed)
-        rest = values.double()
+        rest = values.double().cpu()  # k-means draws and loops on the host
         tables, counts, sums = [], [], []
         for _ in range(stages):
             table = kmeans(rest, 2**bits, _ROUNDS, rng)
@@ -35,7 +35,8 @@ class ResidualCodebook:
             counts.append(count)
             sums.append(total)
             rest = rest - table[code]
-        self.tables, self._count, self._sum = torch.stack(tables), torch.stack(counts), torch.stack(sums)  # float64
+        parts = (torch.stack(t).to(values.device) for t in (tables, counts, sums))
+        self.tables, self._count, self._sum = parts  # float64
 
     def codes(self, values: Tensor) -> Tensor:
         """Row numbers [N, stages]."""
@@ -76,7 +77,7 @@ class ResidualCodebook:
 
     def quantizer(self) -> Quantizer:
         """As a file holds it."""
-        return Quantizer.codebook(self.tables.numpy())
+        return Quantizer.codebook(self.tables.cpu().numpy())
 
 
 def nearest(values: Tensor, table: Tensor) -> Tensor:
@@ -88,8 +89,11 @@ def nearest(values: Tensor, table: Tensor) -> Tensor:
 
 
 def _tally(values: Tensor, code: Tensor, rows: int) -> tuple[Tensor, Tensor]:
-    count = torch.zeros(rows, dtype=torch.float64).index_add_(0, code, torch.ones(len(code), dtype=torch.float64))
-    total = torch.zeros(rows, values.shape[1], dtype=torch.float64).index_add_(0, code, values)
+    if code.is_cuda:  # additions there come in any order; a product's don't
+        member = (code[:, None] == torch.arange(rows, device=code.device)).to(values.dtype)
+        return member.sum(0), member.T @ values
+    count = values.new_zeros(rows).index_add_(0, code, values.new_ones(len(code)))
+    total = values.new_zeros(rows, values.shape[1]).index_add_(0, code, values)
     return count, total
 
 

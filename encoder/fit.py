@@ -16,10 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from igs.encoder import init, shapes
-from igs.encoder.backend import Backend, LossWeights, Model, psnr_of
+from igs.encoder import init, init_device, shapes
+from igs.encoder.backend import PERFECT, Backend, LossWeights, Model, StepResult, psnr_of
 from igs.encoder.checkpoint import FitState, zero_moments
-from igs.encoder.growth import SIGMA_LOW, added, growth_plan, new_gaussians
+from igs.encoder.growth import SIGMA_LOW, added, draw, growth_plan, new_gaussians
 from igs.encoder.lattice import Noise, rate_gradients
 from igs.encoder.learned import Quantizers, Rounding, is_learned
 from igs.encoder.options import Progress, Recipe
@@ -35,8 +35,6 @@ PULL = 0.3
 # dB on four of them, and the last is the best on kodim07 and kodim24.
 PULL_SHARE = 0.8
 LOWPASS_MOST = 300.0  # pixels², GaussianImage++
-# Loss below which there is nothing left to learn: 100 dB, far below a 16-bit level squared for pictures of one colour.
-PERFECT = 1e-10
 BITS = 38.0  # of a Gaussian in a lattice, about
 FAR = 0.75  # how far out a mean may be, as a share of the picture's side; a chunk's grid of cells holds 1
 EXTEND_RATE = 0.3  # learning rates of a later round: most Gaussians are in place already
@@ -63,10 +61,10 @@ class Fit:
         on_progress: Callable[[Progress], None] | None = None,
         on_step: Callable[[Fit], None] | None = None,  # checkpoints, pictures
     ) -> None:
-        self.target, self.recipe, self.backend = target.contiguous(), recipe, backend
+        self.target, self.recipe, self.backend = target.contiguous().to(backend.place), recipe, backend
         self.num_gaussians = self.asked = max(1, num_gaussians)  # where ``retarget`` is set, the first may change
         self.rng = np.random.default_rng(seed)
-        self.channels, self.height, self.width = target.shape
+        self.channels, self.height, self.width = target.shape[-3:]
         self.log_every = max(1, min(100, recipe.steps // 10) if log_every is None else log_every)
         self.on_progress, self.on_step = on_progress, on_step
         self.history: list[Progress] = []
@@ -78,7 +76,7 @@ class Fit:
         self.seed = seed
         self.best_loss = math.inf
         self._weights = weights
-        self.pixels = target.permute(1, 2, 0).numpy()  # a view
+        self.pixels = target.cpu().movedim(-3, -1).numpy()  # a view
         self.loss_weights = LossWeights(recipe.loss_l1, recipe.loss_l2, recipe.loss_ssim)
         self._started = time.perf_counter()
         self.options = RasterOptions(
@@ -95,8 +93,11 @@ class Fit:
         )
         # Learning rates of the feature columns.
         self._feature_rates = torch.tensor(
-            [recipe.lr_feature] * self.channels + [recipe.lr_gradient] * (2 * self.options.gradient)
+            [recipe.lr_feature] * self.channels + [recipe.lr_gradient] * (2 * self.options.gradient),
+            device=backend.place,
         )
+        self._rate = float(self._feature_rates.max())
+        self._side = torch.tensor([self.width, self.height], dtype=torch.float32, device=backend.place)
         self.plan = growth_plan(recipe, self.num_gaussians)
         self.options = dataclasses.replace(self.options, lowpass=self.lowpass(self.plan[0]))
         self.noise: Noise | None = None  # set by who knows the channels' meaning; used from recipe.noise_from on
@@ -104,6 +105,11 @@ class Fit:
         self.retarget: Callable[[Fit], int] | None = None
         self._phase = (0, recipe.steps, 1.0)  # first step, steps and peak factor of the current learning-rate schedule
         self.state = self._initial_state(self.plan[0])
+
+    @property
+    def count(self) -> int:
+        """Gaussians there are."""
+        return len(self.state.model)
 
     # -- Gaussians come and go
 
@@ -114,18 +120,25 @@ class Fit:
 
     def _initial_state(self, n: int) -> FitState:
         r = self.recipe
+        weights: NDArray[np.float64] | Tensor
         if self._weights is not None:
             weights, uniform = self._weights, r.init_uniform
         elif r.init == "gradient":
-            weights, uniform = init.gradient_map(self.pixels), r.init_uniform
+            there = self.backend.asynchronous
+            weights = init_device.gradient_map(self.target) if there else init.gradient_map(self.pixels)
+            uniform = r.init_uniform
         elif r.init == "saliency":
             weights, uniform = init.spectral_residual(self.pixels), r.init_uniform
         else:
             weights, uniform = np.ones((self.height, self.width)), 1.0
-        points = init.draw_positions(weights, n, uniform, r.init_power, self.rng)
+        points = draw(self, weights, n, uniform, r.init_power)
         model = new_gaussians(self, points, points, r.init_scale, r.init_color)
         model.feature.mul_(r.init_color_gain)
-        return FitState(model, [zero_moments(t) for t in model.tensors()], torch.zeros(n, dtype=torch.int32))
+        return FitState(
+            model,
+            [zero_moments(t) for t in model.tensors()],
+            torch.zeros(n, dtype=torch.int32, device=self.backend.place),
+        )
 
     def grow(self, n: int) -> None:
         """Add n Gaussians where the error is, with the colours that the recipe says."""
@@ -136,7 +149,7 @@ class Fit:
         if lowpass != self.options.lowpass:  # more Gaussians, a narrower filter: what it gave so far becomes theirs
             shapes.widen(s.model.scale, s.model.rotation, s.model.scale_map, self.options.lowpass - lowpass, SIGMA_LOW)
             self.options = dataclasses.replace(self.options, lowpass=lowpass)
-        new = added(self, n, lambda points: np.concatenate([s.model.position.numpy().astype(np.float64), points]))
+        new = added(self, n, lambda points: np.concatenate([s.model.position.cpu().numpy().astype(np.float64), points]))
         pairs = zip(s.model.tensors(), new.tensors(), strict=True)
         s.model = Model.of(map(torch.cat, pairs), s.model.scale_map)
         if self.recipe.keep_adam_state:
@@ -144,10 +157,10 @@ class Fit:
                 (torch.cat([m, torch.zeros_like(b)]), torch.cat([v, torch.zeros_like(b)]))
                 for (m, v), b in zip(s.moments, new.tensors(), strict=True)
             ]
-            s.age = torch.cat([s.age, torch.zeros(n, dtype=torch.int32)])
+            s.age = torch.cat([s.age, s.age.new_zeros(n)])
         else:
             s.moments = [zero_moments(t) for t in s.model.tensors()]
-            s.age = torch.zeros(len(s.model), dtype=torch.int32)
+            s.age = s.age.new_zeros(len(s.model))
         self.num_gaussians = max(self.num_gaussians, len(s.model))
         self.best, self.best_loss = None, math.inf
 
@@ -160,8 +173,8 @@ class Fit:
         idle = torch.sort(torch.argsort(self.removal_costs(s.model), stable=True)[:n]).values
 
         def among(points: NDArray[np.float64]) -> NDArray[np.float64]:
-            positions = s.model.position.numpy().astype(np.float64).copy()
-            positions[idle.numpy()] = points
+            positions = s.model.position.cpu().numpy().astype(np.float64).copy()
+            positions[idle.cpu().numpy()] = points
             return positions
 
         new = added(self, n, among)
@@ -172,7 +185,7 @@ class Fit:
 
     def removal_costs(self, model: Model) -> Tensor:
         """By how much Σe² would rise without each Gaussian, about, [N]; where nothing else is, the mean is seen."""
-        mean = tuple(self.target.mean(dim=(1, 2)).tolist())
+        mean = tuple(self.target.mean(dim=(1, 2)).tolist())  # waits for a device
         options = self.options if self.options.background else dataclasses.replace(self.options, background=mean)
         return self.backend.removal_costs(model, options, self.target)
 
@@ -199,9 +212,9 @@ class Fit:
                 self.on_step(self)
             if s.step > 0:
                 if self.retarget is not None and len(self.plan) > 1 and s.step == max(self.plan):
-                    self.num_gaussians = max(len(s.model), self.retarget(self))
-                    self.plan[s.step] = self.num_gaussians - len(s.model)
-                self.grow(min(self.plan.get(s.step, 0), self.num_gaussians - len(s.model)))
+                    self.num_gaussians = max(self.count, self.retarget(self))
+                    self.plan[s.step] = self.num_gaussians - self.count
+                self.grow(min(self.plan.get(s.step, 0), self.num_gaussians - self.count))
                 if (
                     r.relocate
                     and s.step % relocate_every == 0
@@ -220,7 +233,7 @@ class Fit:
             self.on_step(self)
         if self.best is None or not self.best.is_finite():
             raise InputError("the fit diverged: no finite state was reached; try a lower learning rate")
-        return self.best
+        return self.best.map(Tensor.cpu)
 
     def extend(self, n: int, steps: int) -> Model:
         """Add n Gaussians to the best model and refine all of them for a number of steps."""
@@ -240,18 +253,18 @@ class Fit:
         noisy = self._noisy()
         if noisy:
             assert self.noise is not None
-            seen = self.noise.add(s.model, self.coarseness)
+            seen = self.noise.add(s.model, self._coarseness_there())
         elif self.learned is not None:
             seen = self.learned.round(s.model)
         else:
             seen = straight_through(s.model, r, self.width, self.height) if quantized else s.model
         result = self.backend.step(seen, self.options, self.target, self.loss_weights)
         self.last = result
-        grown = len(s.model) >= self.num_gaussians
+        grown = self.count >= self.num_gaussians
         if noisy:  # losses of different noise can't be compared: the last state counts
             self.best, self.best_loss = None, math.inf
         elif grown and (s.step % 10 == 0 or self.best is None):
-            self.consider(result.loss, s.model)
+            self._consider_step(result)
         if noisy and r.rate_weight:
             # What a bit is worth where more Gaussians would lower the error as usual: their number to the power −⅔.
             worth = r.rate_weight * 0.66 * result.mse * self.loss_weights.l2 / (BITS * len(s.model))
@@ -260,7 +273,7 @@ class Fit:
             position, by_scale, rotation, by_feature = result.grads
             grads = position, by_scale + worth * scale, rotation, by_feature + worth * feature
             result = dataclasses.replace(result, grads=grads)
-        if result.loss < PERFECT:
+        if not self.backend.asynchronous and result.loss < PERFECT:
             s.step += 1
             return  # gradients are rounding noise, which Adam would blow up to full steps
         s.age += 1
@@ -268,7 +281,7 @@ class Fit:
         grads = result.grads
         if self.learned is not None:
             grads = self.learned.learn(s.model, seen, grads, factor)
-        rates = (r.lr_position, r.lr_scale, r.lr_rotation, float(self._feature_rates.max()))
+        rates = (r.lr_position, r.lr_scale, r.lr_rotation, self._rate)
         betas = (r.adam_beta1, r.adam_beta2)
         for name, value, grad, (m, v), rate in zip(
             Model.NAMES, s.model.tensors(), grads, s.moments, rates, strict=True
@@ -278,7 +291,7 @@ class Fit:
             if name == "position" and r.lr_position_unit == "picture":
                 # The parameter is a share of the picture: Adam's step is the same share of each side.
                 before = value.clone()
-                side = torch.tensor([self.width, self.height], dtype=torch.float32)
+                side = self._side
                 self.backend.adam(value, grad * side, m, v, s.age, rate * factor, betas, r.adam_epsilon)
                 value.copy_(before + (value - before) * side)
             elif name == "feature" and self.options.gradient:
@@ -300,12 +313,21 @@ class Fit:
         """How coarse a lattice the current error deserves; 1 at an error of 1/recipe.coarseness."""
         return max(self.recipe.coarseness * math.sqrt(self.last.mse), 0.05)
 
+    def _coarseness_there(self) -> float | Tensor:
+        """The same without waiting for a device that computes it."""
+        if self.last.means_there is None:
+            return self.coarseness
+        return (self.recipe.coarseness * self.last.means_there[1].sqrt()).clamp_min(0.05).float()
+
     def consider(self, loss: float, model: Model) -> None:
         """Remember the model if it is the best so far (and finite)."""
         if math.isfinite(loss) and loss < self.best_loss and model.is_finite():
             self.best, self.best_loss = model.clone(), loss
             if self.learned is not None:
                 self.quantizers, self.best_rounding = self.learned.quantizers(), self.learned.state()
+
+    def _consider_step(self, result: StepResult) -> None:
+        self.consider(result.loss, self.state.model)
 
     def _start_rounding(self) -> None:
         """From here on the model is seen as its file will hold it, starting from the best one so far.
@@ -319,6 +341,7 @@ class Fit:
         self.best, self.best_loss = None, math.inf
 
     def loss_of(self, model: Model) -> float:
+        model = model.map(lambda t: t.to(self.backend.place))
         image = self.backend.render(self.learned.round(model) if self.learned else model, self.options)
         w = self.loss_weights
         if w.l1 == 0 and w.ssim == 0:
@@ -334,7 +357,7 @@ class Fit:
             self.state.step,
             self.recipe.steps,
             time.perf_counter() - self._started,
-            len(self.state.model),
+            self.count,
             self.last.loss,
             psnr_of(mse),
             ssim,

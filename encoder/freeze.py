@@ -24,28 +24,29 @@ def freeze(fit: Fit, lattice: Lattice, rgb: list[int], seed: int = 0, rounds: in
     assert fit.best is not None
     model = compensation.sorted_axes(fit.best.clone())
     model = Model(model.position, model.sigmas().log(), model.rotation, model.feature, "log")
-    n = len(model)
+    n, place = len(model), fit.backend.place
+    model = model.map(lambda t: t.to(place))
     pullback = fit.backend.pullback(model, fit.options) if r.compensate else None
     blocks = None
     if pullback is not None:
-        blocks = compensation.sensitivities(pullback, tuple(fit.target.shape), seed)
+        blocks = compensation.sensitivities(pullback, tuple(fit.target.shape), seed, place=place)
 
     size = np.array([fit.width, fit.height], np.float64)
     bounds = -FAR * size, (1 + FAR) * size
 
     def on_lattice(m: Model, compensated: bool = True) -> Model:
-        codes = compensation.codes(m, lattice, rgb, blocks if compensated else None, bounds)
-        return compensation.decoded(codes, lattice, rgb)
+        codes = compensation.codes(m.map(Tensor.cpu), lattice, rgb, blocks if compensated else None, bounds)
+        return compensation.decoded(codes, lattice, rgb).map(lambda t: t.to(place))
 
     plain = on_lattice(model, compensated=False)
-    order = torch.from_numpy(np.random.default_rng(seed).permutation(n))
-    frozen = torch.zeros(n, dtype=torch.bool)
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(n)).to(place)
+    frozen = torch.zeros(n, dtype=torch.bool, device=place)
     moments = [zero_moments(t) for t in model.tensors()]
-    age = torch.zeros(n, dtype=torch.int32)
+    age = torch.zeros(n, dtype=torch.int32, device=place)
     rounds = max(1, r.freeze_rounds if rounds is None else rounds)
     for k in range(1, rounds + 1):
         part = 1 - (1 - k / rounds) ** 1.5  # many at first, few at the end
-        new = torch.zeros(n, dtype=torch.bool)
+        new = torch.zeros_like(frozen)
         new[order[: round(part * n)]] = True
         new &= ~frozen
         for value, exact in zip(model.tensors(), on_lattice(model).tensors(), strict=True):
@@ -53,7 +54,8 @@ def freeze(fit: Fit, lattice: Lattice, rgb: list[int], seed: int = 0, rounds: in
         frozen |= new
         if not frozen.all():
             _adapt(fit, model, moments, age, frozen)
-    return model if fit.loss_of(model) <= fit.loss_of(plain) else plain
+    best = model if fit.loss_of(model) <= fit.loss_of(plain) else plain
+    return best.map(Tensor.cpu)
 
 
 def _adapt(fit: Fit, model: Model, moments: list[tuple[Tensor, Tensor]], age: Tensor, frozen: Tensor) -> None:
@@ -65,7 +67,8 @@ def _adapt(fit: Fit, model: Model, moments: list[tuple[Tensor, Tensor]], age: Te
         result = fit.backend.step(model, fit.options, fit.target, fit.loss_weights)
         age += 1
         for value, grad, (m, v), rate in zip(model.tensors(), result.grads, moments, rates, strict=True):
-            kept = value[frozen]
+            kept = value.clone()
             fit.backend.adam(value, grad, m, v, age, rate * r.freeze_rate, betas, r.adam_epsilon)
-            value[frozen] = kept
+            # No selection by a mask, whose length the host would have to wait for.
+            value.copy_(torch.where(frozen.view(-1, *(1,) * (value.dim() - 1)), kept, value))
         bound_model(model, fit.width, fit.height)

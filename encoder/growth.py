@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from igs.encoder import init
+from igs.encoder import init, init_device
 from igs.encoder.backend import Model, scale_parameter
 from igs.encoder.options import Recipe
 
@@ -46,10 +47,10 @@ def new_gaussians(
 
     among: all positions there will be, [m, 2]. color: take the picture's; otherwise random ones.
     """
-    n = len(points)
+    n, workers = len(points), -1 if fit.backend.asynchronous else 1  # the processor's cores idle beside a GPU
     if fit.recipe.init_scale_mode == "neighbours":
         limit = 2 * math.sqrt(fit.width * fit.height / max(len(among), 1)) + 1
-        sigma = scale * init.neighbour_distance(points, among, limit)
+        sigma = scale * init.neighbour_distance(points, among, limit, workers)
     elif fit.recipe.init_scale_mode == "area":
         sigma = np.full(n, scale * math.sqrt(fit.width * fit.height / max(len(among), 1)))
     else:
@@ -64,29 +65,38 @@ def new_gaussians(
     # A filter widens what is fitted: the deviations asked for are those of the picture.
     sigma = np.sqrt(np.maximum(np.maximum(sigma, 0.3) ** 2 - fit.options.lowpass, SIGMA_LOW**2))
     sigmas = torch.from_numpy(np.repeat(sigma[:, None], 2, axis=1).astype(np.float32))
-    return Model(
+    new = Model(
         torch.from_numpy(points.astype(np.float32)),
         scale_parameter(sigmas, map_),
         torch.zeros(n),
         torch.from_numpy(feature),
         map_,
     )
+    return new.map(lambda t: t.to(fit.backend.place))
+
+
+def draw(fit: Fit, weights: NDArray[np.float64] | Tensor, n: int, uniform: float, power: float) -> NDArray[np.float64]:
+    """:func:`igs.encoder.init.draw_positions` of a map [H, W], on the device that holds it."""
+    if isinstance(weights, Tensor):
+        seed = int(fit.rng.integers(2**63))
+        return np.asarray(init_device.draw_positions(weights, n, uniform, power, seed).cpu().numpy())
+    return init.draw_positions(weights, n, uniform, power, fit.rng)
 
 
 def added(fit: Fit, n: int, among: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> Model:
     """n new Gaussians where the error is; ``among`` gives all positions for the new ones."""
     r = fit.recipe
     residual = fit.target - fit.backend.render(fit.state.model, fit.options)
-    error = residual.abs().sum(dim=0).numpy().astype(np.float64)
-    points = (
-        init.top_positions(error, n)
-        if r.growth_where == "top"
-        else init.draw_positions(error, n, 0.0, r.growth_error_power, fit.rng)
-    )
+    error = residual.abs().sum(dim=0)
+    if r.growth_where == "top":
+        points = init.top_positions(error.cpu().numpy().astype(np.float64), n)
+    else:
+        there = fit.backend.asynchronous
+        points = draw(fit, error if there else error.numpy().astype(np.float64), n, 0.0, r.growth_error_power)
     new = new_gaussians(fit, points, among(points), r.growth_scale, True)
     if r.growth_color == "zero":
         new.feature.zero_()
     elif r.growth_color == "residual":
-        missing = init.sample_bilinear(residual.permute(1, 2, 0).numpy(), points)
-        new.feature[:, : fit.channels] = torch.from_numpy(missing)
+        missing = init.sample_bilinear(residual.permute(1, 2, 0).cpu().numpy(), points)
+        new.feature[:, : fit.channels] = torch.from_numpy(missing).to(new.feature.device)
     return new

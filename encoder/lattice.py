@@ -70,16 +70,26 @@ class Steps:
 class Noise:
     """Uniform noise of one step on every attribute: what rounding will do, while the fit can still adapt to it."""
 
-    def __init__(self, channels: int, features: int, rgb: list[int], seed: int) -> None:
-        self.channels, self.features, self.rgb = channels, features, rgb
-        self.generator = torch.Generator().manual_seed(seed)
-        self._mix = torch.from_numpy(la.correlate(np.eye(features), rgb)).float()
+    def __init__(
+        self, channels: int, features: int, rgb: list[int], seed: int, place: torch.device | str = "cpu"
+    ) -> None:
+        self.channels, self.features, self.rgb, self.place = channels, features, rgb, place
+        self.generator = torch.Generator(place).manual_seed(seed)
+        self._mix = torch.from_numpy(la.correlate(np.eye(features), rgb)).float().to(place)
+        self._feature = torch.tensor(Steps.of(1.0, channels, features, rgb).feature, device=place)
 
-    def add(self, model: Model, coarseness: float) -> Model:
-        """A noisy copy of a model."""
-        steps = Steps.of(coarseness, self.channels, self.features, self.rgb)
+    def add(self, model: Model, coarseness: float | torch.Tensor) -> Model:
+        """A noisy copy of a model.
+
+        coarseness: a number; or one on the model's device, which then isn't waited for, or one per Gaussian there, [N].
+        """
+        steps = Steps.of(coarseness, self.channels, self.features, self.rgb)  # type: ignore[arg-type]
+        if isinstance(coarseness, torch.Tensor):
+            feature_steps = self._feature * coarseness[..., None]
+        else:
+            feature_steps = torch.tensor(steps.feature, device=self.place)
         n = len(model)
-        u = torch.rand(n, 5 + self.features, generator=self.generator) - 0.5
+        u = torch.rand(n, 5 + self.features, generator=self.generator, device=self.place) - 0.5
         log = _log_scale(model)
         ln1, ln2 = log.amax(dim=1), log.amin(dim=1)
         second = log[:, 1] > log[:, 0]  # which column is the major one
@@ -92,12 +102,12 @@ class Noise:
             scale = scale_parameter(scale.exp(), model.scale_map)
         ratio = torch.exp(ln1 - ln2)
         angles = ((ratio - 1 / ratio) * (math.pi / steps.rotation) / gain).ceil().clamp_min(1)
-        rotation = model.rotation + torch.where(angles > 1, u[:, 2] / angles, torch.zeros(()))
+        rotation = model.rotation + torch.where(angles > 1, u[:, 2] / angles, 0.0)
         c, s = torch.cos(math.pi * model.rotation), torch.sin(math.pi * model.rotation)
         d = u[:, 3:5] * (steps.mean * gain)[:, None] * log.exp()
         position = model.position + torch.stack([d[:, 0] * c - d[:, 1] * s, d[:, 0] * s + d[:, 1] * c], 1)
         feature_gain = torch.exp(-(3 * ln1 + 4 * ln2) / 8).clamp_min(la.FEATURE_GAIN_MIN)
-        values = u[:, 5:] * torch.tensor(steps.feature) * feature_gain[:, None]
+        values = u[:, 5:] * feature_steps * feature_gain[:, None]
         return Model(position, scale, rotation, model.feature + values @ self._mix, model.scale_map)
 
 
@@ -128,7 +138,7 @@ def rate_gradients(model: Model, rgb: list[int]) -> tuple[torch.Tensor, torch.Te
     scale = torch.where(second[:, None], torch.stack([grad2, grad1], 1), torch.stack([grad1, grad2], 1))
     if model.scale_map != "log":  # d ln σ is dσ/σ, and −d(1/σ)/(1/σ)
         scale = scale / (model.scale if model.scale_map == "raw" else -model.scale)
-    mix = torch.from_numpy(la.decorrelate(np.eye(channels), rgb)).float()
+    mix = torch.from_numpy(la.decorrelate(np.eye(channels), rgb)).float().to(model.feature.device)
     values = model.feature @ mix
     slopes = torch.stack([_logistic_slope(values[:, c]) for c in range(channels)], 1)
     return scale / math.log(2), (slopes @ mix.T) / math.log(2)

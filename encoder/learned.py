@@ -62,7 +62,7 @@ class _Range:
 
     def quantizer(self) -> Quantizer:
         return Quantizer.uniform(
-            self._low.numpy(), self._high.numpy(), self.bits, shared=self.shared and self.bits < 32
+            self._low.cpu().numpy(), self._high.cpu().numpy(), self.bits, shared=self.shared and self.bits < 32
         )
 
 

@@ -29,9 +29,9 @@ class LearnedStep:
         self.bits, self.lr = bits, lr
         self.offset, self.step = best_range(values.double(), bits)  # each float64 [columns]
         self._unit = self.step.clone()
-        self._m = torch.zeros(2, values.shape[1], dtype=torch.float64)
+        self._m = torch.zeros(2, values.shape[1], dtype=torch.float64, device=values.device)
         self._v = torch.zeros_like(self._m)
-        self._age = torch.zeros((), dtype=torch.float64)
+        self._age = self._m.new_zeros(())
 
     def round(self, values: Tensor) -> Tensor:
         """The nearest values [N, columns] that codes stand for."""
@@ -65,7 +65,7 @@ class LearnedStep:
 
     def quantizer(self) -> Quantizer:
         """As a file holds it."""
-        return Quantizer.affine(self.offset.numpy(), self.step.numpy(), self.bits)
+        return Quantizer.affine(self.offset.cpu().numpy(), self.step.cpu().numpy(), self.bits)
 
     def update(self, values: Tensor) -> None:
         """Nothing to follow: codebooks have."""

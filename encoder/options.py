@@ -368,7 +368,8 @@ class EncodeOptions:
     preset: str = "default"
     tune: Literal["psnr", "mixed", "ms-ssim"] | None = None  # what the loss is for; None: the preset's own loss
     overrides: dict[str, Any] = dataclasses.field(default_factory=dict)  # Recipe fields
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: a GPU if one can be used
+    fast_nondeterministic: bool = False  # on a GPU: sums in any order, which differ from run to run
     threads: int | None = None  # None: one per core
     seed: int = 0
     saliency_map: Path | None = None  # any image; resampled to the picture's size

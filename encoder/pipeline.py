@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -17,22 +16,22 @@ import torch
 from PIL import Image
 
 from igs import decoder
-from igs.encoder import area, checkpoint, colour, freeze, init, kernels, levels, metrics, pack, rate, weighting
-from igs.encoder.backend import Backend, KernelBackend, Model, TorchBackend
+from igs.encoder import area, checkpoint, colour, freeze, init, levels, metrics, pack, rate, weighting
+from igs.encoder.backend import Backend, Model, TorchBackend
+from igs.encoder.devices import FALLBACK_STEPS, choose_backend
 from igs.encoder.fit import Fit
 from igs.encoder.lattice import Noise, Steps
 from igs.encoder.load import SourceImage, load_image, to_stored
 from igs.encoder.options import EncodeOptions, Recipe
 from igs.format import lit_channels, open_file
 from igs.format.describe import bits_per_gaussian
-from igs.format.errors import IgsError, InputError, Unsupported, UsageError
+from igs.format.errors import IgsError, InputError, UsageError
 from igs.format.lattice import rgb_groups
 
 # --psnr: the number of Gaussians grows by such factors from round to round, from this share of the pixels.
 _PSNR_GROWTH, _PSNR_LEAST, _PSNR_START = 1.6, 1.06, 1 / 400
 _MUCH_METADATA = 0.25  # of the bytes asked for
 _TRIM_TRIALS = 8
-_FALLBACK_STEPS = 0.35  # of the recipe's, where plain torch has to do
 # Rate control of lattice files
 _RATE_AIM = 1.004  # of the limit before freezing, which takes 0.2 to 0.6 % off; what is too much is left out after it
 _LATE_ERROR = 0.9  # the error when all is done, as a share of that when the last Gaussians come
@@ -72,14 +71,14 @@ def encode(image: Any, options: EncodeOptions | None = None, **settings: Any) ->
     if options.checkpoint is not None and not Path(options.checkpoint).absolute().parent.is_dir():
         raise InputError(f"{options.checkpoint}: expected a file in an existing folder for the checkpoint")
     recipe = options.recipe()
-    if recipe.tiles and not kernels.available() and "steps" not in options.overrides:
-        recipe = dataclasses.replace(recipe, steps=max(1, round(_FALLBACK_STEPS * recipe.steps)))
     warn = options.on_warning or (lambda message: None)
     source = load_image(image, resample=options.resample)
     if source is not image:  # who loaded the picture has seen its warnings
         for message in source.warnings:
             warn(message)
     backend = choose_backend(options, recipe, warn)
+    if recipe.tiles and isinstance(backend, TorchBackend) and "steps" not in options.overrides:
+        recipe = dataclasses.replace(recipe, steps=max(1, round(FALLBACK_STEPS * recipe.steps)))
     full = source
     if options.downsample != 1:
         source = area.reduced(source, options.downsample)
@@ -117,24 +116,6 @@ def _options(options: EncodeOptions | None, settings: dict[str, Any]) -> EncodeO
     return dataclasses.replace(
         options, **({k: v for k, v in settings.items() if k in fields} | {"overrides": overrides})
     )
-
-
-def choose_backend(options: EncodeOptions, recipe: Recipe, warn: Any) -> Backend:
-    """Where the fit computes."""
-    if options.device == "cuda":
-        raise Unsupported("--device cuda: this version encodes on the CPU only; use --device cpu or auto")
-    threads = options.threads or os.cpu_count() or 1
-    torch.set_num_threads(threads)
-    if not recipe.tiles:
-        return TorchBackend(tiles=False)
-    if kernels.available():
-        kernels.set_num_threads(threads)
-        return KernelBackend()
-    warn(
-        "the compiled kernels are missing (installed without a C++ compiler): encoding runs in plain torch, "
-        f"about 50 times slower and with {_FALLBACK_STEPS:g} of the steps"
-    )
-    return TorchBackend()
 
 
 @dataclasses.dataclass
@@ -192,7 +173,9 @@ class _Job:
             on_step=self._on_step if o.checkpoint or o.render_every or o.on_step else None,
         )
         if self.recipe.coding == "lattice":
-            fit.noise = Noise(self.channels, len(fit.state.model.feature[0]), rgb_groups(self.groups), o.seed)
+            fit.noise = Noise(
+                self.channels, len(fit.state.model.feature[0]), rgb_groups(self.groups), o.seed, self.backend.place
+            )
         if o.resume is not None:
             checkpoint.restore(fit, o.resume)
         if isinstance(self.backend, levels.LevelBackend):
@@ -208,7 +191,7 @@ class _Job:
         if o.render_every and step % o.render_every == 0:
             folder = Path(o.render_dir or ".")
             folder.mkdir(parents=True, exist_ok=True)
-            self._picture(fit.state.model, fit).save(folder / f"step_{step:06d}.png")
+            self._picture(fit.state.model.map(torch.Tensor.cpu), fit).save(folder / f"step_{step:06d}.png")
 
     def _picture(self, model: Model, fit: Fit) -> Image.Image:
         stored = self.backend.render(self.gains.unweighted(model), fit.options)
@@ -344,7 +327,7 @@ def _frozen(job: _Job, fit: Fit, coarseness: float, rounds: int | None = None) -
 
 def _affordable(job: _Job, fit: Fit, limit: float) -> int:
     """How many Gaussians a file of ``limit`` bytes holds, judging by those there are."""
-    model = fit.state.model
+    model = fit.state.model.map(torch.Tensor.cpu)
     _, data = job.pack(model, fit, fit.coarseness * _LATE_ERROR)
     fixed = rate.head_bytes(job.recipe, job.groups, job.sections, job.options.levels)
     return max(1, math.floor((limit - fixed) * len(model) / max(1, len(data) - fixed)))

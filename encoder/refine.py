@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from igs import decoder
 from igs.encoder import freeze
 from igs.encoder.backend import Model
+from igs.encoder.devices import choose_backend
 from igs.encoder.fit import Fit
 from igs.encoder.options import EncodeOptions, Recipe
-from igs.encoder.pipeline import choose_backend
 from igs.format import Blend, Document, Header, Primitive, lit_channels
 
 Values = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
@@ -78,7 +78,7 @@ def _recipe(header: Header) -> Recipe:
         relative_reach2=header.relative_reach2,
         init="random",
         growth=False,
-        relocate=False,
+        relocate=0.0,
         freeze_rounds=_ROUNDS,
         freeze_rate=_RATE,
     )

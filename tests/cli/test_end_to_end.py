@@ -15,7 +15,7 @@ from PIL import Image
 import igs
 from igs.encoder.load import load_image
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 QUICK = ["-n", 20, "--steps", 3]
 
 
@@ -37,7 +37,7 @@ def test_report(cli: Any, picture: Path, tmp_path: Path) -> None:
     assert set(report) >= expected
     assert (report["width"], report["height"], report["channels"], report["num_gaussians"]) == (32, 32, 3, 20)
     assert (report["steps"], report["effort"]) == (3, 5)
-    assert report["device"].startswith("cpu")  # "cpu-torch" where the kernels could not be compiled
+    assert report["device"] in ("cpu", "cuda")  # where there is a GPU it is taken
     assert report["bytes"] == out.stat().st_size
     assert report["bpp"] == pytest.approx(8 * report["bytes"] / 1024)
     assert report["ms_ssim"] is None
@@ -45,6 +45,20 @@ def test_report(cli: Any, picture: Path, tmp_path: Path) -> None:
         error = image.decode().astype(float) - np.asarray(Image.open(picture))
     psnr = 10 * math.log10(255**2 / (error**2).mean())
     assert report["psnr"] == pytest.approx(psnr, abs=0.05)  # the report may be taken before rounding to 8 bits
+
+
+def test_device_and_backend_are_named(cli: Any, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    out = tmp_path / "out.igs"
+    refused = cli("igs-encode", picture, out, *QUICK, "--device", "cuda")
+    assert refused.code == 5
+    assert "--device cuda:" in refused.err
+    assert "--device cpu works without" in refused.err
+    assert not out.exists()
+    done = cli("igs-encode", picture, out, *QUICK, "-v", "--json", "--fast-nondeterministic")
+    assert done.json["device"] == "cpu"
+    report = cli("igs-encode", picture, out, *QUICK, "-v")
+    assert f"3 steps by {done.json['backend']} on cpu" in report.err
 
 
 def test_the_same_bytes_to_a_file_and_a_pipe(cli: Any, picture: Path, tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ def test_every_module_of_the_repository_is_there(names):
 def test_the_kernels_are_compiled_and_their_sources_present(names):
     assert [name for name in names if re.fullmatch(r"igs/csrc/_kernels[^/]*\.so", name)]
     sources = {f"igs/csrc/{path.name}" for path in (REPO / "csrc").iterdir() if path.suffix in (".cpp", ".h", ".inc")}
+    sources |= {f"igs/csrc/cuda/{path.name}" for path in (REPO / "csrc" / "cuda").iterdir() if path.is_file()}
     assert sources <= set(names)
 
 

@@ -1,0 +1,170 @@
+"""Fitting on an NVIDIA GPU: the backend over :mod:`igs.encoder.cuda_kernels`.
+
+A step is queued and not waited for: its measures are read from the device when somebody asks. Models may lie anywhere;
+a result lies where the model that it was asked for does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import torch
+from torch import Tensor
+
+from igs.csrc.cuda_compile import CudaUnavailable
+from igs.csrc.cuda_driver import DeviceKernels
+from igs.encoder import shapes
+from igs.encoder.backend import PERFECT, LossWeights, Model, Pullback, StepResult
+from igs.encoder.cuda_kernels import CudaRasterizer, Launcher
+from igs.encoder.reference import RasterOptions
+from igs.encoder.shapes import SIGMA_MAX, SIGMA_MIN
+
+
+def open_device(*, atomic: bool = False) -> CudaBackend:
+    """The current GPU of torch. Compiles what every fit needs, so that what can fail fails here.
+
+    Raises CudaUnavailable where torch was built without CUDA, or there is no GPU, no driver or no compiler.
+    """
+    if not torch.backends.cuda.is_built():
+        raise CudaUnavailable(f"PyTorch {torch.__version__} is a build for the CPU: install one for CUDA")
+    if not torch.cuda.is_available():
+        raise CudaUnavailable("PyTorch finds no CUDA GPU: check that one is there and what nvidia-smi says")
+    place = torch.device("cuda", torch.cuda.current_device())
+    torch.zeros(1, device=place)  # makes the context
+    launcher = _kernels(place.index)
+    backend = CudaBackend(launcher, place, name=f"cuda-{launcher.architecture}", atomic=atomic)
+    backend.try_out()
+    return backend
+
+
+@functools.cache
+def _kernels(ordinal: int) -> DeviceKernels:
+    """Loaded once per process; a thread launches on its own current stream."""
+    return DeviceKernels(ordinal, lambda: torch.cuda.current_stream(ordinal).cuda_stream)
+
+
+class CudaBackend:
+    """See :class:`igs.encoder.backend.Backend`.
+
+    atomic: gradients by atomic additions, in no fixed order. pictures: see :class:`CudaRasterizer`.
+    """
+
+    asynchronous = True
+
+    def __init__(
+        self, launcher: Launcher, place: torch.device, *, name: str = "cuda", device: str = "cuda",
+        atomic: bool = False, pictures: int = 1,
+    ) -> None:  # fmt: skip
+        self.place, self.name, self.device = place, name, device
+        self._launcher, self._atomic = launcher, atomic
+        self._rasterizer = CudaRasterizer(launcher, place, atomic=atomic, perfect=PERFECT, pictures=pictures)
+        self._image: Tensor | None = None
+        self._grad: Tensor | None = None
+
+    def of_many(self, pictures: int) -> CudaBackend:
+        """The same for so many pictures at once: pictures are [B, C, H, W] there, and measures B."""
+        return CudaBackend(
+            self._launcher, self.place, name=self.name, device=self.device, atomic=self._atomic, pictures=pictures
+        )
+
+    def try_out(self) -> None:
+        """One step of one Gaussian."""
+        place = self.place
+        model = Model(
+            torch.full((1, 2), 8.0, device=place), torch.zeros(1, 2, device=place), torch.zeros(1, device=place),
+            torch.ones(1, 3, device=place), "log",
+        )  # fmt: skip
+        options = RasterOptions(16, 16)
+        target = torch.zeros(3, 16, 16, device=place)
+        result = self.step(model, options, target, LossWeights(0.0, 1.0, 0.1))
+        moments = torch.zeros_like(model.position), torch.zeros_like(model.position)
+        age = torch.ones(1, dtype=torch.int32, device=place)
+        self.adam(model.position, result.grads[0], *moments, age, 0.1, (0.9, 0.99), 1e-15)
+        if not 0.0 < result.mse <= 1.0:
+            raise CudaUnavailable(f"{self.name}: one Gaussian's picture has the error {result.mse}, expected 0 to 1")
+
+    def _here(self, model: Model) -> Model:
+        return model.map(lambda t: t.to(self.place).contiguous())
+
+    def _factors(self, model: Model, options: RasterOptions) -> Tensor:
+        if shapes.is_matrix(model.scale_map):
+            return shapes.matrix_factors(model.scale, model.rotation, model.scale_map, options.lowpass)
+        return self._rasterizer.factors(
+            model.scale, model.rotation, model.scale_map, SIGMA_MIN, SIGMA_MAX, options.lowpass
+        )
+
+    def _shape_gradients(self, model: Model, by_factor: Tensor, options: RasterOptions) -> tuple[Tensor, Tensor]:
+        shape = model.scale, model.rotation, by_factor, model.scale_map
+        if shapes.is_matrix(model.scale_map):
+            return shapes.matrix_factors_gradient(*shape, options.lowpass)
+        return self._rasterizer.factors_gradient(*shape, SIGMA_MIN, SIGMA_MAX, options.lowpass)
+
+    def _bin(self, model: Model, options: RasterOptions, *, trust: bool = False) -> None:
+        self._rasterizer.bin(model.position, self._factors(model, options), model.feature, options, trust=trust)
+
+    def render(self, model: Model, options: RasterOptions) -> Tensor:
+        here = self._here(model)
+        self._bin(here, options)
+        return self._rasterizer.forward(options).to(model.position.device)
+
+    def step(self, model: Model, options: RasterOptions, target: Tensor, weights: LossWeights) -> StepResult:
+        raster, model = self._rasterizer, self._here(model)
+        self._bin(model, options, trust=True)
+        if weights.ssim or not raster.fusible:
+            if self._image is None or self._image.shape != target.shape:
+                self._image, self._grad = torch.empty_like(target), torch.empty_like(target)
+            assert self._grad is not None
+            image = raster.forward(options, self._image)
+            totals = raster.loss(image, target, weights.l1, weights.l2, weights.ssim, self._grad)
+            grads = raster.backward(options, self._grad)
+        else:
+            totals, grads = raster.fused(options, target, weights.l1, weights.l2)
+        scale, rotation = self._shape_gradients(model, grads[1], options)
+        means = totals / (target.numel() // raster.pictures)
+        return StepResult(functools.partial(_measures, means, weights), (grads[0], scale, rotation, grads[2]), means)
+
+    def pullback(self, model: Model, options: RasterOptions) -> Pullback:
+        """Jᵀ of the picture's Jacobian: takes a picture [C, H, W], gives gradients as Model.NAMES. Use it at once."""
+        here, home = self._here(model), model.position.device
+        plain = dataclasses.replace(options, pull=0.0)
+        self._bin(here, plain)
+        self._rasterizer.forward(plain)
+
+        def apply(picture: Tensor) -> tuple[Tensor, ...]:
+            position, by_factor, feature = self._rasterizer.backward(plain, picture.to(self.place).contiguous())
+            grads = position, *self._shape_gradients(here, by_factor, plain), feature
+            return tuple(g.to(home) for g in grads)
+
+        return apply
+
+    def removal_costs(self, model: Model, options: RasterOptions, target: Tensor) -> Tensor:
+        """By how much Σe² would rise without each Gaussian, [N]."""
+        self._bin(self._here(model), options)
+        return self._rasterizer.removal_costs(options, target.to(self.place).contiguous()).to(model.position.device)
+
+    def measure(self, image: Tensor, target: Tensor, ssim: bool) -> tuple[float, float | None]:
+        """(mean squared error, mean SSIM or None). Waits for the device."""
+        weights = LossWeights(0.0, 1.0, 1.0 if ssim else 0.0)
+        return _measures(self.means(image, target, ssim), weights)[1:]
+
+    def means(self, image: Tensor, target: Tensor, ssim: bool) -> Tensor:
+        """Means of |e|, e² and SSIM (0 unless asked for), float64 [3], on the device."""
+        image, target = (p.to(self.place).contiguous() for p in (image, target))
+        totals = self._rasterizer.loss(image, target, 0.0, 1.0, 1.0 if ssim else 0.0, None)
+        return totals / (target.numel() // self._rasterizer.pictures)
+
+    def adam(
+        self, values: Tensor, grads: Tensor, m: Tensor, v: Tensor, age: Tensor, lr: float, betas: tuple[float, float],
+        epsilon: float,
+    ) -> None:  # fmt: skip
+        self._rasterizer.adam(values, grads, m, v, age, lr, betas, epsilon)
+
+
+def _measures(means: Tensor, w: LossWeights) -> tuple[float, float, float | None]:
+    """(loss, mean squared error, mean SSIM or None) of the means of |e|, e² and SSIM; of several pictures the mean.
+
+    Waits for the device.
+    """
+    e1, e2, s = means.view(-1, 3).mean(0).tolist()
+    return w.l1 * e1 + w.l2 * e2 + w.ssim * (1 - s), e2, s if w.ssim else None

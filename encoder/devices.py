@@ -1,0 +1,67 @@
+"""Which backend fits: the GPU where there is one, else the compiled CPU kernels, else plain torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import torch
+
+from igs.csrc.cuda_compile import CudaUnavailable
+from igs.encoder import kernels
+from igs.encoder.backend import Backend, KernelBackend, TorchBackend
+from igs.encoder.options import EncodeOptions, Recipe
+from igs.format.errors import Unsupported, UsageError
+
+FALLBACK_STEPS = 0.35  # of the recipe's, where plain torch has to do
+_said: set[str] = set()  # warnings are given once per process, however many pictures it encodes
+
+
+def choose_backend(options: EncodeOptions, recipe: Recipe, warn: Callable[[str], None]) -> Backend:
+    """Where the fit computes, as ``options.device`` asks.
+
+    Raises Unsupported for ``cuda`` without a usable GPU, UsageError where the recipe can't run on one.
+    """
+    threads = options.threads or os.cpu_count() or 1
+    torch.set_num_threads(threads)
+    gpu = _gpu(options, recipe, warn)
+    if gpu is not None:
+        return gpu
+    if options.fast_nondeterministic:
+        _once(warn, "--fast-nondeterministic has no meaning on the CPU, where the fit repeats exactly at full speed")
+    if not recipe.tiles:
+        return TorchBackend(tiles=False)
+    if kernels.available():
+        kernels.set_num_threads(threads)
+        return KernelBackend()
+    warn(
+        "the compiled kernels are missing (installed without a C++ compiler): encoding runs in plain torch, "
+        f"about 50 times slower and with {FALLBACK_STEPS:g} of the steps"
+    )
+    return TorchBackend()
+
+
+def _gpu(options: EncodeOptions, recipe: Recipe, warn: Callable[[str], None]) -> Backend | None:
+    if options.device == "cpu":
+        return None
+    if not recipe.tiles:
+        if options.device == "cuda":
+            raise UsageError("tiles: expected True on a GPU, found False, the reference that only the CPU has")
+        return None
+    if options.device == "auto" and not (torch.backends.cuda.is_built() and torch.cuda.is_available()):
+        return None
+    from igs.encoder.cuda_backend import open_device
+
+    try:
+        return open_device(atomic=options.fast_nondeterministic)
+    except (CudaUnavailable, RuntimeError) as error:  # torch's own errors are RuntimeErrors
+        if options.device == "cuda":
+            raise Unsupported(f"--device cuda: {error}; --device cpu works without") from error
+        _once(warn, f"there is a GPU, but it can't be used, so encoding runs on the CPU: {error}")
+        return None
+
+
+def _once(warn: Callable[[str], None], message: str) -> None:
+    if message not in _said:
+        _said.add(message)
+        warn(message)

@@ -1,0 +1,237 @@
+"""One set of tests for every rasteriser: the CPU kernels, the CUDA kernels emulated on the host, and on a GPU.
+
+The references are those of test_kernels.py. What only CUDA has (tile lists that don't wait, determinism without an
+order of threads) follows in test_cuda_kernels.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="the encoder needs torch")
+
+from cuda_emulator import EmulatedKernels
+from raster_cases import ALPHA, CASES, GRADIENT_CASES, close, run, scene
+
+from igs.encoder import kernels, reference
+from igs.encoder.cuda_kernels import CudaRasterizer
+from igs.encoder.reference import RasterOptions
+
+
+class Cpu:
+    """The compiled CPU kernels."""
+
+    def __init__(self):
+        if not kernels.available():
+            pytest.skip("installed without a C++ compiler")
+
+    def draw(self, arrays, o, weight):
+        """Picture, and gradients of (picture·weight).sum() by means, scales, rotations and features."""
+        return run(kernels.rasterize, kernels.factors, arrays, o, weight)
+
+    def loss(self, image, target, weights):
+        return kernels.loss_and_gradient(image, target, *weights)
+
+    def fused(self, arrays, o, target, l1, l2):
+        rasterizer, factors = kernels.Rasterizer(), kernels.factors(*arrays[1:3])
+        rasterizer.bin(arrays[0], factors, arrays[3], o)
+        return rasterizer.fused(arrays[0], factors, arrays[3], o, target, l1, l2)
+
+    def removal_costs(self, arrays, o, target):
+        rasterizer, factors = kernels.Rasterizer(), kernels.factors(*arrays[1:3])
+        rasterizer.bin(arrays[0], factors, arrays[3], o)
+        return rasterizer.removal_costs(arrays[0], factors, arrays[3], o, target)
+
+    adam = staticmethod(kernels.adam)
+
+
+class Cuda:
+    """The CUDA kernels, by one launcher or another."""
+
+    def __init__(self, launcher, place):
+        self.rasterizer, self.place = CudaRasterizer(launcher, place), place
+        self.shape = ("log", 2**-6, 2**15, 0.0)
+
+    def there(self, *tensors):
+        return [t.to(self.place) for t in tensors]
+
+    def draw(self, arrays, o, weight):
+        means, scales, rotations, features, weight = self.there(*arrays, weight)
+        factors = self.rasterizer.factors(scales, rotations, *self.shape)
+        self.rasterizer.bin(means, factors, features, o)
+        image = self.rasterizer.forward(o)
+        by_mean, by_factor, by_feature = self.rasterizer.backward(o, weight)
+        shape = self.rasterizer.factors_gradient(scales, rotations, by_factor, *self.shape)
+        return [t.cpu() for t in (image, by_mean, *shape, by_feature)]
+
+    def loss(self, image, target, weights):
+        image, target = self.there(image, target)
+        grad = torch.empty_like(image)
+        e1, e2, s = (self.rasterizer.loss(image, target, *weights, grad) / image.numel()).tolist()
+        return e1, e2, s, grad.cpu()
+
+    def fused(self, arrays, o, target, l1, l2):
+        means, scales, rotations, features, target = self.there(*arrays, target)
+        self.rasterizer.bin(means, self.rasterizer.factors(scales, rotations, *self.shape), features, o)
+        totals, grads = self.rasterizer.fused(o, target, l1, l2)
+        return *(totals / target.numel()).tolist()[:2], [g.cpu() for g in grads]
+
+    def removal_costs(self, arrays, o, target):
+        means, scales, rotations, features, target = self.there(*arrays, target)
+        self.rasterizer.bin(means, self.rasterizer.factors(scales, rotations, *self.shape), features, o)
+        return self.rasterizer.removal_costs(o, target).cpu()
+
+    def adam(self, values, grads, m, v, age, lr, betas, epsilon):
+        lie = self.there(values, grads, m, v, age)
+        self.rasterizer.adam(*lie, lr, betas, epsilon)
+        for home, there in zip((values, grads, m, v), lie, strict=False):
+            home.copy_(there)
+
+
+def gpu():
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA GPU that PyTorch can use")
+    from igs.encoder.cuda_backend import open_device
+
+    backend = open_device()
+    return Cuda(backend._launcher, backend.place)
+
+
+RASTERIZERS = {"cpu": Cpu, "emulated": lambda: Cuda(EmulatedKernels(), torch.device("cpu")), "cuda": gpu}
+
+
+@pytest.fixture(params=["cpu", "emulated", pytest.param("cuda", marks=pytest.mark.gpu)])
+def rasterizer(request):
+    return RASTERIZERS[request.param]()
+
+
+@functools.cache
+def expected(case, channels, gradient):
+    """(arrays, options, weight, what the reference gives)"""
+    o = (GRADIENT_CASES if gradient else CASES)[case]
+    lit = ALPHA if gradient and channels == 4 else ()
+    o = dataclasses.replace(o, background=o.background[:channels], lit=lit)
+    arrays = scene(60, channels + 2 * gradient, o.width, o.height, seed=channels)
+    if gradient:
+        arrays[3][:, -2:] -= 0.5
+    weight = torch.rand(channels, o.height, o.width, generator=torch.Generator().manual_seed(9)) - 0.5
+    return arrays, o, weight, run(reference.rasterize_reference, reference.factors_reference, arrays, o, weight)
+
+
+@pytest.mark.parametrize(
+    ("case", "channels"),
+    [*((c, 3) for c in CASES), *((c, n) for c in ("default", "few", "pull", "sum") for n in (1, 2, 4, 5))],
+)
+def test_pictures_and_gradients_are_the_references(case, channels, rasterizer):
+    arrays, o, weight, known = expected(case, channels, False)
+    close(rasterizer.draw(arrays, o, weight), known)
+
+
+@pytest.mark.parametrize(
+    ("case", "channels"),
+    [*((c, 3) for c in GRADIENT_CASES), *((c, n) for c in ("default", "pull", "sum") for n in (1, 4, 5))],
+)
+def test_luma_gradients_are_the_references(case, channels, rasterizer):
+    arrays, o, weight, known = expected(case, channels, True)
+    close(rasterizer.draw(arrays, o, weight), known)
+
+
+def test_64_channels(rasterizer):
+    o = RasterOptions(20, 18)
+    arrays = scene(30, 64, o.width, o.height, seed=3)
+    weight = torch.rand(64, o.height, o.width, generator=torch.Generator().manual_seed(9))
+    known = run(reference.rasterize_reference, reference.factors_reference, arrays, o, weight)
+    close(rasterizer.draw(arrays, o, weight), known)
+
+
+def test_many_gaussians_in_one_tile(rasterizer):
+    """More than the 32 that are staged at a time, and more than K at every pixel."""
+    o = RasterOptions(20, 18, top_k=12, relative_reach2=math.inf)
+    arrays = scene(150, 3, o.width, o.height, seed=4)
+    weight = torch.rand(3, o.height, o.width, generator=torch.Generator().manual_seed(9))
+    known = run(reference.rasterize_reference, reference.factors_reference, arrays, o, weight)
+    close(rasterizer.draw(arrays, o, weight), known)
+
+
+def test_long_thin_gaussians_reach_every_tile_they_cross(rasterizer):
+    o = RasterOptions(96, 64)
+    g = torch.Generator().manual_seed(5)
+    means = torch.rand(20, 2, generator=g) * torch.tensor([96.0, 64.0])
+    scales = torch.log(torch.stack([torch.rand(20, generator=g) * 80 + 1, torch.rand(20, generator=g) + 0.3], 1))
+    arrays = means, scales, torch.rand(20, generator=g), torch.rand(20, 3, generator=g)
+    weight = torch.rand(3, 64, 96, generator=g)
+    # Elongations up to 270 cancel that many units of binary32 in u = p·dx + q·dy: measured 1.5e-5.
+    known = run(reference.rasterize_reference, reference.factors_reference, arrays, o, weight)
+    close(rasterizer.draw(arrays, o, weight), known, tolerance=1e-4)
+
+
+def test_no_gaussian_in_reach_gives_the_background(rasterizer):
+    o = RasterOptions(33, 20, background=(0.25, 0.5, 0.75))
+    arrays = torch.full((1, 2), 1e4), torch.zeros(1, 2), torch.zeros(1), torch.ones(1, 3)
+    image, *grads = rasterizer.draw(arrays, o, torch.ones(3, 20, 33))
+    assert torch.equal(image, torch.tensor([0.25, 0.5, 0.75])[:, None, None].expand_as(image))
+    assert not any(g.any() for g in grads)
+
+
+@pytest.mark.parametrize("weights", [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.3, 0.4, 0.5)])
+@pytest.mark.parametrize("shape", [(2, 45, 70), (1, 1, 1), (2, 1, 40), (1, 65, 3)])
+def test_loss_is_the_reference(shape, weights, rasterizer):
+    g = torch.Generator().manual_seed(1)
+    image, target = torch.rand(shape, generator=g), torch.rand(shape, generator=g)
+    leaf = image.double().requires_grad_()
+    known = reference.loss_reference(leaf, target.double(), *weights)
+    known.backward()
+    e1, e2, s, grad = rasterizer.loss(image, target, weights)
+    assert weights[0] * e1 + weights[1] * e2 + weights[2] * (1 - s) == pytest.approx(known.item(), rel=1e-5)
+    close([grad], [leaf.grad], floor=1e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("gradient", [False, True])
+def test_fused_step_is_forward_loss_and_backward(channels, gradient, rasterizer):
+    o = RasterOptions(45, 33, gradient=gradient, reach2=4.0, pull=0.01, pull_share=0.8)
+    arrays = scene(80, channels + 2 * gradient, 45, 33, seed=6)
+    # No error is so near to 0 that rounding could change its sign.
+    target = torch.rand(channels, 33, 45, generator=torch.Generator().manual_seed(70))
+    factors = reference.factors_reference(*arrays[1:3])
+    leaves = [a.clone().requires_grad_() for a in (arrays[0], factors, arrays[3])]
+    error = reference.rasterize_reference(*leaves, o) - target
+    known = 0.2 * error.abs().mean() + 0.8 * (error**2).mean()
+    known.backward()
+    e1, e2, grads = rasterizer.fused(arrays, o, target, 0.2, 0.8)
+    assert 0.2 * e1 + 0.8 * e2 == pytest.approx(known.item(), rel=1e-5)
+    close(grads, [leaf.grad for leaf in leaves], floor=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("case", "channels", "gradient"),
+    [
+        *((c, 3, False) for c in ("default", "few", "one", "holes", "pull", "sum", "narrow")),
+        *((c, n, True) for c in ("default", "few", "sum") for n in (1, 4, 5)),
+    ],
+)
+def test_removal_costs_are_the_references(case, channels, gradient, rasterizer):
+    arrays, o, _, _ = expected(case, channels, gradient)
+    target = torch.rand(channels, o.height, o.width, generator=torch.Generator().manual_seed(9))
+    factors = reference.factors_reference(*(a.double() for a in arrays[1:3]))
+    known = reference.removal_costs_reference(arrays[0].double(), factors, arrays[3].double(), o, target.double())
+    # A large share's cost is a small difference: measured 1.2e-5 of the largest.
+    close([rasterizer.removal_costs(arrays, o, target).double()], [known], tolerance=3e-5)
+
+
+def test_adam_is_the_reference_and_corrects_each_row_by_its_age(rasterizer):
+    g = torch.Generator().manual_seed(8)
+    mine = torch.rand(300, 3, generator=g)
+    twin = mine.clone()
+    state = [[torch.zeros(300, 3), torch.zeros(300, 3)] for _ in range(2)]
+    age = torch.arange(300, dtype=torch.int32) % 7 * 300
+    for _ in range(5):
+        grad = torch.rand(300, 3, generator=g) - 0.5
+        age += 1
+        for values, moments, adam in ((mine, state[0], rasterizer.adam), (twin, state[1], reference.adam_reference)):
+            adam(values, grad, *moments, age, 0.01, (0.9, 0.999), 1e-8)
+    torch.testing.assert_close(mine, twin, rtol=1e-5, atol=1e-6)
