@@ -2,7 +2,8 @@
 
 Loading pictures and storing the Gaussians of a file in fewer bits need none.
 
-The pipeline in file names: load → rate → init → fit (backend, kernels, reference) → quantize → pack → pipeline.
+The pipeline in file names: load → rate → init → fit (backend, kernels, reference) → quantize → pack → job → targets →
+pipeline.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -79,13 +79,14 @@ class CudaImage(Image):
     ) -> dict[str, Any]:
         """The maps of a texture stack by name, as ``Image.decode_groups``, each on the device."""
         chosen = tuple(self.groups) if groups is None else self.groups.select(groups)[0]
-        box = region or (0, 0, self.width, self.height)
-        return {
-            group.name: self.region(
-                *box, scale, dtype or depth_dtype(group.bit_depth), level, groups=[group.name], renormalize=renormalize
+        x, y, w, h = region or (0, 0, self.width, self.height)
+        found = {}
+        for group in chosen:
+            kind = dtype or depth_dtype(group.bit_depth)
+            found[group.name] = self.region(
+                x, y, w, h, scale, kind, level, groups=[group.name], renormalize=renormalize
             )
-            for group in chosen
-        }
+        return found
 
     def region(
         self,

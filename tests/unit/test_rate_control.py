@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from igs.encoder.pipeline import _coarseness_for
+from igs.encoder.targets import _coarseness_for
 
 
 @pytest.mark.parametrize("size", [500, 700, 950, 1100])

@@ -1,0 +1,159 @@
+"""What one encode works on: the stored target, its fit, and the way from a model to a file and back to its quality."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from igs import decoder
+from igs.encoder import checkpoint, colour, freeze, init, levels, metrics, pack, weighting
+from igs.encoder.backend import Backend, Model
+from igs.encoder.fit import Fit
+from igs.encoder.lattice import Noise, Steps
+from igs.encoder.load import SourceImage, load_image, to_stored
+from igs.encoder.options import EncodeOptions, Recipe
+from igs.format import lit_channels
+from igs.format.lattice import rgb_groups
+
+
+@dataclasses.dataclass
+class Result:
+    """A file, and how it came about."""
+
+    data: bytes
+    packed: pack.Packed
+    steps: int
+    missed: str | None = None
+    level_psnr: list[float | None] | None = None
+
+
+class Job:
+    """What the rate loops share: the stored target, and the way from a model to a file."""
+
+    def __init__(
+        self, source: SourceImage, recipe: Recipe, options: EncodeOptions, backend: Backend, full: SourceImage
+    ) -> None:
+        self.full = full  # what the decoded file is compared with: not reduced
+        self.source, self.recipe, self.options, self.backend = source, recipe, options, backend
+        self.warn = options.on_warning or (lambda message: None)
+        self.groups = colour.stored_groups(source, options.transfer, recipe.gamma, options.linear_light, self.warn)
+        stored = to_stored(source.pixels, self.groups)
+        target = torch.from_numpy(np.ascontiguousarray(stored.transpose(2, 0, 1)))
+        self.stored = target.permute(1, 2, 0).numpy()  # a view
+        self.gains = weighting.Gains.of(self.groups, source.weights, recipe)
+        self.target = self.gains.weighted(target)
+        self.channels = source.channels
+        self.pixels = source.width * source.height
+        self.sections = {**source.sections, **options.sections}
+        if options.levels > 1:
+            self.sections = levels.with_psnr(self.sections, [None] * options.levels)
+        mean = target.double().mean(dim=(1, 2)).tolist()
+        self.background = tuple(mean) if recipe.blend == "topk" else (0.0,) * self.channels
+        self.weights = self._weights()
+
+    def _weights(self) -> Any:
+        path = self.options.saliency_map
+        if path is None:
+            return None
+        values = load_image(path).pixels.mean(axis=2, dtype=np.float64)
+        return init.resample_map(values, self.source.width, self.source.height)
+
+    def fit(self, num_gaussians: int) -> Fit:
+        o = self.options
+        fit = Fit(
+            self.target,
+            num_gaussians,
+            self.recipe,
+            self.backend,
+            seed=o.seed,
+            weights=self.weights,
+            lit=lit_channels(self.groups),
+            log_every=o.log_every,
+            on_progress=o.on_progress,
+            on_step=self._on_step if o.checkpoint or o.render_every or o.on_step else None,
+        )
+        if self.recipe.coding == "lattice":
+            fit.noise = Noise(
+                self.channels, len(fit.state.model.feature[0]), rgb_groups(self.groups), o.seed, self.backend.place
+            )
+        if o.resume is not None:
+            checkpoint.restore(fit, o.resume)
+        if isinstance(self.backend, levels.LevelBackend):
+            self.backend.fit = fit
+        return fit
+
+    def _on_step(self, fit: Fit) -> None:
+        o, step = self.options, fit.state.step
+        if o.on_step:
+            o.on_step(fit)
+        if o.checkpoint and step and (step % o.checkpoint_every == 0 or step >= self.recipe.steps):
+            checkpoint.save(fit, o.checkpoint)
+        if o.render_every and step % o.render_every == 0:
+            folder = Path(o.render_dir or ".")
+            folder.mkdir(parents=True, exist_ok=True)
+            self._picture(fit.state.model.map(torch.Tensor.cpu), fit).save(folder / f"step_{step:06d}.png")
+
+    def _picture(self, model: Model, fit: Fit) -> Image.Image:
+        stored = self.backend.render(self.gains.unweighted(model), fit.options)
+        values = stored.permute(1, 2, 0).numpy().clip(0) ** self.recipe.gamma
+        pixels = np.floor(np.clip(values, 0, 1) * 255 + 0.5).astype(np.uint8)
+        return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] < 3 else pixels[:, :, :3])
+
+    def idle(self, model: Model, fit: Fit) -> torch.Tensor:
+        """Gaussians in the order in which they would be missed, the least first."""
+        return torch.argsort(fit.removal_costs(model), stable=True)
+
+    def freeze(self, fit: Fit, coarseness: float, rounds: int | None = None) -> Model:
+        """The fit's best model with all Gaussians at values that a lattice of this coarseness holds."""
+        rgb, features = rgb_groups(self.groups), fit.state.model.feature.shape[1]
+        lattice = Steps.of(coarseness, self.channels, features, rgb).record(bool(rgb))
+        return freeze.freeze(fit, lattice, rgb, self.options.seed, rounds)
+
+    def pack(self, model: Model, fit: Fit, coarseness: float = 1.0) -> tuple[pack.Packed, bytes]:
+        """Codes and file. coarseness: of a lattice."""
+        idle = self.idle(model, fit).numpy()
+        packed = pack.quantize_model(
+            self.gains.unweighted(model), self.recipe, self.stored, self.groups, self.background, idle, coarseness,
+            lowpass=fit.options.lowpass, quantizers=fit.quantizers, finer=self.gains.finer,
+            ends=self.ends(model),
+        )  # fmt: skip
+        return packed, pack.to_bytes(packed, self.options.codec, self.options.chunk_size, self.sections)
+
+    def ends(self, model: Model) -> list[int]:
+        """How many Gaussians levels 0 … l have together, for each l."""
+        return self.backend.ends(model) if isinstance(self.backend, levels.LevelBackend) else [len(model)]
+
+    def with_levels(self, result: Result) -> Result:
+        """The same file with the PSNR of each of its levels in the metadata."""
+        psnr = [self.quality(result.data, level)[0] for level in range(self.options.levels)]
+        sections = levels.with_psnr(self.sections, psnr)
+        data = pack.to_bytes(result.packed, self.options.codec, self.options.chunk_size, sections)
+        return dataclasses.replace(result, data=data, level_psnr=psnr)
+
+    def decoded(self, data: bytes, level: int | None = None) -> np.ndarray:
+        """Picture values [H, W, C] in [0, 1] as a user gets them at the source's depth; enlarged if reduced."""
+        depth, scale = self.source.bit_depth, self.options.downsample
+        size = slice(self.full.height), slice(self.full.width)
+        with decoder.open(data, threads=self.options.threads) as im:
+            if depth == 32:
+                return np.asarray(im.decode(scale, level, "float32"))[size]
+            dtype, top = ("uint8", 255) if depth == 8 else ("uint16", 65535)
+            return im.decode(scale, level, dtype)[size].astype(np.float32) / np.float32(top)
+
+    def quality(self, data: bytes, level: int | None = None) -> tuple[float | None, float | None]:
+        """(PSNR or None where infinite, MS-SSIM or None where too small) of the decoded file."""
+        decoded, source = self.compared(data, level)
+        return metrics.psnr(decoded, source), metrics.ms_ssim(decoded, source)
+
+    def compared(self, data: bytes, level: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """The decoded file and the source, [H, W, C], as quality is measured.
+
+        What can be seen is compared: alpha is multiplied in on both sides, and light above white is by its curve.
+        """
+        decoded, source = (colour.visible(p, self.groups) for p in (self.decoded(data, level), self.full.pixels))
+        return decoded, source

@@ -1,0 +1,210 @@
+"""Targets: from a number of Gaussians, bytes, bits per pixel, a quality or a PSNR to the file that meets it."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from igs.encoder import levels, pack, rate
+from igs.encoder.backend import Model
+from igs.encoder.fit import Fit
+from igs.encoder.job import Job, Result
+from igs.format.errors import UsageError
+
+# --psnr: the number of Gaussians grows by such factors from round to round, from this share of the pixels.
+_PSNR_GROWTH, _PSNR_LEAST, _PSNR_START = 1.6, 1.06, 1 / 400
+_MUCH_METADATA = 0.25  # of the bytes asked for
+_TRIM_TRIALS = 8
+# Rate control of lattice files
+_RATE_AIM = 1.004  # of the limit before freezing, which takes 0.2 to 0.6 % off; what is too much is left out after it
+_LATE_ERROR = 0.9  # the error when all is done, as a share of that when the last Gaussians come
+_COARSENESS_SPAN, _COARSENESS_TRIALS = 0.7, 8
+# Upwards further: where the error fell more than foreseen after the last Gaussians came (flat pictures), files are too
+# large by a half, and coarser steps cost less than Gaussians left out (a stack with flat parts: 39.7 dB, so 43.4 dB).
+_COARSENESS_ABOVE = 2.1
+_CLOSE = 0.997
+_COARSENESS_SLOPE = 3.3  # a factor of 2 in the steps is about 8 bits of a Gaussian's 38
+_LOWEST = 0.985  # of the limit: below, a second try
+_PSNR_ROUND_STEPS = 0.35  # of the recipe's, per further round
+
+
+def to_count(job: Job) -> Result:
+    """--num-gaussians, --bpp, --size, -q: the count is known before the fit."""
+    o, limit = job.options, None
+    if o.num_gaussians is not None:
+        n = levels.ends_of(o.num_gaussians, o.levels)[-1]
+    else:
+        if o.size is not None:
+            limit = float(o.size)
+        elif o.bpp is not None:
+            limit = o.bpp * job.pixels / 8
+        if limit is None:
+            quality = 75.0 if o.quality is None else o.quality
+            n = rate.gaussians_for_quality(quality, job.recipe, job.channels, job.pixels)
+            if job.recipe.coding == "lattice" and n > rate.FEWEST:
+                # What a Gaussian takes is known only on the way: the rate is kept, not the count.
+                payload = rate.quality_to_bpp(quality) * job.pixels / 8
+                limit = payload + rate.head_bytes(job.recipe, job.groups, job.sections, job.options.levels)
+        else:
+            n = rate.gaussians_for_bytes(limit, job.recipe, job.groups, job.sections, o.levels)
+            metadata = sum(map(len, job.sections.values()))
+            if metadata > _MUCH_METADATA * limit:
+                job.warn(f"metadata takes {metadata} of {limit:.0f} bytes; without it the picture could have them")
+        smallest = rate.smallest_file(job.recipe, job.groups, job.sections, o.levels)
+        if o.size is not None and o.size < smallest:
+            raise UsageError(f"size: expected {smallest} or more, the smallest file of this picture, found {o.size}")
+        n = max(rate.SMALLEST, o.levels, n)
+    if job.recipe.coding == "lattice":
+        return _to_lattice(job, n, limit)
+    fit = job.fit(n)
+    model = fit.run()
+    packed, data = job.pack(model, fit)
+    return _within(job, fit, limit, model, packed, data, 1.0)
+
+
+def _within(
+    job: Job, fit: Fit, limit: float | None, model: Model, packed: pack.Packed, data: bytes, coarseness: float
+) -> Result:
+    """The file, without the Gaussians that count least where they take it above the limit."""
+    while limit is not None and len(data) > limit and _spare(job, model):
+        excess = math.ceil((len(data) - limit) * len(model) / len(data))
+        model = _without_least(job, fit, model, min(excess, _spare(job, model)))
+        packed, data = job.pack(model, fit, coarseness)
+    missed, bpp = None, job.options.bpp
+    if bpp is not None and limit is not None and len(data) > limit:
+        missed = f"--bpp {bpp:g}: the smallest file of this picture has {len(data) * 8 / job.pixels:.4g} bpp"
+    return Result(data, packed, fit.state.step, missed)
+
+
+def _to_lattice(job: Job, n: int, limit: float | None) -> Result:
+    """A coded file of n Gaussians, or of at most ``limit`` bytes: one fit, count and coarseness chosen on the way."""
+    fit = job.fit(n)
+    if limit is not None:
+        fit.retarget = lambda f: _affordable(job, f, limit)
+    model = fit.run()
+    coarseness = fit.coarseness
+    if limit is not None:
+        coarseness = _coarseness_for(job, fit, model, limit * _RATE_AIM)
+    model, packed, data = _frozen(job, fit, coarseness)
+    if limit is not None and len(data) < _LOWEST * limit:  # freezing made it smaller than foreseen: finer steps
+        finer = coarseness * math.exp((len(data) / (limit * _RATE_AIM) - 1) * _COARSENESS_SLOPE)
+        again = _frozen(job, fit, finer)
+        if len(again[2]) <= limit * (2 - _LOWEST):  # what is too much below is left out
+            coarseness, (model, packed, data) = finer, again
+    return _within(job, fit, limit, model, packed, data, coarseness)
+
+
+def _frozen(job: Job, fit: Fit, coarseness: float, rounds: int | None = None) -> tuple[Model, pack.Packed, bytes]:
+    model = job.freeze(fit, coarseness, rounds)
+    return model, *job.pack(model, fit, coarseness)
+
+
+def _affordable(job: Job, fit: Fit, limit: float) -> int:
+    """How many Gaussians a file of ``limit`` bytes holds, judging by those there are."""
+    model = fit.state.model.map(torch.Tensor.cpu)
+    _, data = job.pack(model, fit, fit.coarseness * _LATE_ERROR)
+    fixed = rate.head_bytes(job.recipe, job.groups, job.sections, job.options.levels)
+    return max(1, math.floor((limit - fixed) * len(model) / max(1, len(data) - fixed)))
+
+
+def _coarseness_for(job: Job, fit: Fit, model: Model, size: float) -> float:
+    """The coarseness at which a model's file has at most ``size`` bytes: a few trials by secants in the logarithm."""
+    low, high = math.log(fit.coarseness) - _COARSENESS_SPAN, math.log(fit.coarseness) + _COARSENESS_ABOVE
+    at = math.log(fit.coarseness)
+    for _ in range(_COARSENESS_TRIALS):
+        _, data = job.pack(model, fit, math.exp(at))
+        if len(data) > size:
+            low = at
+        else:
+            high = at
+            if len(data) > size * _CLOSE:
+                break
+        # Aim a little below.
+        guess = at + (len(data) / (size * (1 + _CLOSE) / 2) - 1) * _COARSENESS_SLOPE
+        at = guess if low < guess < high else (low + high) / 2
+    return math.exp(high)
+
+
+def _spare(job: Job, model: Model) -> int:
+    """How many Gaussians can be left out: all but one, of the last level only."""
+    return len(model) - [0, *job.ends(model)][-2] - 1
+
+
+def _without_least(job: Job, fit: Fit, model: Model, count: int) -> Model:
+    first = [0, *job.ends(model)][-2]
+    order = job.idle(model, fit)
+    keep = torch.ones(len(model), dtype=torch.bool)
+    keep[order[order >= first][:count]] = False
+    return model.map(lambda t: t[keep].clone())
+
+
+def to_psnr(job: Job, target: float) -> Result:
+    """--psnr: grow, refine, decode, until met, or as many as pixels/8; then as few bytes as still meet it."""
+    lattice = job.recipe.coding == "lattice"
+    most = max(min(job.pixels, rate.FEWEST), int(job.pixels * rate.MAX_SHARE))
+    fit = job.fit(max(job.options.levels, min(most, round(job.pixels * _PSNR_START))))
+    model = fit.run()
+    steps = max(1, round(_PSNR_ROUND_STEPS * job.recipe.steps))
+    while True:
+        coarseness = fit.coarseness
+        if lattice:
+            model, packed, data = _frozen(job, fit, coarseness, 1)
+        else:
+            packed, data = job.pack(model, fit)
+        reached = _reached(job, data)
+        n = len(model)
+        if reached >= target or n >= most:
+            break
+        # Twice the Gaussians gain two decibels or more.
+        growth = min(max(2 ** ((target - reached) / 2.5), _PSNR_LEAST), _PSNR_GROWTH)
+        more = min(most, max(n + 1, math.ceil(n * growth))) - n
+        model = fit.extend(more, steps)
+    if reached >= target:
+        if lattice:
+            packed, data = _coarsest(job, fit, target, coarseness)
+        else:
+            packed, data = _trim(job, fit, model, target, (packed, data))
+        reached = _reached(job, data)
+    missed = None
+    if reached < target:
+        missed = f"--psnr {target:g}: reached {reached:.2f} dB with {n} Gaussians, the most that --psnr takes here"
+    return Result(data, packed, fit.state.step, missed)
+
+
+def _reached(job: Job, data: bytes) -> float:
+    measured, _ = job.quality(data)
+    return math.inf if measured is None else measured
+
+
+def _coarsest(job: Job, fit: Fit, target: float, coarseness: float) -> tuple[pack.Packed, bytes]:
+    """The coarsest lattice on which the decoded file still meets the target; ``coarseness`` does."""
+    low, high = math.log(coarseness), math.log(coarseness) + _COARSENESS_SPAN
+    for _ in range(_COARSENESS_TRIALS - 2):
+        at = (low + high) / 2
+        if _reached(job, _frozen(job, fit, math.exp(at), 1)[2]) >= target:
+            low = at
+        else:
+            high = at
+    for at in (high, low, low - 0.1, low - 0.3):  # freezing in rounds gains a little, nearly always
+        _, packed, data = _frozen(job, fit, math.exp(at))
+        if _reached(job, data) >= target:
+            return packed, data
+    _, packed, data = _frozen(job, fit, coarseness, 1)
+    return packed, data
+
+
+def _trim(job: Job, fit: Fit, model: Model, target: float, met: tuple[pack.Packed, bytes]) -> tuple[pack.Packed, bytes]:
+    """Leave out the Gaussians that count least while the decoded file still meets the target: bisection on how many."""
+    low, high = 0, min(int(0.7 * len(model)), _spare(job, model))
+    for _ in range(_TRIM_TRIALS):
+        count = (low + high + 1) // 2
+        if count <= low:
+            break
+        packed, data = job.pack(_without_least(job, fit, model, count), fit)
+        measured, _ = job.quality(data)
+        if measured is None or measured >= target:
+            low, met = count, (packed, data)
+        else:
+            high = count - 1
+    return met
