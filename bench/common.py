@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import platform
@@ -15,6 +16,31 @@ from typing import Any
 REPO = Path(__file__).resolve().parent.parent
 DATA = REPO.parent / "shared" / "data"
 RESULTS = Path(__file__).resolve().parent / "results"
+
+
+@dataclasses.dataclass
+class Row:
+    """One line of a table. value and bound in ``unit``; bound None: only reported; ``least``: it is a lower one."""
+
+    what: str
+    value: float
+    unit: str
+    bound: float | None = None
+    note: str = ""
+    least: bool = False
+
+    @property
+    def verdict(self) -> str:
+        """Whether the bound holds."""
+        if self.bound is None:
+            return ""
+        met = self.value >= self.bound if self.least else self.value <= self.bound
+        return "ok" if met else "MISSED"
+
+    def __str__(self) -> str:
+        line = f"{self.what:<72} {self.value:>10.4g} {self.unit}"
+        sign = "≥" if self.least else "≤"
+        return line if self.bound is None else f"{line:<92} {sign} {self.bound:g} {self.verdict}"
 
 
 def machine() -> dict[str, Any]:

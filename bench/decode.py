@@ -25,6 +25,7 @@ from typing import Any
 import common
 import numpy as np
 import PIL.Image
+from common import Row
 
 import igs
 import igs.encoder
@@ -38,22 +39,6 @@ HERE = Path(__file__).resolve().parent
 DATA = HERE.parent.parent / "shared" / "data"
 CACHE = HERE / "cache"
 SIDE, GAUSSIANS = 2048, 10_000
-
-
-@dataclasses.dataclass
-class Row:
-    """One line of the table. value and bound in ``unit``; bound None: only reported."""
-
-    what: str
-    value: float
-    unit: str
-    bound: float | None = None
-    note: str = ""
-
-    @property
-    def verdict(self) -> str:
-        """Whether the bound holds."""
-        return "" if self.bound is None else ("ok" if self.value <= self.bound else "MISSED")
 
 
 def best(work: Callable[[], Any], repeats: int = 7) -> float:

@@ -22,30 +22,13 @@ from typing import Any
 import common
 import numpy as np
 import PIL.Image
+from common import Row
 
 EXIT_UNSUPPORTED = 5
 EXAMPLE = common.REPO / "examples" / "antelope_canyon.png"
 # Operations per candidate and pixel, a fused multiply-add counted as two, of three channels (csrc/cuda/raster.cuh).
 FORWARD, BACKWARD = 8 + 18, 35
 TINY = False  # --check
-
-
-@dataclasses.dataclass
-class Row:
-    """One line of the table; bound None: only reported. ``least``: the bound is a lower one."""
-
-    what: str
-    value: float
-    unit: str
-    bound: float | None = None
-    least: bool = False
-
-    def __str__(self) -> str:
-        line = f"{self.what:<72} {self.value:>10.4g} {self.unit}"
-        if self.bound is None:
-            return line
-        met = self.value >= self.bound if self.least else self.value <= self.bound
-        return f"{line:<92} {'≥' if self.least else '≤'} {self.bound:g} {'ok' if met else 'MISSED'}"
 
 
 def mirrored(image: PIL.Image.Image, width: int, height: int) -> np.ndarray:

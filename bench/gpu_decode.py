@@ -22,6 +22,7 @@ from typing import Any
 import common
 import numpy as np
 import PIL.Image
+from common import Row
 from decode import DATA, fitted
 
 import igs
@@ -31,24 +32,6 @@ from igs.decoder.rule import Splats
 
 EXIT_UNSUPPORTED = 5
 RUNS = 30  # timed ones of a median; 1 with --check
-
-
-@dataclasses.dataclass
-class Row:
-    """One line of the table; bound None: only reported. ``least``: the bound is a lower one."""
-
-    what: str
-    value: float
-    unit: str
-    bound: float | None = None
-    least: bool = False
-
-    def __str__(self) -> str:
-        if self.bound is None:
-            return f"{self.what:<68} {self.value:>10.4g} {self.unit}"
-        met = self.value >= self.bound if self.least else self.value <= self.bound
-        sign = "≥" if self.least else "≤"
-        return f"{self.what:<68} {self.value:>10.4g} {self.unit:<9} {sign} {self.bound:g} {'ok' if met else 'MISSED'}"
 
 
 def synchronised(work: Callable[[], Any], runs: int = 30) -> float:

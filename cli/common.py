@@ -326,6 +326,13 @@ class Numbers(click.ParamType):
         return numbers
 
 
+DECODER_THREADS = option(
+    "--threads",
+    type=Number(1, 1024, whole=True),
+    metavar="N",
+    section="Decoder",
+    help="CPU threads (default: all cores).",
+)
 SIZE_LIMIT = option(
     "--size-limit",
     type=Size(1000),

@@ -185,8 +185,10 @@ class Fit:
 
     def removal_costs(self, model: Model) -> Tensor:
         """By how much Σe² would rise without each Gaussian, about, [N]; where nothing else is, the mean is seen."""
-        mean = tuple(self.target.mean(dim=(1, 2)).tolist())  # waits for a device
-        options = self.options if self.options.background else dataclasses.replace(self.options, background=mean)
+        options = self.options
+        if options.blend == "topk":  # to a sum the background is added everywhere, and the fit knows none
+            mean = tuple(self.target.mean(dim=(1, 2)).tolist())  # waits for a device
+            options = dataclasses.replace(options, background=mean)
         return self.backend.removal_costs(model, options, self.target)
 
     # -- steps

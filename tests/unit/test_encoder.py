@@ -112,6 +112,24 @@ def test_relocation_moves_those_that_would_be_missed_least():
     assert (fit.state.age[moved] == 0).all()
 
 
+@pytest.mark.parametrize("blend", ["topk", "sum"])
+def test_removal_costs_are_what_the_error_rises_by(blend):
+    target = torch.from_numpy(picture().astype(np.float32) / 255).permute(2, 0, 1)
+    # Everything counts everywhere, so that whoever is left out leaves the others as they are.
+    recipe = Recipe(steps=10, growth=False, blend=blend, top_k=32, reach2=1e4, relative_reach2=math.inf)
+    fit = Fit(target, 12, recipe, TorchBackend(), seed=1)
+    model = fit.run()
+
+    def squared_error(m):
+        return ((fit.backend.render(m, fit.options) - target) ** 2).sum().item()
+
+    rises = []
+    for i in range(12):
+        others = [k for k in range(12) if k != i]
+        rises.append(squared_error(model.map(lambda t, rows=others: t[rows])) - squared_error(model))
+    assert fit.removal_costs(model).tolist() == pytest.approx(rises, rel=1e-2, abs=1e-2)
+
+
 def test_a_wild_learning_rate_still_gives_a_finite_file():
     encoded = small(picture(), lr_scale=5.0, lr_position=50.0, lr_feature=2.0)
     assert np.isfinite(igs.open(encoded.data).decode(dtype="float32")).all()
