@@ -93,8 +93,8 @@ def median_of(call: Callable[[], Any], runs: int = 20, warmup: int = 3) -> float
 
 def make_fit(pixels: np.ndarray, n: int, preset: str, steps: int, **changes: Any) -> Any:
     from igs.encoder import PRESETS
-    from igs.encoder.cuda_backend import open_device
-    from igs.encoder.fit import Fit
+    from igs.encoder.fitting.fit import Fit
+    from igs.encoder.raster.cuda_backend import open_device
 
     recipe = PRESETS[preset]
     interval = None if recipe.growth_interval is None else max(1, recipe.growth_interval * steps // recipe.steps)
@@ -111,7 +111,7 @@ def first() -> list[Row]:
     marks = [time.perf_counter()]
     import torch
 
-    from igs.encoder.cuda_backend import open_device
+    from igs.encoder.raster.cuda_backend import open_device
 
     marks.append(time.perf_counter())
     torch.zeros(1, device="cuda")
@@ -169,7 +169,7 @@ def parts() -> list[Row]:
     """What one step at 2048² spends where, and how near that comes to what the device can do."""
     import torch
 
-    from igs.encoder.reference import RasterOptions
+    from igs.encoder.raster.reference import RasterOptions
 
     side, n = (64, 50) if TINY else (2048, 10_000)
     _, pixels = picture(side)
@@ -269,8 +269,8 @@ def whole() -> list[Row]:
 def together() -> list[Row]:
     """64 Kodak images one after another, and all in the same launches. Portraits lie on their side, for one shape."""
     from igs.encoder import PRESETS
-    from igs.encoder.cuda_backend import open_device
-    from igs.encoder.fit_batch import FitBatch
+    from igs.encoder.fitting.fit_batch import FitBatch
+    from igs.encoder.raster.cuda_backend import open_device
 
     name, pictures = kodak(3 if TINY else 64)
     pictures = [p if p.shape[1] > p.shape[0] else np.ascontiguousarray(p.swapaxes(0, 1)) for p in pictures]
@@ -306,7 +306,7 @@ def together() -> list[Row]:
 
 
 def _psnr_of(backend: Any, model: Any, options: Any, target: Any) -> float:
-    from igs.encoder.backend import psnr_of
+    from igs.encoder.raster.backend import psnr_of
 
     return psnr_of(backend.measure(backend.render(model, options), target, False)[0])
 

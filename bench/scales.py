@@ -24,7 +24,7 @@ from PIL import Image
 
 from igs.decoder import open as open_igs
 from igs.encoder import encode
-from igs.encoder.area import reduce
+from igs.encoder.raster.area import reduce
 
 CACHE = common.REPO / "bench" / "cache" / "scales"
 SETS = {"stylized": "stylized/*/*.png", "kodak": "kodak/*.png", "textures": "textures/*/*.png"}

@@ -295,7 +295,7 @@ class Job:
             else:
                 out = stack.enter_context(files.atomic_output(target, overwrite=self.overwrite))
             # Before torch, which takes seconds to load; the import itself loads none.
-            from igs.encoder.load import load_image
+            from igs.encoder.loading.image import load_image
 
             stream: Any = source if maps is None else maps
             if source == files.PIPE:

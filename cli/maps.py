@@ -20,7 +20,7 @@ from igs.format.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from igs.decoder import Image
-    from igs.encoder.stack import TextureMap
+    from igs.encoder.loading.stack import TextureMap
     from igs.format import Group
 
 _NOTHING = ""  # IN of a call that names all its maps
@@ -99,7 +99,7 @@ class MapOptions:
 
     def find(self, source: str) -> tuple[dict[str, TextureMap], list[str]]:
         """The maps by name, and remarks. Files that can't be read are an InputError."""
-        from igs.encoder.stack import TextureMap, find_maps
+        from igs.encoder.loading.stack import TextureMap, find_maps
 
         found: dict[str, Path] = {}
         notes: list[str] = []

@@ -53,7 +53,7 @@ def _copied(path: Path) -> dict[str, bytes]:
 
         found = {s.type: s.data for s in read(path).sections if s.type in NAMES.values() and s.type != "soft"}
     else:
-        from igs.encoder.load import load_image
+        from igs.encoder.loading.image import load_image
 
         found = load_image(path).sections
     if not found:
@@ -81,7 +81,7 @@ def _checked(kind: str, data: bytes, path: Path, warn: Callable[[str], None]) ->
     from igs.format.sections import content_problem
 
     if kind == "exif":
-        from igs.encoder.load_metadata import upright_exif
+        from igs.encoder.loading.metadata import upright_exif
 
         data = data.removeprefix(b"Exif\0\0")  # as JPEG files have it
         upright = upright_exif(data)

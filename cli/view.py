@@ -152,7 +152,7 @@ def _sheet_of(source: str, kind: str, asked: dict[str, Any], console: Console) -
 
     original = None
     if asked["against"] is not None:
-        from igs.encoder.load import load_image
+        from igs.encoder.loading.image import load_image
 
         files.check_input(asked["against"])
         original = load_image(asked["against"], **_limits(asked)).pixels
@@ -173,8 +173,8 @@ def _map_of(source: str, kind: str, asked: dict[str, Any]) -> Pillow.Image:
     """Gradient or saliency, as the encoder draws first positions from them."""
     import numpy as np
 
-    from igs.encoder import init
-    from igs.encoder.load import load_image
+    from igs.encoder.fitting import init
+    from igs.encoder.loading.image import load_image
     from igs.view.kinds import map_sheet
 
     for name in ("region", "scale", "level", "sample", "against", "group"):

@@ -14,7 +14,7 @@ from typing import IO, Any
 import igs
 from igs.cli import files
 from igs.cli.progress import ProgressLine
-from igs.encoder.load import SourceImage
+from igs.encoder.loading.image import SourceImage
 from igs.encoder.options import EncodeOptions, Progress
 from igs.format import open_file
 from igs.format.errors import UsageError
@@ -82,7 +82,7 @@ class Watch:
         """Options of an encode that is watched."""
         if not self.wishes:
             return options
-        from igs.encoder.record import Recorder
+        from igs.encoder.fitting.record import Recorder
 
         self._recorder = Recorder(FILM_FRAMES if self.wishes.film else 0)
 

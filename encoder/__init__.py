@@ -8,9 +8,9 @@ pipeline.
 
 from typing import TYPE_CHECKING, Any
 
-from igs.encoder.load import SourceImage, load_image
+from igs.encoder.loading.image import SourceImage, load_image
+from igs.encoder.loading.stack import TextureMap
 from igs.encoder.options import PRESETS, EncodeOptions, Progress, Recipe
-from igs.encoder.stack import TextureMap
 
 if TYPE_CHECKING:
     from igs.encoder.coarser import requantize

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from igs.encoder import metrics
-from igs.encoder.load import SourceImage, to_stored
+from igs.encoder.loading.image import SourceImage, to_stored
 from igs.format import Alpha, Colour, Group, Transfer
 from igs.format.errors import UsageError
 from igs.format.transfer import CURVED, from_linear, linear_range

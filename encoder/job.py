@@ -11,12 +11,14 @@ import torch
 from PIL import Image
 
 from igs import decoder
-from igs.encoder import checkpoint, colour, freeze, init, levels, metrics, pack, weighting
-from igs.encoder.backend import Backend, Model
-from igs.encoder.fit import Fit
-from igs.encoder.lattice import Noise, Steps
-from igs.encoder.load import SourceImage, load_image, to_stored
+from igs.encoder import colour, levels, metrics, pack, weighting
+from igs.encoder.fitting import checkpoint, init
+from igs.encoder.fitting.fit import Fit
+from igs.encoder.loading.image import SourceImage, load_image, to_stored
 from igs.encoder.options import EncodeOptions, Recipe
+from igs.encoder.raster.backend import Backend, Model
+from igs.encoder.rounding import freeze
+from igs.encoder.rounding.lattice import Noise, Steps
 from igs.format import lit_channels
 from igs.format.lattice import rgb_groups
 

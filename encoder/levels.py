@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from igs.encoder.backend import Backend, LossWeights, Model, Pullback, StepResult
-from igs.encoder.reference import RasterOptions
+from igs.encoder.raster.backend import Backend, LossWeights, Model, Pullback, StepResult
+from igs.encoder.raster.reference import RasterOptions
 from igs.format.errors import UsageError
 
 if TYPE_CHECKING:
-    from igs.encoder.fit import Fit
+    from igs.encoder.fitting.fit import Fit
 
 # What a decibel of all n prefixes together is worth, in decibels of the whole picture, over √n, and how much more the
 # first of them counts than their mean, and the last less (docs/levels.md).

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from igs.format.errors import UsageError
 
 if TYPE_CHECKING:
-    from igs.encoder.fit import Fit
+    from igs.encoder.fitting.fit import Fit
 
 Init = Literal["gradient", "saliency", "random"]
 ScaleParameter = Literal["raw", "inverse", "log"]
@@ -123,7 +123,7 @@ class Recipe:
 
     @property
     def scale_map(self) -> str:
-        """What a model's ``scale`` and ``rotation`` hold (encoder/shapes.py)."""
+        """What a model's ``scale`` and ``rotation`` hold (encoder/raster/shapes.py)."""
         return self.scale_parameter if self.shape == "scale_rotation" else self.shape
 
     def validate(self) -> None:
@@ -361,7 +361,7 @@ class EncodeOptions:
     quality: float | None = None  # 0–100
     strict_rate: bool = False  # a target that is missed is an error (exit 4) instead of a warning
     levels: int = 1  # of quality, 1 to 16: prefixes of the file that are pictures
-    # Encode the picture reduced so many times, for enlarging; quality is that of the enlargement (encoder/area.py).
+    # Encode the picture reduced so many times, for enlarging; quality is that of the enlargement (raster/area.py).
     downsample: int = 1
     # -- how
     effort: int = 5

@@ -12,14 +12,14 @@ import numpy as np
 import torch
 
 from igs.decoder import holes
-from igs.encoder.backend import Model, scale_parameter
-from igs.encoder.fit import FAR
-from igs.encoder.init import sample_bilinear
-from igs.encoder.lattice import Steps
-from igs.encoder.learned import Quantizers
+from igs.encoder.fitting.fit import FAR
+from igs.encoder.fitting.init import sample_bilinear
 from igs.encoder.options import Recipe
-from igs.encoder.quantize import Values, attributes, choose_quantizers
-from igs.encoder.shapes import enlarge, is_matrix, matrix_parameters
+from igs.encoder.raster.backend import Model, scale_parameter
+from igs.encoder.raster.shapes import enlarge, is_matrix, matrix_parameters
+from igs.encoder.rounding.lattice import Steps
+from igs.encoder.rounding.learned import Quantizers
+from igs.encoder.rounding.quantize import Values, attributes, choose_quantizers
 from igs.format import (
     Blend,
     Codec,

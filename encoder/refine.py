@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 
 from igs import decoder
-from igs.encoder import freeze
-from igs.encoder.backend import Model
-from igs.encoder.devices import choose_backend
-from igs.encoder.fit import Fit
+from igs.encoder.fitting.fit import Fit
 from igs.encoder.options import EncodeOptions, Recipe
+from igs.encoder.raster.backend import Model
+from igs.encoder.raster.devices import choose_backend
+from igs.encoder.rounding import freeze
 from igs.format import Blend, Document, Header, Primitive, lit_channels
 
 Values = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]

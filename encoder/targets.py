@@ -7,9 +7,9 @@ import math
 import torch
 
 from igs.encoder import levels, pack, rate
-from igs.encoder.backend import Model
-from igs.encoder.fit import Fit
+from igs.encoder.fitting.fit import Fit
 from igs.encoder.job import Job, Result
+from igs.encoder.raster.backend import Model
 from igs.format.errors import UsageError
 
 # --psnr: the number of Gaussians grows by such factors from round to round, from this share of the pixels.

@@ -7,7 +7,7 @@ import math
 
 import torch
 
-from igs.encoder.reference import RasterOptions
+from igs.encoder.raster.reference import RasterOptions
 
 # Relative to the largest value: measured worst over all cases is 1.3e-6 (float32 sums in another order).
 TOLERANCE = 1e-5

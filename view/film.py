@@ -24,7 +24,7 @@ _FRAME_SIDE = 480  # pixels of one of the two panels
 
 
 class Moment(Protocol):
-    """What is known of a fit at one step; ``igs.encoder.record.Snapshot`` is one."""
+    """What is known of a fit at one step; ``igs.encoder.fitting.record.Snapshot`` is one."""
 
     @property
     def step(self) -> int: ...

@@ -28,7 +28,8 @@ from PIL import Image
 from rd.codecs import Encoded, Settings
 from rd.sets import Profile
 
-_PACKAGES = ("igs", "igs.format", "igs.decoder", "igs.encoder", "igs.csrc", "igs.cli")
+_ENCODER = tuple(f"igs.encoder.{part}" for part in ("loading", "raster", "fitting", "rounding"))
+_PACKAGES = ("igs", "igs.format", "igs.decoder", "igs.encoder", *_ENCODER, "igs.csrc", "igs.cli")
 _OF_REPORT: tuple[str, ...] = ("num_gaussians", "steps", "seconds", "rate_met")
 _OF_INFO: tuple[str, ...] = ("bits_by_attribute", "bits_per_gaussian", "head_bytes", "num_chunks")
 _SOURCES = {".py", ".cpp", ".cu", ".h", ".inc"}

@@ -38,7 +38,7 @@ class Stack:
 
 def load(folder: Path, side: int | None) -> Stack:
     """The maps of a directory, found as igs-encode finds them; side: of the longer side, by means of pixels."""
-    from igs.encoder.stack import find_maps
+    from igs.encoder.loading.stack import find_maps
 
     planes, maps = [], []
     for name, path in find_maps(folder)[0].items():

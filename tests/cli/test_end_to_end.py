@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import igs
-from igs.encoder.load import load_image
+from igs.encoder.loading.image import load_image
 
 torch = pytest.importorskip("torch")
 QUICK = ["-n", 20, "--steps", 3]

@@ -177,7 +177,7 @@ def test_without_the_images_extra_16_bits_become_8_with_a_warning(tmp_path: Path
     with (tmp_path / "deep.png").open("wb") as file:
         write_png16(file, np.arange(4 * 4 * 3, dtype=np.uint16).reshape(4, 4, 3) * 1000, {})
     setup = NO_TORCH.replace('== "torch"', 'in ("imagecodecs", "tifffile")') + (
-        "\nfrom igs.encoder.load import load_image\n"
+        "\nfrom igs.encoder.loading.image import load_image\n"
         f"source = load_image({str(tmp_path / 'deep.png')!r})\n"
         "print(source.bit_depth, source.pixels.shape, source.warnings)\n"
     )

@@ -28,13 +28,9 @@ def test_nothing_but_igs_at_the_top(names):
 
 
 def test_every_module_of_the_repository_is_there(names):
-    folders = {"igs": "src/igs"} | {
-        f"igs/{part}": part for part in ("format", "decoder", "encoder", "csrc", "view", "cli")
-    }
-    folders["igs/decoder/cuda"] = "decoder/cuda"
-    expected = {
-        f"{inside}/{path.name}" for inside, outside in folders.items() for path in (REPO / outside).glob("*.py")
-    }
+    parts = ("format", "decoder", "encoder", "csrc", "view", "cli")
+    expected = {f"igs/{path.relative_to(REPO)}" for part in parts for path in (REPO / part).rglob("*.py")}
+    expected |= {f"igs/{path.name}" for path in (REPO / "src" / "igs").glob("*.py")}
     assert {name for name in names if name.endswith(".py")} == expected
     assert "igs/py.typed" in names
 

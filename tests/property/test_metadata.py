@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from igs.cli.output import FORMATS, write_image
-from igs.encoder.load import load_image
-from igs.encoder.load_metadata import upright_exif
+from igs.encoder.loading.image import load_image
+from igs.encoder.loading.metadata import upright_exif
 from igs.format import Group, Header, Quantizer, read, validate_file, write
 from igs.format.sections import phys_section
 

@@ -7,11 +7,12 @@ import pytest
 import torch
 
 import igs
-from igs.encoder import encode, kernels
-from igs.encoder.area import AreaBackend, reduce
-from igs.encoder.backend import KernelBackend, LossWeights, Model, TorchBackend
-from igs.encoder.fit import Fit
+from igs.encoder import encode
+from igs.encoder.fitting.fit import Fit
 from igs.encoder.options import Recipe
+from igs.encoder.raster import kernels
+from igs.encoder.raster.area import AreaBackend, reduce
+from igs.encoder.raster.backend import KernelBackend, LossWeights, Model, TorchBackend
 from igs.format.errors import UsageError
 
 needs_kernels = pytest.mark.skipif(not kernels.available(), reason="needs the compiled kernels")
@@ -37,7 +38,7 @@ def test_reduce_is_the_mean_of_squares():
 @needs_kernels
 @pytest.mark.parametrize("scale_map", ["log", "inverse", "raw", "cholesky", "covariance"])
 def test_gradients_are_those_of_the_mean(scale_map):
-    from igs.encoder.shapes import parameters
+    from igs.encoder.raster.shapes import parameters
 
     generator = torch.Generator().manual_seed(0)
     n, r = 6, 2

@@ -11,7 +11,7 @@ pytest.importorskip("torch")
 
 import igs
 from igs.encoder import colour
-from igs.encoder.load import load_image
+from igs.encoder.loading.image import load_image
 from igs.format import Alpha, Group, Transfer
 from igs.format.errors import UsageError
 

@@ -13,13 +13,15 @@ from cuda_emulator import EmulatedKernels
 
 import igs
 from igs.csrc.cuda_compile import CudaUnavailable
-from igs.encoder import checkpoint, cuda_backend, devices, encode, init, init_device, kernels, pipeline
-from igs.encoder.backend import KernelBackend, LossWeights, Model, TorchBackend
-from igs.encoder.cuda_backend import CudaBackend
-from igs.encoder.fit import Fit
-from igs.encoder.fit_batch import FitBatch
-from igs.encoder.lattice import Noise
+from igs.encoder import encode, pipeline
+from igs.encoder.fitting import checkpoint, init, init_device
+from igs.encoder.fitting.fit import Fit
+from igs.encoder.fitting.fit_batch import FitBatch
 from igs.encoder.options import PRESETS, EncodeOptions, Recipe
+from igs.encoder.raster import cuda_backend, devices, kernels
+from igs.encoder.raster.backend import KernelBackend, LossWeights, Model, TorchBackend
+from igs.encoder.raster.cuda_backend import CudaBackend
+from igs.encoder.rounding.lattice import Noise
 
 
 def picture(width=40, height=30):

@@ -19,9 +19,9 @@ from raster_cases import CASES, close, scene
 
 from igs.csrc import cuda_driver
 from igs.csrc.cuda_compile import CudaUnavailable
-from igs.encoder import cuda_kernels, kernels, reference
-from igs.encoder.cuda_kernels import CudaRasterizer, Frame
-from igs.encoder.reference import RasterOptions
+from igs.encoder.raster import cuda_kernels, kernels, reference
+from igs.encoder.raster.cuda_kernels import CudaRasterizer, Frame
+from igs.encoder.raster.reference import RasterOptions
 
 
 @pytest.fixture(params=["emulated", pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -30,7 +30,7 @@ def make(request):
     if request.param == "cuda":
         if not torch.cuda.is_available():
             pytest.skip("needs a CUDA GPU that PyTorch can use")
-        from igs.encoder.cuda_backend import open_device
+        from igs.encoder.raster.cuda_backend import open_device
 
         backend = open_device()
         return lambda seed=0, **settings: CudaRasterizer(backend._launcher, backend.place, **settings)

@@ -11,13 +11,15 @@ import pytest
 torch = pytest.importorskip("torch", reason="the encoder needs torch")
 
 import igs
-from igs.encoder import PRESETS, EncodeOptions, checkpoint, encode, init, kernels, rate
-from igs.encoder.backend import KernelBackend, Model, TorchBackend, scale_parameter
-from igs.encoder.fit import Fit
-from igs.encoder.growth import growth_plan
-from igs.encoder.lattice import Noise, rate_gradients
+from igs.encoder import PRESETS, EncodeOptions, encode, rate
+from igs.encoder.fitting import checkpoint, init
+from igs.encoder.fitting.fit import Fit
+from igs.encoder.fitting.growth import growth_plan
 from igs.encoder.metrics import ms_ssim
 from igs.encoder.options import Recipe
+from igs.encoder.raster import kernels
+from igs.encoder.raster.backend import KernelBackend, Model, TorchBackend, scale_parameter
+from igs.encoder.rounding.lattice import Noise, rate_gradients
 
 
 def picture(width=40, height=30, channels=3, seed=0):

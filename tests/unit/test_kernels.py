@@ -12,9 +12,9 @@ torch = pytest.importorskip("torch", reason="the encoder needs torch")
 from raster_cases import ALPHA, CASES, GRADIENT_CASES, close, run, scene
 
 from igs.csrc import library
-from igs.encoder import kernels, reference
-from igs.encoder.reference import RasterOptions
-from igs.encoder.tiled import rasterize_tiled, removal_costs_tiled
+from igs.encoder.raster import kernels, reference
+from igs.encoder.raster.reference import RasterOptions
+from igs.encoder.raster.tiled import rasterize_tiled, removal_costs_tiled
 
 pytestmark = pytest.mark.skipif(not kernels.available(), reason="installed without a C++ compiler")
 

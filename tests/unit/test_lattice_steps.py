@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from igs.encoder.lattice import Steps
+from igs.encoder.rounding.lattice import Steps
 from igs.format import cells
 from igs.format import lattice as la
 from igs.format.lattice_models import fit_record

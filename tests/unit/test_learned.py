@@ -7,11 +7,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the encoder needs torch")
 
-from igs.encoder.backend import Model
-from igs.encoder.codebook import ResidualCodebook, kmeans, nearest
-from igs.encoder.learned import Rounding, is_learned
-from igs.encoder.lsq import HalfFloat, LearnedStep, best_range, round_reference
 from igs.encoder.options import Recipe
+from igs.encoder.raster.backend import Model
+from igs.encoder.rounding.codebook import ResidualCodebook, kmeans, nearest
+from igs.encoder.rounding.learned import Rounding, is_learned
+from igs.encoder.rounding.lsq import HalfFloat, LearnedStep, best_range, round_reference
 
 
 def normal(n=400, columns=3, seed=0, dtype=torch.float64):

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 import igs
-from igs.encoder import encode, kernels, levels
-from igs.encoder.backend import LossWeights, Model, TorchBackend
-from igs.encoder.fit import Fit
+from igs.encoder import encode, levels
+from igs.encoder.fitting.fit import Fit
 from igs.encoder.options import Recipe
+from igs.encoder.raster import kernels
+from igs.encoder.raster.backend import LossWeights, Model, TorchBackend
 from igs.format.errors import InvalidFile, UsageError
 
 SIDE = 48
@@ -168,8 +169,8 @@ def test_a_prefix_would_miss_its_gaussians_too():
 
 @pytest.mark.skipif(not kernels.available(), reason="needs the compiled kernels")
 def test_sensitivities_are_those_of_all_levels():
-    from igs.encoder import compensation
-    from igs.encoder.backend import KernelBackend
+    from igs.encoder.raster.backend import KernelBackend
+    from igs.encoder.rounding import compensation
 
     _backend, fit, model = small_fit()
     joint = levels.LevelBackend([KernelBackend() for _ in range(3)])

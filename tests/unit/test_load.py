@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from igs.cli.output_png import write_png16
-from igs.encoder.load import SourceImage, load_image, to_stored
+from igs.encoder.loading.image import SourceImage, load_image, to_stored
 from igs.format import Alpha, Colour, Group, Transfer
 from igs.format.errors import InputError, Unsupported, UsageError
 from igs.format.sections import resolution

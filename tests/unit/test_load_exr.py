@@ -1,4 +1,4 @@
-"""EXR in (encoder/load_exr.py) and out (cli/output_exr.py): channels, alpha, windows, damage, what is refused."""
+"""EXR in (encoder/loading/exr.py) and out (cli/output_exr.py): channels, alpha, windows, damage, what is refused."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from igs.cli.output import FORMATS, write_image
-from igs.encoder.load import load_image
+from igs.encoder.loading.image import load_image
 from igs.format import Alpha, Colour, Transfer
 from igs.format.errors import InputError, Unsupported
 from igs.format.sections import phys_section

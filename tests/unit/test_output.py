@@ -12,7 +12,7 @@ from PIL import Image
 
 from igs.cli.output import FORMATS, LAYOUTS, check_format, choose_depth, format_of, write_image
 from igs.cli.output_png import write_png16
-from igs.encoder.load import load_image
+from igs.encoder.loading.image import load_image
 from igs.format.errors import Unsupported, UsageError
 
 CHANNELS = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "CMYK": 4, "N": 6}

@@ -12,12 +12,14 @@ import pytest
 torch = pytest.importorskip("torch", reason="the encoder needs torch")
 
 import igs
-from igs.encoder import PRESETS, checkpoint, encode, init, kernels, rate
-from igs.encoder.backend import KernelBackend, Model, TorchBackend
-from igs.encoder.fit import Fit
-from igs.encoder.learned import Rounding
+from igs.encoder import PRESETS, encode, rate
+from igs.encoder.fitting import checkpoint, init
+from igs.encoder.fitting.fit import Fit
 from igs.encoder.options import Recipe
-from igs.encoder.reference import RasterOptions
+from igs.encoder.raster import kernels
+from igs.encoder.raster.backend import KernelBackend, Model, TorchBackend
+from igs.encoder.raster.reference import RasterOptions
+from igs.encoder.rounding.learned import Rounding
 from igs.format import Blend, Group, QuantizerKind, Shape, open_file
 
 PEERS = {"gaussianimage": 56, "gaussianimage++": 72}

@@ -17,9 +17,9 @@ torch = pytest.importorskip("torch", reason="the encoder needs torch")
 from cuda_emulator import EmulatedKernels
 from raster_cases import ALPHA, CASES, GRADIENT_CASES, close, run, scene
 
-from igs.encoder import kernels, reference
-from igs.encoder.cuda_kernels import CudaRasterizer
-from igs.encoder.reference import RasterOptions
+from igs.encoder.raster import kernels, reference
+from igs.encoder.raster.cuda_kernels import CudaRasterizer
+from igs.encoder.raster.reference import RasterOptions
 
 
 class Cpu:
@@ -95,7 +95,7 @@ class Cuda:
 def gpu():
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA GPU that PyTorch can use")
-    from igs.encoder.cuda_backend import open_device
+    from igs.encoder.raster.cuda_backend import open_device
 
     backend = open_device()
     return Cuda(backend._launcher, backend.place)

@@ -7,8 +7,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the encoder needs torch")
 
-from igs.encoder import shapes
-from igs.encoder.reference import factors_reference
+from igs.encoder.raster import shapes
+from igs.encoder.raster.reference import factors_reference
 from igs.format import Group, Header, Quantizer, ScaleMap, Shape, dequantize, quantize
 
 MAPS = ("raw", "inverse", "log", "cholesky", "covariance")

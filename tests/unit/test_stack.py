@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from igs.encoder import TextureMap, load_image
-from igs.encoder.map_names import ROLES, common_start, role_of
-from igs.encoder.stack import find_maps, load_stack
+from igs.encoder.loading.map_names import ROLES, common_start, role_of
+from igs.encoder.loading.stack import find_maps, load_stack
 from igs.format import Alpha, Colour, Transfer
 from igs.format.errors import InputError, UsageError
 

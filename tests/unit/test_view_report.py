@@ -23,7 +23,7 @@ HISTORY = [Entry(10 * k, 5 + k // 3, 1 / (k + 1), 20 + k**0.5, k / 10) for k in 
 
 
 class Moment:
-    """Made up; what igs.encoder.record.Snapshot has."""
+    """Made up; what igs.encoder.fitting.record.Snapshot has."""
 
     def __init__(self, step, scene, count=6, new=0, seed=0):
         rng = np.random.default_rng(seed)
@@ -217,7 +217,7 @@ def _picture():
 def test_a_recorder_changes_nothing_and_misses_no_growth(settings):
     pytest.importorskip("torch")
     from igs.encoder import encode
-    from igs.encoder.record import Recorder
+    from igs.encoder.fitting.record import Recorder
 
     wanted = {"num_gaussians": 40, "steps": 60} | settings
     recorder = Recorder(frames=8, side=20)
@@ -242,7 +242,7 @@ def test_a_recorder_changes_nothing_and_misses_no_growth(settings):
 def test_a_fit_that_goes_on_is_followed_to_its_end():
     pytest.importorskip("torch")
     from igs.encoder import encode
-    from igs.encoder.record import Recorder
+    from igs.encoder.fitting.record import Recorder
 
     recorder = Recorder(frames=6)
     encoded = encode(_picture(), psnr=26.0, steps=30, on_step=recorder)
@@ -257,9 +257,9 @@ def test_a_fit_that_goes_on_is_followed_to_its_end():
 
 def test_recorded_covariances_are_those_of_the_file():
     torch = pytest.importorskip("torch")
-    from igs.encoder.backend import Model
-    from igs.encoder.record import covariances
-    from igs.encoder.shapes import parameters
+    from igs.encoder.fitting.record import covariances
+    from igs.encoder.raster.backend import Model
+    from igs.encoder.raster.shapes import parameters
 
     sigma, turn = torch.tensor([[5.0, 2.0], [1.0, 3.0]]), torch.tensor([0.2, 0.7])
     found = []
@@ -294,7 +294,8 @@ def test_the_error_shown_is_the_error_reported():
 
 def test_very_many_gaussians_are_thinned_out(monkeypatch):
     pytest.importorskip("torch")
-    from igs.encoder import encode, record
+    from igs.encoder import encode
+    from igs.encoder.fitting import record
 
     monkeypatch.setattr(record, "MOST", 7)
     recorder = record.Recorder()

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 import igs
-from igs.encoder import EncodeOptions, TextureMap, encode, kernels
-from igs.encoder.backend import Model
-from igs.encoder.lattice import Steps
+from igs.encoder import EncodeOptions, TextureMap, encode
 from igs.encoder.options import Recipe
+from igs.encoder.raster import kernels
+from igs.encoder.raster.backend import Model
+from igs.encoder.rounding.lattice import Steps
 from igs.encoder.weighting import Gains
 from igs.format import Group
 from igs.format.errors import UsageError

@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from igs.encoder import init, init_device
-from igs.encoder.backend import Model, scale_parameter
+from igs.encoder.fitting import init, init_device
 from igs.encoder.options import Recipe
+from igs.encoder.raster.backend import Model, scale_parameter
 
 if TYPE_CHECKING:
-    from igs.encoder.fit import Fit
+    from igs.encoder.fitting.fit import Fit
 
 # Pixels. Thinner Gaussians only pay at the pixels' centres and leave holes between them: closing these made long fits
 # of kodim01 worse than short ones (efforts 5 and 7: 26.31 and 26.25 dB at 0.05, 26.25 and 26.40 dB at 0.3).
@@ -76,7 +76,7 @@ def new_gaussians(
 
 
 def draw(fit: Fit, weights: NDArray[np.float64] | Tensor, n: int, uniform: float, power: float) -> NDArray[np.float64]:
-    """:func:`igs.encoder.init.draw_positions` of a map [H, W], on the device that holds it."""
+    """:func:`igs.encoder.fitting.init.draw_positions` of a map [H, W], on the device that holds it."""
     if isinstance(weights, Tensor):
         seed = int(fit.rng.integers(2**63))
         return np.asarray(init_device.draw_positions(weights, n, uniform, power, seed).cpu().numpy())

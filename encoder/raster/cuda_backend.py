@@ -1,4 +1,4 @@
-"""Fitting on an NVIDIA GPU: the backend over :mod:`igs.encoder.cuda_kernels`.
+"""Fitting on an NVIDIA GPU: the backend over :mod:`igs.encoder.raster.cuda_kernels`.
 
 A step is queued and not waited for: its measures are read from the device when somebody asks. Models may lie anywhere;
 a result lies where the model that it was asked for does.
@@ -14,11 +14,11 @@ from torch import Tensor
 
 from igs.csrc.cuda_compile import CudaUnavailable
 from igs.csrc.cuda_driver import DeviceKernels
-from igs.encoder import shapes
-from igs.encoder.backend import PERFECT, LossWeights, Model, Pullback, StepResult
-from igs.encoder.cuda_kernels import CudaRasterizer, Launcher
-from igs.encoder.reference import RasterOptions
-from igs.encoder.shapes import SIGMA_MAX, SIGMA_MIN
+from igs.encoder.raster import shapes
+from igs.encoder.raster.backend import PERFECT, LossWeights, Model, Pullback, StepResult
+from igs.encoder.raster.cuda_kernels import CudaRasterizer, Launcher
+from igs.encoder.raster.reference import RasterOptions
+from igs.encoder.raster.shapes import SIGMA_MAX, SIGMA_MIN
 
 
 def open_device(*, atomic: bool = False) -> CudaBackend:
@@ -45,7 +45,7 @@ def _kernels(ordinal: int) -> DeviceKernels:
 
 
 class CudaBackend:
-    """See :class:`igs.encoder.backend.Backend`.
+    """See :class:`igs.encoder.raster.backend.Backend`.
 
     atomic: gradients by atomic additions, in no fixed order. pictures: see :class:`CudaRasterizer`.
     """

@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from igs.encoder import shapes
-from igs.encoder.backend import psnr_of
+from igs.encoder.raster import shapes
+from igs.encoder.raster.backend import psnr_of
 
 if TYPE_CHECKING:
-    from igs.encoder.backend import Model
-    from igs.encoder.fit import Fit
+    from igs.encoder.fitting.fit import Fit
+    from igs.encoder.raster.backend import Model
 
 SIDE = 720  # pixels: the longer side of a kept picture, at most
 MOST = 20_000  # Gaussians that a snapshot keeps

@@ -16,15 +16,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from igs.encoder import init, init_device, shapes
-from igs.encoder.backend import PERFECT, Backend, LossWeights, Model, StepResult, psnr_of
-from igs.encoder.checkpoint import FitState, zero_moments
-from igs.encoder.growth import SIGMA_LOW, added, draw, growth_plan, new_gaussians
-from igs.encoder.lattice import Noise, rate_gradients
-from igs.encoder.learned import Quantizers, Rounding, is_learned
+from igs.encoder.fitting import init, init_device
+from igs.encoder.fitting.checkpoint import FitState, zero_moments
+from igs.encoder.fitting.growth import SIGMA_LOW, added, draw, growth_plan, new_gaussians
 from igs.encoder.options import Progress, Recipe
-from igs.encoder.quantize import straight_through
-from igs.encoder.reference import RasterOptions
+from igs.encoder.raster import shapes
+from igs.encoder.raster.backend import PERFECT, Backend, LossWeights, Model, StepResult, psnr_of
+from igs.encoder.raster.reference import RasterOptions
+from igs.encoder.rounding.lattice import Noise, rate_gradients
+from igs.encoder.rounding.learned import Quantizers, Rounding, is_learned
+from igs.encoder.rounding.quantize import straight_through
 from igs.format.errors import InputError
 
 # dL/dd² of a pixel that nothing reaches, times the number of pixels …

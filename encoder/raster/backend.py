@@ -15,9 +15,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from igs.encoder import kernels, reference, shapes, tiled
-from igs.encoder.reference import RasterOptions
-from igs.encoder.shapes import SIGMA_MAX, SIGMA_MIN
+from igs.encoder.raster import kernels, reference, shapes, tiled
+from igs.encoder.raster.reference import RasterOptions
+from igs.encoder.raster.shapes import SIGMA_MAX, SIGMA_MIN
 
 
 @dataclasses.dataclass

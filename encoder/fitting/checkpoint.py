@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from igs.encoder.backend import Model, StepResult
-from igs.encoder.learned import Rounding
+from igs.encoder.raster.backend import Model, StepResult
+from igs.encoder.rounding.learned import Rounding
 from igs.format.errors import InputError, UsageError
 
 if TYPE_CHECKING:
-    from igs.encoder.fit import Fit
+    from igs.encoder.fitting.fit import Fit
 
 
 @dataclasses.dataclass

@@ -1,8 +1,9 @@
 """The rasteriser in plain torch, tile by tile, with its own gradient: the encoder's path without compiled kernels.
 
-Same value and gradient as :func:`igs.encoder.reference.rasterize_reference`. Tiles of 16×16 pixels with about equally
-many candidates are computed together in batches small enough for the cache; nothing of the size pixels × Gaussians is
-ever held. Candidates come from the bounding box of the reach, then from the exact ellipse–rectangle test (spec §7).
+Same value and gradient as :func:`igs.encoder.raster.reference.rasterize_reference`. Tiles of 16×16 pixels with about
+equally many candidates are computed together in batches small enough for the cache; nothing of the size pixels ×
+Gaussians is ever held. Candidates come from the bounding box of the reach, then from the exact ellipse–rectangle test
+(spec §7).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from igs.encoder.reference import RasterOptions
+from igs.encoder.raster.reference import RasterOptions
 
 TILE = 16
 _BATCH = 1 << 20  # values of d² in one batch: 4 MiB
@@ -33,14 +34,14 @@ class _Batch:
 
 
 def rasterize_tiled(means: Tensor, factors: Tensor, features: Tensor, options: RasterOptions) -> Tensor:
-    """The picture [C, H, W]; see :func:`igs.encoder.reference.rasterize_reference`."""
+    """The picture [C, H, W]; see :func:`igs.encoder.raster.reference.rasterize_reference`."""
     return _Tiled.apply(means, factors, features, options)
 
 
 def removal_costs_tiled(
     means: Tensor, factors: Tensor, features: Tensor, options: RasterOptions, target: Tensor
 ) -> Tensor:
-    """See :func:`igs.encoder.reference.removal_costs_reference`."""
+    """See :func:`igs.encoder.raster.reference.removal_costs_reference`."""
     o, channels = options, options.channels(features)
     background = features.new_tensor(o.background or (0.0,) * channels)
     tiles, inside = _in_tiles(target, o), _in_tiles(torch.ones_like(target[:1]), o)

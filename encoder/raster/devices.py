@@ -8,9 +8,9 @@ from collections.abc import Callable
 import torch
 
 from igs.csrc.cuda_compile import CudaUnavailable
-from igs.encoder import kernels
-from igs.encoder.backend import Backend, KernelBackend, TorchBackend
 from igs.encoder.options import EncodeOptions, Recipe
+from igs.encoder.raster import kernels
+from igs.encoder.raster.backend import Backend, KernelBackend, TorchBackend
 from igs.format.errors import Unsupported, UsageError
 
 FALLBACK_STEPS = 0.35  # of the recipe's, where plain torch has to do
@@ -50,7 +50,7 @@ def _gpu(options: EncodeOptions, recipe: Recipe, warn: Callable[[str], None]) ->
         return None
     if options.device == "auto" and not (torch.backends.cuda.is_built() and torch.cuda.is_available()):
         return None
-    from igs.encoder.cuda_backend import open_device
+    from igs.encoder.raster.cuda_backend import open_device
 
     try:
         return open_device(atomic=options.fast_nondeterministic)

@@ -1,7 +1,7 @@
 """Texture stacks: several maps of one surface, in files or arrays, as one picture with a channel group per map.
 
-What a map is follows from its name (:mod:`igs.encoder.map_names`): transfer, whether one channel says it all, whether
-it holds normals. Without torch.
+What a map is follows from its name (:mod:`igs.encoder.loading.map_names`): transfer, whether one channel says it all,
+whether it holds normals. Without torch.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from igs.decoder.output import renormalize
-from igs.encoder import map_names
-from igs.encoder.load import SourceImage, load_image
-from igs.encoder.load_deep import SizeLimits
+from igs.encoder.loading import map_names
+from igs.encoder.loading.deep import SizeLimits
+from igs.encoder.loading.image import SourceImage, load_image
 from igs.format import Alpha, Colour, Transfer
 from igs.format.errors import InputError, UsageError
 

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from igs.encoder import compensation
-from igs.encoder.backend import Model
-from igs.encoder.checkpoint import zero_moments
-from igs.encoder.fit import FAR, Fit, bound_model
+from igs.encoder.fitting.checkpoint import zero_moments
+from igs.encoder.fitting.fit import FAR, Fit, bound_model
+from igs.encoder.raster.backend import Model
+from igs.encoder.rounding import compensation
 from igs.format.lattice import Lattice
 
 

@@ -1,7 +1,7 @@
 """The rasteriser, the loss and the factors in plain torch: slow, obvious, differentiable by autograd.
 
-Same signatures as the functions of :mod:`igs.encoder.kernels`, which are tested against these, forward and gradient.
-``rasterize_reference`` tries every Gaussian at every pixel; :mod:`igs.encoder.tiled` is its practical twin.
+Same signatures as the functions of :mod:`igs.encoder.raster.kernels`, which are tested against these, also backward.
+``rasterize_reference`` tries every Gaussian at every pixel; :mod:`igs.encoder.raster.tiled` is its practical twin.
 Sources: spec §6.2 and §7; Image-GS eq. 5; SSIM as in Wang et al. 2004, zero padding.
 """
 

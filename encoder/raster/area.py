@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from igs.encoder.backend import Backend, LossWeights, Model, Pullback, StepResult
-from igs.encoder.load import SourceImage
-from igs.encoder.reference import RasterOptions
-from igs.encoder.shapes import enlarge
+from igs.encoder.loading.image import SourceImage
+from igs.encoder.raster.backend import Backend, LossWeights, Model, Pullback, StepResult
+from igs.encoder.raster.reference import RasterOptions
+from igs.encoder.raster.shapes import enlarge
 from igs.format.errors import UsageError
 
 MOST = 16  # of the reduction

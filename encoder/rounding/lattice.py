@@ -13,7 +13,7 @@ import math
 import numpy as np
 import torch
 
-from igs.encoder.backend import Model, scale_parameter
+from igs.encoder.raster.backend import Model, scale_parameter
 from igs.format import lattice as la
 from igs.format.lattice import Lattice
 from igs.format.lattice import Model as ValueModel

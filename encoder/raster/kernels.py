@@ -1,7 +1,7 @@
 """The compiled kernels as torch functions: rasteriser, fused loss, factors, Adam. CPU, float32, contiguous.
 
-Each has a twin in :mod:`igs.encoder.reference` with the same signature. Where the library is missing, ``available()``
-is False and the encoder uses the tiled torch path instead.
+Each has a twin in :mod:`igs.encoder.raster.reference` with the same signature. Where the library is missing,
+``available()`` is False and the encoder uses the tiled torch path instead.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from igs.csrc import Raster, library
-from igs.encoder.reference import RasterOptions
+from igs.encoder.raster.reference import RasterOptions
 
 SCALE_MAPS = {"raw": 0, "inverse": 1, "log": 2}
 
@@ -116,7 +116,7 @@ class Rasterizer:
     def removal_costs(
         self, means: Tensor, factors: Tensor, features: Tensor, o: RasterOptions, target: Tensor
     ) -> Tensor:
-        """See :func:`igs.encoder.reference.removal_costs_reference`; bin() must have been called for these."""
+        """See :func:`igs.encoder.raster.reference.removal_costs_reference`; bin() must have been called for these."""
         raster, _keep = self._raster(means, features, o)
         costs = torch.empty(len(means))
         self._run(
@@ -152,7 +152,7 @@ class _Rasterize(torch.autograd.Function):
 
 
 def rasterize(means: Tensor, factors: Tensor, features: Tensor, options: RasterOptions) -> Tensor:
-    """The picture [C, H, W]; see :func:`igs.encoder.reference.rasterize_reference`."""
+    """The picture [C, H, W]; see :func:`igs.encoder.raster.reference.rasterize_reference`."""
     return _Rasterize.apply(means, factors, features, options)
 
 
@@ -192,7 +192,7 @@ class _Loss(torch.autograd.Function):
 
 
 def loss(image: Tensor, target: Tensor, l1: float, l2: float, ssim: float) -> Tensor:
-    """See :func:`igs.encoder.reference.loss_reference`."""
+    """See :func:`igs.encoder.raster.reference.loss_reference`."""
     return _Loss.apply(image, target, l1, l2, ssim)
 
 
@@ -228,7 +228,7 @@ def factors(
     sigma_max: float = 2**15,
     lowpass: float = 0.0,
 ) -> Tensor:
-    """See :func:`igs.encoder.reference.factors_reference`."""
+    """See :func:`igs.encoder.raster.reference.factors_reference`."""
     return _Factors.apply(scales, rotations, scale_map, sigma_min, sigma_max, lowpass)
 
 
@@ -259,7 +259,7 @@ def adam(
     values: Tensor, grads: Tensor, m: Tensor, v: Tensor, age: Tensor, lr: float, betas: tuple[float, float],
     epsilon: float,
 ) -> None:  # fmt: skip
-    """One step of Adam in place; see :func:`igs.encoder.reference.adam_reference`."""
+    """One step of Adam in place; see :func:`igs.encoder.raster.reference.adam_reference`."""
     rows = age.shape[0]
     columns = values.numel() // rows
     _lib().igs_adam(

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from igs.encoder.load_deep import EXTRA, Deep, SizeLimits, unpremultiplied
+from igs.encoder.loading.deep import EXTRA, Deep, SizeLimits, unpremultiplied
 from igs.format import Transfer
 from igs.format.errors import InputError, Unsupported
 from igs.format.sections import METRES_PER_INCH, phys_section

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from igs.encoder.load_metadata import SECTION_LIMIT
+from igs.encoder.loading.metadata import SECTION_LIMIT
 from igs.format import Colour, Transfer
 from igs.format.errors import InputError, Unsupported
 
@@ -74,7 +74,7 @@ class Deep:
 def read_whole(file: BinaryIO, start: bytes, limits: SizeLimits, name: str) -> Deep | None:
     """Formats that Pillow has no part in: EXR, NPY, PGM/PPM with more than 8 bits. None for others; rewinds."""
     if start.startswith(b"\x76\x2f\x31\x01"):
-        from igs.encoder.load_exr import read_exr
+        from igs.encoder.loading.exr import read_exr
 
         return read_exr(file, limits, name)
     if start.startswith(b"\x93NUMPY"):

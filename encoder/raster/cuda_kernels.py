@@ -1,4 +1,4 @@
-"""The CUDA kernels as torch functions: rasteriser, loss, factors, Adam; what :mod:`igs.encoder.kernels` is on the CPU.
+"""The CUDA kernels as torch functions: rasteriser, loss, factors, Adam; on the CPU: :mod:`igs.encoder.raster.kernels`.
 
 Everything is queued on torch's current stream, nothing here waits for the device unless it says so. ``launcher`` is
 :class:`igs.csrc.cuda_driver.DeviceKernels`; the tests have one that runs the same kernels on the host.
@@ -13,8 +13,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from igs.encoder.kernels import SCALE_MAPS
-from igs.encoder.reference import RasterOptions
+from igs.encoder.raster.kernels import SCALE_MAPS
+from igs.encoder.raster.reference import RasterOptions
 
 _WARPS_PER_BLOCK, _TILES_PER_BLOCK, _LOSS_SIDE = 8, 4, 32  # as the kernels have them
 _PULL_REACH = 2.25  # kPullReach of csrc/binning.inc
@@ -237,7 +237,7 @@ class CudaRasterizer:
         return totals, grads
 
     def removal_costs(self, o: RasterOptions, target: Tensor) -> Tensor:
-        """Of what was binned; see :func:`igs.encoder.reference.removal_costs_reference`."""
+        """Of what was binned; see :func:`igs.encoder.raster.reference.removal_costs_reference`."""
         f, atomic = self._frame, self._frame.atomic
         self._point(target=target)
         costs = torch.empty(f.num_gaussians, device=self.device)
@@ -308,7 +308,7 @@ class CudaRasterizer:
     def factors(
         self, scales: Tensor, rotations: Tensor, scale_map: str, low: float, high: float, lowpass: float
     ) -> Tensor:
-        """See :func:`igs.encoder.reference.factors_reference`."""
+        """See :func:`igs.encoder.raster.reference.factors_reference`."""
         factors = torch.empty(len(rotations), 3, device=self.device)
         self._each(
             "igs_factors_forward", len(rotations), *_shape(scale_map, low, high, lowpass, scales, rotations, factors)
@@ -329,7 +329,7 @@ class CudaRasterizer:
         self, values: Tensor, grads: Tensor, m: Tensor, v: Tensor, age: Tensor, lr: float, betas: tuple[float, float],
         epsilon: float,
     ) -> None:  # fmt: skip
-        """One step of Adam in place; see :func:`igs.encoder.reference.adam_reference`."""
+        """One step of Adam in place; see :func:`igs.encoder.raster.reference.adam_reference`."""
         a, rows = self._adam, age.shape[0]
         if betas != self._betas:
             a.beta1, a.beta2, a.rest1, a.rest2 = *betas, 1 - betas[0], 1 - betas[1]

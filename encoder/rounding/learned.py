@@ -1,7 +1,7 @@
 """A model as its file will hold it, while it is fitted: one learned quantiser per attribute (quantisation-aware phase).
 
 Values are rounded in the units of the file (spec §6: log2 σ, half-turns, pixels), gradients taken at the rounded model
-go back to the unrounded one. What ``uniform`` quantisers do is :func:`igs.encoder.quantize.straight_through`'s.
+go back to the unrounded one. For ``uniform`` quantisers: :func:`igs.encoder.rounding.quantize.straight_through`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from igs.encoder.backend import Model
-from igs.encoder.codebook import ResidualCodebook
-from igs.encoder.lsq import HalfFloat, LearnedStep
 from igs.encoder.options import Recipe
-from igs.encoder.shapes import is_matrix
+from igs.encoder.raster.backend import Model
+from igs.encoder.raster.shapes import is_matrix
+from igs.encoder.rounding.codebook import ResidualCodebook
+from igs.encoder.rounding.lsq import HalfFloat, LearnedStep
 from igs.format import Quantizer
 
 Quantizers = tuple[Quantizer, Quantizer, Quantizer, Quantizer]

@@ -13,14 +13,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from igs.encoder import init_device
-from igs.encoder.backend import Model, StepResult, scale_parameter
-from igs.encoder.checkpoint import FitState, zero_moments
-from igs.encoder.cuda_backend import CudaBackend
-from igs.encoder.fit import Fit
-from igs.encoder.growth import SIGMA_LOW
-from igs.encoder.learned import is_learned
+from igs.encoder.fitting import init_device
+from igs.encoder.fitting.checkpoint import FitState, zero_moments
+from igs.encoder.fitting.fit import Fit
+from igs.encoder.fitting.growth import SIGMA_LOW
 from igs.encoder.options import Recipe
+from igs.encoder.raster.backend import Model, StepResult, scale_parameter
+from igs.encoder.raster.cuda_backend import CudaBackend
+from igs.encoder.rounding.learned import is_learned
 from igs.format.errors import UsageError
 
 

@@ -1,8 +1,9 @@
 """Reads a source picture — file, stream, Pillow image or array — into floating-point picture values and channel groups.
 
-First step of the encoder. Pillow decodes; :mod:`igs.encoder.load_deep` takes what Pillow would reduce to 8 bits;
-:mod:`igs.encoder.load_metadata` collects the ICC, EXIF and XMP sections. The EXIF orientation is applied here. Nothing
-is resampled or colour-managed: values are the file's own, and a profile travels along as a section. Without torch.
+First step of the encoder. Pillow decodes; :mod:`igs.encoder.loading.deep` takes what Pillow would reduce to 8 bits;
+:mod:`igs.encoder.loading.metadata` collects the ICC, EXIF and XMP sections. The EXIF orientation is applied here.
+Nothing is resampled or colour-managed: values are the file's own, and a profile travels along as a section. Without
+torch.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from igs.encoder import load_deep
-from igs.encoder.load_metadata import oriented, read_metadata
+from igs.encoder.loading import deep as load_deep
+from igs.encoder.loading.metadata import oriented, read_metadata
 from igs.format import Alpha, Colour, Group, Transfer
 from igs.format.errors import InputError, UsageError
 from igs.format.transfer import CURVED, from_linear
@@ -76,7 +77,7 @@ def load_image(
     name: str | None = None,
     resample: str | None = None,
 ) -> SourceImage:
-    """Read a picture, or the maps of a texture stack (:mod:`igs.encoder.stack`).
+    """Read a picture, or the maps of a texture stack (:mod:`igs.encoder.loading.stack`).
 
     source: a path, bytes, a binary file object that can seek, a ``PIL.Image``, a NumPy array or a ``SourceImage``; or a
     mapping of names to any of these, or the path of a directory of maps. resample: for maps of different size.
@@ -115,7 +116,7 @@ def load_image(
 def _from_maps(
     source: Any, resample: str | None, size_limit: int, dimension_limit: int, memory_limit: float, name: str | None
 ) -> SourceImage:
-    from igs.encoder import stack
+    from igs.encoder.loading import stack
 
     maps, notes = (source, []) if isinstance(source, Mapping) else stack.find_maps(Path(source))
     label = name or ("stack" if isinstance(source, Mapping) else str(source))

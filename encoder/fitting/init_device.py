@@ -1,4 +1,4 @@
-"""Position maps and draws of :mod:`igs.encoder.init` in torch, for pictures that lie on a GPU.
+"""Position maps and draws of :mod:`igs.encoder.fitting.init` in torch, for pictures that lie on a GPU.
 
 The same distributions, with other random numbers: a picture of millions of pixels would take longer to bring home than
 to fit for a hundred steps.
@@ -23,7 +23,7 @@ def gradient_map(target: Tensor) -> Tensor:
 def draw_positions(weights: Tensor, n: int, uniform: float, power: float, seed: int) -> Tensor:
     """n positions [..., n, 2] (x, y in pixels, float64) drawn from each of the maps [..., H, W], in random order.
 
-    See :func:`igs.encoder.init.draw_positions`.
+    See :func:`igs.encoder.fitting.init.draw_positions`.
     """
     h, w = weights.shape[-2:]
     generator = torch.Generator(weights.device).manual_seed(seed)
@@ -44,7 +44,7 @@ def neighbour_distance(points: Tensor, among: Tensor, limit: float) -> Tensor:
     """Mean distance [B, n] from each of points [B, n, 2] to its three nearest others of ``among`` [B, m, 2].
 
     All pairs are tried, some ten million at a time: for thousands of points. See
-    :func:`igs.encoder.init.neighbour_distance`.
+    :func:`igs.encoder.fitting.init.neighbour_distance`.
     """
     k = min(4, among.shape[1])
     if k < 2:
