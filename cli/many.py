@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import multiprocessing
 import multiprocessing.connection
-import os
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -88,7 +87,7 @@ def _outcomes(job: Job, pairs: list[tuple[str, str]], jobs: int) -> Generator[tu
     if min(jobs, len(pairs)) <= 1:
         return ((number, _tried(job, *pair)) for number, pair in enumerate(pairs))
     if job.options.threads is None:
-        threads = max(1, (os.cpu_count() or 1) // jobs)
+        threads = max(1, default_threads() // jobs)
         job = dataclasses.replace(job, options=dataclasses.replace(job.options, threads=threads))  # type: ignore[type-var]
     return _in_workers(job, pairs, min(jobs, len(pairs)))
 

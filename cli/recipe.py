@@ -59,6 +59,7 @@ HELP: dict[str, tuple[str, str]] = {
     "plateau_steps": (_FIT, "Steps without improvement before a decay; the second time the fit stops."),
     "plateau_psnr": (_FIT, "What counts as an improvement of the PSNR, dB."),
     "plateau_ssim": (_FIT, "What counts as an improvement of SSIM."),
+    "interlace": (_FIT, "Of pictures above 1 Mpx: share of the steps that see a quarter of the pixels each."),
     "pull_empty": (_FIT, "A pixel that nothing reaches pulls its nearest Gaussian."),
     "coding": (_BITS, "Entropy-coded codes whose precision follows sizes (lattice), or so many bits each (plain)."),
     "coarseness": (_BITS, "Steps of the lattice, in multiples of the root mean squared error."),

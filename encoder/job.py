@@ -12,7 +12,7 @@ from PIL import Image
 
 from igs import decoder
 from igs.encoder import colour, levels, metrics, pack, weighting
-from igs.encoder.fitting import checkpoint, init
+from igs.encoder.fitting import checkpoint, init, interlace
 from igs.encoder.fitting.fit import Fit
 from igs.encoder.loading.image import SourceImage, load_image, to_stored
 from igs.encoder.options import EncodeOptions, Recipe
@@ -66,11 +66,14 @@ class Job:
         return init.resample_map(values, self.source.width, self.source.height)
 
     def fit(self, num_gaussians: int) -> Fit:
-        o = self.options
+        o, recipe = self.options, self.recipe
+        suits = interlace.suits(self.source.width, self.source.height, num_gaussians)
+        if suits and recipe.interlace and not recipe.loss_ssim and "steps" not in o.overrides:
+            recipe = dataclasses.replace(recipe, steps=round(interlace.STEPS * recipe.steps))
         fit = Fit(
             self.target,
             num_gaussians,
-            self.recipe,
+            recipe,
             self.backend,
             seed=o.seed,
             weights=self.weights,
@@ -93,7 +96,7 @@ class Job:
         o, step = self.options, fit.state.step
         if o.on_step:
             o.on_step(fit)
-        if o.checkpoint and step and (step % o.checkpoint_every == 0 or step >= self.recipe.steps):
+        if o.checkpoint and step and (step % o.checkpoint_every == 0 or step >= fit.recipe.steps):
             checkpoint.save(fit, o.checkpoint)
         if o.render_every and step % o.render_every == 0:
             folder = Path(o.render_dir or ".")

@@ -92,6 +92,8 @@ class Recipe:
     )
     plateau_psnr: float = 0.1
     plateau_ssim: float = 1e-3
+    # Of large pictures: up to this share of the steps each sees a quarter of the pixels (fitting/interlace.py).
+    interlace: float = 0.85
     pull_empty: bool = True  # a pixel that nothing reaches pulls its nearest Gaussian
     # -- quantisation: lattice (spec §6.4, entropy-coded) or so many bits per code, where 32 stores float32
     coding: Literal["lattice", "plain"] = "lattice"
@@ -144,6 +146,7 @@ class Recipe:
             ("growth_until", 0 <= self.growth_until <= 1, "0 to 1"),
             ("lr_decay_from", 0 <= self.lr_decay_from <= 1, "0 to 1"),
             ("lr_decay_to", 0 < self.lr_decay_to <= 1, "above 0, up to 1"),
+            ("interlace", 0 <= self.interlace <= 1, "0 to 1"),
             ("adam_beta1", 0 <= self.adam_beta1 < 1, "0 or more, below 1"),
             ("adam_beta2", 0 <= self.adam_beta2 < 1, "0 or more, below 1"),
             ("adam_epsilon", 0 < self.adam_epsilon < 1, "above 0, below 1"),
@@ -223,6 +226,7 @@ _IMAGE_GS = Recipe(
     growth_scale=5.0,
     growth_error_power=1.0,
     relocate=0.0,
+    interlace=0.0,
     loss_l1=1.0,
     loss_l2=0.0,
     loss_ssim=0.1,
@@ -258,6 +262,7 @@ _GAUSSIANIMAGE = Recipe(
     init_color=False,
     growth=False,
     relocate=0.0,
+    interlace=0.0,
     pull_empty=False,
     lr_position=1e-2,
     lr_position_unit="picture",

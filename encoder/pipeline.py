@@ -60,6 +60,7 @@ def encode(image: Any, options: EncodeOptions | None = None, **settings: Any) ->
     if options.downsample != 1:
         source = area.reduced(source, options.downsample)
         backend = area.AreaBackend(backend, min(options.downsample, area.MOST_POINTS))
+        recipe = dataclasses.replace(recipe, interlace=0.0)  # of means there are no point samples
     if options.levels > 1:
         if "steps" not in options.overrides:
             recipe = dataclasses.replace(recipe, steps=round(levels.STEPS * recipe.steps))

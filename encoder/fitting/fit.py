@@ -19,6 +19,7 @@ from torch import Tensor
 from igs.encoder.fitting import init, init_device
 from igs.encoder.fitting.checkpoint import FitState, zero_moments
 from igs.encoder.fitting.growth import SIGMA_LOW, added, draw, growth_plan, new_gaussians
+from igs.encoder.fitting.interlace import Interlace
 from igs.encoder.options import Progress, Recipe
 from igs.encoder.raster import shapes
 from igs.encoder.raster.backend import PERFECT, Backend, LossWeights, Model, StepResult, psnr_of
@@ -98,6 +99,7 @@ class Fit:
             device=backend.place,
         )
         self._rate = float(self._feature_rates.max())
+        self._interlace = Interlace(self.target)
         self._side = torch.tensor([self.width, self.height], dtype=torch.float32, device=backend.place)
         self.plan = growth_plan(recipe, self.num_gaussians)
         self.options = dataclasses.replace(self.options, lowpass=self.lowpass(self.plan[0]))
@@ -261,12 +263,13 @@ class Fit:
             seen = self.learned.round(s.model)
         else:
             seen = straight_through(s.model, r, self.width, self.height) if quantized else s.model
-        result = self.backend.step(seen, self.options, self.target, self.loss_weights)
+        interlaced = self.interlaced(r.interlace)
+        result = self.gradient_step(seen, s.step, interlaced)
         self.last = result
         grown = self.count >= self.num_gaussians
         if noisy:  # losses of different noise can't be compared: the last state counts
             self.best, self.best_loss = None, math.inf
-        elif grown and (s.step % 10 == 0 or self.best is None):
+        elif grown and not interlaced and (s.step % 10 == 0 or self.best is None):
             self._consider_step(result)
         if noisy and r.rate_weight:
             # What a bit is worth where more Gaussians would lower the error as usual: their number to the power −⅔.
@@ -305,6 +308,17 @@ class Fit:
                 self.backend.adam(value, grad, m, v, s.age, rate * factor, betas, r.adam_epsilon)
         bound_model(s.model, self.width, self.height)
         s.step += 1
+
+    def gradient_step(self, model: Model, turn: int, interlaced: bool) -> StepResult:
+        """Loss and gradients of a model; ``interlaced``: a quarter of the pixels will do (fitting/interlace.py)."""
+        if interlaced:
+            return self._interlace.step(self.backend, model, self.options, self.loss_weights, turn)
+        return self.backend.step(model, self.options, self.target, self.loss_weights)
+
+    def interlaced(self, until: float) -> bool:
+        """Whether steps may see a quarter of the pixels now; ``until``: a share of the schedule's steps."""
+        progress = (self.state.step - self._phase[0]) / max(1, self._phase[1])
+        return progress < until and not self.loss_weights.ssim and self._interlace.suits(self.count)
 
     def _noisy(self) -> bool:
         """Whether this step runs with the noise of the lattice that the model will be rounded to."""

@@ -17,13 +17,11 @@ from torch import Tensor
 from igs.encoder.loading.image import SourceImage
 from igs.encoder.raster.backend import Backend, LossWeights, Model, Pullback, StepResult
 from igs.encoder.raster.reference import RasterOptions
-from igs.encoder.raster.shapes import enlarge
+from igs.encoder.raster.rescale import Rescaled
 from igs.format.errors import UsageError
 
 MOST = 16  # of the reduction
 MOST_POINTS = 4  # a side: what a pixel's mean is taken over at most
-# d(parameter of the larger picture)/d(parameter), as powers of R: of ``Model.scale`` and of ``Model.rotation``.
-_POWERS = {"log": (0, 0), "raw": (1, 0), "inverse": (-1, 0), "cholesky": (1, 1), "covariance": (2, 2)}
 
 
 def reduce(pixels: NDArray[np.float32], r: int) -> NDArray[np.float32]:
@@ -56,13 +54,9 @@ class AreaBackend:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.backend, name)
 
-    def _larger(self, model: Model, o: RasterOptions) -> tuple[Model, RasterOptions]:
+    def _larger(self, options: RasterOptions) -> Rescaled:
         r = self.points
-        scale, rotation = enlarge(model.scale, model.rotation, model.scale_map, model.scale.new_full((len(model),), r))
-        options = dataclasses.replace(
-            o, width=o.width * r, height=o.height * r, pull=o.pull / r**2, lowpass=o.lowpass * r**2
-        )
-        return Model(model.position * r, scale, rotation, model.feature, model.scale_map), options
+        return Rescaled(float(r), options.width * r, options.height * r)
 
     def _spread(self, gradient: Tensor) -> Tensor:
         """Gradient of the larger picture from one of the means."""
@@ -71,21 +65,17 @@ class AreaBackend:
 
     def render(self, model: Model, options: RasterOptions) -> Tensor:
         """The picture of means [C, H, W]."""
-        large = self.backend.render(*self._larger(model, options))
+        there = self._larger(options)
+        large = self.backend.render(there.model(model), there.options(options))
         return torch.nn.functional.avg_pool2d(large[None], self.points)[0]
 
     def pullback(self, model: Model, options: RasterOptions) -> Pullback | None:
         """Jᵀ of the picture of means."""
-        inner = self.backend.pullback(*self._larger(model, options))
+        there = self._larger(options)
+        inner = self.backend.pullback(there.model(model), there.options(options))
         if inner is None:
             return None
-        by_scale, by_rotation = (float(self.points) ** power for power in _POWERS[model.scale_map])
-
-        def apply(picture: Tensor) -> tuple[Tensor, ...]:
-            position, scale, rotation, feature = inner(self._spread(picture))
-            return position * self.points, scale * by_scale, rotation * by_rotation, feature
-
-        return apply
+        return lambda picture: there.gradients(inner(self._spread(picture)), model.scale_map)
 
     def step(self, model: Model, options: RasterOptions, target: Tensor, weights: LossWeights) -> StepResult:
         """Loss and gradients by absolute and squared error of the means."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 import torch
@@ -12,6 +11,7 @@ from igs.encoder.options import EncodeOptions, Recipe
 from igs.encoder.raster import kernels
 from igs.encoder.raster.backend import Backend, KernelBackend, TorchBackend
 from igs.format.errors import Unsupported, UsageError
+from igs.format.threads import default_threads
 
 FALLBACK_STEPS = 0.35  # of the recipe's, where plain torch has to do
 _said: set[str] = set()  # warnings are given once per process, however many pictures it encodes
@@ -22,7 +22,7 @@ def choose_backend(options: EncodeOptions, recipe: Recipe, warn: Callable[[str],
 
     Raises Unsupported for ``cuda`` without a usable GPU, UsageError where the recipe can't run on one.
     """
-    threads = options.threads or os.cpu_count() or 1
+    threads = options.threads or default_threads()
     torch.set_num_threads(threads)
     gpu = _gpu(options, recipe, warn)
     if gpu is not None:

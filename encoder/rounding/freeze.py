@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -63,8 +65,9 @@ def _adapt(fit: Fit, model: Model, moments: list[tuple[Tensor, Tensor]], age: Te
     r = fit.recipe
     rates = (r.lr_position, r.lr_scale, r.lr_rotation, r.lr_feature)
     betas = (r.adam_beta1, r.adam_beta2)
-    for _ in range(round(r.freeze_steps * r.steps)):
-        result = fit.backend.step(model, fit.options, fit.target, fit.loss_weights)
+    interlaced = r.interlace > 0 and fit.interlaced(math.inf)
+    for turn in range(round(r.freeze_steps * r.steps)):
+        result = fit.gradient_step(model, turn, interlaced)
         age += 1
         for value, grad, (m, v), rate in zip(model.tensors(), result.grads, moments, rates, strict=True):
             kept = value.clone()

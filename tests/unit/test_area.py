@@ -55,7 +55,8 @@ def test_gradients_are_those_of_the_mean(scale_map):
     # The same by plain torch, through the larger picture.
     plain = TorchBackend()
     leaves = [t.clone().requires_grad_() for t in model.tensors()]
-    larger, wide = backend._larger(Model.of(leaves, scale_map), options)
+    there = backend._larger(options)
+    larger, wide = there.model(Model.of(leaves, scale_map)), there.options(options)
     image = torch.nn.functional.avg_pool2d(plain._image(larger.tensors(), scale_map, wide)[None], r)[0]
     loss = ((image - target) ** 2).mean()
     assert found.mse == pytest.approx(float(loss.detach()), rel=1e-4)

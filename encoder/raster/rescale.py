@@ -1,0 +1,57 @@
+"""The same Gaussians in other coordinates: enlarged or reduced, and moved."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from torch import Tensor
+
+from igs.encoder.raster import shapes
+from igs.encoder.raster.backend import Grads, Model
+from igs.encoder.raster.reference import RasterOptions
+
+# d(parameter there)/d(parameter here) as powers of the factor: of ``Model.scale`` and of ``Model.rotation``.
+_POWERS = {"log": (0, 0), "raw": (1, 0), "inverse": (-1, 0), "cholesky": (1, 1), "covariance": (2, 2)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Rescaled:
+    """Coordinates (x − left)·factor, (y − top)·factor of a picture of width × height pixels there."""
+
+    factor: float
+    width: int
+    height: int
+    left: float = 0.0  # pixels here
+    top: float = 0.0
+
+    def model(self, model: Model) -> Model:
+        """A model as it is there."""
+        f = self.factor
+        position = model.position - model.position.new_tensor([self.left, self.top]) if self._moves else model.position
+        if model.scale_map == "log":
+            scale, rotation = model.scale + math.log(f), model.rotation
+        else:
+            factors = model.scale.new_full((len(model),), f)
+            scale, rotation = shapes.enlarge(model.scale, model.rotation, model.scale_map, factors)
+        return Model(position * f, scale, rotation, model.feature, model.scale_map)
+
+    def options(self, o: RasterOptions) -> RasterOptions:
+        """Options for there; the pull of all pixels together stays the same."""
+        pull = o.pull * (o.width * o.height) / (self.width * self.height)
+        lowpass = o.lowpass * self.factor**2
+        return dataclasses.replace(o, width=self.width, height=self.height, pull=pull, lowpass=lowpass)
+
+    def gradients(self, grads: Grads | tuple[Tensor, ...], scale_map: str) -> Grads:
+        """Gradients by the parameters here of those by the parameters there."""
+        position, scale, rotation, feature = grads
+        by_scale, by_rotation = _POWERS[scale_map]
+        if by_scale:
+            scale = scale * self.factor**by_scale
+        if by_rotation:
+            rotation = rotation * self.factor**by_rotation
+        return position * self.factor, scale, rotation, feature
+
+    @property
+    def _moves(self) -> bool:
+        return bool(self.left or self.top)

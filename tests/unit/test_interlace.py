@@ -1,0 +1,133 @@
+"""Steps on interlaced subsets of the pixels: together they are the step on all of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from igs.encoder import encode
+from igs.encoder.fitting import interlace
+from igs.encoder.fitting.fit import Fit
+from igs.encoder.fitting.interlace import ORDER, Interlace, suits
+from igs.encoder.options import PRESETS, Recipe
+from igs.encoder.raster import kernels
+from igs.encoder.raster.backend import KernelBackend, LossWeights, Model, TorchBackend
+from igs.encoder.raster.reference import RasterOptions
+from igs.encoder.raster.shapes import parameters
+
+BACKENDS = [
+    TorchBackend,
+    pytest.param(KernelBackend, marks=pytest.mark.skipif(not kernels.available(), reason="needs the compiled kernels")),
+]
+WEIGHTS = LossWeights(0.3, 1.0, 0.0)
+
+
+def gaussians(n: int, side: float, scale_map: str = "log") -> Model:
+    generator = torch.Generator().manual_seed(1)
+    sigma, turn = torch.rand(n, 2, generator=generator) * 4 + 2, torch.rand(n, generator=generator)
+    scale, rotation = parameters(sigma, turn, scale_map)
+    position = torch.rand(n, 2, generator=generator) * side
+    return Model(position, scale, rotation, torch.rand(n, 3, generator=generator), scale_map)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("scale_map", ["log", "inverse", "raw", "cholesky", "covariance"])
+def test_the_mean_of_all_subsets_is_the_whole(backend, scale_map):
+    width, height = 72, 64  # even: subsets of one size
+    generator = torch.Generator().manual_seed(2)
+    target = torch.rand(3, height, width, generator=generator)
+    model = gaussians(12, 70.0, scale_map)
+    # Few Gaussians, so that there are empty pixels, which pull.
+    options = RasterOptions(width, height, "topk", 8, 9.0, 7.0, 0.3 / (width * height), 0.8)
+    there = backend()
+    whole = there.step(model, options, target, WEIGHTS)
+    subsets = Interlace(target)
+    parts = [subsets.step(there, model, options, WEIGHTS, turn) for turn in range(4)]
+    assert np.mean([p.mse for p in parts]) == pytest.approx(whole.mse, rel=1e-5)
+    assert np.mean([p.loss for p in parts]) == pytest.approx(whole.loss, rel=1e-5)
+    for k, expected in enumerate(whole.grads):
+        found = torch.stack([p.grads[k] for p in parts]).mean(0)
+        # Worst seen 2e-4 of the largest, where a sum over few pixels cancels.
+        assert torch.allclose(found, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
+
+
+def test_the_subsets_are_all_pixels_once():
+    target = torch.rand(1, 67, 70)
+    subsets = Interlace(target)
+    seen = torch.zeros(67, 70)
+    for left, top in ORDER:
+        part = subsets._subset(left, top)
+        assert torch.equal(part, target[:, top::2, left::2])
+        assert part.is_contiguous()
+        seen[top::2, left::2] += 1
+    assert bool((seen == 1).all())
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "gaussians", "expected"),
+    [
+        (2048, 2048, 65536, True),  # 1024² / 16
+        (2048, 2048, 65537, False),
+        (1000, 1000, 1, True),
+        (999, 1000, 1, False),  # too small to be worth it
+        (32, 40_000, 1, True),
+        (31, 40_000, 1, False),  # a subset has a tile at least
+    ],
+)
+def test_what_it_is_for(width, height, gaussians, expected):
+    assert suits(width, height, gaussians) is expected
+
+
+@pytest.fixture
+def worth_it(monkeypatch):
+    """Pictures small enough for tests count as large."""
+    monkeypatch.setattr(interlace, "LEAST_PIXELS", 1)
+
+
+def picture(side: int) -> np.ndarray:
+    """An edge and a ramp."""
+    y, x = np.mgrid[:side, :side] / side
+    edge = np.clip((x + 0.4 * y - 0.6) * side / 2 + 0.5, 0, 1)
+    return np.stack([0.2 + 0.3 * x, 0.2 + 0.5 * edge, 0.8 - 0.5 * y], axis=2).astype(np.float32)
+
+
+def test_who_sees_all_pixels(worth_it):
+    target = torch.from_numpy(np.ascontiguousarray(picture(96).transpose(2, 0, 1)))
+
+    def interlaced(step: int, n: int = 4, **fields: object) -> bool:
+        fit = Fit(target, n, Recipe(growth=False, steps=100, **fields), TorchBackend())
+        fit.state.step = step
+        return fit.interlaced(fit.recipe.interlace)
+
+    assert interlaced(0)
+    assert interlaced(49, interlace=0.5)
+    assert not interlaced(50, interlace=0.5)
+    assert not interlaced(0, interlace=0.0)
+    assert not interlaced(0, loss_ssim=0.1)  # whose windows are of neighbours
+    assert not interlaced(0, n=200)
+
+
+def test_published_recipes_see_all_pixels():
+    assert {name for name, recipe in PRESETS.items() if recipe.interlace} == {"default"}
+
+
+@pytest.mark.skipif(not kernels.available(), reason="needs the compiled kernels")
+@pytest.mark.parametrize("coding", ["plain", "lattice"])
+@pytest.mark.parametrize("share", [0.85, 1.0])
+def test_a_fit_of_subsets_is_as_good(coding, share, worth_it):
+    def psnr(share: float) -> float:
+        return encode(picture(128), num_gaussians=24, steps=200, coding=coding, interlace=share).report["psnr"]
+
+    assert psnr(share) > psnr(0.0) - 0.8  # measured over three seeds: −0.5 to +0.5 dB
+
+
+@pytest.mark.skipif(not kernels.available(), reason="needs the compiled kernels")
+def test_more_steps_make_up_for_it(worth_it):
+    def steps(**fields: object) -> int:
+        return encode(picture(64), num_gaussians=4, effort=1, **fields).report["steps"]
+
+    assert steps(interlace=0.0) == 160
+    assert steps() == 240
+    assert steps(steps=50) == 50
+    assert steps(loss_ssim=0.1) == 160
