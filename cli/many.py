@@ -19,6 +19,7 @@ import click
 from igs.cli import batch, common
 from igs.cli.common import Console, Terminated, error_object, to_json
 from igs.cli.table import table
+from igs.format.threads import default_threads
 
 _PATIENCE = 10.0  # seconds that a worker has to remove its files
 
