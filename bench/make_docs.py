@@ -10,7 +10,7 @@ import re
 
 import common
 
-from igs.encoder.presets_table import presets_table
+from igs.encoder.presets import presets_table
 
 PAGE = common.REPO / "docs" / "presets.md"
 README = common.REPO / "README.md"

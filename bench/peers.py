@@ -24,7 +24,7 @@ from make_docs import fill
 from PIL import Image
 
 from igs.encoder import encode
-from igs.encoder.options import PRESETS
+from igs.encoder.presets import PRESETS
 
 PAGE = common.REPO / "docs" / "peers.md"
 KODAK = ("kodim01", "kodim07", "kodim15", "kodim24", "kodim04", "kodim21")

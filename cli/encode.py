@@ -16,7 +16,8 @@ from igs.cli.maps import MapOptions, encode_options
 from igs.cli.progress import ProgressLine
 from igs.cli.recipe import recipe_options, recipe_overrides
 from igs.cli.watch import Watch, Wishes
-from igs.encoder.options import PRESETS, TUNE_SSIM, EncodeOptions
+from igs.encoder.options import TUNE_SSIM, EncodeOptions
+from igs.encoder.presets import PRESETS
 from igs.format.errors import Unsupported, UsageError
 
 _RATES = ("num_gaussians", "bpp", "size", "psnr", "quality")

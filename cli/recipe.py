@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from igs.cli.common import Decorator, Number, option
-from igs.encoder.options import Recipe
+from igs.encoder.recipe import Recipe
 
 # field → (heading in the help, text). Fields that are not advanced show in the short help too.
 _MODEL, _START, _GROWTH, _FIT, _BITS = "Model", "Initialisation", "Growth", "Optimisation", "Quantisation"

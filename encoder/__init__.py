@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from igs.encoder.loading.image import SourceImage, load_image
 from igs.encoder.loading.stack import TextureMap
-from igs.encoder.options import PRESETS, EncodeOptions, Progress, Recipe
+from igs.encoder.options import EncodeOptions, Progress
+from igs.encoder.presets import PRESETS
+from igs.encoder.recipe import Recipe
 
 if TYPE_CHECKING:
     from igs.encoder.coarser import requantize

@@ -15,8 +15,9 @@ from igs.encoder import colour, levels, metrics, pack, weighting
 from igs.encoder.fitting import checkpoint, init, interlace
 from igs.encoder.fitting.fit import Fit
 from igs.encoder.loading.image import SourceImage, load_image, to_stored
-from igs.encoder.options import EncodeOptions, Recipe
+from igs.encoder.options import EncodeOptions
 from igs.encoder.raster.backend import Backend, Model
+from igs.encoder.recipe import Recipe
 from igs.encoder.rounding import freeze
 from igs.encoder.rounding.lattice import Noise, Steps
 from igs.format import lit_channels

@@ -14,9 +14,9 @@ import torch
 from igs.decoder import holes
 from igs.encoder.fitting.fit import FAR
 from igs.encoder.fitting.init import sample_bilinear
-from igs.encoder.options import Recipe
 from igs.encoder.raster.backend import Model, scale_parameter
 from igs.encoder.raster.shapes import enlarge, is_matrix, matrix_parameters
+from igs.encoder.recipe import Recipe
 from igs.encoder.rounding.lattice import Steps
 from igs.encoder.rounding.learned import Quantizers
 from igs.encoder.rounding.quantize import Values, attributes, choose_quantizers

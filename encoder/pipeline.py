@@ -13,10 +13,11 @@ from typing import Any
 from igs.encoder import colour, levels, metrics, rate, targets
 from igs.encoder.job import Job, Result
 from igs.encoder.loading.image import load_image
-from igs.encoder.options import EncodeOptions, Recipe
+from igs.encoder.options import EncodeOptions
 from igs.encoder.raster import area
 from igs.encoder.raster.backend import TorchBackend
 from igs.encoder.raster.devices import FALLBACK_STEPS, choose_backend
+from igs.encoder.recipe import Recipe
 from igs.format import open_file
 from igs.format.describe import bits_per_gaussian
 from igs.format.errors import IgsError, InputError, UsageError

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 
-from igs.encoder.options import EncodeOptions, Recipe
+from igs.encoder.options import EncodeOptions
+from igs.encoder.recipe import Recipe
 from igs.format import Group, Primitive, feature_columns
 from igs.format.errors import UsageError
 from igs.format.fields import ENTRY_BYTES, HEADER_BYTES

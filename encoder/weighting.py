@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from igs.encoder.options import Recipe
 from igs.encoder.raster.backend import Model
+from igs.encoder.recipe import Recipe
 from igs.format import Group
 from igs.format.errors import UsageError
 

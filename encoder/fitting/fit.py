@@ -20,10 +20,11 @@ from igs.encoder.fitting import init, init_device
 from igs.encoder.fitting.checkpoint import FitState, zero_moments
 from igs.encoder.fitting.growth import SIGMA_LOW, added, draw, growth_plan, new_gaussians
 from igs.encoder.fitting.interlace import Interlace
-from igs.encoder.options import Progress, Recipe
+from igs.encoder.options import Progress
 from igs.encoder.raster import shapes
 from igs.encoder.raster.backend import PERFECT, Backend, LossWeights, Model, StepResult, psnr_of
 from igs.encoder.raster.reference import RasterOptions
+from igs.encoder.recipe import Recipe
 from igs.encoder.rounding.lattice import Noise, rate_gradients
 from igs.encoder.rounding.learned import Quantizers, Rounding, is_learned
 from igs.encoder.rounding.quantize import straight_through

@@ -17,9 +17,9 @@ from igs.encoder.fitting import init_device
 from igs.encoder.fitting.checkpoint import FitState, zero_moments
 from igs.encoder.fitting.fit import Fit
 from igs.encoder.fitting.growth import SIGMA_LOW
-from igs.encoder.options import Recipe
 from igs.encoder.raster.backend import Model, StepResult, scale_parameter
 from igs.encoder.raster.cuda_backend import CudaBackend
+from igs.encoder.recipe import Recipe
 from igs.encoder.rounding.learned import is_learned
 from igs.format.errors import UsageError
 

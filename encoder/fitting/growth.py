@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from igs.encoder.fitting import init, init_device
-from igs.encoder.options import Recipe
 from igs.encoder.raster.backend import Model, scale_parameter
+from igs.encoder.recipe import Recipe
 
 if TYPE_CHECKING:
     from igs.encoder.fitting.fit import Fit

@@ -7,9 +7,10 @@ from collections.abc import Callable
 import torch
 
 from igs.csrc.cuda_compile import CudaUnavailable
-from igs.encoder.options import EncodeOptions, Recipe
+from igs.encoder.options import EncodeOptions
 from igs.encoder.raster import kernels
 from igs.encoder.raster.backend import Backend, KernelBackend, TorchBackend
+from igs.encoder.recipe import Recipe
 from igs.format.errors import Unsupported, UsageError
 from igs.format.threads import default_threads
 

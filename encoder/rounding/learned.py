@@ -13,9 +13,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from igs.encoder.options import Recipe
 from igs.encoder.raster.backend import Model
 from igs.encoder.raster.shapes import is_matrix
+from igs.encoder.recipe import Recipe
 from igs.encoder.rounding.codebook import ResidualCodebook
 from igs.encoder.rounding.lsq import HalfFloat, LearnedStep
 from igs.format import Quantizer

@@ -23,7 +23,8 @@ from igs.cli.info import info
 from igs.cli.recipe import HELP
 from igs.cli.validate import validate
 from igs.cli.view import view
-from igs.encoder.options import EncodeOptions, Recipe
+from igs.encoder.options import EncodeOptions
+from igs.encoder.recipe import Recipe
 from igs.format.errors import InputError, InvalidFile, LimitExceeded, Unsupported, UsageError
 
 COMMANDS = {command.name: command for command in (encode, decode, edit, info, validate, view)}

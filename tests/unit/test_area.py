@@ -9,10 +9,10 @@ import torch
 import igs
 from igs.encoder import encode
 from igs.encoder.fitting.fit import Fit
-from igs.encoder.options import Recipe
 from igs.encoder.raster import kernels
 from igs.encoder.raster.area import AreaBackend, reduce
 from igs.encoder.raster.backend import KernelBackend, LossWeights, Model, TorchBackend
+from igs.encoder.recipe import Recipe
 from igs.format.errors import UsageError
 
 needs_kernels = pytest.mark.skipif(not kernels.available(), reason="needs the compiled kernels")

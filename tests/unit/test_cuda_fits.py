@@ -17,10 +17,12 @@ from igs.encoder import encode, pipeline
 from igs.encoder.fitting import checkpoint, init, init_device
 from igs.encoder.fitting.fit import Fit
 from igs.encoder.fitting.fit_batch import FitBatch
-from igs.encoder.options import PRESETS, EncodeOptions, Recipe
+from igs.encoder.options import EncodeOptions
+from igs.encoder.presets import PRESETS
 from igs.encoder.raster import cuda_backend, devices, kernels
 from igs.encoder.raster.backend import KernelBackend, LossWeights, Model, TorchBackend
 from igs.encoder.raster.cuda_backend import CudaBackend
+from igs.encoder.recipe import Recipe
 from igs.encoder.rounding.lattice import Noise
 
 

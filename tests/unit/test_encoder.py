@@ -16,9 +16,9 @@ from igs.encoder.fitting import checkpoint, init
 from igs.encoder.fitting.fit import Fit
 from igs.encoder.fitting.growth import growth_plan
 from igs.encoder.metrics import ms_ssim
-from igs.encoder.options import Recipe
 from igs.encoder.raster import kernels
 from igs.encoder.raster.backend import KernelBackend, Model, TorchBackend, scale_parameter
+from igs.encoder.recipe import Recipe
 from igs.encoder.rounding.lattice import Noise, rate_gradients
 
 
@@ -486,7 +486,7 @@ def test_ms_ssim_of_equal_and_of_small_pictures():
 def test_presets_page_shows_the_presets():
     from pathlib import Path
 
-    from igs.encoder.presets_table import presets_table
+    from igs.encoder.presets import presets_table
 
     page = Path(__file__).resolve().parents[2] / "docs" / "presets.md"
     assert presets_table() in page.read_text(), "run: python bench/make_docs.py"

@@ -10,11 +10,12 @@ from igs.encoder import encode
 from igs.encoder.fitting import interlace
 from igs.encoder.fitting.fit import Fit
 from igs.encoder.fitting.interlace import ORDER, Interlace, suits
-from igs.encoder.options import PRESETS, Recipe
+from igs.encoder.presets import PRESETS
 from igs.encoder.raster import kernels
 from igs.encoder.raster.backend import KernelBackend, LossWeights, Model, TorchBackend
 from igs.encoder.raster.reference import RasterOptions
 from igs.encoder.raster.shapes import parameters
+from igs.encoder.recipe import Recipe
 
 BACKENDS = [
     TorchBackend,

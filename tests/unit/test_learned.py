@@ -7,8 +7,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the encoder needs torch")
 
-from igs.encoder.options import Recipe
 from igs.encoder.raster.backend import Model
+from igs.encoder.recipe import Recipe
 from igs.encoder.rounding.codebook import ResidualCodebook, kmeans, nearest
 from igs.encoder.rounding.learned import Rounding, is_learned
 from igs.encoder.rounding.lsq import HalfFloat, LearnedStep, best_range, round_reference

@@ -11,9 +11,9 @@ import torch
 import igs
 from igs.encoder import encode, levels
 from igs.encoder.fitting.fit import Fit
-from igs.encoder.options import Recipe
 from igs.encoder.raster import kernels
 from igs.encoder.raster.backend import LossWeights, Model, TorchBackend
+from igs.encoder.recipe import Recipe
 from igs.format.errors import InvalidFile, UsageError
 
 SIDE = 48

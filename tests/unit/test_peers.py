@@ -15,10 +15,10 @@ import igs
 from igs.encoder import PRESETS, encode, rate
 from igs.encoder.fitting import checkpoint, init
 from igs.encoder.fitting.fit import Fit
-from igs.encoder.options import Recipe
 from igs.encoder.raster import kernels
 from igs.encoder.raster.backend import KernelBackend, Model, TorchBackend
 from igs.encoder.raster.reference import RasterOptions
+from igs.encoder.recipe import Recipe
 from igs.encoder.rounding.learned import Rounding
 from igs.format import Blend, Group, QuantizerKind, Shape, open_file
 
