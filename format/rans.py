@@ -21,7 +21,6 @@ YES_LEAST = 64  # of 2^16: no decision is ever certain
 SPLIT = 1024  # codes beyond which low bits are stored as they are
 
 kernel = kernels(__file__)
-Words = NDArray[np.uint16]
 
 
 def contexts(counts: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
@@ -29,14 +28,16 @@ def contexts(counts: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
     return np.array([[yes, every, (yes << 16) // every] for yes, every in counts], np.int64)
 
 
-def open_payload(payload: bytes) -> tuple[int, Words]:
-    """State and words of a payload. Raises InvalidFile E_STREAM."""
-    if len(payload) < STATE_BYTES or (len(payload) - STATE_BYTES) % 2:
-        raise invalid("E_STREAM", f"whole words behind the state's {STATE_BYTES} bytes", f"{len(payload)} bytes")
-    state = int.from_bytes(payload[:STATE_BYTES], "little")
+def open_payload(payload: bytes, start: int = 0) -> tuple[int, int]:
+    """State of a payload, or of its rest, and the number of words behind it. Raises InvalidFile E_STREAM."""
+    words, odd = divmod(len(payload) - start - STATE_BYTES, 2)
+    if words < 0 or odd:
+        found = f"{max(len(payload) - start, 0)} bytes"
+        raise invalid("E_STREAM", f"whole words behind the state's {STATE_BYTES} bytes", found)
+    state = int.from_bytes(payload[start : start + STATE_BYTES], "little")
     if state < STATE_LOW:
         raise invalid("E_STREAM", f"a state of at least {STATE_LOW}", str(state))
-    return state, np.frombuffer(payload, "<u2", offset=STATE_BYTES)
+    return state, words
 
 
 @inline

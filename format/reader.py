@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import threading
 import zlib
@@ -343,17 +342,14 @@ class FileReader:
         """A chunk's Gaussians: checksum, codec, finiteness, box and reach area checked."""
         return self.read_gaussians([chunk])[0]
 
-    def _decode_all(self, chunks: list[int], threads: int | None) -> list[Codes]:
-        payloads = list(self.payloads(chunks))
+    def _decode_all(self, chunks: list[int], payloads: list[bytes], threads: int) -> list[Codes]:
         tables: list[Any] = [None] * len(chunks)
 
         def work(i: int) -> None:
             tables[i] = self._decode(chunks[i], payloads[i])
 
-        entries = self.entries[chunks]
-        slow = np.isin(entries["codec"], THREADED)
-        worthwhile = int(entries["count"][slow].astype(np.int64).sum()) >= MIN_THREADED
-        run(len(chunks), (threads or default_threads()) if worthwhile else 1, work)
+        slow = np.isin(self.entries["codec"][chunks], THREADED).all()
+        run(len(chunks), threads if slow else 1, work)
         return tables
 
     def read_gaussians(self, chunks: Sequence[int] | Chunks, threads: int | None = None) -> list[Gaussians]:
@@ -364,21 +360,49 @@ class FileReader:
         numbers = [int(c) for c in chunks]
         if not numbers:
             return []
-        tables = self._decode_all(numbers, threads)
-        bounds = np.concatenate([[0], np.cumsum([len(t) for t in tables])]).tolist()
+        payloads = list(self.payloads(numbers))
+        counts = self.entries["count"][numbers].tolist()
+        threads = (threads or default_threads()) if sum(counts) >= MIN_THREADED else 1
+        every = self._decode_cells(numbers, payloads, counts, threads)
+        if every is None:
+            every = self._dequantize(numbers, payloads, threads)
+        if every is None:  # name the chunk that is at fault
+            return [self.gaussians(c) for c in numbers]
+        firsts, parts, start = self._firsts[numbers].tolist(), [], 0
+        for count, first in zip(counts, firsts, strict=True):
+            parts.append(every.run(start, start + count, first))
+            start += count
+        return parts
+
+    def _decode_cells(
+        self, chunks: list[int], payloads: list[bytes], counts: list[int], threads: int
+    ) -> Gaussians | None:
+        """Checked Gaussians of chunks in cells, at once; None: others, or something is wrong with one."""
+        if self.header.lattice is None:
+            return None
+        from igs.format import cells  # Numba loads with it
+
+        boxes = self._boxes[:, chunks].T
+        grids = cells.clip_box(boxes, self.header.width, self.header.height).tolist()
+        areas = self.entries["reach_area"][chunks].tolist()
+        coded = list(map(cells.Coded, payloads, counts, grids, boxes.tolist(), areas))
+        return cells.decode_gaussians(coded, self.header, threads)
+
+    def _dequantize(self, chunks: list[int], payloads: list[bytes], threads: int) -> Gaussians | None:
+        """The same step by step, for all chunks; None: a value of one of several is wrong."""
+        tables = self._decode_all(chunks, payloads, threads)
         try:
             every = dequantize(self.header, np.concatenate(tables))
         except InvalidFile as error:
-            if len(numbers) > 1:  # name the chunk that is at fault
-                return [self.gaussians(c) for c in numbers]
-            raise self._in_chunk(error, numbers[0]) from None
-        boxes, areas = reach_boxes(self.header, every), reach_areas(self.header, every)
-        parts = []
-        for i, chunk in enumerate(numbers):
-            run = slice(bounds[i], bounds[i + 1])
-            self._check_reach(chunk, boxes[run], areas[run])
-            parts.append(dataclasses.replace(every[run], first_index=int(self._firsts[chunk])))
-        return parts
+            if len(chunks) > 1:
+                return None
+            raise self._in_chunk(error, chunks[0]) from None
+        boxes, areas, start = reach_boxes(self.header, every), reach_areas(self.header, every), 0
+        for chunk, table in zip(chunks, tables, strict=True):
+            part = slice(start, start + len(table))
+            self._check_reach(chunk, boxes[part], areas[part])
+            start += len(table)
+        return every
 
     def _check_reach(self, chunk: int, boxes: ix.F64, areas: ix.F64) -> None:
         box = self._boxes[:, chunk]
