@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 import zlib
@@ -29,6 +30,7 @@ from igs.format.source import Source
 from igs.format.threads import default_threads, run
 
 Chunks = NDArray[np.intp]
+_LIMITS = Limits()
 MIN_THREADED = 1000  # entropy-coded Gaussians in one call: half a millisecond, some ten times what threads cost
 
 
@@ -75,7 +77,7 @@ def open_file(
     """
     opened = Source(source)
     try:
-        return FileReader(opened, limits or Limits(), allow_partial, first_read)
+        return FileReader(opened, limits or _LIMITS, allow_partial, first_read)
     except BaseException:
         opened.close()
         raise
@@ -104,7 +106,7 @@ class FileReader:
         self.available_levels = self._find_levels(allow_partial)
         self._find_present()
         self._lock = threading.Lock()
-        self._level_first = np.concatenate([[0], np.cumsum(self.head.level_chunks)]).tolist()
+        self._level_first = [0, *itertools.accumulate(self.head.level_chunks)]
         self._build_index()
 
     def _find_levels(self, allow_partial: bool) -> int:
@@ -441,5 +443,5 @@ class FileReader:
 
 def _cumulative(values: NDArray[Any]) -> NDArray[np.int64]:
     """Sums of all values before each one."""
-    sums = np.cumsum(values.astype(np.int64))
-    return np.concatenate([np.zeros(1, np.int64), sums[:-1]])
+    values = values.astype(np.int64)
+    return np.asarray(values.cumsum() - values)
