@@ -19,14 +19,12 @@ from igs.format import cells_model as m
 from igs.format import rans
 from igs.format.cells_model import (
     CODE_MAX,
+    F64,
     GUESS_LOW,
     GUESS_STEPS,
     GUESSES,
-    KNOTS,
     MARGIN,
-    F64,
     PLACES,
-    TAIL,
     WEIBULL,
     below,
     below_angle,
@@ -308,7 +306,20 @@ def _decode_lanes(
         x, count = rans.open_payload(chunk.payload, TRIM_BYTES)
         x0, y0, cell, columns, lines = m.grid(chunk.grid_box, chunk.payload, chunk.count)
         first = cells + m.number_of(0, 0, columns)
-        lanes[lane, :ANGLES] = x, at, at + count, row, row + chunk.count, first, 0, 0, columns, lines, lane * CONTEXTS, 0
+        lanes[lane, :ANGLES] = (
+            x,
+            at,
+            at + count,
+            row,
+            row + chunk.count,
+            first,
+            0,
+            0,
+            columns,
+            lines,
+            lane * CONTEXTS,
+            0,
+        )
         reals[lane, :STEP] = x0, y0, cell, *chunk.box, chunk.reach_area
         words.append(chunk.payload[TRIM_BYTES + rans.STATE_BYTES :])
         cells += m.number_of(0, lines, columns)

@@ -92,7 +92,9 @@ class Parameters(NamedTuple):
     reals: F64  # [1 + F, 3]: pull, mean, spread
     angles: I64  # [17] cumulative, of 2^24
     minors: F64  # [largest + 1, 5]: λ2, σ2, E/ρ, unit of the elongation, its largest code
-    edges: F64  # [largest + 2 + GUESSES] of minor; then, for each 1/16 octave from −2, about where among the codes it is
+    edges: (
+        F64  # [largest + 2 + GUESSES] of minor; then, for each 1/16 octave from −2, about where among the codes it is
+    )
 
 
 @functools.lru_cache(maxsize=64)

@@ -31,7 +31,7 @@ from igs.format.threads import default_threads, run
 
 Chunks = NDArray[np.intp]
 _LIMITS = Limits()
-MIN_THREADED = 1000  # entropy-coded Gaussians in one call: half a millisecond, some ten times what threads cost
+MIN_THREADED = 3000  # entropy-coded Gaussians in one call: a millisecond, some ten times what threads cost
 
 
 class Level(NamedTuple):
