@@ -1,7 +1,7 @@
 """Reading the `cells` codec (spec §5.3): chunks of codes from their payloads, and the Gaussians that they are (§6.4).
 
 Bounded by the counts and the grids, whatever the bytes are: behind a payload's end others' words or zeros are read,
-until it is noticed. Gaussians come out as ``gaussians.dequantize`` makes them of the codes, bit for bit, but for a part
+until it is noticed. Gaussians come out as ``gaussians.dequantize`` makes them of the codes, bit for bit, in a fraction
 of its time: their shapes are needed for decoding anyway.
 """
 
@@ -56,7 +56,7 @@ kernel = kernels(__file__, "rans.py", "cells_model.py", "lattice.py")
 
 @helper
 def _search(slot, k, start, end, low, high, first, second, edges, curve):  # type: ignore[no-untyped-def]
-    """What ``_get_curved`` looks for, and its range, from a guess and that one's: by how far off it is, then halving."""
+    """What ``_get_curved`` looks for, and its range, from a guess and its: by how far off that is, then by halves."""
     under, above, tries = low, high, 0
     while not start <= slot < end:
         if slot < start:
@@ -115,12 +115,12 @@ def _get_angle(x, words, read, n, angles):  # type: ignore[no-untyped-def]
     return get_bits(x, words, read, low, bits)
 
 
-# What a lane is at: state, next word, word behind the last; next row, row behind the last; its cell's number and place
-# in its grid, and that one's size; context and neighbours; of the Gaussian being read angles, first row, number of rows.
+# Of a lane, int64: state, next word, word behind the last; next row, row behind the last; its cell's number, place in
+# the grid, and the grid's size; context, neighbours; of the Gaussian being read number of angles, first j, how many.
 X, READ, STOP, ROW, END, AT, CELL_X, CELL_Y, COLUMNS, ROWS, CONTEXT, NEAR, ANGLES, FIRST_J, HEIGHT = range(15)
-# Its grid's origin and cell; the chunk's box, and what is left of its reach_area; of the Gaussian being read steps of the
-# mean, φ, distances of rows and in them, shift.
-X0, Y0, CELL, BOX_X0, BOX_Y0, BOX_X1, BOX_Y1, AREA, STEP, GAIN, PITCH_Y, PITCH_X, SHEAR = range(13)
+# Binary64: its grid's origin and cell; the chunk's box, and what is left of its reach_area; of the Gaussian being read
+# P·γ, φ, sy, sx, q/p.
+X0, Y0, CELL, BOX_X0, BOX_Y0, BOX_X1, BOX_Y1, AREA, STEP, GAIN, SY, SX, SHEAR = range(13)
 
 
 @inline
@@ -135,13 +135,13 @@ def _feature(v):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _decode(words, lanes, reals_of, near, alive, cells, odds, p, rgb, reach, out):  # type: ignore[no-untyped-def]
+def _decode(words, lanes, reals, near, alive, cells, odds, p, rgb, reach, out):  # type: ignore[no-untyped-def]
     """Decode chunks side by side; returns one that is wrong or reaches further than stated, or −1.
 
     Within a chunk each step waits for the one before, so that with a single one the processor is often idle: each step
-    is taken for all of them, the lanes, before the next. lanes: int64 [n, 15] and reals_of: float64 [n, 13], the columns
-    above. near: int32 [n, 16], alive: int64 [n], room. cells: Gaussians in each and the latest one, int32. p: Parameters.
-    rgb: first channels to turn back from luma and chroma. reach: R⁺ and π·R². out: Columns.
+    is taken for all of them, the lanes, before the next. lanes: int64 [n, 15] and reals: float64 [n, 13], the columns
+    above. near: int32 [n, 16], alive: int64 [n], room. cells: of each how many Gaussians it has and the latest, int32.
+    p: Parameters. rgb: first channels to turn back from luma and chroma. reach: R⁺ and π·R². out: Columns.
     """
     steps, feature_steps, families, models, angles, minors, edges = p
     counts, last = cells
@@ -186,7 +186,7 @@ def _decode(words, lanes, reals_of, near, alive, cells, odds, p, rgb, reach, out
             row = lanes[c, ROW]
             l2, s1, s2, step, gain, n = shape(np.int64(codes[row, 2]), np.int64(codes[row, 3]), minors, steps)
             values[row, 0], scales[row, 0], scales[row, 1] = l2, s1, s2
-            reals_of[c, STEP], reals_of[c, GAIN], lanes[c, ANGLES] = step, gain, n
+            reals[c, STEP], reals[c, GAIN], lanes[c, ANGLES] = step, gain, n
         for c in alive[:left]:
             angle, n = zero, lanes[c, ANGLES]
             if n > 1:
@@ -199,19 +199,19 @@ def _decode(words, lanes, reals_of, near, alive, cells, odds, p, rgb, reach, out
             u, v, w, sxx, sxy, syy = factor(scales[row, 0], scales[row, 1], (codes[row, 4] + 0.5) / lanes[c, ANGLES])
             factors[row, 0], factors[row, 1], factors[row, 2] = u * MEAN_UNIT, v * MEAN_UNIT, w * MEAN_UNIT
             covariances[row, 0], covariances[row, 1], covariances[row, 2] = sxx, sxy, syy
-            sy, sx, shear = rows_of(u, v, w, reals_of[c, STEP])
-            reals_of[c, PITCH_Y], reals_of[c, PITCH_X], reals_of[c, SHEAR] = sy, sx, shear
-            y0, cell, y = reals_of[c, Y0], reals_of[c, CELL], lanes[c, CELL_Y]
+            sy, sx, shear = rows_of(u, v, w, reals[c, STEP])
+            reals[c, SY], reals[c, SX], reals[c, SHEAR] = sy, sx, shear
+            y0, cell, y = reals[c, Y0], reals[c, CELL], lanes[c, CELL_Y]
             top = math.ceil((y0 + y * cell) / sy)
             lanes[c, FIRST_J], lanes[c, HEIGHT] = top, math.ceil((y0 + (y + 1) * cell) / sy) - top
         for c in alive[:left]:
-            row, height, sx = lanes[c, ROW], lanes[c, HEIGHT], reals_of[c, PITCH_X]
+            row, height, sx = lanes[c, ROW], lanes[c, HEIGHT], reals[c, SX]
             if height < 1:
                 return c
             x, read, j = get_uniform(lanes[c, X], words, lanes[c, READ], height)
-            mean_y = (lanes[c, FIRST_J] + j) * reals_of[c, PITCH_Y]
-            shift = reals_of[c, SHEAR] * mean_y
-            x0, cell, x_cell = reals_of[c, X0], reals_of[c, CELL], lanes[c, CELL_X]
+            mean_y = (lanes[c, FIRST_J] + j) * reals[c, SY]
+            shift = reals[c, SHEAR] * mean_y
+            x0, cell, x_cell = reals[c, X0], reals[c, CELL], lanes[c, CELL_X]
             first = math.ceil(((x0 + x_cell * cell) + shift) / sx)
             width = math.ceil(((x0 + (x_cell + 1) * cell) + shift) / sx) - first
             if j >= height or width < 1:
@@ -224,7 +224,7 @@ def _decode(words, lanes, reals_of, near, alive, cells, odds, p, rgb, reach, out
         for f in range(1, 1 + number):
             pull, mean, spread, curve = models[f, 0], models[f, 1], models[f, 2], families[f]
             for c in alive[:left]:
-                row, step = lanes[c, ROW], feature_steps[f - 1] * reals_of[c, GAIN]
+                row, step = lanes[c, ROW], feature_steps[f - 1] * reals[c, GAIN]
                 unit = step / spread
                 offset = expected_value(values, f, near, c, lanes[c, NEAR], pull, mean) / spread
                 low, high = feature_range(mean, spread, unit)
@@ -247,11 +247,11 @@ def _decode(words, lanes, reals_of, near, alive, cells, odds, p, rgb, reach, out
                 features[row, f + 2] = _feature(luma + 1.772 * blue)
             x_reach, y_reach = reach[0] * math.sqrt(covariances[row, 0]), reach[0] * math.sqrt(covariances[row, 2])
             mean_x, mean_y = means[row, 0] * MEAN_UNIT, means[row, 1] * MEAN_UNIT
-            if mean_x - x_reach < reals_of[c, BOX_X0] or mean_x + x_reach > reals_of[c, BOX_X1]:
+            if mean_x - x_reach < reals[c, BOX_X0] or mean_x + x_reach > reals[c, BOX_X1]:
                 return c
-            if mean_y - y_reach < reals_of[c, BOX_Y0] or mean_y + y_reach > reals_of[c, BOX_Y1]:
+            if mean_y - y_reach < reals[c, BOX_Y0] or mean_y + y_reach > reals[c, BOX_Y1]:
                 return c
-            reals_of[c, AREA] -= reach[1] * (scales[row, 0] * scales[row, 1])
+            reals[c, AREA] -= reach[1] * (scales[row, 0] * scales[row, 1])
             if lanes[c, READ] > lanes[c, STOP]:
                 return c
             before[row], last[at] = last[at], row
@@ -260,7 +260,7 @@ def _decode(words, lanes, reals_of, near, alive, cells, odds, p, rgb, reach, out
             if row + 1 < lanes[c, END]:
                 a += 1
                 continue
-            if lanes[c, X] != STATE_LOW or lanes[c, READ] != lanes[c, STOP] or reals_of[c, AREA] < 0.0:
+            if lanes[c, X] != STATE_LOW or lanes[c, READ] != lanes[c, STOP] or reals[c, AREA] < 0.0:
                 return c
             left -= 1
             alive[a] = alive[left]
@@ -268,10 +268,10 @@ def _decode(words, lanes, reals_of, near, alive, cells, odds, p, rgb, reach, out
 
 
 class Coded(NamedTuple):
-    """A chunk to decode. box, reach_area: as the index states them, pixels; grid_box: as ``cells.clip_box`` gives it."""
+    """A chunk to decode. grid_box: as ``cells.clip_box`` gives it; box, reach_area: as the index has them, pixels."""
 
     payload: bytes
-    count: int
+    number: int  # of Gaussians
     grid_box: Sequence[float]
     box: Sequence[float] = (-math.inf, -math.inf, math.inf, math.inf)
     reach_area: float = math.inf
@@ -292,8 +292,10 @@ class Columns(NamedTuple):
     @classmethod
     def empty(cls, n: int, features: int) -> Columns:
         """Room for n Gaussians."""
-        shapes = ((5 + features, "i4"), (2, "i4"), (3, "f4"), (features, "f4"), (3, "f8"), (2, "f8"))
-        return cls(*(np.empty((n, k), t) for k, t in shapes), np.empty(n, np.int32), np.empty((n, 1 + features)))
+        codes, features_ = np.empty((n, 5 + features), np.int32), np.empty((n, features), np.float32)
+        means, factors = np.empty((n, 2), np.int32), np.empty((n, 3), np.float32)
+        before, values = np.empty(n, np.int32), np.empty((n, 1 + features))
+        return cls(codes, means, factors, features_, np.empty((n, 3)), np.empty((n, 2)), before, values)
 
 
 def _decode_lanes(
@@ -304,22 +306,10 @@ def _decode_lanes(
     cells = at = 0
     for lane, (chunk, row) in enumerate(zip(chunks, rows, strict=True)):
         x, count = rans.open_payload(chunk.payload, TRIM_BYTES)
-        x0, y0, cell, columns, lines = m.grid(chunk.grid_box, chunk.payload, chunk.count)
+        x0, y0, cell, columns, lines = m.grid(chunk.grid_box, chunk.payload, chunk.number)
         first = cells + m.number_of(0, 0, columns)
-        lanes[lane, :ANGLES] = (
-            x,
-            at,
-            at + count,
-            row,
-            row + chunk.count,
-            first,
-            0,
-            0,
-            columns,
-            lines,
-            lane * CONTEXTS,
-            0,
-        )
+        end, context = row + chunk.number, lane * CONTEXTS
+        lanes[lane, :NEAR] = x, at, at + count, row, end, first, 0, 0, columns, lines, context
         reals[lane, :STEP] = x0, y0, cell, *chunk.box, chunk.reach_area
         words.append(chunk.payload[TRIM_BYTES + rans.STATE_BYTES :])
         cells += m.number_of(0, lines, columns)
@@ -354,15 +344,16 @@ def decode_gaussians(chunks: Sequence[Coded], header: Header, threads: int) -> G
 
     Which one and what, ``decode`` and the reader's checks tell. header: with a lattice.
     """
-    assert header.lattice is not None
-    rows = [0, *itertools.accumulate(chunk.count for chunk in chunks)]
+    lattice, rgb = header.lattice, header.rgb_groups
+    assert lattice is not None
+    rows = [0, *itertools.accumulate(chunk.number for chunk in chunks)]
     out = Columns.empty(rows[-1], header.features)
     groups = max(min(threads, len(chunks)), -(-len(chunks) // LANES))
     good = [False] * groups
 
     def work(g: int) -> None:
         part = slice(g, None, groups)
-        good[g] = _decode_lanes(chunks[part], rows[:-1][part], header.lattice, header.rgb_groups, header.reach2, out)
+        good[g] = _decode_lanes(chunks[part], rows[:-1][part], lattice, rgb, header.reach2, out)
 
     try:
         run(groups, threads, work)

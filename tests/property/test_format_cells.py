@@ -268,7 +268,7 @@ def test_gaussians_side_by_side_are_those_of_the_codes(
         assert getattr(found, name).tobytes() == getattr(expected, name).tobytes()
     wrong = draw.draw(st.integers(0, len(chunks) - 1))
     box, area = reach_boxes(header, expected), reach_areas(header, expected)
-    part = slice(sum(c.count for c in chunks[:wrong]), sum(c.count for c in chunks[: wrong + 1]))
+    part = slice(sum(c.number for c in chunks[:wrong]), sum(c.number for c in chunks[: wrong + 1]))
     tight = np.concatenate([box[part, :2].min(axis=0), box[part, 2:].max(axis=0)])
     narrow = tight + np.eye(4)[draw.draw(st.integers(0, 3))] * [1, 1, -1, -1] * 2.0**-20
     last = draw.draw(st.integers(0, 1))
