@@ -13,23 +13,25 @@ from pathlib import Path
 from typing import Any
 
 import numba
+from numba.core import options
 
 # numpy's error model spares a test for zero at each division. fastmath stays off: it would let the compiler fuse
 # multiplications and additions, and then machines would disagree about codes, and about which Gaussians count.
 OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": False, "error_model": "numpy"}
 
 # For kernels that allocate nothing: without the runtime that counts references to arrays, which each use of a global
-# table and each part of an array would go through.
-UNCOUNTED = OPTIONS | {"_nrt": False}
+# table and each part of an array would go through: a tenth of the entropy decoder's time. Numba's own switch for that
+# is not documented; without it they are only slower.
+UNCOUNTED = OPTIONS | ({"_nrt": False} if hasattr(getattr(options, "DefaultOptions", None), "_nrt") else {})
 
 Decorator = Callable[[Callable[..., Any]], Any]
 
 
-def kernels(file: str, *inlined: str, options: dict[str, Any] = UNCOUNTED) -> Decorator:
+def kernels(file: str, *inlined: str, flags: dict[str, Any] = UNCOUNTED) -> Decorator:
     """A decorator that compiles on first call and keeps the machine code on disk; in memory where that can't be.
 
     file: ``__file__`` of the module that asks. inlined: files beside it whose code becomes part of its kernels.
-    options: OPTIONS if they allocate.
+    flags: OPTIONS if they allocate.
     """
     folder = Path(file).parent
 
@@ -40,9 +42,9 @@ def kernels(file: str, *inlined: str, options: dict[str, Any] = UNCOUNTED) -> De
 
     def kernel(function: Callable[..., Any]) -> Any:
         try:
-            compiled = numba.njit(cache=True, **options)(function)
+            compiled = numba.njit(cache=True, **flags)(function)
         except RuntimeError:  # "no locator available": neither the package's folder nor the user's cache is writable
-            return numba.njit(**options)(function)
+            return numba.njit(**flags)(function)
         # Numba compares only the kernel's own file with what it cached; a change in an inlined helper counts as well.
         cached: Any = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
         if hasattr(cached, "_source_stamp"):

@@ -350,8 +350,7 @@ class FileReader:
         def work(i: int) -> None:
             tables[i] = self._decode(chunks[i], payloads[i])
 
-        slow = np.isin(self.entries["codec"][chunks], THREADED).all()
-        run(len(chunks), threads if slow else 1, work)
+        run(len(chunks), threads, work)
         return tables
 
     def read_gaussians(self, chunks: Sequence[int] | Chunks, threads: int | None = None) -> list[Gaussians]:
@@ -364,7 +363,8 @@ class FileReader:
             return []
         payloads = list(self.payloads(numbers))
         counts = self.entries["count"][numbers].tolist()
-        threads = (threads or default_threads()) if sum(counts) >= MIN_THREADED else 1
+        slow = sum(itertools.compress(counts, THREADED[self.entries["codec"][numbers]]))
+        threads = (threads or default_threads()) if slow >= MIN_THREADED else 1
         every = self._decode_cells(numbers, payloads, counts, threads)
         if every is None:
             every = self._dequantize(numbers, payloads, threads)
