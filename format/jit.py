@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numba
-from numba.core import options
 
 # numpy's error model spares a test for zero at each division. fastmath stays off: it would let the compiler fuse
 # multiplications and additions, and then machines would disagree about codes, and about which Gaussians count.
@@ -22,7 +21,8 @@ OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": False, "error_model": "num
 # For kernels that allocate nothing: without the runtime that counts references to arrays, which each use of a global
 # table and each part of an array would go through: a tenth of the entropy decoder's time. Numba's own switch for that
 # is not documented; without it they are only slower.
-UNCOUNTED = OPTIONS | ({"_nrt": False} if hasattr(getattr(options, "DefaultOptions", None), "_nrt") else {})
+_KNOWN: Any = getattr(getattr(getattr(numba, "core", None), "options", None), "DefaultOptions", None)
+UNCOUNTED = OPTIONS | ({"_nrt": False} if hasattr(_KNOWN, "_nrt") else {})
 
 Decorator = Callable[[Callable[..., Any]], Any]
 
