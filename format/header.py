@@ -95,7 +95,7 @@ class Record(NamedTuple):
 
 
 def parse_fixed(data: bytes) -> dict[str, Any]:
-    """What ``FIXED.parse`` finds in the first bytes of a file, in a fiftieth of its time."""
+    """What ``FIXED.parse`` finds in the first bytes of a file, in a twentieth of its time."""
     values = _FIXED.unpack(data)
     plain = len(FIXED.subcons) - len(ATTRIBUTES)
     fields: dict[str, Any] = dict(zip(OFFSETS, values[:plain], strict=False))

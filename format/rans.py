@@ -19,7 +19,8 @@ STATE_LOW = 2**24  # ≤ x < 2^40 between symbols
 STATE_BYTES = 5
 YES_LEAST = 64  # of 2^16: no decision is ever certain
 SPLIT = 1024  # codes beyond which low bits are stored as they are
-# 2^36 / n rounded up: with it n·2^16 and less is divided exactly, as n·(its error) < 2^10, in a third of the time.
+# 2^36 / n rounded up: h·2^16 / n is exact with it for h ≤ n, as its error is below 1 and h·2^16 at most 2^26. A state
+# waits for these quotients, and for a product less long than for a division.
 RECIPROCALS = -(-(2**36) // np.maximum(np.arange(SPLIT + 1), 1))
 
 kernel = kernels(__file__)
