@@ -107,6 +107,22 @@ def repeated(data: bytes, times: int) -> bytes:
 # -- rows
 
 
+def to_gaussians(name: str, data: bytes, bound: float | None = None) -> list[Row]:
+    """Time from a file's bytes to its Gaussians: opening, then entropy decoding and dequantisation of all chunks."""
+
+    def opened() -> None:
+        igs.open(data).close()
+
+    rows = [Row(f"open from bytes, {name}", best(opened, 100) * 1e3, "ms")]
+    with format.open_file(data) as reader:
+        for threads in (1, 2):
+            seconds = best(lambda t=threads: reader.read_gaussians(range(reader.num_chunks), t), 100)
+            what = f"chunks to Gaussians, {name}, {threads} thread{'s' * (threads > 1)}"
+            limit = bound if threads > 1 else None
+            rows.append(Row(what, seconds * 1e3, "ms", limit, f"{reader.num_gaussians} Gaussians, {len(data)} bytes"))
+    return rows
+
+
 def full_decode(data: bytes) -> list[Row]:
     """Time of the whole picture, and yardsticks."""
     one, two = igs.open(data, threads=1), igs.open(data, threads=2)
@@ -289,6 +305,8 @@ def main() -> None:
         for name in names
     ]
     rows = [
+        *to_gaussians("2048², 10K", data, 4),
+        *to_gaussians("Kodak, 3K", kodak[0]),
         *full_decode(data),
         *points_and_pixels(data),
         *bytes_read("2048², 10K", data, 18, 8),

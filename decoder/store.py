@@ -65,6 +65,8 @@ class Store:
     def _batches(self, chunks: Chunks) -> list[Chunks]:
         """Chunks to read together: what is on the way (codes, binary64 columns) is several times the final memory."""
         before = np.cumsum(self._reader.entries["count"][chunks].astype(np.int64)) // _BATCH_GAUSSIANS
+        if not before.any():
+            return [chunks]
         return np.split(chunks, np.flatnonzero(np.diff(before)) + 1)
 
     def splats(self, chunks: Chunks) -> Splats:

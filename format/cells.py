@@ -15,16 +15,28 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from igs.format.cells_decode import decode
+from igs.format.cells_decode import Coded, decode, decode_gaussians
 from igs.format.cells_encode import Encoded, cost, encode
 from igs.format.cells_model import KNOTS, SIZE, TAIL, tables
 
-__all__ = ["KNOTS", "SIZE", "TAIL", "Encoded", "clip_box", "cost", "decode", "encode", "tables"]
+__all__ = [
+    "KNOTS",
+    "SIZE",
+    "TAIL",
+    "Coded",
+    "Encoded",
+    "clip_box",
+    "cost",
+    "decode",
+    "decode_gaussians",
+    "encode",
+    "tables",
+]
 
 F64 = NDArray[np.float64]
 
 
 def clip_box(box: F64, width: int, height: int) -> F64:
-    """The box that a chunk's grid lies in: the index's, no further out than one picture on each side."""
-    size = np.tile(np.array([width, height], np.float64), 2)
+    """The box that a chunk's grid lies in: the index's, no further out than one picture on each side. box: [..., 4]."""
+    size = np.array([width, height, width, height], np.float64)
     return np.clip(box, -size, 2.0 * size)

@@ -1,11 +1,16 @@
-"""Reading the `cells` codec (spec §5.3): the Gaussians of a chunk from its payload. Errors are those of the stream.
+"""Reading the `cells` codec (spec §5.3): chunks of codes from their payloads, and the Gaussians that they are (§6.4).
 
-Bounded by the count and the grid, whatever the bytes are: behind the payload's end zeros are read, until it is noticed.
+Bounded by the counts and the grids, whatever the bytes are: behind a payload's end others' words or zeros are read,
+until it is noticed. Gaussians come out as ``gaussians.dequantize`` makes them of the codes, bit for bit, in a fraction
+of its time: their shapes are needed for decoding anyway.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,62 +19,56 @@ from igs.format import cells_model as m
 from igs.format import rans
 from igs.format.cells_model import (
     CODE_MAX,
-    CURVES,
+    F64,
     GUESS_LOW,
     GUESS_STEPS,
     GUESSES,
-    KNOTS,
     MARGIN,
-    SEEK,
-    SPREADS,
-    TAIL,
+    PLACES,
     WEIBULL,
     below,
     below_angle,
     context_of,
     expected_value,
+    factor,
     feature_range,
     neighbours,
     rows_of,
     shape,
 )
 from igs.format.codes import invalid
+from igs.format.errors import InvalidFile
+from igs.format.fields import FEATURE_MAX, MEAN_UNIT, REACH_MARGIN
+from igs.format.gaussians import Gaussians
+from igs.format.header import Header
 from igs.format.jit import helper, inline, kernels
 from igs.format.lattice import Lattice
 from igs.format.quantize import Codes
 from igs.format.rans import STATE_LOW, advance, get_bits, get_uniform, get_yes, low_bits
+from igs.format.threads import run
 
 TRIM_BYTES = 4
+CONTEXTS = len(m.ODDS)
+LANES = 8  # chunks decoded side by side; more gain nothing
+GUESS_TRIES = 4  # so many steps by a curve's slope, which end sooner but for the odd place; halving always ends
 kernel = kernels(__file__, "rans.py", "cells_model.py", "lattice.py")
 
 
 @helper
-def _search(slot, k, low, high, first, second, edges, curve):  # type: ignore[no-untyped-def]
-    """What ``_get_curved`` looks for, and its range, from a guess: in steps that double, then by halves."""
-    under, above, step = k, k + 1, 1
-    start, end = np.int64(0), np.int64(65536)
-    wide = True
-    while wide:  # until below(under) ≤ slot < below(above)
-        cut = below(under, low, high, first, second, edges, curve)
-        if cut > slot:
-            under, above, end = max(under - step, low), under, cut
+def _search(slot, k, start, end, low, high, first, second, edges, curve):  # type: ignore[no-untyped-def]
+    """What ``_get_curved`` looks for, and its range, from a guess and its: by how far off that is, then by halves."""
+    under, above, tries = low, high, 0
+    while not start <= slot < end:
+        if slot < start:
+            above = k - 1
         else:
-            start = cut
-            cut = below(above, low, high, first, second, edges, curve)
-            wide = cut <= slot
-            if wide:
-                under, above = above, min(above + step, high + 1)
-            else:
-                end = cut
-        step *= 2
-    while above - under > 1:
-        middle = (under + above) >> 1
-        cut = below(middle, low, high, first, second, edges, curve)
-        if cut <= slot:
-            under, start = middle, cut
-        else:
-            above, end = middle, cut
-    return under, start, end
+            under = k + 1
+        k = k + math.floor((slot - start) / (end - start)) if tries < GUESS_TRIES else (under + above) >> 1
+        k = min(max(k, under), above)
+        start = below(k, low, high, first, second, edges, curve)
+        end = below(k + 1, low, high, first, second, edges, curve)
+        tries += 1
+    return k, start, end
 
 
 @inline
@@ -77,19 +76,17 @@ def _get_curved(x, words, read, low, high, first, second, edges, curve):  # type
     """A number low … high by a curve; what ``below`` says of ``first``, ``second`` and ``edges``."""
     slot = x & 0xFFFF
     codes = 1.0 / second  # known before the slot is: what follows is a guess, and waits for no division
-    knot, target = np.int64(SEEK[curve, slot >> 6]), slot << 8
-    while CURVES[curve, knot + 1] <= target:
-        knot += 1
-    z = (target - CURVES[curve, knot]) * SPREADS[curve, knot] + (knot * (1.0 / KNOTS) - TAIL)
+    z = PLACES[curve, slot >> 6, 0] + (slot & 63) * PLACES[curve, slot >> 6, 1]
     if len(edges):
-        at = min(max((z * second + first - GUESS_LOW) * GUESS_STEPS, 0.0), GUESSES - 1.0)
-        k = int(edges[high + 2 + int(at)])
+        at = min(max((z * second + first - GUESS_LOW) * GUESS_STEPS, 0.0), GUESSES - 2.0)
+        entry = high + 2 + int(at)
+        k = int(edges[entry] + (at - int(at)) * (edges[entry + 1] - edges[entry]))
     else:
         k = math.floor((z + first) * codes + 0.5)
     k = min(max(k, low), high)
     start, end = below(k, low, high, first, second, edges, curve), below(k + 1, low, high, first, second, edges, curve)
     if not start <= slot < end:
-        k, start, end = _search(slot, k, low, high, first, second, edges, curve)
+        k, start, end = _search(slot, k, start, end, low, high, first, second, edges, curve)
     x, read = advance(x, words, read, start, end - start)
     return x, read, k
 
@@ -118,84 +115,248 @@ def _get_angle(x, words, read, n, angles):  # type: ignore[no-untyped-def]
     return get_bits(x, words, read, low, bits)
 
 
-@kernel
-def _decode(words, x, x0, y0, cell, odds, known, p, codes):  # type: ignore[no-untyped-def]
-    """Fill codes int32 [count, 5 + F]; returns (whether the payload is wrong, final state, words read).
+# Of a lane, int64: state, next word, word behind the last; next row, row behind the last; its cell's number, place in
+# the grid, and the grid's size; context, neighbours; of the Gaussian being read number of angles, first j, how many.
+X, READ, STOP, ROW, END, AT, CELL_X, CELL_Y, COLUMNS, ROWS, CONTEXT, NEAR, ANGLES, FIRST_J, HEIGHT = range(15)
+# Binary64: its grid's origin and cell; the chunk's box, and what is left of its reach_area; of the Gaussian being read
+# P·γ, φ, sy, sx, q/p.
+X0, Y0, CELL, BOX_X0, BOX_Y0, BOX_X1, BOX_Y1, AREA, STEP, GAIN, SY, SX, SHEAR = range(13)
 
-    known: ``fresh_known``. p: Parameters.
+
+@inline
+def _mean(v):  # type: ignore[no-untyped-def]
+    """A coordinate in units of 2^-14 pixel (spec §6.1)."""
+    return np.int32(min(max(np.floor(v * 2.0**14 + 0.5), -(2.0**30)), 2.0**30 - 1))
+
+
+@inline
+def _feature(v):  # type: ignore[no-untyped-def]
+    return np.float32(min(max(v, -FEATURE_MAX), FEATURE_MAX))
+
+
+@kernel
+def _decode(words, lanes, reals, near, alive, cells, odds, p, rgb, reach, out):  # type: ignore[no-untyped-def]
+    """Decode chunks side by side; returns one that is wrong or reaches further than stated, or −1.
+
+    Within a chunk each step waits for the one before, so that with a single one the processor is often idle: each step
+    is taken for all of them, the lanes, before the next. lanes: int64 [n, 15] and reals: float64 [n, 13], the columns
+    above. near: int32 [n, 16], alive: int64 [n], room. cells: of each how many Gaussians it has and the latest, int32.
+    p: Parameters. rgb: first channels to turn back from luma and chroma. reach: R⁺ and π·R². out: Columns.
     """
-    steps, feature_steps, families, reals, angles, minors, edges = p
-    count, features, zero, none = len(codes), len(feature_steps), np.int64(0), edges[:0]
-    counts, last, before, values, found = known
-    read = done = zero
-    for at_y in range(MARGIN, counts.shape[0]):
-        y = at_y - MARGIN
-        for at_x in range(MARGIN, counts.shape[1] - MARGIN):
-            x_cell = at_x - MARGIN
-            context = context_of(counts, at_x, at_y)
+    steps, feature_steps, families, models, angles, minors, edges = p
+    counts, last = cells
+    codes, means, factors, features, covariances, scales, before, values = out
+    number, zero, none, left = len(feature_steps), np.int64(0), edges[:0], len(lanes)
+    for c in range(left):
+        alive[c] = c
+    while left:
+        for c in alive[:left]:  # the next cell that has another Gaussian, and its neighbours
+            x, read, at, context = lanes[c, X], lanes[c, READ], lanes[c, AT], lanes[c, CONTEXT]
+            pitch = lanes[c, COLUMNS] + MARGIN
             while True:
                 x, read, yes = get_yes(x, words, read, odds, context)
-                if not yes:
+                if yes:
                     break
-                if counts[at_y, at_x] == 0:
-                    context += 7
-                near = neighbours(found, last, before, at_x, at_y)
-                expected = expected_value(values, zero, found, near, reals[0, 0], reals[0, 1])
-                x, read, minor = _get_curved(
-                    x, words, read, zero, len(minors) - 1, expected, reals[0, 2], edges, families[0]
+                at += 1
+                lanes[c, CELL_X] += 1
+                if lanes[c, CELL_X] == lanes[c, COLUMNS]:
+                    at += MARGIN
+                    lanes[c, CELL_X] = 0
+                    lanes[c, CELL_Y] += 1
+                    if lanes[c, CELL_Y] == lanes[c, ROWS]:
+                        return c
+                context = context_of(counts, at, pitch) + c * CONTEXTS
+            if counts[at] == 0:
+                context += 7
+            lanes[c, X], lanes[c, READ], lanes[c, AT], lanes[c, CONTEXT] = x, read, at, context
+            lanes[c, NEAR] = neighbours(near, c, last, before, at, pitch)
+        for c in alive[:left]:
+            expected = expected_value(values, zero, near, c, lanes[c, NEAR], models[0, 0], models[0, 1])
+            most, spread = len(minors) - 1, models[0, 2]
+            lanes[c, X], lanes[c, READ], codes[lanes[c, ROW], 2] = _get_curved(
+                lanes[c, X], words, lanes[c, READ], zero, most, expected, spread, edges, families[0]
+            )
+        for c in alive[:left]:
+            row = lanes[c, ROW]
+            unit, most = minors[codes[row, 2], 3], int(minors[codes[row, 2], 4])
+            lanes[c, X], lanes[c, READ], codes[row, 3] = _get_curved(
+                lanes[c, X], words, lanes[c, READ], zero, most, 0.0, unit, none, np.int64(WEIBULL)
+            )
+        for c in alive[:left]:
+            row = lanes[c, ROW]
+            l2, s1, s2, step, gain, n = shape(np.int64(codes[row, 2]), np.int64(codes[row, 3]), minors, steps)
+            values[row, 0], scales[row, 0], scales[row, 1] = l2, s1, s2
+            reals[c, STEP], reals[c, GAIN], lanes[c, ANGLES] = step, gain, n
+        for c in alive[:left]:
+            angle, n = zero, lanes[c, ANGLES]
+            if n > 1:
+                lanes[c, X], lanes[c, READ], angle = _get_angle(lanes[c, X], words, lanes[c, READ], n, angles)
+                if angle >= n:
+                    return c
+            codes[lanes[c, ROW], 4] = angle
+        for c in alive[:left]:
+            row = lanes[c, ROW]
+            u, v, w, sxx, sxy, syy = factor(scales[row, 0], scales[row, 1], (codes[row, 4] + 0.5) / lanes[c, ANGLES])
+            factors[row, 0], factors[row, 1], factors[row, 2] = u * MEAN_UNIT, v * MEAN_UNIT, w * MEAN_UNIT
+            covariances[row, 0], covariances[row, 1], covariances[row, 2] = sxx, sxy, syy
+            sy, sx, shear = rows_of(u, v, w, reals[c, STEP])
+            reals[c, SY], reals[c, SX], reals[c, SHEAR] = sy, sx, shear
+            y0, cell, y = reals[c, Y0], reals[c, CELL], lanes[c, CELL_Y]
+            top = math.ceil((y0 + y * cell) / sy)
+            lanes[c, FIRST_J], lanes[c, HEIGHT] = top, math.ceil((y0 + (y + 1) * cell) / sy) - top
+        for c in alive[:left]:
+            row, height, sx = lanes[c, ROW], lanes[c, HEIGHT], reals[c, SX]
+            if height < 1:
+                return c
+            x, read, j = get_uniform(lanes[c, X], words, lanes[c, READ], height)
+            mean_y = (lanes[c, FIRST_J] + j) * reals[c, SY]
+            shift = reals[c, SHEAR] * mean_y
+            x0, cell, x_cell = reals[c, X0], reals[c, CELL], lanes[c, CELL_X]
+            first = math.ceil(((x0 + x_cell * cell) + shift) / sx)
+            width = math.ceil(((x0 + (x_cell + 1) * cell) + shift) / sx) - first
+            if j >= height or width < 1:
+                return c
+            x, read, i = get_uniform(x, words, read, width)
+            if i >= width or abs(first + i) > CODE_MAX or abs(lanes[c, FIRST_J] + j) > CODE_MAX:
+                return c
+            lanes[c, X], lanes[c, READ], codes[row, 0], codes[row, 1] = x, read, first + i, lanes[c, FIRST_J] + j
+            means[row, 0], means[row, 1] = _mean((first + i) * sx - shift), _mean(mean_y)
+        for f in range(1, 1 + number):
+            pull, mean, spread, curve = models[f, 0], models[f, 1], models[f, 2], families[f]
+            for c in alive[:left]:
+                row, step = lanes[c, ROW], feature_steps[f - 1] * reals[c, GAIN]
+                unit = step / spread
+                offset = expected_value(values, f, near, c, lanes[c, NEAR], pull, mean) / spread
+                low, high = feature_range(mean, spread, unit)
+                lanes[c, X], lanes[c, READ], k = _get_curved(
+                    lanes[c, X], words, lanes[c, READ], low, high, offset, unit, none, curve
                 )
-                unit, most = minors[minor, 3], int(minors[minor, 4])
-                x, read, ratio = _get_curved(x, words, read, zero, most, 0.0, unit, none, np.int64(WEIBULL))
-                l2, s1, s2, step, gain, n = shape(minor, ratio, minors, steps)
-                angle = zero
-                if n > 1:
-                    x, read, angle = _get_angle(x, words, read, n, angles)
-                sy, sx, shear = rows_of(s1, s2, (angle + 0.5) / n, step)
-                top = math.ceil((y0 + y * cell) / sy)
-                height = math.ceil((y0 + (y + 1) * cell) / sy) - top
-                if angle >= n or height < 1:
-                    return True, x, read
-                x, read, j = get_uniform(x, words, read, height)
-                shift = shear * ((top + j) * sy)
-                left = math.ceil(((x0 + x_cell * cell) + shift) / sx)
-                width = math.ceil(((x0 + (x_cell + 1) * cell) + shift) / sx) - left
-                if j >= height or width < 1:
-                    return True, x, read
-                x, read, i = get_uniform(x, words, read, width)
-                if i >= width or abs(left + i) > CODE_MAX or abs(top + j) > CODE_MAX:
-                    return True, x, read
-                codes[done, 0], codes[done, 1], codes[done, 2] = left + i, top + j, minor
-                codes[done, 3], codes[done, 4], values[done, 0] = ratio, angle, l2
-
-                for f in range(1, 1 + features):
-                    mean, spread, curve = reals[f, 1], reals[f, 2], families[f]
-                    step = feature_steps[f - 1] * gain
-                    unit = step / spread
-                    offset = expected_value(values, f, found, near, reals[f, 0], mean) / spread
-                    low, high = feature_range(mean, spread, unit)
-                    x, read, k = _get_curved(x, words, read, low, high, offset, unit, none, curve)
-                    if abs(k) > CODE_MAX:
-                        return True, x, read
-                    codes[done, 4 + f], values[done, f] = k, k * step
-                if read > len(words):
-                    return True, x, read
-                before[done], last[at_y, at_x] = last[at_y, at_x], done
-                counts[at_y, at_x] += 1
-                done += 1
-                if done == count:
-                    return False, x, read
-    return True, x, read
+                if abs(k) > CODE_MAX:
+                    return c
+                codes[row, 4 + f], values[row, f] = k, k * step
+        a = zero
+        while a < left:
+            c = alive[a]
+            row, at = lanes[c, ROW], lanes[c, AT]
+            for f in range(number):
+                features[row, f] = _feature(values[row, 1 + f])
+            for f in rgb:
+                luma, blue, red = values[row, 1 + f], values[row, 2 + f], values[row, 3 + f]
+                features[row, f] = _feature(luma + 1.402 * red)
+                features[row, f + 1] = _feature((luma - 0.344136 * blue) - 0.714136 * red)
+                features[row, f + 2] = _feature(luma + 1.772 * blue)
+            x_reach, y_reach = reach[0] * math.sqrt(covariances[row, 0]), reach[0] * math.sqrt(covariances[row, 2])
+            mean_x, mean_y = means[row, 0] * MEAN_UNIT, means[row, 1] * MEAN_UNIT
+            if mean_x - x_reach < reals[c, BOX_X0] or mean_x + x_reach > reals[c, BOX_X1]:
+                return c
+            if mean_y - y_reach < reals[c, BOX_Y0] or mean_y + y_reach > reals[c, BOX_Y1]:
+                return c
+            reals[c, AREA] -= reach[1] * (scales[row, 0] * scales[row, 1])
+            if lanes[c, READ] > lanes[c, STOP]:
+                return c
+            before[row], last[at] = last[at], row
+            counts[at] += 1
+            lanes[c, ROW] += 1
+            if row + 1 < lanes[c, END]:
+                a += 1
+                continue
+            if lanes[c, X] != STATE_LOW or lanes[c, READ] != lanes[c, STOP] or reals[c, AREA] < 0.0:
+                return c
+            left -= 1
+            alive[a] = alive[left]
+    return -1
 
 
-def decode(payload: bytes, count: int, lattice: Lattice, box: NDArray[np.float64]) -> Codes:
+class Coded(NamedTuple):
+    """A chunk to decode. grid_box: as ``cells.clip_box`` gives it; box, reach_area: as the index has them, pixels."""
+
+    payload: bytes
+    number: int  # of Gaussians
+    grid_box: Sequence[float]
+    box: Sequence[float] = (-math.inf, -math.inf, math.inf, math.inf)
+    reach_area: float = math.inf
+
+
+class Columns(NamedTuple):
+    """What is decoded, row by row; all but the last two as in ``Gaussians``."""
+
+    codes: NDArray[np.int32]  # [n, 5 + F]
+    means: NDArray[np.int32]
+    factors: NDArray[np.float32]
+    features: NDArray[np.float32]
+    covariances: F64
+    scales: F64
+    before: NDArray[np.int32]  # [n] the Gaussian before in its cell, or −1
+    values: F64  # [n, 1 + F] λ2 and features
+
+    @classmethod
+    def empty(cls, n: int, features: int) -> Columns:
+        """Room for n Gaussians."""
+        codes, features_ = np.empty((n, 5 + features), np.int32), np.empty((n, features), np.float32)
+        means, factors = np.empty((n, 2), np.int32), np.empty((n, 3), np.float32)
+        before, values = np.empty(n, np.int32), np.empty((n, 1 + features))
+        return cls(codes, means, factors, features_, np.empty((n, 3)), np.empty((n, 2)), before, values)
+
+
+def _decode_lanes(
+    chunks: Sequence[Coded], rows: Sequence[int], lattice: Lattice, rgb: Sequence[int], reach2: float, out: Columns
+) -> bool:
+    """Whether the chunks are what they should be; their Gaussians into ``out``, each chunk's from its entry of rows."""
+    lanes, reals, words = np.zeros((len(chunks), 15), np.int64), np.empty((len(chunks), 13)), []
+    cells = at = 0
+    for lane, (chunk, row) in enumerate(zip(chunks, rows, strict=True)):
+        x, count = rans.open_payload(chunk.payload, TRIM_BYTES)
+        x0, y0, cell, columns, lines = m.grid(chunk.grid_box, chunk.payload, chunk.number)
+        first = cells + m.number_of(0, 0, columns)
+        end, context = row + chunk.number, lane * CONTEXTS
+        lanes[lane, :NEAR] = x, at, at + count, row, end, first, 0, 0, columns, lines, context
+        reals[lane, :STEP] = x0, y0, cell, *chunk.box, chunk.reach_area
+        words.append(chunk.payload[TRIM_BYTES + rans.STATE_BYTES :])
+        cells += m.number_of(0, lines, columns)
+        at += count
+    room = np.empty((len(chunks), 16), np.int32), np.empty(len(chunks), np.int64)
+    reach = np.array([math.sqrt(reach2) * REACH_MARGIN, math.pi * reach2])
+    wrong = _decode(
+        np.frombuffer(b"".join(words), "<u2"),
+        lanes,
+        reals,
+        *room,
+        m.fresh_cells(cells),
+        m.fresh_odds(len(chunks)),
+        tuple(m.parameters(lattice)),
+        np.array(rgb if lattice.ycbcr else [], np.int64),
+        reach,
+        tuple(out),
+    )
+    return bool(wrong < 0)
+
+
+def decode(payload: bytes, count: int, lattice: Lattice, box: F64) -> Codes:
     """The codes table of a chunk, rows in the order of the stream. Raises InvalidFile E_STREAM."""
-    state, words = rans.open_payload(payload[TRIM_BYTES:])
-    trim = np.frombuffer(payload, np.uint8, TRIM_BYTES)
-    codes = np.empty((count, 5 + len(lattice.feature)), np.int32)
-    x0, y0, cell, columns, rows = m.grid(box, trim, count)
-    known = m.fresh_known(columns, rows, codes)
-    models = tuple(m.parameters(lattice))
-    wrong, final, read = _decode(words, state, x0, y0, cell, m.fresh_odds(), known, models, codes)
-    if wrong or read != len(words) or final != STATE_LOW:
+    out = Columns.empty(count, len(lattice.feature))
+    if not _decode_lanes([Coded(payload, count, box.tolist())], [0], lattice, [], 1.0, out):
         raise invalid("E_STREAM", f"{count} Gaussians in the whole payload", "something else")
-    return codes.view(np.uint32)
+    return out.codes.view(np.uint32)
+
+
+def decode_gaussians(chunks: Sequence[Coded], header: Header, threads: int) -> Gaussians | None:
+    """The Gaussians of chunks in their order, or None: one holds something else, or more than its index entry allows.
+
+    Which one and what, ``decode`` and the reader's checks tell. header: with a lattice.
+    """
+    lattice, rgb = header.lattice, header.rgb_groups
+    assert lattice is not None
+    rows = [0, *itertools.accumulate(chunk.number for chunk in chunks)]
+    out = Columns.empty(rows[-1], header.features)
+    groups = max(min(threads, len(chunks)), -(-len(chunks) // LANES))
+    good = [False] * groups
+
+    def work(g: int) -> None:
+        part = slice(g, None, groups)
+        good[g] = _decode_lanes(chunks[part], rows[:-1][part], lattice, rgb, header.reach2, out)
+
+    try:
+        run(groups, threads, work)
+    except InvalidFile:
+        return None
+    return Gaussians(*out[1:6]) if all(good) else None

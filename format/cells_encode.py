@@ -19,6 +19,7 @@ from igs.format.cells_model import (
     below_angle,
     context_of,
     expected_value,
+    factor,
     feature_range,
     neighbours,
     rows_of,
@@ -70,7 +71,8 @@ def _place(codes, x0, y0, cell, columns, rows, steps, minors, cells):  # type: i
     """The cell of each Gaussian into cells int64 [n]; −1: outside of the grid, −2: an angle that it can't have."""
     for g in range(len(codes)):
         _, s1, s2, step, _, n = shape(codes[g, 2], codes[g, 3], minors, steps)
-        sy, sx, shear = rows_of(s1, s2, (codes[g, 4] + 0.5) / n, step)
+        p, q, r, _, _, _ = factor(s1, s2, (codes[g, 4] + 0.5) / n)
+        sy, sx, shear = rows_of(p, q, r, step)
         y = _number(codes[g, 1], y0, cell, rows, 0.0, sy)
         x = _number(codes[g, 0], x0, cell, columns, shear * (codes[g, 1] * sy), sx)
         cells[g] = -2 if not 0 <= codes[g, 4] < n else -1 if x < 0 or y < 0 else y * columns + x
@@ -83,50 +85,51 @@ def _put_curved(symbols, at, k, low, high, first, second, edges, curve):  # type
 
 
 @kernel
-def _symbols(codes, cells, x0, y0, cell, odds, known, p, symbols, spent, around):  # type: ignore[no-untyped-def]
+def _symbols(codes, cells, x0, y0, cell, columns, rows, odds, known, near, p, symbols, spent, around):  # type: ignore[no-untyped-def]
     """Symbols (start, length) of a chunk whose rows are sorted by cell; returns how many, or −1 − row of a bad code.
 
     spent: float64 [n, 4 + F] and around: float64 [n, 1 + F], to be filled as ``Encoded`` has them.
     """
     steps, feature_steps, families, reals, angles, minors, edges = p
     count, features, zero, none = len(codes), len(feature_steps), np.int64(0), edges[:0]
-    counts, last, before, values, found = known
-    rows, columns = counts.shape[0] - MARGIN, counts.shape[1] - 2 * MARGIN
+    counts, last, before, values = known
+    pitch = columns + MARGIN
     done = at = zero
     for row in range(rows):
         for column in range(columns):
-            at_x, at_y = column + MARGIN, row + MARGIN
-            context = context_of(counts, at_x, at_y)
+            here = (row + MARGIN) * pitch + column + MARGIN
+            context = context_of(counts, here, pitch)
             while done < count:
-                c = context + 7 * (counts[at_y, at_x] > 0)
+                c = context + 7 * (counts[here] > 0)
                 yes = cells[done] == row * columns + column
                 at = put_yes(symbols, at, odds, c, yes)
                 if not yes:
                     break
                 first = at
-                near = neighbours(found, last, before, at_x, at_y)
+                n = neighbours(near, zero, last, before, here, pitch)
                 for v in range(1 + features):
-                    around[done, v] = expected_value(values, v, found, near, 1.0, 0.0) if near else np.nan
+                    around[done, v] = expected_value(values, v, near, zero, n, 1.0, 0.0) if n else np.nan
 
                 minor, ratio, angle = codes[done, 2], codes[done, 3], codes[done, 4]
-                expected, spread = expected_value(values, zero, found, near, reals[0, 0], reals[0, 1]), reals[0, 2]
+                expected, spread = expected_value(values, zero, near, zero, n, reals[0, 0], reals[0, 1]), reals[0, 2]
                 at = _put_curved(symbols, at, minor, zero, len(minors) - 1, expected, spread, edges, families[0])
                 unit, top = minors[minor, 3], int(minors[minor, 4])
                 if ratio > top:
                     return -1 - done
                 at = _put_curved(symbols, at, ratio, zero, top, 0.0, unit, none, np.int64(WEIBULL))
 
-                l2, s1, s2, step, gain, n = shape(minor, ratio, minors, steps)
-                if n > 1:
-                    bits = low_bits(n)
-                    groups = ((n - 1) >> bits) + 1
+                l2, s1, s2, step, gain, turns = shape(minor, ratio, minors, steps)
+                if turns > 1:
+                    bits = low_bits(turns)
+                    groups = ((turns - 1) >> bits) + 1
                     high = angle >> bits
-                    start = below_angle(high, groups, bits, n, angles)
-                    at = put(symbols, at, start, below_angle(high + 1, groups, bits, n, angles))
+                    start = below_angle(high, groups, bits, turns, angles)
+                    at = put(symbols, at, start, below_angle(high + 1, groups, bits, turns, angles))
                     at = put_bits(symbols, at, angle, bits)
                 after_angle = at
                 i, j = codes[done, 0], codes[done, 1]
-                sy, sx, shear = rows_of(s1, s2, (angle + 0.5) / n, step)
+                u0, u1, u2, _, _, _ = factor(s1, s2, (angle + 0.5) / turns)
+                sy, sx, shear = rows_of(u0, u1, u2, step)
                 start = _first(y0, cell, row, 0.0, sy)
                 at = put_uniform(symbols, at, j - start, _first(y0, cell, row + 1, 0.0, sy) - start)
                 shift = shear * (j * sy)
@@ -139,7 +142,7 @@ def _symbols(codes, cells, x0, y0, cell, odds, known, p, symbols, spent, around)
                     mean, spread = reals[1 + f, 1], reals[1 + f, 2]
                     step = feature_steps[f] * gain
                     unit = step / spread
-                    offset = expected_value(values, 1 + f, found, near, reals[1 + f, 0], mean) / spread
+                    offset = expected_value(values, 1 + f, near, zero, n, reals[1 + f, 0], mean) / spread
                     low, high = feature_range(mean, spread, unit)
                     k = codes[done, 5 + f]
                     if not low <= k <= high:
@@ -156,8 +159,8 @@ def _symbols(codes, cells, x0, y0, cell, odds, known, p, symbols, spent, around)
                         spent[done, 0] += cost
                     else:
                         spent[done, 4 + s - after_place] += cost
-                before[done], last[at_y, at_x] = last[at_y, at_x], done
-                counts[at_y, at_x] += 1
+                before[done], last[here] = last[here], done
+                counts[here] += 1
                 done += 1
     return at if done == count else -1 - done
 
@@ -192,7 +195,7 @@ def _model(codes: Codes, lattice: Lattice, box: F64, trim: NDArray[np.uint8]) ->
     far |= (table[:, 2:5] < 0).any(axis=1) | (table[:, 2] >= len(p.minors)) | (table[:, 3] > m.RATIO_MAX)
     _refuse(far, table)
     cells = np.empty(len(table), np.int64)
-    x0, y0, cell, columns, rows = m.grid(box, trim, len(table))
+    x0, y0, cell, columns, rows = m.grid(box.tolist(), trim.tolist(), len(table))
     _place(table, x0, y0, cell, columns, rows, p.steps, p.minors, cells)
     _refuse(cells == -2, table)
     if (cells < 0).any():
@@ -205,8 +208,10 @@ def _model(codes: Codes, lattice: Lattice, box: F64, trim: NDArray[np.uint8]) ->
     symbols = np.empty((room, 2), np.int64)
     spent = np.zeros((len(table), table.shape[1] - 1))
     around = np.empty((len(table), table.shape[1] - 4))
-    known = m.fresh_known(columns, rows, table)
-    count = _symbols(table, cells, x0, y0, cell, m.fresh_odds(), known, tuple(p), symbols, spent, around)
+    known = (*m.fresh_cells(m.number_of(0, rows, columns)), np.empty(len(table), np.int32), np.empty_like(around))
+    near = np.empty((1, 16), np.int32)
+    odds, models = m.fresh_odds(), tuple(p)
+    count = _symbols(table, cells, x0, y0, cell, columns, rows, odds, known, near, models, symbols, spent, around)
     if count < 0:
         _refuse(np.arange(len(table)) == -1 - count, table)
     return symbols[:count], order, spent, around

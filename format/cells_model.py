@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +38,7 @@ ODDS = (3, 5, 7, 8, 9, 11, 14, 4, 6, 6, 7, 8, 8, 10)
 # Cells whose latest Gaussian is a neighbour, nearest first.
 DX = np.array([-1, 0, -1, 1, -2, 0, -2, 2, -1, 1, -2, 2], np.int64)
 DY = np.array([0, -1, -1, -1, 0, -2, -1, -1, -2, -2, -2, -2], np.int64)
-MARGIN = 2  # cells around the grid that are always empty, so that no neighbour has to be tested for being inside
+MARGIN = 2  # cells beside the grid that are always empty, so that no neighbour has to be tested for being inside
 
 GUESS_LOW, GUESS_STEPS = -2.0, 16  # log2 of the least size, entries per octave
 GUESSES = 17 * GUESS_STEPS
@@ -67,10 +68,19 @@ def tables() -> I64:
     return rows
 
 
-CURVES = tables()
-# The last entry at or below the first slot of each run of 64.
-SEEK = np.stack([np.searchsorted(row[:-1], np.arange(1024) << 14, side="right") - 1 for row in CURVES]).astype(np.int16)
-SPREADS = 1.0 / (KNOTS * np.maximum(np.diff(CURVES, axis=1), 1))  # per unit of a curve, at each entry
+CURVES = np.stack([tables(), np.diff(tables(), axis=1, append=2**24)], axis=2).astype(np.float64)  # and what follows
+
+
+def _places() -> F64:
+    """About where a curve has a slot of 2^16, float64 [4, 1024, 2]: at the first of each run of 64, and how much it is
+    further for each slot more."""
+    slots = (np.arange(1025) << 14).astype(np.float64)
+    z = np.arange(SIZE) / KNOTS - TAIL
+    at = np.stack([np.interp(slots, row, z) for row in tables()])
+    return np.stack([at[:, :-1], np.diff(at, axis=1) / 64.0], axis=2)
+
+
+PLACES = _places()
 
 
 class Parameters(NamedTuple):
@@ -82,7 +92,9 @@ class Parameters(NamedTuple):
     reals: F64  # [1 + F, 3]: pull, mean, spread
     angles: I64  # [17] cumulative, of 2^24
     minors: F64  # [largest + 1, 5]: λ2, σ2, E/ρ, unit of the elongation, its largest code
-    edges: F64  # [largest + 2 + GUESSES] of minor; then a code for each 1/16 octave from −2
+    edges: (
+        F64  # [largest + 2 + GUESSES] of minor; then, for each 1/16 octave from −2, about where among the codes it is
+    )
 
 
 @functools.lru_cache(maxsize=64)
@@ -102,7 +114,7 @@ def parameters(lattice: la.Lattice) -> Parameters:
     unit = (ratio / root) / (la.spread_value(lattice.ratio_spread) * la.exp2(RATIO_FALL * l2))
     most = np.minimum(np.ceil(TAIL / unit), RATIO_MAX)
     sizes = GUESS_LOW + np.arange(GUESSES) / GUESS_STEPS
-    guesses = np.clip(np.searchsorted(edges, sizes, side="right") - 1, 0, largest)
+    guesses = (np.exp2(sizes / 2) - la.ROOT_MIN) / minor + 0.5
     angles = np.concatenate([[0], np.cumsum(np.array(lattice.angles, np.int64) + 1)])
     return Parameters(
         np.array([position, rotation]),
@@ -115,30 +127,34 @@ def parameters(lattice: la.Lattice) -> Parameters:
     )
 
 
-def grid(box: F64, trim: NDArray[np.uint8], count: int) -> tuple[float, float, float, int, int]:
-    """Origin and side of a cell in pixels, and how many columns and rows."""
-    left, top, right, bottom = (float(v) for v in box)
+def grid(box: Sequence[float], trim: Sequence[int], count: int) -> tuple[float, float, float, int, int]:
+    """Origin and side of a cell in pixels, and how many columns and rows. trim: its first four numbers count."""
+    left, top, right, bottom = box
     w, h = right - left, bottom - top
-    x0, y0 = left + w * (int(trim[0]) / 256), top + h * (int(trim[1]) / 256)
-    w, h = max((right - w * (int(trim[2]) / 256)) - x0, 0.125), max((bottom - h * (int(trim[3]) / 256)) - y0, 0.125)
+    x0, y0 = left + w * (trim[0] / 256), top + h * (trim[1] / 256)
+    w, h = max((right - w * (trim[2] / 256)) - x0, 0.125), max((bottom - h * (trim[3] / 256)) - y0, 0.125)
     cell = max(math.sqrt((w * h) / (PER_GAUSSIAN * count)), max(w, h) / SIDE_CELLS)
     return x0, y0, cell, min(math.ceil(w / cell), SIDE_CELLS), min(math.ceil(h / cell), SIDE_CELLS)
 
 
-def fresh_odds() -> I64:
-    """The decisions' contexts, int64 [14, 3] (rans.py)."""
-    return contexts([(a, 32) for a in ODDS])
+def number_of(x: int, y: int, columns: int) -> int:
+    """Of cell (x, y) in arrays of a grid's cells. There are MARGIN rows above it, MARGIN columns beside; the right
+    margin of a row is the left one of the next. Cell (0, rows) would be the first behind the array."""
+    return (y + MARGIN) * (columns + MARGIN) + MARGIN + x
 
 
-def fresh_known(columns: int, rows: int, codes: NDArray[Any]) -> tuple[NDArray[Any], ...]:
-    """What is known of a chunk while it is coded; nothing yet. codes: [n, 5 + F].
+def fresh_cells(numbers: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Of each cell, int32: how many Gaussians it has, and the number of the latest one or −1."""
+    counts = np.zeros(numbers, np.int32)
+    return counts, counts - 1
 
-    Cells with the margin, int32: how many Gaussians they have, the latest one's number or −1. Gaussians: the number of
-    the one before in its cell, int32 [n]; λ2 and features, float64 [n, 1 + F]. Room for neighbours' numbers.
-    """
-    counts = np.zeros((rows + MARGIN, columns + 2 * MARGIN), np.int32)
-    before, values = np.empty(len(codes), np.int32), np.empty((len(codes), codes.shape[1] - 4))
-    return counts, counts - 1, before, values, np.empty(16, np.int32)
+
+_FRESH = contexts([(a, 32) for a in ODDS])
+
+
+def fresh_odds(chunks: int = 1) -> I64:
+    """The decisions' contexts of each chunk, int64 [14·chunks, 3] (rans.py)."""
+    return np.tile(_FRESH, (chunks, 1))
 
 
 # -- spec §6.3, §6.4: these return what format/lattice.py does, bit for bit
@@ -174,9 +190,9 @@ def shape(minor, ratio, minors, steps):  # type: ignore[no-untyped-def]
 
 
 @inline
-def rows_of(s1, s2, turn, step):  # type: ignore[no-untyped-def]
-    """The mean's lattice: distance of rows, distance of points in a row, shift of a row per pixel down."""
-    k = math.floor(2.0 * turn + 0.5)  # turn is in [0, 1)
+def factor(s1, s2, turn):  # type: ignore[no-untyped-def]
+    """(p, q, r, Σxx, Σxy, Σyy) of a turn in [0, 1), pixels."""
+    k = math.floor(2.0 * turn + 0.5)
     v = (turn - k / 2.0) * _PI
     z = v * v
     s = (((((((_S8 * z + _S7) * z + _S6) * z + _S5) * z + _S4) * z + _S3) * z + _S2) * z + _S1) * z + _S0
@@ -185,11 +201,16 @@ def rows_of(s1, s2, turn, step):  # type: ignore[no-untyped-def]
     if k == 1:  # k = 2 turns the signs of both, which cancel in the products
         c, s = -s, c
     a, b = s1 * s1, s2 * s2
+    cc, ss, sc = c * c, s * s, s * c
     d = math.sqrt(a) * math.sqrt(b)
-    syy = a * (s * s) + b * (c * c)
-    sxy = (a - b) * (s * c)
+    sxx, syy, sxy = a * cc + b * ss, a * ss + b * cc, (a - b) * sc
     g = math.sqrt(syy)
-    p, q, r = g / d, -sxy / (d * g), 1.0 / g
+    return g / d, -sxy / (d * g), 1.0 / g, sxx, sxy, syy
+
+
+@inline
+def rows_of(p, q, r, step):  # type: ignore[no-untyped-def]
+    """The mean's lattice: distance of rows, distance of points in a row, shift of a row per pixel down."""
     return step / r, step / p, q / p
 
 
@@ -199,20 +220,12 @@ def rows_of(s1, s2, turn, step):  # type: ignore[no-untyped-def]
 @inline
 def below(k, low, high, first, second, edges, curve):  # type: ignore[no-untyped-def]
     """Below the curved number k. edges: in units of ``second``; if empty, (k − ½)·second. first: moves them."""
-    if k <= low:
-        return 0
-    if k > high:
-        return 65536
     z = (edges[k] - first) / second if len(edges) else (k - 0.5) * second - first
-    at = (z + TAIL) * KNOTS
-    if at <= 0.0:
-        share = 0
-    elif at >= SIZE - 1:
-        share = 1 << 24
-    else:
-        i = int(at)
-        share = CURVES[curve, i] + int((at - i) * (CURVES[curve, i + 1] - CURVES[curve, i]))
-    return ((share * (65536 - (high - low + 1))) >> 24) + (k - low)
+    at = min(max((z + TAIL) * KNOTS, 0.0), SIZE - 1.0)
+    i = int(at)
+    share = CURVES[curve, i, 0] + np.floor((at - i) * CURVES[curve, i, 1])  # integers of at most 40 bits: exact
+    cut = int(share * ((65535 - high + low) * 2.0**-24)) + (k - low)
+    return 0 if k <= low else 65536 if k > high else cut
 
 
 @inline
@@ -236,33 +249,33 @@ def feature_range(mean, spread, unit):  # type: ignore[no-untyped-def]
 
 
 @inline
-def context_of(counts, x, y):  # type: ignore[no-untyped-def]
-    """0–6: how full the known neighbours are. counts: with the margin; x, y: in it."""
-    near = counts[y, x - 1] + counts[y - 1, x]
-    far = counts[y - 1, x - 1] + counts[y - 1, x + 1] + counts[y, x - 2] + counts[y - 2, x]
+def context_of(counts, at, pitch):  # type: ignore[no-untyped-def]
+    """0–6: how full the known neighbours are. at: number of a cell; pitch: from one row to the next."""
+    near = counts[at - 1] + counts[at - pitch]
+    far = counts[at - pitch - 1] + counts[at - pitch + 1] + counts[at - 2] + counts[at - 2 * pitch]
     return min(2 * near + far, 6)
 
 
 @inline
-def neighbours(found, last, before, x, y):  # type: ignore[no-untyped-def]
-    """Up to NEAR known Gaussians, nearest first, into found int32 [≥ 14]; returns how many. last: with the margin."""
+def neighbours(found, row, last, before, at, pitch):  # type: ignore[no-untyped-def]
+    """Up to NEAR known Gaussians, nearest first, into found[row], int32 [≥ 14]; returns how many."""
     n = 0
-    i = last[y, x]
+    i = last[at]
     if i >= 0:
-        found[0], found[1] = i, before[i]
+        found[row, 0], found[row, 1] = i, before[i]
         n = 1 + (before[i] >= 0)
     for k in range(12):
-        found[n] = last[y + DY[k], x + DX[k]]
-        n += found[n] >= 0
+        found[row, n] = last[at + DY[k] * pitch + DX[k]]
+        n += found[row, n] >= 0
     return min(n, NEAR)
 
 
 @inline
-def expected_value(values, column, found, n, pull, mean):  # type: ignore[no-untyped-def]
+def expected_value(values, column, found, row, n, pull, mean):  # type: ignore[no-untyped-def]
     """mean, moved towards the neighbours'."""
     if n == 0:
         return mean
-    total = values[found[0], column]
+    total = values[found[row, 0], column]
     for i in range(1, n):
-        total += values[found[i], column]
+        total += values[found[row, i], column]
     return mean + pull * (total / n - mean)

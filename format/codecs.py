@@ -110,7 +110,7 @@ def _decode_columns(payload: bytes, chunk: Chunk) -> Codes:
     return columns.decode(payload, chunk.count, chunk.header.code_bits)
 
 
-THREADED = [int(Codec.CELLS), int(Codec.COLUMNS)]  # those slow enough to be worth threads
+THREADED = np.isin(np.arange(256), [Codec.CELLS, Codec.COLUMNS])  # by codec: slow enough to be worth threads
 
 # payload and chunk → codes; raises InvalidFile
 DECODERS: dict[int, Decode] = {

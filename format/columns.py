@@ -85,7 +85,8 @@ def cost(codes: Codes, bits: Sequence[int]) -> NDArray[np.float64]:
 
 def decode(payload: bytes, count: int, bits: Sequence[int]) -> Codes:
     """The codes table uint32 [count, columns] of a payload. Raises InvalidFile E_STREAM."""
-    state, words = rans.open_payload(payload)
+    state, _ = rans.open_payload(payload)
+    words = np.frombuffer(payload, "<u2", offset=rans.STATE_BYTES)
     codes = np.zeros((len(bits), count), np.uint32)
     final, read = _decode(words, state, np.array(bits, np.int64), _fresh_odds(len(bits)), codes)
     if read != len(words) or final != STATE_LOW:

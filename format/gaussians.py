@@ -49,7 +49,11 @@ class Gaussians:
         start, stop, step = part.indices(len(self))
         if step != 1:
             raise UsageError("Gaussians can be sliced into successive runs only")
-        return self._map(lambda name: getattr(self, name)[start:stop], self.first_index + start)
+        return self.run(start, stop, self.first_index + start)
+
+    def run(self, start: int, stop: int, first_index: int) -> Gaussians:
+        """Rows start … stop − 1 as views, the first one's file-wide index being ``first_index``."""
+        return self._map(lambda name: getattr(self, name)[start:stop], first_index)
 
     @staticmethod
     def concatenate(parts: Sequence[Gaussians]) -> Gaussians:

@@ -17,7 +17,7 @@ from igs.format import index as ix
 from igs.format import sections as sx
 from igs.format.codes import invalid
 from igs.format.fields import DRAFT, ENTRY_BYTES, HEADER_BYTES, NODE_BYTES, SECTION_ENTRY_BYTES, SIGNATURE, VERSION
-from igs.format.header import FIXED, OFFSETS, TWO_STAGE, Cursor, Header, build_header, parse_header
+from igs.format.header import OFFSETS, TWO_STAGE, Cursor, Header, build_header, parse_fixed, parse_header
 from igs.format.limits import Limits
 
 _CHUNKS, _END = struct.Struct("<I"), struct.Struct("<Q")  # a level; the last one's end follows from file_bytes
@@ -83,10 +83,11 @@ def parse_head(data: bytes, limits: Limits) -> Head:
     crc, found = int.from_bytes(data[-4:], "little"), zlib.crc32(data[:-4])
     if crc != found:
         raise invalid("E_HEAD_CRC", f"{crc:08x}", f"{found:08x}", len(data) - 4)
-    fields = FIXED.parse(data[:HEADER_BYTES])
-    limits.check("pixels", (fields.width + 1) * (fields.height + 1), OFFSETS["width"])
-    limits.check("side", max(fields.width, fields.height) + 1, OFFSETS["width"])
-    limits.check("gaussians", fields.num_gaussians, OFFSETS["num_gaussians"])
+    fields = parse_fixed(data[:HEADER_BYTES])
+    num_gaussians, num_levels, file_bytes = fields["num_gaussians"], fields["num_levels"], fields["file_bytes"]
+    limits.check("pixels", (fields["width"] + 1) * (fields["height"] + 1), OFFSETS["width"])
+    limits.check("side", max(fields["width"], fields["height"]) + 1, OFFSETS["width"])
+    limits.check("gaussians", num_gaussians, OFFSETS["num_gaussians"])
     cursor = Cursor(data, HEADER_BYTES)
     header = parse_header(fields, cursor)
     limits.check("channels", header.channels, OFFSETS["channels"])
@@ -95,15 +96,15 @@ def parse_head(data: bytes, limits: Limits) -> Head:
             raise invalid("E_FIELD", f"{name} of {low} to {high}", str(fields[name]), OFFSETS[name])
 
     levels_offset = cursor.position
-    table = cursor.take(levels_bytes(fields.num_levels), "levels")
-    level_chunks = tuple(_CHUNKS.unpack_from(table, _level_at(i))[0] for i in range(fields.num_levels))
-    ends = [_END.unpack_from(table, _level_at(i) + _CHUNKS.size)[0] for i in range(fields.num_levels - 1)]
-    sections, inline = _parse_sections(cursor, fields.num_sections, limits, fields.file_bytes)
-    level_ends = (*ends, fields.file_bytes - sum(s.bytes for s in sections if s.place == sx.TAIL))
+    table = cursor.take(levels_bytes(num_levels), "levels")
+    level_chunks = tuple(_CHUNKS.unpack_from(table, _level_at(i))[0] for i in range(num_levels))
+    ends = [_END.unpack_from(table, _level_at(i) + _CHUNKS.size)[0] for i in range(num_levels - 1)]
+    sections, inline = _parse_sections(cursor, fields["num_sections"], limits, file_bytes)
+    level_ends = (*ends, file_bytes - sum(s.bytes for s in sections if s.place == sx.TAIL))
     index_offset = cursor.position
 
     num_chunks = sum(level_chunks)
-    two_stage = bool(fields.flags & TWO_STAGE)
+    two_stage = bool(fields["flags"] & TWO_STAGE)
     if two_stage != ix.is_two_stage(num_chunks):
         raise invalid("E_FIELD", f"two_stage {not two_stage} for {num_chunks} chunks", str(two_stage), OFFSETS["flags"])
     size = NODE_BYTES * ix.num_nodes(num_chunks) if two_stage else ENTRY_BYTES * num_chunks
@@ -113,9 +114,9 @@ def parse_head(data: bytes, limits: Limits) -> Head:
         raise invalid("E_HEAD_BYTES", f"head_bytes of {cursor.position + 4}", str(len(data)), OFFSETS["head_bytes"])
     head = Head(
         header=header,
-        num_gaussians=fields.num_gaussians,
+        num_gaussians=num_gaussians,
         head_bytes=len(data),
-        file_bytes=fields.file_bytes,
+        file_bytes=file_bytes,
         level_chunks=level_chunks,
         level_ends=level_ends,
         sections=sections,

@@ -28,6 +28,7 @@ assert (PACKED.itemsize, NODE.itemsize) == (ENTRY_BYTES, NODE_BYTES)
 Entries = NDArray[Any]
 F64 = NDArray[np.float64]
 BOX_MIN, BOX_MAX = -32768, 32767  # as a low and a high side: −∞ and +∞
+_KNOWN = np.isin(np.arange(256), [int(c) for c in Codec])  # codecs
 AREA_SLACK = 1 + 2.0**-20  # sums of reach areas may be taken in any order and precision
 
 
@@ -143,7 +144,6 @@ def _offset(layout: np.dtype[Any], name: str) -> int:
 
 def check_entries(entries: Entries, header: Header, limits: Limits, offset: int, first: int = 0) -> None:
     """Every entry by itself. offset: of entry ``first`` in the file."""
-    bits = header.bits_per_gaussian
     count, size, codec = entries["count"].astype(np.int64), entries["bytes"].astype(np.int64), entries["codec"]
 
     codec_at = 3  # the top byte of extent
@@ -157,14 +157,13 @@ def check_entries(entries: Entries, header: Header, limits: Limits, offset: int,
     fail("E_INDEX", size == 0, "bytes of 1 or more", size, 0)
     fail("E_INDEX", count == 0, "a count of 1 or more", count, 4)
     _check_common(entries, offset, PACKED, "chunk", first)
-    known = np.isin(codec, [int(c) for c in Codec])
-    fail("E_CODEC", ~known, f"codec {', '.join(f'{c.value} {c.name.lower()}' for c in Codec)}", codec, codec_at)
+    fail("E_CODEC", ~_KNOWN[codec], f"codec {', '.join(f'{c.value} {c.name.lower()}' for c in Codec)}", codec, codec_at)
     coded = codec == Codec.CELLS
     if header.lattice is None:
         fail("E_INDEX", coded, "codec cells only with lattice quantisers", codec, codec_at)
     else:
         fail("E_INDEX", ~coded, "codec cells with lattice quantisers", codec, codec_at)
-    wrong = (codec == Codec.RAW) & (size != (count * bits + 7) // 8)
+    wrong = (codec == Codec.RAW) & (size != (count * header.bits_per_gaussian + 7) // 8)
     row = _first(wrong)
     if row is not None:
         expected = f"{packed_bytes(int(count[row]), header.code_bits)} bytes for {count[row]} Gaussians"

@@ -18,13 +18,20 @@ import numba
 # multiplications and additions, and then machines would disagree about codes, and about which Gaussians count.
 OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": False, "error_model": "numpy"}
 
+# For kernels that allocate nothing: without the runtime that counts references to arrays, which each use of a global
+# table and each part of an array would go through: a tenth of the entropy decoder's time. Numba's own switch for that
+# is not documented; without it they are only slower.
+_KNOWN: Any = getattr(getattr(getattr(numba, "core", None), "options", None), "DefaultOptions", None)
+UNCOUNTED = OPTIONS | ({"_nrt": False} if hasattr(_KNOWN, "_nrt") else {})
+
 Decorator = Callable[[Callable[..., Any]], Any]
 
 
-def kernels(file: str, *inlined: str) -> Decorator:
+def kernels(file: str, *inlined: str, flags: dict[str, Any] = UNCOUNTED) -> Decorator:
     """A decorator that compiles on first call and keeps the machine code on disk; in memory where that can't be.
 
     file: ``__file__`` of the module that asks. inlined: files beside it whose code becomes part of its kernels.
+    flags: OPTIONS if they allocate.
     """
     folder = Path(file).parent
 
@@ -35,9 +42,9 @@ def kernels(file: str, *inlined: str) -> Decorator:
 
     def kernel(function: Callable[..., Any]) -> Any:
         try:
-            compiled = numba.njit(cache=True, **OPTIONS)(function)
+            compiled = numba.njit(cache=True, **flags)(function)
         except RuntimeError:  # "no locator available": neither the package's folder nor the user's cache is writable
-            return numba.njit(**OPTIONS)(function)
+            return numba.njit(**flags)(function)
         # Numba compares only the kernel's own file with what it cached; a change in an inlined helper counts as well.
         cached: Any = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
         if hasattr(cached, "_source_stamp"):
@@ -49,9 +56,9 @@ def kernels(file: str, *inlined: str) -> Decorator:
 
 def helper(function: Callable[..., Any]) -> Any:
     """A function that kernels call; whether it becomes part of them is the compiler's choice."""
-    return numba.njit(**OPTIONS)(function)
+    return numba.njit(**UNCOUNTED)(function)
 
 
 def inline(function: Callable[..., Any]) -> Any:
     """A helper that becomes part of every kernel that calls it."""
-    return numba.njit(forceinline=True, **OPTIONS)(function)
+    return numba.njit(forceinline=True, **UNCOUNTED)(function)

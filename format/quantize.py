@@ -20,6 +20,14 @@ Codes = NDArray[np.uint32]
 Values = NDArray[np.float64]
 _PAIR = (QuantizerKind.UNIFORM, QuantizerKind.AFFINE)
 MAX_COLUMNS = 64
+BITS = {  # per code: at least, at most
+    QuantizerKind.UNIFORM: (1, 32),
+    QuantizerKind.AFFINE: (1, 32),
+    QuantizerKind.FLOAT16: (16, 16),
+    QuantizerKind.FLOAT32: (32, 32),
+    QuantizerKind.CODEBOOK: (1, 16),
+    QuantizerKind.LATTICE: (0, 0),
+}
 
 
 def _f32(values: ArrayLike) -> tuple[float, ...]:
@@ -116,12 +124,7 @@ class Quantizer:
 
     def problems(self) -> Iterator[str]:
         """What is wrong with this quantiser, as 'expected …, found …' texts; nothing for a valid one."""
-        low, high = {
-            QuantizerKind.CODEBOOK: (1, 16),
-            QuantizerKind.FLOAT16: (16, 16),
-            QuantizerKind.FLOAT32: (32, 32),
-            QuantizerKind.LATTICE: (0, 0),
-        }.get(self.kind, (1, 32))
+        low, high = BITS[self.kind]
         if not low <= self.bits <= high:
             yield f"expected {low} to {high} bits for kind {self.kind.name.lower()}, found {self.bits}"
         if not 1 <= self.columns <= MAX_COLUMNS:
@@ -130,7 +133,7 @@ class Quantizer:
             yield f"expected 1 to 8 codebook stages, found {self.stages}"
         if self.shared and self.kind not in _PAIR:
             yield f"expected no shared flag for kind {self.kind.name.lower()}, found it set"
-        if not np.isfinite(self.parameters).all():
+        if self.kind != QuantizerKind.LATTICE and not np.isfinite(self.parameters).all():
             yield "expected finite parameters, found NaN or infinity"
         for lo, hi in zip(self.lo, self.hi, strict=False):
             if hi < lo:

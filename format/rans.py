@@ -19,9 +19,11 @@ STATE_LOW = 2**24  # ≤ x < 2^40 between symbols
 STATE_BYTES = 5
 YES_LEAST = 64  # of 2^16: no decision is ever certain
 SPLIT = 1024  # codes beyond which low bits are stored as they are
+# 2^36 / n rounded up: h·2^16 / n is exact with it for h ≤ n, as its error is below 1 and h·2^16 at most 2^26. A state
+# waits for these quotients, and for a product less long than for a division.
+RECIPROCALS = -(-(2**36) // np.maximum(np.arange(SPLIT + 1), 1))
 
 kernel = kernels(__file__)
-Words = NDArray[np.uint16]
 
 
 def contexts(counts: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
@@ -29,14 +31,16 @@ def contexts(counts: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
     return np.array([[yes, every, (yes << 16) // every] for yes, every in counts], np.int64)
 
 
-def open_payload(payload: bytes) -> tuple[int, Words]:
-    """State and words of a payload. Raises InvalidFile E_STREAM."""
-    if len(payload) < STATE_BYTES or (len(payload) - STATE_BYTES) % 2:
-        raise invalid("E_STREAM", f"whole words behind the state's {STATE_BYTES} bytes", f"{len(payload)} bytes")
-    state = int.from_bytes(payload[:STATE_BYTES], "little")
+def open_payload(payload: bytes, start: int = 0) -> tuple[int, int]:
+    """State of a payload, or of its rest, and the number of words behind it. Raises InvalidFile E_STREAM."""
+    words, odd = divmod(len(payload) - start - STATE_BYTES, 2)
+    if words < 0 or odd:
+        found = f"{max(len(payload) - start, 0)} bytes"
+        raise invalid("E_STREAM", f"whole words behind the state's {STATE_BYTES} bytes", found)
+    state = int.from_bytes(payload[start : start + STATE_BYTES], "little")
     if state < STATE_LOW:
         raise invalid("E_STREAM", f"a state of at least {STATE_LOW}", str(state))
-    return state, np.frombuffer(payload, "<u2", offset=STATE_BYTES)
+    return state, words
 
 
 @inline
@@ -59,8 +63,8 @@ def low_bits(n):  # type: ignore[no-untyped-def]
 
 @inline
 def part(h, groups):  # type: ignore[no-untyped-def]
-    """⌊h·2^16 / groups⌋; in binary64 the quotient is exact enough for numbers so small, and twice as fast."""
-    return int((h << 16) / groups)
+    """⌊h·2^16 / groups⌋ for h ≤ groups ≤ SPLIT."""
+    return ((h << 16) * RECIPROCALS[groups]) >> 36
 
 
 @inline
@@ -94,7 +98,7 @@ def learn(odds, context, yes):  # type: ignore[no-untyped-def]
         b >>= 1
         a = (a >> 1) | 1
     odds[context, 0], odds[context, 1] = a, b
-    odds[context, 2] = min(max(int((a << 16) / b), YES_LEAST), 65536 - YES_LEAST)  # exact: both are small
+    odds[context, 2] = min(max(part(a, b), YES_LEAST), 65536 - YES_LEAST)  # the next decision may wait for this
 
 
 @inline

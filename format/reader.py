@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import itertools
 import math
 import threading
 import zlib
@@ -30,7 +30,8 @@ from igs.format.source import Source
 from igs.format.threads import default_threads, run
 
 Chunks = NDArray[np.intp]
-MIN_THREADED = 1000  # entropy-coded Gaussians in one call: half a millisecond, some ten times what threads cost
+_LIMITS = Limits()
+MIN_THREADED = 3000  # entropy-coded Gaussians in one call: a millisecond, some ten times what threads cost
 
 
 class Level(NamedTuple):
@@ -76,7 +77,7 @@ def open_file(
     """
     opened = Source(source)
     try:
-        return FileReader(opened, limits or Limits(), allow_partial, first_read)
+        return FileReader(opened, limits or _LIMITS, allow_partial, first_read)
     except BaseException:
         opened.close()
         raise
@@ -105,7 +106,7 @@ class FileReader:
         self.available_levels = self._find_levels(allow_partial)
         self._find_present()
         self._lock = threading.Lock()
-        self._level_first = np.concatenate([[0], np.cumsum(self.head.level_chunks)]).tolist()
+        self._level_first = [0, *itertools.accumulate(self.head.level_chunks)]
         self._build_index()
 
     def _find_levels(self, allow_partial: bool) -> int:
@@ -343,17 +344,13 @@ class FileReader:
         """A chunk's Gaussians: checksum, codec, finiteness, box and reach area checked."""
         return self.read_gaussians([chunk])[0]
 
-    def _decode_all(self, chunks: list[int], threads: int | None) -> list[Codes]:
-        payloads = list(self.payloads(chunks))
+    def _decode_all(self, chunks: list[int], payloads: list[bytes], threads: int) -> list[Codes]:
         tables: list[Any] = [None] * len(chunks)
 
         def work(i: int) -> None:
             tables[i] = self._decode(chunks[i], payloads[i])
 
-        entries = self.entries[chunks]
-        slow = np.isin(entries["codec"], THREADED)
-        worthwhile = int(entries["count"][slow].astype(np.int64).sum()) >= MIN_THREADED
-        run(len(chunks), (threads or default_threads()) if worthwhile else 1, work)
+        run(len(chunks), threads, work)
         return tables
 
     def read_gaussians(self, chunks: Sequence[int] | Chunks, threads: int | None = None) -> list[Gaussians]:
@@ -364,21 +361,50 @@ class FileReader:
         numbers = [int(c) for c in chunks]
         if not numbers:
             return []
-        tables = self._decode_all(numbers, threads)
-        bounds = np.concatenate([[0], np.cumsum([len(t) for t in tables])]).tolist()
+        payloads = list(self.payloads(numbers))
+        counts = self.entries["count"][numbers].tolist()
+        slow = sum(itertools.compress(counts, THREADED[self.entries["codec"][numbers]]))
+        threads = (threads or default_threads()) if slow >= MIN_THREADED else 1
+        every = self._decode_cells(numbers, payloads, counts, threads)
+        if every is None:
+            every = self._dequantize(numbers, payloads, threads)
+        if every is None:  # name the chunk that is at fault
+            return [self.gaussians(c) for c in numbers]
+        firsts, parts, start = self._firsts[numbers].tolist(), [], 0
+        for count, first in zip(counts, firsts, strict=True):
+            parts.append(every.run(start, start + count, first))
+            start += count
+        return parts
+
+    def _decode_cells(
+        self, chunks: list[int], payloads: list[bytes], counts: list[int], threads: int
+    ) -> Gaussians | None:
+        """Checked Gaussians of chunks in cells, at once; None: others, or something is wrong with one."""
+        if self.header.lattice is None:
+            return None
+        from igs.format import cells  # Numba loads with it
+
+        boxes = self._boxes[:, chunks].T
+        grids = cells.clip_box(boxes, self.header.width, self.header.height).tolist()
+        areas = self.entries["reach_area"][chunks].tolist()
+        coded = list(map(cells.Coded, payloads, counts, grids, boxes.tolist(), areas))
+        return cells.decode_gaussians(coded, self.header, threads)
+
+    def _dequantize(self, chunks: list[int], payloads: list[bytes], threads: int) -> Gaussians | None:
+        """The same step by step, for all chunks; None: a value of one of several is wrong."""
+        tables = self._decode_all(chunks, payloads, threads)
         try:
             every = dequantize(self.header, np.concatenate(tables))
         except InvalidFile as error:
-            if len(numbers) > 1:  # name the chunk that is at fault
-                return [self.gaussians(c) for c in numbers]
-            raise self._in_chunk(error, numbers[0]) from None
-        boxes, areas = reach_boxes(self.header, every), reach_areas(self.header, every)
-        parts = []
-        for i, chunk in enumerate(numbers):
-            run = slice(bounds[i], bounds[i + 1])
-            self._check_reach(chunk, boxes[run], areas[run])
-            parts.append(dataclasses.replace(every[run], first_index=int(self._firsts[chunk])))
-        return parts
+            if len(chunks) > 1:
+                return None
+            raise self._in_chunk(error, chunks[0]) from None
+        boxes, areas, start = reach_boxes(self.header, every), reach_areas(self.header, every), 0
+        for chunk, table in zip(chunks, tables, strict=True):
+            part = slice(start, start + len(table))
+            self._check_reach(chunk, boxes[part], areas[part])
+            start += len(table)
+        return every
 
     def _check_reach(self, chunk: int, boxes: ix.F64, areas: ix.F64) -> None:
         box = self._boxes[:, chunk]
@@ -417,5 +443,5 @@ class FileReader:
 
 def _cumulative(values: NDArray[Any]) -> NDArray[np.int64]:
     """Sums of all values before each one."""
-    sums = np.cumsum(values.astype(np.int64))
-    return np.concatenate([np.zeros(1, np.int64), sums[:-1]])
+    values = values.astype(np.int64)
+    return np.asarray(values.cumsum() - values)

@@ -27,13 +27,17 @@ from igs.format import (
     describe_text,
     open_file,
     quantize,
+    reach_areas,
+    reach_boxes,
     read,
     validate_file,
     write,
 )
 from igs.format import lattice as la
-from igs.format.cells import clip_box, decode, encode, tables
+from igs.format.cells import Coded, clip_box, decode, decode_gaussians, encode, tables
 from igs.format.cells_model import CODE_MAX, RATIO_MAX, parameters
+from igs.format.rans import RECIPROCALS, SPLIT
+from igs.format.reader import MIN_THREADED
 
 UNBOUNDED = Limits(reach_ratio=math.inf, gaussians_per_byte=math.inf)
 WIDTH, HEIGHT = 200, 150
@@ -239,6 +243,53 @@ def test_dequantisation_is_that_of_the_specification(draw: st.DataObject, featur
         assert feature.tolist() == np.clip(values, -(2.0**32), 2.0**32).astype(np.float32).tolist()
 
 
+@given(
+    st.data(),
+    st.integers(1, 5),
+    st.lists(st.integers(1, 25), min_size=1, max_size=20),
+    st.integers(1, 4),
+    st.integers(),
+)
+def test_gaussians_side_by_side_are_those_of_the_codes(
+    draw: st.DataObject, features: int, sizes: list[int], threads: int, seed: int
+) -> None:
+    lattice = draw.draw(st.one_of(lattices(features), st.just(usual(features))))
+    header, chunks, tables = lattice_header(lattice), [], []
+    for i, n in enumerate(sizes):
+        codes, positions = codes_that_fit(lattice, n, abs(seed) + i)
+        box = clip_box(box_around(positions, i), WIDTH, HEIGHT)
+        payload = encode(codes, lattice, box, positions).payload
+        tables.append(decode(payload, len(codes), lattice, box))
+        chunks.append(Coded(payload, len(codes), box.tolist()))
+    found, expected = decode_gaussians(chunks, header, threads), dequantize(header, np.concatenate(tables))
+    assert found is not None
+    for name in ("means", "factors", "features", "covariances", "scales"):
+        assert getattr(found, name).dtype == getattr(expected, name).dtype
+        assert getattr(found, name).tobytes() == getattr(expected, name).tobytes()
+    wrong = draw.draw(st.integers(0, len(chunks) - 1))
+    box, area = reach_boxes(header, expected), reach_areas(header, expected)
+    part = slice(sum(c.number for c in chunks[:wrong]), sum(c.number for c in chunks[: wrong + 1]))
+    tight = np.concatenate([box[part, :2].min(axis=0), box[part, 2:].max(axis=0)])
+    narrow = tight + np.eye(4)[draw.draw(st.integers(0, 3))] * [1, 1, -1, -1] * 2.0**-20
+    last = draw.draw(st.integers(0, 1))
+    payload = chunks[wrong].payload
+    for change, good in (
+        ({"box": tight.tolist()}, True),
+        ({"box": narrow.tolist()}, bool((narrow == tight).all())),
+        ({"reach_area": float(area[part].sum()) * (1 + 2.0**-21)}, True),
+        ({"reach_area": float(area[part].sum()) * (1 - 2.0**-19)}, False),
+        ({"payload": payload + b"\0\0" if last else payload[: max(len(payload) - 2, 0)]}, False),
+    ):
+        changed = [*chunks[:wrong], chunks[wrong]._replace(**change), *chunks[wrong + 1 :]]
+        assert (decode_gaussians(changed, header, threads) is not None) == good
+
+
+def test_a_division_by_a_table_is_exact() -> None:
+    for n in range(1, SPLIT + 1):
+        share = np.arange(n + 1) << 16
+        assert np.array_equal((share * RECIPROCALS[n]) >> 36, share // n)
+
+
 @given(st.data(), st.integers(1, 6))
 def test_records_come_back(draw: st.DataObject, features: int) -> None:
     lattice = draw.draw(lattices(features))
@@ -347,6 +398,7 @@ def test_threads_decode_the_same_and_raise_the_same() -> None:
     codes = codes[(np.abs(positions - [WIDTH / 2, HEIGHT / 2]) < [1.4 * WIDTH, 1.4 * HEIGHT]).all(axis=1)]
     header = lattice_header(usual())
     chunks = [codes[i : i + 500] for i in range(0, 3000, 500)]
+    assert sum(map(len, chunks)) >= MIN_THREADED
     data = bytearray(write(header, [chunks]))
     with open_file(bytes(data), UNBOUNDED) as file:
         for alone, together in zip(file.read_gaussians(range(6), 1), file.read_gaussians(range(6), 4), strict=True):

@@ -13,6 +13,8 @@ import reference_cells
 
 from igs.format import Codec, Colour, Group, Header, Quantizer, open_file, write
 from igs.format.codes import CODES
+from igs.format.fields import HEADER_BYTES
+from igs.format.header import ATTRIBUTES, FIXED, parse_fixed, round_f16, round_f32
 from igs.format.lattice import Lattice, Model
 
 SPEC = (Path(__file__).resolve().parents[2] / "spec" / "igs.md").read_text()
@@ -137,3 +139,28 @@ def test_the_error_table_is_the_code() -> None:
     rows = re.findall(r"^\| (\d{3}) \| `([EW]_[A-Z_]+)` \| (.+?) \| (yes|no) \|$", section, re.MULTILINE)
     listed = {name: (int(number), condition, fatal == "yes") for number, name, condition, fatal in rows}
     assert listed == {name: tuple(code) for name, code in CODES.items()}
+
+
+def test_the_fixed_header_is_read_as_it_is_described() -> None:
+    rng = np.random.default_rng(0)
+    for data in (GOLDEN, GOLDEN_CODED, *(rng.bytes(HEADER_BYTES).hex() for _ in range(200))):
+        start = bytes.fromhex(data.replace("\n", " "))[:HEADER_BYTES]
+        fields, expected = parse_fixed(start), FIXED.parse(start)
+        assert list(fields) == [name for name in expected if not name.startswith("_")]
+        for name, value in fields.items():
+            found = dict(value._asdict()) if name in ATTRIBUTES else value
+            wanted = (
+                {"form": expected[name].form, "bits": expected[name].bits} if name in ATTRIBUTES else expected[name]
+            )
+            assert repr(found) == repr(wanted)  # so that NaN is NaN
+
+
+def test_floats_are_rounded_as_numpy_does() -> None:
+    rng = np.random.default_rng(1)
+    values = rng.normal(size=2000) * np.exp2(rng.uniform(-160, 160, 2000))
+    halves = np.arange(2**16, dtype=np.uint16).view(np.float16)[: 2**15 - 2**10].astype(np.float64)
+    between = (halves[:-1] + halves[1:]) / 2
+    with np.errstate(over="ignore"):
+        for value in (*values, *between, 65519.999, 65520.0, 3.4028235677973366e38, np.inf, -np.inf, -0.0, np.nan):
+            assert repr(round_f16(float(value))) == repr(float(np.float16(value)))
+            assert repr(round_f32(float(value))) == repr(float(np.float32(value)))
