@@ -60,6 +60,7 @@ FILTERS = ("blur", "median")
 # Fixed settings of the codecs that igs is compared with. AVIF: speed 6 as for the other low-rate comparison
 # (bench/scales.py), and 4:2:0 only, the better one at rates as low as these.
 FIXED: dict[str, dict[str, Any]] = {"webp": {"method": 6}, "avif": {"speed": 6, "subsampling": "4:2:0"}}
+NUMBERS = 8  # of a Gaussian: 2 of position, 3 of shape, 3 of colour
 DIGITS = {"psnr": 2, "ms_ssim": 4}
 
 Row = dict[str, Any]
@@ -202,6 +203,39 @@ def ceiling_table(rows: list[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def kept_table(rows: list[Row]) -> str:
+    """How much of the noise's energy is in what a codec gives back: medians over pictures, in per cent.
+
+    What the squared error against the clean picture grows by when noise is added to the input, as a share of the
+    noise's own. Beside it the share that a linear fit of as many numbers as the Gaussians have would keep.
+    """
+    clean = {r["picture"]: r for r in rows if r["degradation"] == "clean"}
+    names = [n for n in columns(list(clean.values())) if n.split()[0] in CODECS]
+    rates = list(dict.fromkeys(n.split()[1] for n in names))
+    head = ["", "bpp", "Gaussians", "numbers per value, %", *(f"{TITLES[c]}, %" for c in CODECS)]
+    lines = [_line(head), "|---" * len(head) + "|"]
+    for degradation in degradations.ALL:
+        for rate in rates if degradation.kind == "noise" else ():
+            igs = f"igs {rate}"
+            same = [r for r in rows if r["degradation"] == degradation.name and igs in r and r["picture"] in clean]
+            if not same:
+                continue
+            count = float(np.median([r[igs]["gaussians"] for r in same]))
+            numbers = float(np.median([100 * NUMBERS * r[igs]["gaussians"] / r["values"] for r in same]))
+            cells = [degradation.label, rate, f"{count:.0f}", f"{numbers:.2g}"]
+            for name in (f"{c} {rate}" for c in CODECS):
+                both = [(r, clean[r["picture"]]) for r in same if name in r and name in clean[r["picture"]]]
+                shares = [(_mse(r[name]) - _mse(c[name])) / _mse(r["input"]) for r, c in both]
+                cells.append(f"{100 * np.median(shares):.1f}" if shares else "–")
+            lines.append(_line(cells))
+    return "\n".join(lines) + "\n"
+
+
+def _mse(point: Row) -> float:
+    """Mean squared error of values in [0, 1]."""
+    return 10.0 ** (-point["psnr"] / 10)
+
+
 def category_table(rows: list[Row], metric: str = "psnr") -> str:
     """igs' mean gain by category of pictures, with the number that gain: one line per degradation and rate."""
     categories = sorted({r["category"] for r in rows})
@@ -254,6 +288,7 @@ def tables(rows: list[Row]) -> dict[str, str]:
         "restoration psnr": gain_table(rows, "psnr"),
         "restoration ms_ssim": gain_table(rows, "ms_ssim"),
         "restoration ceiling": ceiling_table(rows),
+        "restoration kept": kept_table(rows),
         "restoration categories": category_table(rows),
         "restoration pictures": picture_table(rows),
     }
@@ -337,6 +372,7 @@ def run(asked: argparse.Namespace) -> list[Row]:
                 lab = Lab(store, clean, degradation(clean), asked.cached)
                 found = measure(lab, rates[:last], asked.effort, asked.threads)
                 about = {"picture": path.stem, "category": path.parent.name, "degradation": degradation.name}
+                about["values"] = clean.size
                 rows[path, degradation] = about | found
                 igs = found.get(f"igs {rates[last - 1]:g}")
                 if igs and not asked.cached:

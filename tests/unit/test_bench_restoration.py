@@ -179,10 +179,11 @@ def rows() -> list[dict]:
         for name, psnr in (("clean", 99.0), ("noise 10", 28.0)):
             igs = 40.0 if name == "clean" else psnr + gain
             row = {"picture": picture, "category": category, "degradation": name}
+            row["values"] = 48_000
             row["input"] = {"psnr": psnr, "ms_ssim": 0.9}
             row["blur"] = {"psnr": psnr + 1, "ms_ssim": 0.91, "size": 1.0}
-            row["igs 0.305"] = {"psnr": igs + 0.5, "ms_ssim": 0.95, "bytes": 900}
-            row["igs 0.1"] = {"psnr": igs, "ms_ssim": 0.93, "bytes": 300}
+            row["igs 0.305"] = {"psnr": igs + 0.5, "ms_ssim": 0.95, "bytes": 900, "gaussians": 150}
+            row["igs 0.1"] = {"psnr": igs, "ms_ssim": 0.93, "bytes": 300, "gaussians": 60}
             row["webp 0.1"] = {"psnr": igs - 1, "ms_ssim": 0.9, "bytes": 300, "over": picture == "b"}
             made.append(row)
     return made
@@ -214,6 +215,15 @@ def test_categories_and_clean_pictures() -> None:
         "|  | igs 0.1 bpp | WebP 0.1 bpp | igs 0.305 bpp |\n|---|---|---|---|\n"
         "| PSNR, dB | 40.00 | 39.00 | 40.50 |\n| MS-SSIM | 0.9300 | 0.9000 | 0.9500 |\n"
     )
+
+
+def test_share_of_the_noise_that_is_kept() -> None:
+    # Squared errors: input 10^-2.8; igs at 0.1 bpp 10^-3 and 10^-2.7 of the noisy pictures, 10^-4 of the clean ones.
+    shares = [100 * (10**-e - 10**-4.0) / 10**-2.8 for e in (3.0, 2.7)]
+    table = restoration.kept_table(rows())
+    assert f"| noise, σ = 10 | 0.1 | 60 | 1 | {np.mean(shares):.1f} |" in table
+    assert "| noise, σ = 10 | 0.305 | 150 | 2.5 |" in table
+    assert table.rstrip().endswith("| – | – |")  # no WebP, no AVIF at 0.305
 
 
 def test_results_are_kept_by_settings_and_rendered_between_markers(
