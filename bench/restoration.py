@@ -57,8 +57,8 @@ OF_PAGE = {
 TITLES = {"igs": "igs", "webp": "WebP", "avif": "AVIF", "blur": "blur", "median": "median"}
 CODECS = ("igs", "webp", "avif")
 FILTERS = ("blur", "median")
-# Fixed settings of the codecs that igs is compared with. AVIF: speed 6 as for the other low-rate comparison
-# (bench/scales.py), and 4:2:0 only, the better one at rates as low as these.
+# Fixed settings of the codecs that igs is compared with; AVIF's speed is that of bench/scales.py. One chroma sampling
+# only, as two double the searches: docs/restoration.md says what the other one changes.
 FIXED: dict[str, dict[str, Any]] = {"webp": {"method": 6}, "avif": {"speed": 6, "subsampling": "4:2:0"}}
 NUMBERS = 8  # of a Gaussian: 2 of position, 3 of shape, 3 of colour
 DIGITS = {"psnr": 2, "ms_ssim": 4}
@@ -192,14 +192,32 @@ def gain_table(rows: list[Row], metric: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def ahead_table(rows: list[Row]) -> str:
+    """By degradation and rate: on how many pictures igs is ahead of each column, by PSNR and by MS-SSIM."""
+    others = [m for m in (*FILTERS, *FIXED) if any(n.split()[0] == m for n in columns(rows))]
+    lines = [_line(["", "bpp", *(f"… {TITLES[m]}" for m in others)]), "|---" * (len(others) + 2) + "|"]
+    for degradation in degradations.ALL[1:]:
+        same = [r for r in rows if r["degradation"] == degradation.name]
+        for igs in (n for n in columns(same) if n.startswith("igs ")):
+            rate = igs.split()[1]
+            cells = []
+            for other in (m if m in FILTERS else f"{m} {rate}" for m in others):
+                both = [r for r in same if igs in r and other in r]
+                counts = [sum(r[igs][m] > r[other][m] for r in both) for m in DIGITS]
+                cells.append(", ".join(map(str, counts)) if len(both) == len(same) else "–")
+            lines.append(_line([degradation.label, rate, *cells]))
+    return "\n".join(lines) + "\n"
+
+
 def ceiling_table(rows: list[Row]) -> str:
     """What the codecs make of the clean pictures at these rates: mean PSNR and MS-SSIM."""
     same = [r for r in rows if r["degradation"] == "clean"]
     names = [n for n in columns(same) if n.split()[0] in CODECS]
     lines = [_line(["", *map(title, names)]), "|---" * (len(names) + 1) + "|"]
     for metric, label in (("psnr", "PSNR, dB"), ("ms_ssim", "MS-SSIM")):
-        means = [np.mean([r[n][metric] for r in same if n in r]) for n in names]
-        lines.append(_line([label, *(f"{m:.{DIGITS[metric]}f}" for m in means)]))
+        found = [[r[n][metric] for r in same if n in r] for n in names]
+        cells = [f"{np.mean(f):.{DIGITS[metric]}f}" if len(f) == len(same) else "–" for f in found]
+        lines.append(_line([label, *cells]))
     return "\n".join(lines) + "\n"
 
 
@@ -267,9 +285,9 @@ def picture_table(rows: list[Row], metric: str = "psnr") -> str:
 
 def _gain(rows: list[Row], column: str, metric: str) -> str:
     values = gains(rows, column, metric)
-    if not values:
+    if not values or len(values) < len(rows):  # a mean over fewer pictures than its neighbours' would mislead
         return "–"
-    over = sum(row[column].get("over", False) for row in rows if column in row)
+    over = sum(row[column].get("over", False) for row in rows)
     counts = f"{sum(v > 0 for v in values)}/{over}" if over else f"{sum(v > 0 for v in values)}"
     return f"{_signed(float(np.mean(values)), metric)} ({counts})"
 
@@ -287,6 +305,7 @@ def tables(rows: list[Row]) -> dict[str, str]:
     return {
         "restoration psnr": gain_table(rows, "psnr"),
         "restoration ms_ssim": gain_table(rows, "ms_ssim"),
+        "restoration ahead": ahead_table(rows),
         "restoration ceiling": ceiling_table(rows),
         "restoration kept": kept_table(rows),
         "restoration categories": category_table(rows),

@@ -204,7 +204,16 @@ def test_what_is_not_measured_is_a_dash() -> None:
     assert restoration.picture_table(some) == "|  | noise, σ = 10 |\n|---|---|\n| a | +2.00 |\n| b | −1.00 |\n"
     some[1].pop("igs 0.1")
     assert "| a | – |" in restoration.picture_table(some)
-    assert "| noise, σ = 10 | 28.00 | +1.00 (2) | −1.00 (0) |" in restoration.gain_table(some, "psnr")
+    # A column that one of the pictures lacks has no mean.
+    assert "| noise, σ = 10 | 28.00 | +1.00 (2) | – | −0.50 (1/1) |" in restoration.gain_table(some, "psnr")
+
+
+def test_on_how_many_pictures_igs_is_ahead() -> None:
+    # Of the blur (+1 dB, +0.01): by PSNR on the picture that gains 2 dB, by MS-SSIM on both. WebP is 1 dB, 0.03 behind.
+    assert restoration.ahead_table(rows()) == (
+        "|  | bpp | … blur | … WebP |\n|---|---|---|---|\n"
+        "| noise, σ = 10 | 0.1 | 1, 2 | 2, 2 |\n| noise, σ = 10 | 0.305 | 1, 2 | – |\n"
+    )
 
 
 def test_categories_and_clean_pictures() -> None:
