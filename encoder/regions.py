@@ -42,7 +42,7 @@ def checked(roi: Sequence[Sequence[float]], width: int, height: int) -> list[Reg
         inside = x >= 0 and y >= 0 and w >= 1 and h >= 1 and x + w <= width and y + h <= height
         if not inside:
             raise UsageError(
-                f"roi: expected a rectangle inside the picture of {width}×{height} pixels, found {x:g},{y:g},{w:g},{h:g}"
+                f"roi: expected a rectangle inside the picture of {width}×{height}, found {x:g},{y:g},{w:g},{h:g}"
             )
         if not (math.isfinite(weight) and 1 / MOST <= weight <= MOST):
             raise UsageError(f"roi: expected a weight of {1 / MOST:g} to {MOST:g}, found {weight:g}")
@@ -90,7 +90,7 @@ def loss_map(source: SourceImage, options: EncodeOptions, recipe: Recipe) -> Map
 def quality(
     decoded: NDArray[np.float32], source: NDArray[np.float32], roi: Sequence[Region]
 ) -> dict[str, float | None]:
-    """PSNR in dB of pictures [H, W, C] inside the regions and outside; None where equal, or where nothing is outside."""
+    """PSNR in dB of pictures [H, W, C] inside the regions and outside; None where equal, or where nothing is there."""
     mask = inside(roi, source.shape[1], source.shape[0])
     parts: dict[str, Any] = {"roi_psnr": mask, "rest_psnr": ~mask}
     return {name: metrics.psnr(decoded[part], source[part]) if part.any() else None for name, part in parts.items()}

@@ -1,7 +1,7 @@
 """Where the first Gaussians go: the gradient as a position map, drawing from a map, neighbour distances.
 
-Source: Image-GS section 3.2 (content-adaptive initialisation: probability (1 − λ)·‖∇I‖/Σ + λ/(HW)). Maps of saliency are
-in saliency.py.
+Source: Image-GS section 3.2 (content-adaptive initialisation: probability (1 − λ)·‖∇I‖/Σ + λ/(HW)). Maps of saliency
+are in saliency.py.
 """
 
 from __future__ import annotations

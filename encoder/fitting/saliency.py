@@ -1,8 +1,9 @@
 """Saliency: where a picture draws the eye, as maps [H, W] of its pixels. Built in are two that need no trained weights.
 
-Sources: *spectral residual*, Hou and Zhang, CVPR 2007: large things that the rest of the picture doesn't resemble, at the
-resolution of 64 × 64. *Fine-grained*, Montabone and Soto, Image and Vision Computing 2010: differences between a pixel and
-its surroundings, of several sizes, at full resolution. Maps of trained networks come in as files (``--saliency-map``).
+Sources: *spectral residual*, Hou and Zhang, CVPR 2007: large things that the rest of the picture doesn't resemble, at
+the resolution of 64 × 64. *Fine-grained*, Montabone and Soto, Image and Vision Computing 2010: differences between a
+pixel and its surroundings, of several sizes, at full resolution. Maps of trained networks come in as files
+(``--saliency-map``).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _BRIGHT = 99.0  # the percentile of a map that counts as fully salient: single p
 
 
 def spectral_residual(pixels: NDArray[np.float32], size: int = 64) -> Map:
-    """Saliency [H, W] of pixels [H, W, C]: what the log spectrum of the small grey picture has beyond its local mean."""
+    """Saliency [H, W] of pixels [H, W, C]: what the log spectrum of the small grey picture has beyond its own mean."""
     grey = pixels.mean(axis=2)
     h, w = grey.shape
     small = np.asarray(

@@ -71,8 +71,8 @@ class LossWeights:
     l1: float
     l2: float
     ssim: float
-    # w of each pixel, the same for all channels: float32 [H, W], above 0, of mean 1 over the picture; None: 1. A part of
-    # a picture has its part of the map.
+    # w of each pixel, the same for all channels: float32 [H, W], above 0, of mean 1 over the picture; None: 1. A part
+    # of a picture has its part of the map.
     map: Tensor | None = None
 
 

@@ -34,8 +34,8 @@ class Launcher(Protocol):
 
 
 _ARRAYS = (
-    "means", "factors", "features", "background", "lit", "target", "weight", "image", "grad_image", "limits", "bound", "bare",
-    "tile_count", "tile_offset", "hits", "first", "pairs", "list", "partial", "grad_means", "grad_factors",
+    "means", "factors", "features", "background", "lit", "target", "weight", "image", "grad_image", "limits", "bound",
+    "bare", "tile_count", "tile_offset", "hits", "first", "pairs", "list", "partial", "grad_means", "grad_factors",
     "grad_features", "sums", "totals", "state", "done",
 )  # fmt: skip
 _INTEGERS = (

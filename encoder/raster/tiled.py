@@ -190,7 +190,7 @@ class _Blend:
         sums[2].index_add_(0, index, colours[there])
 
     def removal_costs(self, target: Tensor, weight: Tensor, background: Tensor) -> Tensor:
-        """How Σw·e² rises without each candidate, [T, M]. target: [T, 256, C]; weight: [T, 256, 1], 0 beyond the edge."""
+        """How Σw·e² rises without each candidate, [T, M]. target: [T, 256, C]; weight: [T, 256, 1], 0 outside."""
         error, w = self.value - target, self.w.flatten(2)  # [T, M, 256]
         total = w.sum(dim=1, keepdim=True)
         rest = total - w

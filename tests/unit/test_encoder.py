@@ -15,7 +15,7 @@ from igs.encoder import PRESETS, EncodeOptions, encode, rate
 from igs.encoder.fitting import checkpoint, init
 from igs.encoder.fitting.fit import Fit
 from igs.encoder.fitting.growth import growth_plan
-from igs.encoder.fitting.saliency import fine_grained, spectral_residual
+from igs.encoder.fitting.saliency import spectral_residual
 from igs.encoder.metrics import ms_ssim
 from igs.encoder.options import Recipe
 from igs.encoder.raster import kernels
@@ -294,6 +294,7 @@ def test_any_number_of_channels(channels):
         {"primitive": "gradient", "blend": "sum", "quantize_forward": 0.5},
         {"primitive": "gradient", "feat_bits": 32},
         {"init": "saliency"},
+        {"init": "saliency", "saliency": "fine-grained"},
         {"init": "random"},
         {"init_color": False},
         {"scale_parameter": "raw"},
