@@ -31,7 +31,7 @@ BPP = 0.2
 WEIGHTS = (1.0, 4.0, 16.0)
 SALIENT_WEIGHTS = (0.0, 4.0, 16.0)
 FEATURES, NEAR = 1000, 3.0  # ORB features at most, and pixels that one found again may be off
-CODE_RATES = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4)
+CODE_RATES = (0.05, 0.1, 0.15, 0.2, 0.3)
 CODE_TEXT, MODULE = "https://example.org/igs/0123456789", 3  # what the QR code says, and pixels of its smallest square
 
 
@@ -63,7 +63,7 @@ def coded(pixels: np.ndarray, **settings: Any) -> tuple[int, np.ndarray]:
 
 
 def jpeg(pixels: np.ndarray, size: int) -> tuple[int, np.ndarray] | None:
-    """The best JPEG of at most ``size`` bytes: its length and what it decodes to; None where even quality 1 has more."""
+    """The best JPEG of at most ``size`` bytes: its length and what it decodes to; None if even quality 1 has more."""
     best = None
     low, high = 1, 95
     while low <= high:
@@ -180,13 +180,19 @@ def with_code(pixels: np.ndarray) -> tuple[np.ndarray, tuple[int, int, int, int]
 
 
 def is_read(pixels: np.ndarray) -> bool:
+    """Whether either of OpenCV's detectors reads the code, from the picture or from one enlarged two or three times."""
     import cv2
 
-    try:
-        text, *_ = cv2.QRCodeDetector().detectAndDecode(np.ascontiguousarray(pixels[:, :, ::-1]))
-    except cv2.error:
-        return False
-    return bool(text == CODE_TEXT)
+    for factor in (1, 2, 3):
+        shown = cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
+        for detector in (cv2.QRCodeDetector(), cv2.QRCodeDetectorAruco()):
+            try:
+                text, *_ = detector.detectAndDecode(shown)
+            except cv2.error:  # of a quadrangle without area
+                continue
+            if text == CODE_TEXT:
+                return True
+    return False
 
 
 def codes(effort: int) -> list[dict[str, Any]]:

@@ -81,6 +81,8 @@ class Fit:
         self.pixels = target.cpu().movedim(-3, -1).numpy()  # a view
         of_pixels = None if loss_map is None else torch.from_numpy(loss_map.astype(np.float32)).to(backend.place)
         self.loss_weights = LossWeights(recipe.loss_l1, recipe.loss_l2, recipe.loss_ssim, of_pixels)
+        # The weights' own mean weight: where they lie the error is about so many times smaller than the weighted one.
+        self._emphasis = 1.0 if loss_map is None else float(np.mean(np.square(loss_map)))
         self._started = time.perf_counter()
         self.options = RasterOptions(
             self.width,
@@ -315,14 +317,19 @@ class Fit:
 
     @property
     def coarseness(self) -> float:
-        """How coarse a lattice the current error deserves; 1 at an error of 1/recipe.coarseness."""
-        return max(self.recipe.coarseness * math.sqrt(self.last.mse), 0.05)
+        """How coarse a lattice the current error deserves; 1 at an error of 1/recipe.coarseness.
+
+        With a map of the loss that is the error where the weights lie: the weighted error over the weights' own mean
+        weight. Without that division regions of weight 16 had 0.9 to 2.1 dB less and the rest 0.3 to 0.5 dB more (three
+        pictures at 0.2 bpp, effort 2), and QR codes 3 and 7 dB less.
+        """
+        return max(self.recipe.coarseness * math.sqrt(self.last.mse / self._emphasis), 0.05)
 
     def _coarseness_there(self) -> float | Tensor:
         """The same without waiting for a device that computes it."""
         if self.last.means_there is None:
             return self.coarseness
-        return (self.recipe.coarseness * self.last.means_there[1].sqrt()).clamp_min(0.05).float()
+        return (self.recipe.coarseness * (self.last.means_there[1] / self._emphasis).sqrt()).clamp_min(0.05).float()
 
     def consider(self, loss: float, model: Model) -> None:
         """Remember the model if it is the best so far (and finite)."""
