@@ -25,7 +25,7 @@ from igs.decoder import open as open_igs
 from igs.encoder import encode, metrics
 from igs.encoder.fitting import saliency
 
-PICTURES = ("kodak/*.png", 6), ("stylized/*/*.png", 4)  # the first so many of each
+KODAK = 5  # the first so many, and the first of each kind of stylised picture
 SIDE, REGION = 384, 96  # pixels: the middle of a picture, and the region in it: a sixteenth of the area
 BPP = 0.2
 WEIGHTS = (1.0, 4.0, 16.0)
@@ -44,7 +44,8 @@ def middle(path: Path, side: int = SIDE) -> np.ndarray:
 
 
 def pictures() -> list[Path]:
-    return [path for pattern, count in PICTURES for path in sorted(common.DATA.glob(pattern))[:count]]
+    stylized = [sorted(kind.glob("*.png"))[0] for kind in sorted((common.DATA / "stylized").iterdir()) if kind.is_dir()]
+    return common.kodak(KODAK) + stylized
 
 
 def salient_region(pixels: np.ndarray) -> tuple[int, int, int, int]:

@@ -64,7 +64,7 @@ def map_from_file(path: Path, width: int, height: int) -> Map:
 
 
 def loss_map(source: SourceImage, options: EncodeOptions, recipe: Recipe) -> Map | None:
-    """Weights [H, W] of a picture's pixels, of mean 1 and 0.02 or more; None where all count the same.
+    """Weights [H, W] of a picture's pixels, of mean 1 and above 0.019; None where all count the same.
 
     The product of the regions' weights (of the last given where they overlap, 1 outside of all) and
     1 + saliency_weight·saliency in [0, 1]. Raises UsageError for bad regions or weights.

@@ -117,7 +117,7 @@ def test_snippet_of_the_page_on_saliency(tmp_path):
     page = (EXAMPLES.parent / "docs" / "saliency.md").read_text(encoding="utf-8")
     (snippet,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     checks = """
-assert weighted.report["roi_psnr"] > plain_psnr + 1
+assert weighted.report["roi_psnr"] > plain.report["roi_psnr"] + 1
 assert len(weighted.data) <= 0.2 * 256 * 256 / 8
 assert found.shape == (256, 256) and 0 <= found.min() <= found.max() <= 1
 """
