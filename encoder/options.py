@@ -348,7 +348,10 @@ TUNE_SSIM = {"psnr": 0.0, "mixed": 0.005, "ms-ssim": 0.015}
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """One line of the encode log. ``psnr`` and ``ssim`` are of the unquantised fit, None where not measured."""
+    """One line of the encode log. ``psnr`` and ``ssim`` are of the unquantised fit, None where not measured.
+
+    Where pixels have weights in the loss these are weighted means.
+    """
 
     step: int
     steps: int

@@ -21,7 +21,7 @@ _BRIGHT = 99.0  # the percentile of a map that counts as fully salient: single p
 
 
 def spectral_residual(pixels: NDArray[np.float32], size: int = 64) -> Map:
-    """Saliency [H, W] of pixels [H, W, C]: what the log spectrum of the small grey picture has beyond its own mean."""
+    """Saliency [H, W] of pixels [H, W, C]: what the small grey picture's log spectrum has beyond its own local mean."""
     grey = pixels.mean(axis=2)
     h, w = grey.shape
     small = np.asarray(
