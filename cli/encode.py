@@ -10,7 +10,7 @@ from typing import IO, Any, NoReturn
 
 import click
 
-from igs.cli import batch, common, files, many
+from igs.cli import batch, common, files, interest, many
 from igs.cli.common import Console, Number, Size, command, option, to_json
 from igs.cli.maps import MapOptions, encode_options
 from igs.cli.progress import ProgressLine
@@ -130,9 +130,6 @@ _PATH = click.Path(path_type=Path, dir_okay=False)
     ),
     option("--linear-light", is_flag=True, section="Colour", help="Fit and store an sRGB picture in linear light."),
     option(
-        "--saliency-map", type=_PATH, metavar="FILE", section="Encoder", help="Image to draw the first positions from."
-    ),
-    option(
         "--levels",
         type=Number(1, 16, whole=True),
         default=1,
@@ -148,6 +145,7 @@ _PATH = click.Path(path_type=Path, dir_okay=False)
         section="Encoder",
         help="Encode the picture R times smaller, to be enlarged; quality is that of the enlargement.",
     ),
+    *interest.encode_options(),
     *encode_options(),
     *recipe_options(),
     _expert(
@@ -336,6 +334,9 @@ class Job:
             f"{report['width']}×{report['height']}, {report['num_gaussians']} Gaussians, {report['bytes']} bytes, "
             f"{report['bpp']:.3f} bpp, {quality}, {report['seconds']:.1f} s"
         )
+        if "roi_psnr" in report:
+            inside, rest = ("exact" if v is None else f"{v:.2f} dB" for v in (report["roi_psnr"], report["rest_psnr"]))
+            text += f"\n  regions of interest: {inside}, elsewhere: {rest}"
         for group in report.get("groups", ()):
             own = "exact" if group["psnr"] is None else f"{group['psnr']:.2f} dB"
             text += f"\n  {group['name'] or 'unnamed'}: {group['channels']} channels, {own}"

@@ -23,6 +23,7 @@ HELP: dict[str, tuple[str, str]] = {
     "shape": (_MODEL, "How shapes are fitted and stored: deviations and angle, Cholesky factor or covariance."),
     "lowpass_alpha": (_MODEL, "Add s = pixels/(X·Gaussians), 300 at most, to all variances (0: not)."),
     "init": (_START, "Where Gaussians start: by gradient, by saliency or at random."),
+    "saliency": (_START, "The built-in map of saliency: what stands out as a whole, or in detail."),
     "init_uniform": (_START, "Share of the positions drawn uniformly, 0 to 1."),
     "init_power": (_START, "Power that the gradient or saliency map is raised to."),
     "init_scale": (_START, "First standard deviation: pixels, or a multiple of the neighbour distance."),
@@ -84,7 +85,7 @@ HELP: dict[str, tuple[str, str]] = {
     "gamma": (_FIT, "The fit sees value^(1/gamma)."),
     "tiles": (_FIT, "Find Gaussians by tile (otherwise try all at every pixel: slow)."),
 }
-_SHORT = {"steps", "init"}
+_SHORT = {"steps", "init", "saliency"}
 
 
 def recipe_options() -> list[Decorator]:

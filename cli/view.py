@@ -173,7 +173,7 @@ def _map_of(source: str, kind: str, asked: dict[str, Any]) -> Pillow.Image:
     """Gradient or saliency, as the encoder draws first positions from them."""
     import numpy as np
 
-    from igs.encoder.fitting import init
+    from igs.encoder.fitting import init, saliency
     from igs.encoder.loading.image import load_image
     from igs.view.kinds import map_sheet
 
@@ -190,7 +190,7 @@ def _map_of(source: str, kind: str, asked: dict[str, Any]) -> Pillow.Image:
 
         loaded = load_image(data, name=files.display(source), **_limits(asked))
         pixels, shown = loaded.pixels, visible(loaded.pixels, loaded.groups)
-    values = init.gradient_map(pixels) if kind == "gradient" else init.spectral_residual(pixels)
+    values = init.gradient_map(pixels) if kind == "gradient" else saliency.spectral_residual(pixels)
     return map_sheet(kind, values, shown, asked["top"], beside=asked["beside"], bare=asked["bare"])
 
 

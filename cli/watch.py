@@ -23,7 +23,7 @@ FILM_FRAMES = 60
 _RATES = {"num_gaussians": "-n", "bpp": "--bpp", "size": "--size", "psnr": "--psnr", "quality": "-q"}
 _SHOWN = (
     *("preset", "effort", "tune", "device", "threads", "seed", "codec", "chunk_size", "saliency_map"),
-    *("transfer", "linear_light"),
+    *("saliency_weight", "transfer", "linear_light"),
 )
 
 
@@ -138,8 +138,14 @@ def settings(options: EncodeOptions) -> dict[str, Any]:
     """Names and values for the report: what was asked for, then the recipe that came of it."""
     found: dict[str, Any] = {"igs": igs.__version__}
     found |= {name: getattr(options, name) for name in (*_RATES, *_SHOWN) if getattr(options, name) is not None}
+    if options.roi:
+        found["roi"] = " ".join(_region(entry) for entry in options.roi)
     found |= dataclasses.asdict(options.recipe())
     return {name: _text(value) for name, value in found.items()}
+
+
+def _region(entry: tuple[float, ...]) -> str:
+    return ",".join(f"{v:g}" for v in entry[:4]) + "".join(f":{v:g}" for v in entry[4:])
 
 
 def _text(value: Any) -> str:
@@ -156,6 +162,8 @@ def command(options: EncodeOptions, source: str, target: str) -> str:
     for name, flag in _RATES.items():
         if getattr(options, name) is not None:
             words += [flag, _text(getattr(options, name))]
+    for entry in options.roi:
+        words += ["--roi", _region(entry)]
     plain = EncodeOptions()
     asked = {name: getattr(options, name) for name in _SHOWN if getattr(options, name) != getattr(plain, name)}
     for name, value in (asked | options.overrides).items():

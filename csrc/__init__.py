@@ -45,12 +45,12 @@ def _declare(lib: ctypes.CDLL) -> None:
         "igs_rasterize_backward": (ctypes.c_int, [bins, raster, *[_FLOATS] * 7]),
         "igs_rasterize_fused": (
             ctypes.c_int,
-            [bins, raster, *[_FLOATS] * 4, f32, f32, _FLOATS, ctypes.POINTER(ctypes.c_double), *[_FLOATS] * 3],
+            [bins, raster, *[_FLOATS] * 5, f32, f32, _FLOATS, ctypes.POINTER(ctypes.c_double), *[_FLOATS] * 3],
         ),
-        "igs_removal_costs": (ctypes.c_int, [bins, raster, *[_FLOATS] * 5]),
+        "igs_removal_costs": (ctypes.c_int, [bins, raster, *[_FLOATS] * 6]),
         "igs_loss": (
             ctypes.c_int,
-            [i32, i32, i32, _FLOATS, _FLOATS, f32, f32, f32, ctypes.POINTER(ctypes.c_double), _FLOATS],
+            [i32, i32, i32, *[_FLOATS] * 3, f32, f32, f32, ctypes.POINTER(ctypes.c_double), _FLOATS],
         ),
         "igs_factors_forward": (None, [i64, i32, f32, f32, f32, *[_FLOATS] * 3]),
         "igs_factors_backward": (None, [i64, i32, f32, f32, f32, *[_FLOATS] * 5]),

@@ -196,18 +196,18 @@ IGS_EXPORT int igs_rasterize_backward(igs_bins* b, const igs_raster* r, const fl
     return table()->rasterize_backward(b, r, means, factors, features, grad_image, grad_means, grad_factors, grad_features);
 }
 IGS_EXPORT int igs_rasterize_fused(igs_bins* b, const igs_raster* r, const float* means, const float* factors,
-                                   const float* features, const float* target, float l1, float l2, float* image, double* sums,
-                                   float* grad_means, float* grad_factors, float* grad_features) {
-    return table()->rasterize_fused(b, r, means, factors, features, target, l1, l2, image, sums, grad_means, grad_factors,
-                                    grad_features);
+                                   const float* features, const float* target, const float* weight, float l1, float l2,
+                                   float* image, double* sums, float* grad_means, float* grad_factors, float* grad_features) {
+    return table()->rasterize_fused(b, r, means, factors, features, target, weight, l1, l2, image, sums, grad_means,
+                                    grad_factors, grad_features);
 }
 IGS_EXPORT int igs_removal_costs(igs_bins* b, const igs_raster* r, const float* means, const float* factors,
-                                 const float* features, const float* target, float* costs) {
-    return table()->removal_costs(b, r, means, factors, features, target, costs);
+                                 const float* features, const float* target, const float* weight, float* costs) {
+    return table()->removal_costs(b, r, means, factors, features, target, weight, costs);
 }
-IGS_EXPORT int igs_loss(int32_t width, int32_t height, int32_t channels, const float* image, const float* target, float l1,
-                        float l2, float ssim, double* sums, float* grad) {
-    return table()->loss(width, height, channels, image, target, l1, l2, ssim, sums, grad);
+IGS_EXPORT int igs_loss(int32_t width, int32_t height, int32_t channels, const float* image, const float* target,
+                        const float* weight, float l1, float l2, float ssim, double* sums, float* grad) {
+    return table()->loss(width, height, channels, image, target, weight, l1, l2, ssim, sums, grad);
 }
 IGS_EXPORT void igs_factors_forward(int64_t n, int32_t map, float lo, float hi, float lowpass, const float* scales,
                                     const float* rotations, float* factors) {

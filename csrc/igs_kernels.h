@@ -46,22 +46,22 @@ int igs_rasterize_forward(igs_bins*, const igs_raster*, const float* means, cons
 int igs_rasterize_backward(igs_bins*, const igs_raster*, const float* means, const float* factors, const float* features,
                            const float* grad_image, float* grad_means, float* grad_factors, float* grad_features);
 
-// Forward, loss and backward in one pass over the tiles. L = l1·mean|e| + l2·mean e², means over all C·H·W values.
-// image may be null. sums[0] = Σ|e|, sums[1] = Σe².
+// Forward, loss and backward in one pass over the tiles. L = l1·mean w|e| + l2·mean w·e², means over all C·H·W values.
+// weight: w ≥ 0 of each pixel, the same for all channels, [H, W]; null: 1. image may be null. sums[0] = Σw|e|, sums[1] = Σw·e².
 int igs_rasterize_fused(igs_bins*, const igs_raster*, const float* means, const float* factors, const float* features,
-                        const float* target, float l1, float l2, float* image, double* sums, float* grad_means,
-                        float* grad_factors, float* grad_features);
+                        const float* target, const float* weight, float l1, float l2, float* image, double* sums,
+                        float* grad_means, float* grad_factors, float* grad_features);
 
-// costs [N]: by how much Σe² of the picture would rise without each Gaussian. The others that count at a pixel stay as they
-// are; where there is none, the background is seen.
+// costs [N]: by how much Σw·e² of the picture would rise without each Gaussian. The others that count at a pixel stay as they
+// are; where there is none, the background is seen. weight: as above.
 int igs_removal_costs(igs_bins*, const igs_raster*, const float* means, const float* factors, const float* features,
-                      const float* target, float* costs);
+                      const float* target, const float* weight, float* costs);
 
-// L1, L2 and SSIM of image against target, and the gradient of L = l1·mean|e| + l2·mean e² + ssim·(1 − mean SSIM).
-// SSIM: 11×11 Gaussian window, deviation 1.5, zero padding, C1 = 0.01², C2 = 0.03². grad may be null.
-// sums: Σ|e|, Σe², ΣSSIM over all C·H·W values.
-int igs_loss(int32_t width, int32_t height, int32_t channels, const float* image, const float* target, float l1, float l2,
-             float ssim, double* sums, float* grad);
+// L1, L2 and SSIM of image against target, and the gradient of L = l1·mean w|e| + l2·mean w·e² + ssim·(1 − mean w·SSIM).
+// SSIM: 11×11 Gaussian window, deviation 1.5, zero padding, C1 = 0.01², C2 = 0.03². weight: as above. grad may be null.
+// sums: Σw|e|, Σw·e², Σw·SSIM over all C·H·W values.
+int igs_loss(int32_t width, int32_t height, int32_t channels, const float* image, const float* target, const float* weight,
+             float l1, float l2, float ssim, double* sums, float* grad);
 
 // factors [N, 3] of scales [N, 2] (a map of the standard deviations, IGS_SCALE_*) and rotations [N] in half-turns.
 // The standard deviations are clamped to [sigma_min, sigma_max]; lowpass is added to both variances.

@@ -9,10 +9,10 @@ struct Table {
     int (*rasterize_forward)(igs_bins*, const igs_raster*, const float*, const float*, const float*, float*);
     int (*rasterize_backward)(igs_bins*, const igs_raster*, const float*, const float*, const float*, const float*, float*,
                               float*, float*);
-    int (*rasterize_fused)(igs_bins*, const igs_raster*, const float*, const float*, const float*, const float*, float, float,
-                           float*, double*, float*, float*, float*);
-    int (*removal_costs)(igs_bins*, const igs_raster*, const float*, const float*, const float*, const float*, float*);
-    int (*loss)(int32_t, int32_t, int32_t, const float*, const float*, float, float, float, double*, float*);
+    int (*rasterize_fused)(igs_bins*, const igs_raster*, const float*, const float*, const float*, const float*, const float*,
+                           float, float, float*, double*, float*, float*, float*);
+    int (*removal_costs)(igs_bins*, const igs_raster*, const float*, const float*, const float*, const float*, const float*, float*);
+    int (*loss)(int32_t, int32_t, int32_t, const float*, const float*, const float*, float, float, float, double*, float*);
     void (*factors_forward)(int64_t, int32_t, float, float, float, const float*, const float*, float*);
     void (*factors_backward)(int64_t, int32_t, float, float, float, const float*, const float*, const float*, float*, float*);
     void (*adam)(int64_t, int32_t, float*, const float*, float*, float*, const int32_t*, float, float, float, float);

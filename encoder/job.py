@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
 from igs import decoder
-from igs.encoder import colour, levels, metrics, pack, weighting
-from igs.encoder.fitting import checkpoint, init, interlace
+from igs.encoder import colour, levels, metrics, pack, regions, weighting
+from igs.encoder.fitting import checkpoint
 from igs.encoder.fitting.fit import Fit
-from igs.encoder.loading.image import SourceImage, load_image, to_stored
+from igs.encoder.loading.image import SourceImage, to_stored
 from igs.encoder.options import EncodeOptions
+from igs.encoder.raster import area
 from igs.encoder.raster.backend import Backend, Model
 from igs.encoder.recipe import Recipe
 from igs.encoder.rounding import freeze
@@ -57,27 +57,23 @@ class Job:
             self.sections = levels.with_psnr(self.sections, [None] * options.levels)
         mean = target.double().mean(dim=(1, 2)).tolist()
         self.background = tuple(mean) if recipe.blend == "topk" else (0.0,) * self.channels
-        self.weights = self._weights()
-
-    def _weights(self) -> Any:
-        path = self.options.saliency_map
-        if path is None:
-            return None
-        values = load_image(path).pixels.mean(axis=2, dtype=np.float64)
-        return init.resample_map(values, self.source.width, self.source.height)
+        path = options.saliency_map
+        self.weights = None if path is None else regions.map_from_file(path, source.width, source.height)
+        self.loss_map = regions.loss_map(full, options, recipe)  # regions are of the full picture
+        if self.loss_map is not None and options.downsample != 1:
+            small = area.reduce(self.loss_map[:, :, None].astype(np.float32), options.downsample)[:, :, 0]
+            self.loss_map = small / small.mean(dtype=np.float64)
 
     def fit(self, num_gaussians: int) -> Fit:
-        o, recipe = self.options, self.recipe
-        suits = interlace.suits(self.source.width, self.source.height, num_gaussians)
-        if suits and recipe.interlace and not recipe.loss_ssim and "steps" not in o.overrides:
-            recipe = dataclasses.replace(recipe, steps=round(interlace.STEPS * recipe.steps))
+        o = self.options
         fit = Fit(
             self.target,
             num_gaussians,
-            recipe,
+            self.recipe,
             self.backend,
             seed=o.seed,
             weights=self.weights,
+            loss_map=self.loss_map,
             lit=lit_channels(self.groups),
             log_every=o.log_every,
             on_progress=o.on_progress,
@@ -97,7 +93,7 @@ class Job:
         o, step = self.options, fit.state.step
         if o.on_step:
             o.on_step(fit)
-        if o.checkpoint and step and (step % o.checkpoint_every == 0 or step >= fit.recipe.steps):
+        if o.checkpoint and step and (step % o.checkpoint_every == 0 or step >= self.recipe.steps):
             checkpoint.save(fit, o.checkpoint)
         if o.render_every and step % o.render_every == 0:
             folder = Path(o.render_dir or ".")

@@ -95,7 +95,8 @@ class LevelBackend:
         return WEIGHT * math.sqrt(n) * tilt * whole / part if part > 0 else 0.0
 
     def _error(self, backend: Backend, model: Model, options: RasterOptions) -> float:
-        return backend.measure(backend.render(model, options), self.fit.target, False)[0]
+        weight = self.fit.loss_weights.map
+        return backend.measure(backend.render(model, options), self.fit.target, False, weight)[0]
 
     def step(self, model: Model, options: RasterOptions, target: Tensor, weights: LossWeights) -> StepResult:
         """Loss and errors of the whole picture; gradients of it and of one prefix."""
@@ -119,6 +120,8 @@ class LevelBackend:
         if whole is None:
             return None
         parts = [(backend.pullback(prefix, options), share**0.5) for backend, prefix, share in weighted]
+        weight = self.fit.loss_weights.map
+        root = 1.0 if weight is None else weight.sqrt()  # that the signs come with, which stays where it is
 
         def apply(picture: Tensor) -> tuple[Tensor, ...]:
             total = whole(picture)
@@ -126,27 +129,31 @@ class LevelBackend:
             for k, (part, share) in enumerate(parts):
                 assert part is not None
                 # Other signs at each point: what two levels do to the same pixel must not be taken for one effect.
-                rolled = torch.roll(picture, (k + 1) * height // (len(parts) + 1), dims=-2)
+                rolled = torch.roll(picture / root, (k + 1) * height // (len(parts) + 1), dims=-2) * root
                 for all_, few in zip(total, part(rolled), strict=True):
                     all_[: len(few)].add_(few, alpha=share)
             return total
 
         return apply
 
-    def removal_costs(self, model: Model, options: RasterOptions, target: Tensor) -> Tensor:
-        """By how much Σe² would rise without each Gaussian: of the whole picture, and prefixes as steps do."""
-        costs = self.whole.removal_costs(model, options, target)
+    def removal_costs(
+        self, model: Model, options: RasterOptions, target: Tensor, weight: Tensor | None = None
+    ) -> Tensor:
+        """By how much Σw·e² would rise without each Gaussian: of the whole picture, and prefixes as steps do."""
+        costs = self.whole.removal_costs(model, options, target, weight)
         for backend, prefix, share in self._weighted(model, options):
-            costs[: len(prefix)].add_(backend.removal_costs(prefix, options, target), alpha=share)
+            costs[: len(prefix)].add_(backend.removal_costs(prefix, options, target, weight), alpha=share)
         return costs
 
     def render(self, model: Model, options: RasterOptions) -> Tensor:
         """The whole picture."""
         return self.whole.render(model, options)
 
-    def measure(self, image: Tensor, target: Tensor, ssim: bool) -> tuple[float, float | None]:
+    def measure(
+        self, image: Tensor, target: Tensor, ssim: bool, weight: Tensor | None = None
+    ) -> tuple[float, float | None]:
         """As the last level's backend."""
-        return self.whole.measure(image, target, ssim)
+        return self.whole.measure(image, target, ssim, weight)
 
     def adam(
         self, values: Tensor, grads: Tensor, m: Tensor, v: Tensor, age: Tensor, lr: float, betas: tuple[float, float],

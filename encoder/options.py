@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 EFFORT_FACTOR = {1: 0.1, 2: 0.2, 3: 0.35, 4: 0.6, 5: 1.0, 6: 1.3, 7: 1.6, 8: 2.0, 9: 2.5}
 
 
+# Of a region of interest that is given without one.
+ROI_WEIGHT = 4.0
+
 # --tune: weight of 1 − SSIM beside the squared error. On kodim01 and kodim07 at 0.15 bpp, effort 3, weights 0, 0.003,
 # 0.01, 0.03, 0.1 gave 24.55, 24.54, 24.49, 24.25, 23.87 dB and MS-SSIM 0.879, 0.882, 0.884, 0.880, 0.870; and 30.17,
 # 30.20, 30.18, 30.03, 29.70 dB and 0.9581, 0.9581, 0.9597, 0.9608, 0.9590.
@@ -27,7 +30,10 @@ TUNE_SSIM = {"psnr": 0.0, "mixed": 0.005, "ms-ssim": 0.015}
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """One line of the encode log. ``psnr`` and ``ssim`` are of the unquantised fit, None where not measured."""
+    """One line of the encode log. ``psnr`` and ``ssim`` are of the unquantised fit, None where not measured.
+
+    Where pixels have weights in the loss these are weighted means.
+    """
 
     step: int
     steps: int
@@ -61,7 +67,12 @@ class EncodeOptions:
     fast_nondeterministic: bool = False  # on a GPU: sums in any order, which differ from run to run
     threads: int | None = None  # None: one per core
     seed: int = 0
-    saliency_map: Path | None = None  # any image; resampled to the picture's size
+    saliency_map: Path | None = None  # any image instead of a built-in map; resampled to the picture's size
+    # The loss counts a pixel 1 + saliency_weight·saliency, 0 to 1000, with saliency in [0, 1] of the map (regions.py).
+    saliency_weight: float = 0.0
+    # Regions of interest, (x, y, w, h) or (x, y, w, h, weight): whole pixels inside the upright picture, and what an
+    # error there counts beside one elsewhere, 0.001 to 1000. Of those that overlap the last counts.
+    roi: Sequence[tuple[float, ...]] = ()
     resample: str | None = None  # maps of different size: "largest", "smallest" or "WxH"; None refuses them
     # Of the picture's values (spec §3.4): sRGB or linear say what they mean, PQ and log also how they are stored.
     transfer: Literal["auto", "srgb", "linear", "pq", "log"] = "auto"  # auto: pq or log for EXR, sRGB for all else

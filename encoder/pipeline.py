@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from igs.encoder import colour, levels, metrics, rate, targets
+from igs.encoder import colour, levels, metrics, rate, regions, targets
 from igs.encoder.job import Job, Result
 from igs.encoder.loading.image import load_image
 from igs.encoder.options import EncodeOptions
@@ -101,6 +101,9 @@ def _report(job: Job, result: Result, seconds: float) -> dict[str, Any]:
     if len(job.groups) > 1:
         more["bppc"] = len(result.data) * 8 / (job.pixels * job.channels)
         more["groups"] = metrics.by_group(decoded, source, job.groups)
+    if job.options.roi:
+        full = job.full
+        more |= regions.quality(decoded, source, regions.checked(job.options.roi, full.width, full.height))
     if job.options.downsample != 1:
         more["downsample"] = job.options.downsample
     if result.level_psnr is not None:

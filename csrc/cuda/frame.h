@@ -18,6 +18,7 @@ struct Frame {
     const float* background;  // [C]
     const float* lit;         // [C] of 0 or 1: the channels that the luma gradient is added to
     const float* target;      // [B, C, H, W]
+    const float* weight;      // [B, H, W]: what a pixel's error counts; null: 1
     float* image;             // [B, C, H, W]
     float* grad_image;        // [B, C, H, W]: dL/dimage
     float* limits;            // [3, B, H, W]: largest d² that counts, shift that normalises the weights, pull of an empty pixel
@@ -33,7 +34,7 @@ struct Frame {
     float* grad_means;        // [N, 2]
     float* grad_factors;      // [N, 3]
     float* grad_features;     // [N, F]
-    double* sums;             // [max(tiles, loss blocks), 3]: Σ|e|, Σe², ΣSSIM of one block
+    double* sums;             // [max(tiles, loss blocks), 3]: Σw|e|, Σw·e², Σw·SSIM of one block
     double* totals;           // [B, 3]: of all of a picture
     int* state;               // [4]: entries needed, 1 if they don't fit, unused, bare tiles
     int* done;                // [B]: 1 where the loss is perfect

@@ -46,6 +46,7 @@ IGS_KERNEL(384) igs_loss(const Frame f) {
     const int x0 = int(blockIdx.x) * kOut, y0 = int(blockIdx.y) * kOut;
     const size_t plane = size_t(W) * H * blockIdx.z;
     const float *A = f.image + plane, *B = f.target + plane;
+    const float* weight = f.weight ? f.weight + size_t(W) * H * (blockIdx.z / f.channels) : nullptr;  // its picture's
     float e1 = 0, e2 = 0, similar = 0;
     float back[3][kFour] = {};
 
@@ -88,11 +89,12 @@ IGS_KERNEL(384) igs_loss(const Frame f) {
                 const float n1 = 2 * ma * mb + C1, n2 = 2 * sab + C2, d1 = ma * ma + mb * mb + C1, d2 = saa + sbb + C2;
                 const float inverse = 1.f / (d1 * d2), S = n1 * n2 * inverse, sd2 = S * d1 * inverse;
                 const bool inside = x >= 0 && x < W && y >= 0 && y < H;  // there are no maps outside
+                const float w = inside ? weight ? weight[size_t(y) * W + x] : 1.f : 0.f;
                 float* out = big + row * kMapStride + column;
-                out[0] = inside ? 2 * (mb * (n2 - n1) * inverse + ma * (sd2 - S * d2 * inverse)) : 0.f;
-                out[kMap * kMapStride] = inside ? -sd2 : 0.f;
-                out[2 * kMap * kMapStride] = inside ? 2 * n1 * inverse : 0.f;
-                if (inside && row >= kHalo && row < kHalo + kOut && column >= kHalo && column < kHalo + kOut) similar += S;
+                out[0] = inside ? w * 2 * (mb * (n2 - n1) * inverse + ma * (sd2 - S * d2 * inverse)) : 0.f;
+                out[kMap * kMapStride] = inside ? -w * sd2 : 0.f;
+                out[2 * kMap * kMapStride] = inside ? w * 2 * n1 * inverse : 0.f;
+                if (inside && row >= kHalo && row < kHalo + kOut && column >= kHalo && column < kHalo + kOut) similar = fmaf(w, S, similar);
             }
         }
         __syncthreads();
@@ -119,11 +121,11 @@ IGS_KERNEL(384) igs_loss(const Frame f) {
             const int y = y0 + t / kOut * kFour + k;
             if (x >= W || y >= H) continue;
             const size_t at = size_t(y) * W + x;
-            const float a = A[at], b = B[at], e = a - b;
-            e1 += fabsf(e);
-            e2 = fmaf(e, e, e2);
+            const float a = A[at], b = B[at], e = a - b, w = weight ? weight[at] : 1.f, we = w * e;
+            e1 += fabsf(we);
+            e2 = fmaf(we, e, e2);
             if (f.grad_image)
-                f.grad_image[plane + at] = 2 * f.l2 * e + (e > 0 ? f.l1 : e < 0 ? -f.l1 : 0.f) - f.ssim * (back[0][k] + 2 * a * back[1][k] + b * back[2][k]);
+                f.grad_image[plane + at] = 2 * f.l2 * we + w * (e > 0 ? f.l1 : e < 0 ? -f.l1 : 0.f) - f.ssim * (back[0][k] + 2 * a * back[1][k] + b * back[2][k]);
         }
     }
     e1 = warp_sum(e1), e2 = warp_sum(e2), similar = warp_sum(similar);

@@ -49,6 +49,7 @@ struct Tile {
     __device__ __forceinline__ size_t pixel(int j) const { return size_t(y0 + 2 * j + (lane >> 4)) * f.width + x0 + (lane & 15); }
     // Where a channel of this pass, or one of the limits, has a pixel.
     __device__ __forceinline__ size_t value_at(int c, int j) const { return (size_t(picture) * f.channels + f.first_channel + c) * plane() + pixel(j); }
+    __device__ __forceinline__ float weight(int j) const { return f.weight ? f.weight[size_t(picture) * plane() + pixel(j)] : 1.f; }
     __device__ __forceinline__ size_t limit_at(int k, int j) const { return (size_t(k) * f.pictures + picture) * plane() + pixel(j); }
 
     // Brings candidates base … base + 31 into shared memory, unless they are there.
@@ -283,7 +284,7 @@ struct Removal : Tile<CT, GRADIENT> {
     using Base = Tile<CT, GRADIENT>;
     using Base::Base;
 
-    // By how much Σe² over the tile would rise without each candidate: the others that count keep their weights; where there
+    // By how much Σw·e² over the tile would rise without each candidate: the others that count keep their weights; where there
     // is none, the background is seen. Sums of one value per candidate, as `partial` [entries].
     __device__ __forceinline__ void costs(const float (&limit)[kPixels], const float (&shift)[kPixels], const float (&value)[CT][kPixels], const float (&error)[CT][kPixels]) {
         const Frame& f = this->f;
@@ -299,7 +300,7 @@ struct Removal : Tile<CT, GRADIENT> {
                 const float w = exp2_neg(kLog2e2 * (d2 - shift[j])), rest = 1.f - w;
                 const bool alone = rest <= 1e-5f;  // others that count weigh exp(−Q²/2) of the nearest or more; less is rounding
                 const float share = alone ? 0.f : w / rest;
-                float tilt = 0;
+                float tilt = 0, rise = 0;
                 if (GRADIENT) tilt = fmaf(this->s.extra[k].y, u, this->s.extra[k].z * dy);
 #pragma unroll
                 for (int c = 0; c < CT; c++) {
@@ -308,8 +309,9 @@ struct Removal : Tile<CT, GRADIENT> {
                     if (GRADIENT) color = fmaf(f.lit[f.first_channel + c], tilt, color);
                     float change = -w * color;  // of a sum
                     if (topk) change = alone ? f.background[f.first_channel + c] - value[c][j] : share * (value[c][j] - color);
-                    cost = fmaf(change, fmaf(2.f, error[c][j], change), cost);
+                    rise = fmaf(change, fmaf(2.f, error[c][j], change), rise);
                 }
+                cost = fmaf(rise, this->weight(j), cost);
             }
             cost = warp_sum(cost);
             if (this->lane == 0) f.partial[__float_as_int(this->s.extra[k].w)] = cost;
@@ -368,6 +370,7 @@ IGS_DEVICE void raster(const Frame& f, Shared* shared) {
                 f.limits[t.limit_at(0, j)] = limit[j], f.limits[t.limit_at(1, j)] = shift[j];
                 if (f.pull > 0) f.limits[t.limit_at(2, j)] = pulled[j];
             }
+            const float weight = MODE == kFused ? t.weight(j) : 1.f;
 #pragma unroll
             for (int c = 0; c < CT; c++) {
                 if (CT == 4 && c >= f.active) {
@@ -379,10 +382,10 @@ IGS_DEVICE void raster(const Frame& f, Shared* shared) {
                 if (MODE == kForward) {
                     f.image[where] = value;
                 } else {
-                    const float e = value - f.target[where];
-                    e1 += fabsf(e);
-                    e2 = fmaf(e, e, e2);
-                    g[c][j] = 2 * f.l2 * e + (e > 0 ? f.l1 : e < 0 ? -f.l1 : 0.f);
+                    const float e = value - f.target[where], we = weight * e;
+                    e1 += fabsf(we);
+                    e2 = fmaf(we, e, e2);
+                    g[c][j] = 2 * f.l2 * we + weight * (e > 0 ? f.l1 : e < 0 ? -f.l1 : 0.f);
                     if (topk) dot[j] = fmaf(g[c][j], value, dot[j]);
                 }
             }

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from igs.encoder.fitting import init, init_device
+from igs.encoder.fitting import init, init_device, saliency
 from igs.encoder.fitting.checkpoint import FitState, zero_moments
 from igs.encoder.fitting.growth import SIGMA_LOW, added, draw, growth_plan, new_gaussians
 from igs.encoder.fitting.interlace import Interlace
@@ -59,6 +59,7 @@ class Fit:
         *,
         seed: int = 0,
         weights: NDArray[np.float64] | None = None,  # [H, W] position map instead of the recipe's
+        loss_map: NDArray[np.float64] | None = None,  # [H, W] LossWeights.map; first positions are drawn by it as well
         lit: tuple[bool, ...] = (),  # the channels that a gradient is added to; none given: all
         log_every: int | None = None,
         on_progress: Callable[[Progress], None] | None = None,
@@ -80,7 +81,11 @@ class Fit:
         self.best_loss = math.inf
         self._weights = weights
         self.pixels = target.cpu().movedim(-3, -1).numpy()  # a view
-        self.loss_weights = LossWeights(recipe.loss_l1, recipe.loss_l2, recipe.loss_ssim)
+        of_pixels = None if loss_map is None else torch.from_numpy(loss_map.astype(np.float32)).to(backend.place)
+        self.loss_weights = LossWeights(recipe.loss_l1, recipe.loss_l2, recipe.loss_ssim, of_pixels)
+        self._interlace = Interlace(self.target, self.loss_weights)
+        # The weights' own mean weight: where they lie the error is about so many times smaller than the weighted one.
+        self._emphasis = 1.0 if loss_map is None else float(np.mean(np.square(loss_map)))
         self._started = time.perf_counter()
         self.options = RasterOptions(
             self.width,
@@ -100,7 +105,6 @@ class Fit:
             device=backend.place,
         )
         self._rate = float(self._feature_rates.max())
-        self._interlace = Interlace(self.target)
         self._side = torch.tensor([self.width, self.height], dtype=torch.float32, device=backend.place)
         self.plan = growth_plan(recipe, self.num_gaussians)
         self.options = dataclasses.replace(self.options, lowpass=self.lowpass(self.plan[0]))
@@ -132,10 +136,10 @@ class Fit:
             weights = init_device.gradient_map(self.target) if there else init.gradient_map(self.pixels)
             uniform = r.init_uniform
         elif r.init == "saliency":
-            weights, uniform = init.spectral_residual(self.pixels), r.init_uniform
+            weights, uniform = saliency.MAPS[r.saliency](self.pixels), r.init_uniform
         else:
             weights, uniform = np.ones((self.height, self.width)), 1.0
-        points = draw(self, weights, n, uniform, r.init_power)
+        points = draw(self, weights, n, uniform, r.init_power, self.loss_weights.map)
         model = new_gaussians(self, points, points, r.init_scale, r.init_color)
         model.feature.mul_(r.init_color_gain)
         return FitState(
@@ -188,12 +192,12 @@ class Fit:
         return n
 
     def removal_costs(self, model: Model) -> Tensor:
-        """By how much Σe² would rise without each Gaussian, about, [N]; where nothing else is, the mean is seen."""
+        """By how much Σw·e² would rise without each Gaussian, about, [N]; where nothing else is, the mean is seen."""
         options = self.options
         if options.blend == "topk":  # to a sum the background is added everywhere, and the fit knows none
             mean = tuple(self.target.mean(dim=(1, 2)).tolist())  # waits for a device
             options = dataclasses.replace(options, background=mean)
-        return self.backend.removal_costs(model, options, self.target)
+        return self.backend.removal_costs(model, options, self.target, self.loss_weights.map)
 
     # -- steps
 
@@ -313,7 +317,7 @@ class Fit:
     def gradient_step(self, model: Model, turn: int, interlaced: bool) -> StepResult:
         """Loss and gradients of a model; ``interlaced``: a quarter of the pixels will do (fitting/interlace.py)."""
         if interlaced:
-            return self._interlace.step(self.backend, model, self.options, self.loss_weights, turn)
+            return self._interlace.step(self.backend, model, self.options, turn)
         return self.backend.step(model, self.options, self.target, self.loss_weights)
 
     def interlaced(self, until: float) -> bool:
@@ -328,14 +332,19 @@ class Fit:
 
     @property
     def coarseness(self) -> float:
-        """How coarse a lattice the current error deserves; 1 at an error of 1/recipe.coarseness."""
-        return max(self.recipe.coarseness * math.sqrt(self.last.mse), 0.05)
+        """How coarse a lattice the current error deserves; 1 at an error of 1/recipe.coarseness.
+
+        With a map of the loss that is the error where the weights lie: the weighted error over the weights' own mean
+        weight. Without that division regions of weight 16 had 0.9 to 2.1 dB less and the rest 0.3 to 0.5 dB more (three
+        pictures at 0.2 bpp, effort 2), and QR codes 3 and 7 dB less.
+        """
+        return max(self.recipe.coarseness * math.sqrt(self.last.mse / self._emphasis), 0.05)
 
     def _coarseness_there(self) -> float | Tensor:
         """The same without waiting for a device that computes it."""
         if self.last.means_there is None:
             return self.coarseness
-        return (self.recipe.coarseness * self.last.means_there[1].sqrt()).clamp_min(0.05).float()
+        return (self.recipe.coarseness * (self.last.means_there[1] / self._emphasis).sqrt()).clamp_min(0.05).float()
 
     def consider(self, loss: float, model: Model) -> None:
         """Remember the model if it is the best so far (and finite)."""
@@ -363,14 +372,18 @@ class Fit:
         image = self.backend.render(self.learned.round(model) if self.learned else model, self.options)
         w = self.loss_weights
         if w.l1 == 0 and w.ssim == 0:
-            return w.l2 * self.backend.measure(image, self.target, False)[0]
-        mse, ssim = self.backend.measure(image, self.target, w.ssim > 0)
-        return w.l1 * float((image - self.target).abs().mean()) + w.l2 * mse + w.ssim * (1 - (ssim or 0.0))
+            return w.l2 * self.backend.measure(image, self.target, False, w.map)[0]
+        mse, ssim = self.backend.measure(image, self.target, w.ssim > 0, w.map)
+        error = (image - self.target).abs()
+        return (
+            w.l1 * float((error if w.map is None else w.map * error).mean()) + w.l2 * mse + w.ssim * (1 - (ssim or 0.0))
+        )
 
     def _log(self) -> None:
         mse, ssim = self.last.mse, self.last.ssim
         if ssim is None and self.on_progress:  # not part of the loss: measured for whoever listens
-            mse, ssim = self.backend.measure(self.backend.render(self.state.model, self.options), self.target, True)
+            image = self.backend.render(self.state.model, self.options)
+            mse, ssim = self.backend.measure(image, self.target, True, self.loss_weights.map)
         entry = Progress(
             self.state.step,
             self.recipe.steps,

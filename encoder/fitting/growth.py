@@ -75,12 +75,15 @@ def new_gaussians(
     return new.map(lambda t: t.to(fit.backend.place))
 
 
-def draw(fit: Fit, weights: NDArray[np.float64] | Tensor, n: int, uniform: float, power: float) -> NDArray[np.float64]:
+def draw(
+    fit: Fit, weights: NDArray[np.float64] | Tensor, n: int, uniform: float, power: float, factor: Tensor | None = None
+) -> NDArray[np.float64]:
     """:func:`igs.encoder.fitting.init.draw_positions` of a map [H, W], on the device that holds it."""
     if isinstance(weights, Tensor):
         seed = int(fit.rng.integers(2**63))
-        return np.asarray(init_device.draw_positions(weights, n, uniform, power, seed).cpu().numpy())
-    return init.draw_positions(weights, n, uniform, power, fit.rng)
+        return np.asarray(init_device.draw_positions(weights, n, uniform, power, seed, factor).cpu().numpy())
+    by = None if factor is None else factor.cpu().numpy().astype(np.float64)
+    return init.draw_positions(weights, n, uniform, power, fit.rng, by)
 
 
 def added(fit: Fit, n: int, among: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> Model:
@@ -88,6 +91,8 @@ def added(fit: Fit, n: int, among: Callable[[NDArray[np.float64]], NDArray[np.fl
     r = fit.recipe
     residual = fit.target - fit.backend.render(fit.state.model, fit.options)
     error = residual.abs().sum(dim=0)
+    if fit.loss_weights.map is not None:  # what the loss sees is the weight times the error squared
+        error = error * fit.loss_weights.map.sqrt()
     if r.growth_where == "top":
         points = init.top_positions(error.cpu().numpy().astype(np.float64), n)
     else:

@@ -1,7 +1,7 @@
-"""Where the first Gaussians go: position maps (gradient, saliency), drawing from a map, neighbour distances.
+"""Where the first Gaussians go: the gradient as a position map, drawing from a map, neighbour distances.
 
-Sources: Image-GS section 3.2 (content-adaptive initialisation: probability (1 − λ)·‖∇I‖/Σ + λ/(HW)); spectral residual
-saliency after Hou and Zhang, CVPR 2007.
+Source: Image-GS section 3.2 (content-adaptive initialisation: probability (1 − λ)·‖∇I‖/Σ + λ/(HW)). Maps of saliency
+are in saliency.py.
 """
 
 from __future__ import annotations
@@ -24,48 +24,26 @@ def gradient_map(pixels: NDArray[np.float32]) -> Map:
     return np.sqrt(total)
 
 
-def spectral_residual(pixels: NDArray[np.float32], size: int = 64) -> Map:
-    """Saliency [H, W]: what the log spectrum of the small grey picture has beyond its own local mean."""
-    grey = pixels.mean(axis=2)
-    h, w = grey.shape
-    small = np.asarray(
-        Image.fromarray(grey.astype(np.float32)).resize((min(size, w), min(size, h)), Image.Resampling.BOX),
-        np.float64,
-    )
-    spectrum = np.fft.fft2(small)
-    log_amplitude = np.log(np.abs(spectrum) + 1e-9)
-    residual = log_amplitude - _box3(log_amplitude)
-    saliency = np.abs(np.fft.ifft2(np.exp(residual + 1j * np.angle(spectrum)))) ** 2
-    for _ in range(3):  # three 3×3 box filters: about the Gaussian blur of the paper
-        saliency = _box3(saliency)
-    return resample_map(saliency, w, h)
-
-
-def _box3(a: Map) -> Map:
-    padded = np.pad(a, 1, mode="edge")
-    h, w = a.shape
-    total = np.zeros_like(a)
-    for i in range(3):
-        for j in range(3):
-            total += padded[i : i + h, j : j + w]
-    return total / 9
-
-
 def resample_map(values: Map, width: int, height: int) -> Map:
     """Any map [h, w] at the picture's size [H, W], bilinear; never negative."""
     image = Image.fromarray(np.ascontiguousarray(values, np.float32))
     return np.maximum(np.asarray(image.resize((width, height), Image.Resampling.BILINEAR), np.float64), 0)
 
 
-def draw_positions(weights: Map, n: int, uniform: float, power: float, rng: np.random.Generator) -> NDArray[np.float64]:
+def draw_positions(
+    weights: Map, n: int, uniform: float, power: float, rng: np.random.Generator, factor: Map | None = None
+) -> NDArray[np.float64]:
     """n positions [n, 2] (x, y in pixels), each inside a pixel drawn with (1 − uniform)·map^power + uniform share.
 
-    No pixel is drawn twice while there are enough of them; inside its pixel a position is uniform.
+    No pixel is drawn twice while there are enough of them; inside its pixel a position is uniform. factor: of each
+    pixel's probability, [H, W], above 0; none: 1.
     """
     h, w = weights.shape
     p = np.maximum(weights, 0).ravel() ** power
     total = p.sum()
     p = np.full(h * w, 1 / (h * w)) if not total > 0 else (1 - uniform) * p / total + uniform / (h * w)
+    if factor is not None:
+        p = p * factor.ravel()
     # Exponential races (Efraimidis and Spirakis): the n smallest arrival times are a draw without replacement.
     times = rng.exponential(size=p.size)
     with np.errstate(divide="ignore"):

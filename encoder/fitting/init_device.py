@@ -20,7 +20,9 @@ def gradient_map(target: Tensor) -> Tensor:
     return total.sqrt()
 
 
-def draw_positions(weights: Tensor, n: int, uniform: float, power: float, seed: int) -> Tensor:
+def draw_positions(
+    weights: Tensor, n: int, uniform: float, power: float, seed: int, factor: Tensor | None = None
+) -> Tensor:
     """n positions [..., n, 2] (x, y in pixels, float64) drawn from each of the maps [..., H, W], in random order.
 
     See :func:`igs.encoder.fitting.init.draw_positions`.
@@ -30,6 +32,8 @@ def draw_positions(weights: Tensor, n: int, uniform: float, power: float, seed: 
     p = weights.clamp_min(0).flatten(-2).double() ** power
     total = p.sum(-1, keepdim=True)
     p = torch.where(total > 0, (1 - uniform) * p / total + uniform / (h * w), 1 / (h * w))
+    if factor is not None:
+        p = p * factor.flatten(-2).double()
     # Exponential races, as there. Of binary64: of binary32 there are so few that equal times would be common.
     times = torch.empty_like(p).exponential_(generator=generator) / p  # inf where p is 0
     index = torch.topk(times, min(n, h * w), largest=False).indices

@@ -82,8 +82,9 @@ class AreaBackend:
         if weights.ssim:
             raise UsageError("loss_ssim: expected 0 with downsample, whose loss is of means over areas")
         error = self.render(model, options) - target
-        l1, l2 = float(error.abs().mean()), float((error * error).mean())
-        gradient = (weights.l1 * error.sign() + 2 * weights.l2 * error) / error.numel()
+        w = 1.0 if weights.map is None else weights.map
+        l1, l2 = float((w * error.abs()).mean()), float((w * error * error).mean())
+        gradient = w * (weights.l1 * error.sign() + 2 * weights.l2 * error) / error.numel()
         pull = self.pullback(model, options)
         if pull is None:
             raise UsageError("downsample: expected the compiled kernels, which are missing here")

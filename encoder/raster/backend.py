@@ -66,9 +66,14 @@ def scale_parameter(sigma: Tensor, scale_map: str) -> Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class LossWeights:
+    """Of the loss l1·mean w|e| + l2·mean w·e² + ssim·(1 − mean w·SSIM)."""
+
     l1: float
     l2: float
     ssim: float
+    # w of each pixel, the same for all channels: float32 [H, W], above 0, of mean 1 over the picture; None: 1. A part
+    # of a picture has its part of the map.
+    map: Tensor | None = None
 
 
 Grads = tuple[Tensor, Tensor, Tensor, Tensor]  # as Model.NAMES
@@ -80,7 +85,8 @@ PERFECT = 1e-10
 class StepResult:
     """Gradients and measures of one step. ``measures`` may wait for a device, so it is called when one is asked for."""
 
-    measures: Callable[[], tuple[float, float, float | None]]  # loss, mean squared error, mean SSIM
+    # Loss, mean squared error, mean SSIM: of a loss with a map the weighted means.
+    measures: Callable[[], tuple[float, float, float | None]]
     grads: Grads
     means_there: Tensor | None = None  # means of |e|, e² and SSIM where they were computed, if that isn't here: [3]
 
@@ -122,8 +128,12 @@ class Backend(Protocol):
     def render(self, model: Model, options: RasterOptions) -> Tensor: ...
     def step(self, model: Model, options: RasterOptions, target: Tensor, weights: LossWeights) -> StepResult: ...
     def pullback(self, model: Model, options: RasterOptions) -> Pullback | None: ...
-    def removal_costs(self, model: Model, options: RasterOptions, target: Tensor) -> Tensor: ...
-    def measure(self, image: Tensor, target: Tensor, ssim: bool) -> tuple[float, float | None]: ...
+    def removal_costs(
+        self, model: Model, options: RasterOptions, target: Tensor, weight: Tensor | None = None
+    ) -> Tensor: ...
+    def measure(
+        self, image: Tensor, target: Tensor, ssim: bool, weight: Tensor | None = None
+    ) -> tuple[float, float | None]: ...
     def adam(
         self, values: Tensor, grads: Tensor, m: Tensor, v: Tensor, age: Tensor, lr: float, betas: tuple[float, float],
         epsilon: float,
@@ -168,14 +178,14 @@ class KernelBackend:
                 self._image, self._grad = torch.empty_like(target), torch.empty_like(target)
             image = self._rasterizer.forward(*arrays, options, self._image)
             e1, e2, ssim, grad = kernels.loss_and_gradient(
-                image, target, weights.l1, weights.l2, weights.ssim, out=self._grad
+                image, target, weights.l1, weights.l2, weights.ssim, out=self._grad, weight=weights.map
             )
             assert grad is not None
             grads = self._rasterizer.backward(*arrays, options, grad)
             loss = weights.l1 * e1 + weights.l2 * e2 + weights.ssim * (1 - ssim)
             measured: float | None = ssim
         else:
-            e1, e2, grads = self._rasterizer.fused(*arrays, options, target, weights.l1, weights.l2)
+            e1, e2, grads = self._rasterizer.fused(*arrays, options, target, weights.l1, weights.l2, weight=weights.map)
             loss, measured = weights.l1 * e1 + weights.l2 * e2, None
         scale, rotation = self._shape_gradients(model, grads[1], options)
         return StepResult.of(loss, e2, measured, (grads[0], scale, rotation, grads[2]))
@@ -193,15 +203,21 @@ class KernelBackend:
 
         return apply
 
-    def removal_costs(self, model: Model, options: RasterOptions, target: Tensor) -> Tensor:
-        """By how much Σe² would rise without each Gaussian, [N]."""
+    def removal_costs(
+        self, model: Model, options: RasterOptions, target: Tensor, weight: Tensor | None = None
+    ) -> Tensor:
+        """By how much Σw·e² would rise without each Gaussian, [N]. weight: w of each pixel [H, W], none: 1."""
         arrays = model.position, self._factors(model, options), model.feature
         self._rasterizer.bin(*arrays, options)
-        return self._rasterizer.removal_costs(*arrays, options, target)
+        return self._rasterizer.removal_costs(*arrays, options, target, weight)
 
-    def measure(self, image: Tensor, target: Tensor, ssim: bool) -> tuple[float, float | None]:
-        """(mean squared error, mean SSIM or None)."""
-        _, e2, s, _ = kernels.loss_and_gradient(image, target, 0.0, 1.0, 1.0 if ssim else 0.0, gradient=False)
+    def measure(
+        self, image: Tensor, target: Tensor, ssim: bool, weight: Tensor | None = None
+    ) -> tuple[float, float | None]:
+        """(mean w·e², mean w·SSIM or None). weight: w of each pixel [H, W], none: 1."""
+        _, e2, s, _ = kernels.loss_and_gradient(
+            image, target, 0.0, 1.0, 1.0 if ssim else 0.0, gradient=False, weight=weight
+        )
         return e2, s if ssim else None
 
     def adam(
@@ -236,24 +252,28 @@ class TorchBackend:
     def step(self, model: Model, options: RasterOptions, target: Tensor, weights: LossWeights) -> StepResult:
         leaves = tuple(t.detach().clone().requires_grad_() for t in model.tensors())
         image = self._image(leaves, model.scale_map, options)
-        loss = reference.loss_reference(image, target, weights.l1, weights.l2, weights.ssim)
+        loss = reference.loss_reference(image, target, weights.l1, weights.l2, weights.ssim, weights.map)
         grads = torch.autograd.grad(loss, leaves)
-        mse = float(((image.detach() - target) ** 2).mean())
-        ssim = float(reference.ssim_map_reference(image.detach(), target).mean()) if weights.ssim else None
+        mse, ssim = self.measure(image.detach(), target, weights.ssim > 0, weights.map)
         return StepResult.of(float(loss.detach()), mse, ssim, grads)  # type: ignore[arg-type]
 
     def pullback(self, model: Model, options: RasterOptions) -> Pullback | None:
         """None: dozens of gradients would take longer here than the fit may."""
         return None
 
-    def removal_costs(self, model: Model, options: RasterOptions, target: Tensor) -> Tensor:
+    def removal_costs(
+        self, model: Model, options: RasterOptions, target: Tensor, weight: Tensor | None = None
+    ) -> Tensor:
         position, scale, rotation, feature = model.tensors()
         factors = self._factors(scale, rotation, model.scale_map, options)
-        return self._removal_costs(position, factors, feature, options, target)
+        return self._removal_costs(position, factors, feature, options, target, weight)
 
-    def measure(self, image: Tensor, target: Tensor, ssim: bool) -> tuple[float, float | None]:
-        s = float(reference.ssim_map_reference(image, target).mean()) if ssim else None
-        return float(((image - target) ** 2).mean()), s
+    def measure(
+        self, image: Tensor, target: Tensor, ssim: bool, weight: Tensor | None = None
+    ) -> tuple[float, float | None]:
+        w = 1.0 if weight is None else weight
+        s = float((w * reference.ssim_map_reference(image, target)).mean()) if ssim else None
+        return float((w * (image - target) ** 2).mean()), s
 
     def adam(
         self, values: Tensor, grads: Tensor, m: Tensor, v: Tensor, age: Tensor, lr: float, betas: tuple[float, float],

@@ -116,10 +116,10 @@ class CudaBackend:
                 self._image, self._grad = torch.empty_like(target), torch.empty_like(target)
             assert self._grad is not None
             image = raster.forward(options, self._image)
-            totals = raster.loss(image, target, weights.l1, weights.l2, weights.ssim, self._grad)
+            totals = raster.loss(image, target, weights.l1, weights.l2, weights.ssim, self._grad, weights.map)
             grads = raster.backward(options, self._grad)
         else:
-            totals, grads = raster.fused(options, target, weights.l1, weights.l2)
+            totals, grads = raster.fused(options, target, weights.l1, weights.l2, weights.map)
         scale, rotation = self._shape_gradients(model, grads[1], options)
         means = totals / (target.numel() // raster.pictures)
         return StepResult(functools.partial(_measures, means, weights), (grads[0], scale, rotation, grads[2]), means)
@@ -138,20 +138,28 @@ class CudaBackend:
 
         return apply
 
-    def removal_costs(self, model: Model, options: RasterOptions, target: Tensor) -> Tensor:
-        """By how much Σe² would rise without each Gaussian, [N]."""
+    def removal_costs(
+        self, model: Model, options: RasterOptions, target: Tensor, weight: Tensor | None = None
+    ) -> Tensor:
+        """By how much Σw·e² would rise without each Gaussian, [N]. weight: w of each pixel [H, W], none: 1."""
         self._bin(self._here(model), options)
-        return self._rasterizer.removal_costs(options, target.to(self.place).contiguous()).to(model.position.device)
+        costs = self._rasterizer.removal_costs(options, target.to(self.place).contiguous(), self._moved(weight))
+        return costs.to(model.position.device)
 
-    def measure(self, image: Tensor, target: Tensor, ssim: bool) -> tuple[float, float | None]:
-        """(mean squared error, mean SSIM or None). Waits for the device."""
+    def _moved(self, weight: Tensor | None) -> Tensor | None:
+        return None if weight is None else weight.to(self.place).contiguous()
+
+    def measure(
+        self, image: Tensor, target: Tensor, ssim: bool, weight: Tensor | None = None
+    ) -> tuple[float, float | None]:
+        """(mean w·e², mean w·SSIM or None). weight: w of each pixel [H, W], none: 1. Waits for the device."""
         weights = LossWeights(0.0, 1.0, 1.0 if ssim else 0.0)
-        return _measures(self.means(image, target, ssim), weights)[1:]
+        return _measures(self.means(image, target, ssim, weight), weights)[1:]
 
-    def means(self, image: Tensor, target: Tensor, ssim: bool) -> Tensor:
-        """Means of |e|, e² and SSIM (0 unless asked for), float64 [3], on the device."""
+    def means(self, image: Tensor, target: Tensor, ssim: bool, weight: Tensor | None = None) -> Tensor:
+        """Means of w|e|, w·e² and w·SSIM (0 unless asked for), float64 [3], on the device."""
         image, target = (p.to(self.place).contiguous() for p in (image, target))
-        totals = self._rasterizer.loss(image, target, 0.0, 1.0, 1.0 if ssim else 0.0, None)
+        totals = self._rasterizer.loss(image, target, 0.0, 1.0, 1.0 if ssim else 0.0, None, self._moved(weight))
         return totals / (target.numel() // self._rasterizer.pictures)
 
     def adam(

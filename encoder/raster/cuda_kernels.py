@@ -34,8 +34,8 @@ class Launcher(Protocol):
 
 
 _ARRAYS = (
-    "means", "factors", "features", "background", "lit", "target", "image", "grad_image", "limits", "bound", "bare",
-    "tile_count", "tile_offset", "hits", "first", "pairs", "list", "partial", "grad_means", "grad_factors",
+    "means", "factors", "features", "background", "lit", "target", "weight", "image", "grad_image", "limits", "bound",
+    "bare", "tile_count", "tile_offset", "hits", "first", "pairs", "list", "partial", "grad_means", "grad_factors",
     "grad_features", "sums", "totals", "state", "done",
 )  # fmt: skip
 _INTEGERS = (
@@ -221,11 +221,15 @@ class CudaRasterizer:
         return grads
 
     def fused(
-        self, o: RasterOptions, target: Tensor, l1: float, l2: float
+        self, o: RasterOptions, target: Tensor, l1: float, l2: float, weight: Tensor | None = None
     ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
-        """One pass for L = l1·mean|e| + l2·mean e²: (Σ|e|, Σe², 0 as float64 [3], gradients). Up to 4 channels."""
+        """One pass for L = l1·mean w|e| + l2·mean w·e²: (Σw|e|, Σw·e², 0 as float64 [3], gradients). Up to 4 channels.
+
+        weight: w of each pixel [H, W], none: 1.
+        """
         f, tiles = self._frame, self._frame.tiles_x * self._frame.tiles_y
         self._point(target=target)
+        self._point_weight(weight, target)
         self._weigh(target[0].numel() if self._in_front else target.numel(), l1, l2, 0.0)
         self._room("sums", 3 * tiles * f.pictures, torch.float64)
         grads = self._gradients()
@@ -236,10 +240,11 @@ class CudaRasterizer:
         self._gather()
         return totals, grads
 
-    def removal_costs(self, o: RasterOptions, target: Tensor) -> Tensor:
+    def removal_costs(self, o: RasterOptions, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """Of what was binned; see :func:`igs.encoder.raster.reference.removal_costs_reference`."""
         f, atomic = self._frame, self._frame.atomic
         self._point(target=target)
+        self._point_weight(weight, target)
         costs = torch.empty(f.num_gaussians, device=self.device)
         f.atomic = 0
         self._room("partial", f.capacity)
@@ -255,13 +260,17 @@ class CudaRasterizer:
         """Whether :meth:`fused` holds all channels of what was binned."""
         return self._channels <= 4
 
-    def loss(self, image: Tensor, target: Tensor, l1: float, l2: float, ssim: float, grad: Tensor | None) -> Tensor:
-        """Float64 [3]: Σ|e|, Σe², ΣSSIM (0 where ``ssim`` is); dL/dimage of
-        l1·mean|e| + l2·mean e² + ssim·(1 − mean SSIM) in ``grad`` if given."""
+    def loss(
+        self, image: Tensor, target: Tensor, l1: float, l2: float, ssim: float, grad: Tensor | None,
+        weight: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Float64 [3]: Σw|e|, Σw·e², Σw·SSIM (0 where ``ssim`` is); dL/dimage of
+        l1·mean w|e| + l2·mean w·e² + ssim·(1 − mean w·SSIM) in ``grad`` if given. weight: w of each pixel [H, W]."""
         f = self._frame
         f.pictures = image.shape[0] if image.dim() == 4 else 1
         f.channels, f.height, f.width = image.shape[-3:]
         self._point(image=image, target=target)
+        self._point_weight(weight, target)
         f.grad_image = None if grad is None else grad.data_ptr()
         self._weigh(target.numel() // f.pictures, l1, l2, ssim)
         grid = -(-f.width // _LOSS_SIDE), -(-f.height // _LOSS_SIDE), f.channels * f.pictures
@@ -269,6 +278,16 @@ class CudaRasterizer:
         self._room("sums", 3 * math.prod(grid), torch.float64)
         self._launch("igs_loss", grid, 384)
         return self._totals()
+
+    def _point_weight(self, weight: Tensor | None, target: Tensor) -> None:
+        """weight: [H, W] for a target [C, H, W], [B, H, W] for [B, C, H, W]."""
+        if weight is None:
+            self._frame.weight = None
+            return
+        expected = (*target.shape[:-3], *target.shape[-2:])
+        if weight.shape != expected or weight.dtype != torch.float32:
+            raise ValueError(f"weight: expected float32 {expected}, found {weight.dtype} {tuple(weight.shape)}")
+        self._point(weight=weight)
 
     def _weigh(self, values: int, l1: float, l2: float, ssim: float) -> None:
         self._frame.l1, self._frame.l2, self._frame.ssim = l1 / values, l2 / values, ssim / values

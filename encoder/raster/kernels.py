@@ -41,6 +41,15 @@ def _check(t: Tensor, shape: tuple[int, ...]) -> Tensor:
     return t.contiguous()
 
 
+def _weight(weight: Tensor | None, o: RasterOptions) -> int | None:
+    """Address of the pixels' weights, which the caller keeps alive."""
+    if weight is None:
+        return None
+    if not weight.is_contiguous():
+        raise ValueError("expected contiguous weights of the pixels")
+    return _check(weight, (o.height, o.width)).data_ptr()
+
+
 class Rasterizer:
     """Owns the tile lists of one fit, reused from step to step. Not thread-safe; one per fit."""
 
@@ -99,29 +108,33 @@ class Rasterizer:
 
     def fused(
         self, means: Tensor, factors: Tensor, features: Tensor, o: RasterOptions, target: Tensor, l1: float, l2: float,
-        image: Tensor | None = None,
+        image: Tensor | None = None, weight: Tensor | None = None,
     ) -> tuple[float, float, tuple[Tensor, Tensor, Tensor]]:  # fmt: skip
-        """One pass for L = l1·mean|e| + l2·mean e²: (mean |e|, mean e², gradients); image is filled if given."""
+        """One pass for L = l1·mean w|e| + l2·mean w·e²: (mean w|e|, mean w·e², gradients); image is filled if given.
+
+        weight: w of each pixel [H, W], none: 1.
+        """
         raster, _keep = self._raster(means, features, o)
         grads = torch.empty_like(means), torch.empty_like(factors), torch.empty_like(features)
         sums = (ctypes.c_double * 2)()
         self._run(
             self._lib.igs_rasterize_fused, raster, means.data_ptr(), factors.data_ptr(), features.data_ptr(),
-            target.data_ptr(), l1, l2, None if image is None else image.data_ptr(), sums,
+            target.data_ptr(), _weight(weight, o), l1, l2, None if image is None else image.data_ptr(), sums,
             *(g.data_ptr() for g in grads),
         )  # fmt: skip
         n = target.numel()
         return sums[0] / n, sums[1] / n, grads
 
     def removal_costs(
-        self, means: Tensor, factors: Tensor, features: Tensor, o: RasterOptions, target: Tensor
-    ) -> Tensor:
+        self, means: Tensor, factors: Tensor, features: Tensor, o: RasterOptions, target: Tensor,
+        weight: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         """See :func:`igs.encoder.raster.reference.removal_costs_reference`; bin() must have been called for these."""
         raster, _keep = self._raster(means, features, o)
         costs = torch.empty(len(means))
         self._run(
             self._lib.igs_removal_costs, raster, means.data_ptr(), factors.data_ptr(), features.data_ptr(),
-            target.data_ptr(), costs.data_ptr(),
+            target.data_ptr(), _weight(weight, o), costs.data_ptr(),
         )  # fmt: skip
         return costs
 
@@ -164,8 +177,12 @@ def loss_and_gradient(
     ssim: float,
     gradient: bool = True,
     out: Tensor | None = None,
+    weight: Tensor | None = None,
 ) -> tuple[float, float, float, Tensor | None]:
-    """(mean |e|, mean e², mean SSIM, dL/dimage or None, in ``out`` if given). SSIM is 0 where its weight is 0."""
+    """(mean w|e|, mean w·e², mean w·SSIM, dL/dimage or None, in ``out`` if given). SSIM is 0 where its weight is 0.
+
+    weight: w of each pixel [H, W], none: 1.
+    """
     c, h, w = image.shape
     sums = (ctypes.c_double * 3)()
     grad = None
@@ -173,7 +190,9 @@ def loss_and_gradient(
         grad = torch.empty_like(image) if out is None else out
     image, target = _check(image, (c, h, w)), _check(target, (c, h, w))
     grad_pointer = None if grad is None else grad.data_ptr()
-    if _lib().igs_loss(w, h, c, image.data_ptr(), target.data_ptr(), l1, l2, ssim, sums, grad_pointer):
+    weight = None if weight is None else _check(weight, (h, w))
+    weight_pointer = None if weight is None else weight.data_ptr()
+    if _lib().igs_loss(w, h, c, image.data_ptr(), target.data_ptr(), weight_pointer, l1, l2, ssim, sums, grad_pointer):
         raise MemoryError("no memory for the loss")
     n = image.numel()
     return sums[0] / n, sums[1] / n, sums[2] / n, grad
@@ -181,19 +200,21 @@ def loss_and_gradient(
 
 class _Loss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, image: Tensor, target: Tensor, l1: float, l2: float, ssim: float) -> Tensor:
-        e1, e2, s, grad = loss_and_gradient(image, target, l1, l2, ssim)
+    def forward(
+        ctx: Any, image: Tensor, target: Tensor, l1: float, l2: float, ssim: float, weight: Tensor | None
+    ) -> Tensor:
+        e1, e2, s, grad = loss_and_gradient(image, target, l1, l2, ssim, weight=weight)
         ctx.save_for_backward(grad)
         return image.new_tensor(l1 * e1 + l2 * e2 + (ssim * (1 - s) if ssim else 0.0))
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return ctx.saved_tensors[0] * grad, None, None, None, None
+        return ctx.saved_tensors[0] * grad, None, None, None, None, None
 
 
-def loss(image: Tensor, target: Tensor, l1: float, l2: float, ssim: float) -> Tensor:
+def loss(image: Tensor, target: Tensor, l1: float, l2: float, ssim: float, weight: Tensor | None = None) -> Tensor:
     """See :func:`igs.encoder.raster.reference.loss_reference`."""
-    return _Loss.apply(image, target, l1, l2, ssim)
+    return _Loss.apply(image, target, l1, l2, ssim, weight)
 
 
 class _Factors(torch.autograd.Function):

@@ -150,30 +150,33 @@ def _pixel_centres(means: Tensor, o: RasterOptions) -> Tensor:
 
 
 def removal_costs_reference(
-    means: Tensor, factors: Tensor, features: Tensor, options: RasterOptions, target: Tensor
-) -> Tensor:
-    """By how much Σe² against target [C, H, W] would rise without each Gaussian, [N].
+    means: Tensor, factors: Tensor, features: Tensor, options: RasterOptions, target: Tensor,
+    weight: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """By how much Σw·e² against target [C, H, W] would rise without each Gaussian, [N].
 
     The others that count at a pixel stay as they are, and none moves up; where there is none, the background is seen.
+    weight: w of each pixel [H, W], none: 1.
     """
     o = options
     background = features.new_tensor(o.background or (0.0,) * o.channels(features))
     u, v = _whitened(means, factors, _pixel_centres(means, o))
-    weight, wanted = _weights(u * u + v * v, o), target.reshape(target.shape[0], -1).T
+    blend, wanted = _weights(u * u + v * v, o), target.reshape(target.shape[0], -1).T
+    each = 1.0 if weight is None else weight.reshape(-1, 1)
 
-    def squared_error(weight: Tensor) -> Tensor:
-        value, total = _weighted(weight, u, v, features, o), weight.sum(dim=1, keepdim=True)
+    def squared_error(blend: Tensor) -> Tensor:
+        value, total = _weighted(blend, u, v, features, o), blend.sum(dim=1, keepdim=True)
         if o.blend == "sum":
             value = value + background
         else:
             value = torch.where(total > 0, value / total.clamp_min(1e-30), background)
-        return ((value - wanted) ** 2).sum()
+        return (each * (value - wanted) ** 2).sum()
 
-    present = torch.ones(len(means), dtype=weight.dtype)
+    present = torch.ones(len(means), dtype=blend.dtype)
     rises = []
     for i in range(len(means)):
         present[i] = 0
-        rises.append(squared_error(weight * present) - squared_error(weight))
+        rises.append(squared_error(blend * present) - squared_error(blend))
         present[i] = 1
     return torch.stack(rises) if rises else means.new_zeros(0)
 
@@ -194,12 +197,14 @@ def ssim_map_reference(image: Tensor, target: Tensor) -> Tensor:
     return ((2 * ma * mb + 1e-4) * (2 * sab + 9e-4)) / ((ma * ma + mb * mb + 1e-4) * (saa + sbb + 9e-4))
 
 
-def loss_reference(image: Tensor, target: Tensor, l1: float, l2: float, ssim: float) -> Tensor:
-    """l1·mean|e| + l2·mean e² + ssim·(1 − mean SSIM), a scalar."""
-    e = image - target
-    total = l1 * e.abs().mean() + l2 * (e * e).mean()
+def loss_reference(
+    image: Tensor, target: Tensor, l1: float, l2: float, ssim: float, weight: Tensor | None = None
+) -> Tensor:
+    """l1·mean w|e| + l2·mean w·e² + ssim·(1 − mean w·SSIM), a scalar. weight: w of each pixel [H, W], none: 1."""
+    e, w = image - target, 1.0 if weight is None else weight
+    total = l1 * (w * e.abs()).mean() + l2 * (w * e * e).mean()
     if ssim:
-        total = total + ssim * (1 - ssim_map_reference(image, target).mean())
+        total = total + ssim * (1 - (w * ssim_map_reference(image, target)).mean())
     return total
 
 

@@ -39,16 +39,18 @@ def rasterize_tiled(means: Tensor, factors: Tensor, features: Tensor, options: R
 
 
 def removal_costs_tiled(
-    means: Tensor, factors: Tensor, features: Tensor, options: RasterOptions, target: Tensor
-) -> Tensor:
+    means: Tensor, factors: Tensor, features: Tensor, options: RasterOptions, target: Tensor,
+    weight: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     """See :func:`igs.encoder.raster.reference.removal_costs_reference`."""
     o, channels = options, options.channels(features)
     background = features.new_tensor(o.background or (0.0,) * channels)
-    tiles, inside = _in_tiles(target, o), _in_tiles(torch.ones_like(target[:1]), o)
+    tiles = _in_tiles(target, o)
+    weights = _in_tiles(torch.ones_like(target[:1]) if weight is None else weight[None], o)
     costs = torch.zeros(len(means), dtype=torch.float64)
     for batch in _batches(means.numpy(), factors.numpy(), o):
         blend = _Blend(batch, means, factors, features, background, o)
-        rises = blend.removal_costs(_of_batch(tiles, batch), _of_batch(inside, batch), background)
+        rises = blend.removal_costs(_of_batch(tiles, batch), _of_batch(weights, batch), background)
         there = batch.who >= 0
         costs.index_add_(0, batch.who[there], rises[there].double())
     return costs.to(means.dtype)
@@ -187,9 +189,9 @@ class _Blend:
         sums[1].index_add_(0, index, torch.stack([p[there] for p in parts[2:]], dim=1))
         sums[2].index_add_(0, index, colours[there])
 
-    def removal_costs(self, target: Tensor, inside: Tensor, background: Tensor) -> Tensor:
-        """How Σe² rises without each candidate, [T, M]. target: [T, 256, C]; inside: [T, 256, 1], 0 beyond the edge."""
-        error, w = (self.value - target) * inside, self.w.flatten(2)  # [T, M, 256]
+    def removal_costs(self, target: Tensor, weight: Tensor, background: Tensor) -> Tensor:
+        """How Σw·e² rises without each candidate, [T, M]. target: [T, 256, C]; weight: [T, 256, 1], 0 outside."""
+        error, w = self.value - target, self.w.flatten(2)  # [T, M, 256]
         total = w.sum(dim=1, keepdim=True)
         rest = total - w
         alone = rest <= total * 1e-5  # what counts weighs more
@@ -203,7 +205,7 @@ class _Blend:
                 change = -w * colour
             else:
                 change = torch.where(alone, background[c] - value, (value - colour) * w / rest)
-            cost += torch.where(w > 0, change * (2 * error[:, None, :, c] + change) * inside[:, None, :, 0], 0.0)
+            cost += torch.where(w > 0, change * (2 * error[:, None, :, c] + change) * weight[:, None, :, 0], 0.0)
         return cost.sum(dim=2)
 
 

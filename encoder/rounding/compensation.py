@@ -38,17 +38,19 @@ def sorted_axes(model: Model) -> Model:
 
 def sensitivities(
     pullback: Callable[[Tensor], tuple[Tensor, ...]], shape: tuple[int, ...], seed: int, probes: int = PROBES,
-    place: torch.device | str = "cpu",
+    place: torch.device | str = "cpu", weight: Tensor | None = None,
 ) -> F64:  # fmt: skip
-    """Blocks JᵀJ of the picture's Jacobian, float64 [N, 5 + F, 5 + F]: scales 1, 2, rotation, x, y, features.
+    """Blocks JᵀWJ of the picture's Jacobian, float64 [N, 5 + F, 5 + F]: scales 1, 2, rotation, x, y, features.
 
-    pullback: Jᵀ of a picture [C, H, W], as Model.NAMES. An average over random signs: its expectation is exact.
+    pullback: Jᵀ of a picture [C, H, W], as Model.NAMES. weight: W of each pixel [H, W], none: 1.
+    An average over random signs, times √W: its expectation is exact.
     """
     generator = torch.Generator(place).manual_seed(seed)
+    root = 1.0 if weight is None else weight.sqrt()
     total: Tensor | None = None
     for _ in range(probes):
         signs = torch.randint(0, 2, shape, generator=generator, dtype=torch.int8, device=place).float() * 2 - 1
-        position, scale, rotation, feature = pullback(signs)
+        position, scale, rotation, feature = pullback(signs * root)
         g = torch.cat([scale, rotation[:, None], position, feature], dim=1).double()
         outer = g[:, :, None] * g[:, None, :]
         total = outer if total is None else total.add_(outer)

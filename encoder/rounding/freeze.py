@@ -31,7 +31,9 @@ def freeze(fit: Fit, lattice: Lattice, rgb: list[int], seed: int = 0, rounds: in
     pullback = fit.backend.pullback(model, fit.options) if r.compensate else None
     blocks = None
     if pullback is not None:
-        blocks = compensation.sensitivities(pullback, tuple(fit.target.shape), seed, place=place)
+        blocks = compensation.sensitivities(
+            pullback, tuple(fit.target.shape), seed, place=place, weight=fit.loss_weights.map
+        )
 
     size = np.array([fit.width, fit.height], np.float64)
     bounds = -FAR * size, (1 + FAR) * size

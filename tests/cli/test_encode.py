@@ -267,3 +267,31 @@ def test_a_failure_does_not_stop_the_others(cli: Any, tree: Path, tmp_path: Path
 
 def test_logs_take_one_input(cli: Any, tree: Path, tmp_path: Path) -> None:
     assert cli("igs-encode", tree, "-d", tmp_path / "out", "--log", tmp_path / "l").code == 1
+
+
+def test_regions_and_saliency_reach_the_encoder(cli: Any, picture: Path, tmp_path: Path, fake_encoder: list) -> None:
+    args = ["--roi", "1,2,3,4", "--roi", "0,0,5,5:0.5", "--saliency-weight", 2, "--saliency", "fine-grained"]
+    assert cli("igs-encode", picture, tmp_path / "out.igs", *args).code == 0
+    _, options = fake_encoder[-1]
+    assert options.roi == ((1, 2, 3, 4, 4.0), (0, 0, 5, 5, 0.5))
+    assert (options.saliency_weight, options.overrides) == (2.0, {"saliency": "fine-grained"})
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--roi", "1,2,3"], "expected whole pixels and perhaps a weight as X,Y,W,H[:WEIGHT], found '1,2,3'"),
+        (["--roi", "1,2,3,4.5"], "found '1,2,3,4.5'"),
+        (["--roi", "1,2,3,4:"], "found '1,2,3,4:'"),
+        (["--roi", "1,2,3,4:nan"], "found '1,2,3,4:nan'"),
+        (["--roi", "face"], "found 'face'"),
+        (["--saliency-weight", "-1"], "expected 0 to 1000, found -1"),
+        (["--saliency", "best"], "'best'"),
+    ],
+)
+def test_regions_that_make_no_sense(cli: Any, picture: Path, tmp_path: Path, args: list[str], words: str) -> None:
+    result = cli("igs-encode", picture, tmp_path / "out.igs", *args)
+    assert result.code == 1
+    assert words in result.err
+    assert result.err.count("\n") == 1
+    assert not (tmp_path / "out.igs").exists()

@@ -109,6 +109,28 @@ def test_checkpoints_and_pictures_along_the_way(cli: Any, picture: Path, tmp_pat
     assert cli(*args, "--saliency-map", state).code == 2
 
 
+def test_regions_are_reported(cli: Any, picture: Path, tmp_path: Path) -> None:
+    out, map_ = tmp_path / "a.igs", tmp_path / "map.png"
+    result = cli("igs-encode", picture, out, *QUICK, "--json", "--roi", "4,4,8,8:16", "--roi", "20,20,4,4")
+    report = result.json
+    with igs.open(out) as image:
+        error = (image.decode().astype(float) - np.asarray(Image.open(picture))) ** 2
+    mask = np.zeros((32, 32), bool)
+    mask[4:12, 4:12] = mask[20:24, 20:24] = True
+    for name, part in (("roi_psnr", mask), ("rest_psnr", ~mask)):
+        assert report[name] == pytest.approx(10 * math.log10(255**2 / error[part].mean()), abs=1e-3)
+    shown = cli("igs-encode", picture, out, *QUICK, "--roi", "4,4,8,8")
+    assert "regions of interest: " in shown.err
+    Image.fromarray(np.eye(8, dtype=np.uint8) * 255).save(map_)
+    more = ("--saliency-map", map_, "--saliency-weight", 8, "--init", "saliency", "--saliency", "fine-grained")
+    assert cli("igs-encode", picture, out, *QUICK, *more).code == 0
+    for bad, words in (("30,0,3,3", "inside the picture of 32×32, found 30,0,3,3"), ("0,0,3,3:0", "a weight of 0.001")):
+        result = cli("igs-encode", picture, tmp_path / "b.igs", *QUICK, "--roi", bad)
+        assert (result.code, result.err.count("\n")) == (1, 1)
+        assert words in result.err
+    assert not (tmp_path / "b.igs").exists()
+
+
 def test_metadata_survives(cli: Any, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112], exif[0x010F] = 6, "a maker"

@@ -47,6 +47,15 @@ def test_everything_to_look_at(cli: Any, picture: Path, tmp_path: Path) -> None:
     ]
 
 
+def test_the_command_in_the_report_has_the_regions(cli: Any, picture: Path, tmp_path: Path) -> None:
+    out, page = tmp_path / "a.igs", tmp_path / "a.html"
+    regions = ["--roi", "1,2,9,9:2.5", "--roi", "20,2,9,9", "--saliency-weight", "3"]
+    assert cli("igs-encode", picture, out, *SHORT, "--report", page, *regions).code == 0
+    text = page.read_text(encoding="utf-8")
+    assert "--roi 1,2,9,9:2.5 --roi 20,2,9,9:4 --saliency-weight 3" in text
+    assert "1,2,9,9:2.5 20,2,9,9:4" in text
+
+
 def test_a_report_from_a_pipe(cli: Any, picture: Path, tmp_path: Path) -> None:
     page = tmp_path / "a.html"
     result = cli("igs-encode", "-", "-", *SHORT, "--report", page, stdin=picture.read_bytes())

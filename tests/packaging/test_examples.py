@@ -112,6 +112,35 @@ def test_gaussians(tmp_path):
         assert picture.width > 1000
 
 
+def test_snippet_of_the_page_on_saliency(tmp_path):
+    pytest.importorskip("torch")
+    page = (EXAMPLES.parent / "docs" / "saliency.md").read_text(encoding="utf-8")
+    (snippet,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    checks = """
+assert weighted.report["roi_psnr"] > plain.report["roi_psnr"] + 1
+assert len(weighted.data) <= 0.2 * 256 * 256 / 8
+assert found.shape == (256, 256) and 0 <= found.min() <= found.max() <= 1
+"""
+    command = [sys.executable, "-W", "error", "-c", snippet + checks]
+    done = subprocess.run(command, cwd=EXAMPLES.parent, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
+def test_vqa_says_what_is_missing(tmp_path):
+    assert "--roi" in _run("vqa.py", "--help")
+    command = [sys.executable, str(EXAMPLES / "vqa.py"), "a.png", "What?", "--model", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1
+    assert (
+        done.stderr
+        == f"vqa.py: {tmp_path}: expected a folder with a model of the transformers library, found no config.json\n"
+    )
+    (tmp_path / "config.json").write_text("{}")  # without the library, or with it: no model
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("vqa.py: ")
+
+
 def test_provenance_names_the_bytes_of_the_picture():
     digest = hashlib.sha256((EXAMPLES / "antelope_canyon.png").read_bytes()).hexdigest()
     assert digest in (EXAMPLES / "PROVENANCE.md").read_text(encoding="utf-8")

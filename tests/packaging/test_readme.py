@@ -22,6 +22,7 @@ DOCUMENTS = [
     "docs/cli.md",
     "docs/igs-view.md",
     "docs/presets.md",
+    "docs/saliency.md",
     "examples/PROVENANCE.md",
     "spec/igs.md",
 ]

@@ -210,6 +210,7 @@ def test_the_frame_is_laid_out_as_in_c():
     for name in (
         "means",
         "lit",
+        "weight",
         "limits",
         "state",
         "width",

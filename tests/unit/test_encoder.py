@@ -15,6 +15,7 @@ from igs.encoder import PRESETS, EncodeOptions, encode, rate
 from igs.encoder.fitting import checkpoint, init
 from igs.encoder.fitting.fit import Fit
 from igs.encoder.fitting.growth import growth_plan
+from igs.encoder.fitting.saliency import spectral_residual
 from igs.encoder.metrics import ms_ssim
 from igs.encoder.raster import kernels
 from igs.encoder.raster.backend import KernelBackend, Model, TorchBackend, scale_parameter
@@ -70,7 +71,7 @@ def test_spectral_residual_finds_the_odd_one_out():
     rng = np.random.default_rng(0)
     image = (0.5 + 0.05 * rng.standard_normal((64, 64, 1))).astype(np.float32)
     image[40:44, 20:24] = 1
-    saliency = init.spectral_residual(image)
+    saliency = spectral_residual(image)
     assert saliency.shape == (64, 64)
     y, x = np.unravel_index(saliency.argmax(), saliency.shape)
     assert abs(y - 41.5) < 8
@@ -293,6 +294,7 @@ def test_any_number_of_channels(channels):
         {"primitive": "gradient", "blend": "sum", "quantize_forward": 0.5},
         {"primitive": "gradient", "feat_bits": 32},
         {"init": "saliency"},
+        {"init": "saliency", "saliency": "fine-grained"},
         {"init": "random"},
         {"init_color": False},
         {"scale_parameter": "raw"},

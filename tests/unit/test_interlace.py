@@ -21,7 +21,6 @@ BACKENDS = [
     TorchBackend,
     pytest.param(KernelBackend, marks=pytest.mark.skipif(not kernels.available(), reason="needs the compiled kernels")),
 ]
-WEIGHTS = LossWeights(0.3, 1.0, 0.0)
 
 
 def gaussians(n: int, side: float, scale_map: str = "log") -> Model:
@@ -32,9 +31,10 @@ def gaussians(n: int, side: float, scale_map: str = "log") -> Model:
     return Model(position, scale, rotation, torch.rand(n, 3, generator=generator), scale_map)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("scale_map", ["log", "inverse", "raw", "cholesky", "covariance"])
-def test_the_mean_of_all_subsets_is_the_whole(backend, scale_map):
+def test_the_mean_of_all_subsets_is_the_whole(backend, scale_map, weighted):
     width, height = 72, 64  # even: subsets of one size
     generator = torch.Generator().manual_seed(2)
     target = torch.rand(3, height, width, generator=generator)
@@ -42,9 +42,11 @@ def test_the_mean_of_all_subsets_is_the_whole(backend, scale_map):
     # Few Gaussians, so that there are empty pixels, which pull.
     options = RasterOptions(width, height, "topk", 8, 9.0, 7.0, 0.3 / (width * height), 0.8)
     there = backend()
-    whole = there.step(model, options, target, WEIGHTS)
-    subsets = Interlace(target)
-    parts = [subsets.step(there, model, options, WEIGHTS, turn) for turn in range(4)]
+    map_ = torch.rand(height, width, generator=generator) + 0.5 if weighted else None
+    weights = LossWeights(0.3, 1.0, 0.0, map_)
+    whole = there.step(model, options, target, weights)
+    subsets = Interlace(target, weights)
+    parts = [subsets.step(there, model, options, turn) for turn in range(4)]
     assert np.mean([p.mse for p in parts]) == pytest.approx(whole.mse, rel=1e-5)
     assert np.mean([p.loss for p in parts]) == pytest.approx(whole.loss, rel=1e-5)
     for k, expected in enumerate(whole.grads):
@@ -55,10 +57,10 @@ def test_the_mean_of_all_subsets_is_the_whole(backend, scale_map):
 
 def test_the_subsets_are_all_pixels_once():
     target = torch.rand(1, 67, 70)
-    subsets = Interlace(target)
+    subsets = Interlace(target, LossWeights(0.0, 1.0, 0.0))
     seen = torch.zeros(67, 70)
     for left, top in ORDER:
-        part = subsets._subset(left, top)
+        part, _ = subsets._subset(left, top)
         assert torch.equal(part, target[:, top::2, left::2])
         assert part.is_contiguous()
         seen[top::2, left::2] += 1
@@ -121,14 +123,3 @@ def test_a_fit_of_subsets_is_as_good(coding, share, worth_it):
         return encode(picture(128), num_gaussians=24, steps=200, coding=coding, interlace=share).report["psnr"]
 
     assert psnr(share) > psnr(0.0) - 0.8  # measured over three seeds: −0.5 to +0.5 dB
-
-
-@pytest.mark.skipif(not kernels.available(), reason="needs the compiled kernels")
-def test_more_steps_make_up_for_it(worth_it):
-    def steps(**fields: object) -> int:
-        return encode(picture(64), num_gaussians=4, effort=1, **fields).report["steps"]
-
-    assert steps(interlace=0.0) == 160
-    assert steps() == 240
-    assert steps(steps=50) == 50
-    assert steps(loss_ssim=0.1) == 160

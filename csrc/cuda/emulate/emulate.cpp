@@ -268,7 +268,7 @@ extern "C" size_t igs_frame_layout(const char* field) {
     using igs::Frame;
 #define IGS_FIELD(name) \
     if (!strcmp(field, #name)) return offsetof(Frame, name)
-    IGS_FIELD(means); IGS_FIELD(lit); IGS_FIELD(limits); IGS_FIELD(state); IGS_FIELD(width); IGS_FIELD(columns);
+    IGS_FIELD(means); IGS_FIELD(lit); IGS_FIELD(weight); IGS_FIELD(limits); IGS_FIELD(state); IGS_FIELD(width); IGS_FIELD(columns);
     IGS_FIELD(capacity); IGS_FIELD(pictures); IGS_FIELD(done); IGS_FIELD(atomic); IGS_FIELD(reach2); IGS_FIELD(perfect);
 #undef IGS_FIELD
     if (!strcmp(field, "Adam")) return sizeof(igs::Adam);

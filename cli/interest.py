@@ -1,0 +1,62 @@
+"""What igs-encode takes about regions of interest and saliency."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import click
+
+from igs.cli.common import Decorator, Number, option
+from igs.encoder.options import ROI_WEIGHT
+
+_FORM = "X,Y,W,H[:WEIGHT]"
+
+
+class Roi(click.ParamType):
+    """A rectangle in whole pixels and its weight; whether it lies in the picture is the encoder's to say."""
+
+    name = "region"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, tuple):
+            return value
+        place, sign, weight = str(value).partition(":")
+        try:
+            x, y, w, h = (int(part) for part in place.split(","))
+            number = float(weight) if sign else ROI_WEIGHT
+            if not math.isfinite(number):
+                raise ValueError
+        except (ValueError, OverflowError):
+            self.fail(f"expected whole pixels and perhaps a weight as {_FORM}, found {value!r}", param, ctx)
+        return x, y, w, h, number
+
+
+def encode_options() -> list[Decorator]:
+    """The options of igs-encode that say what counts more."""
+    return [
+        option(
+            "--roi",
+            type=Roi(),
+            metavar=_FORM,
+            multiple=True,
+            section="What counts more",
+            help=f"A rectangle whose errors count WEIGHT times (default {ROI_WEIGHT:g}); repeat.",
+        ),
+        option(
+            "--saliency-map",
+            type=click.Path(path_type=Path, dir_okay=False),
+            metavar="FILE",
+            section="What counts more",
+            help="Image to draw the first positions from, instead of a built-in map.",
+        ),
+        option(
+            "--saliency-weight",
+            type=Number(0, 1000),
+            default=0.0,
+            metavar="W",
+            section="What counts more",
+            help="Errors count 1 + W·saliency times, 0 to 1000 (default 0).",
+        ),
+    ]

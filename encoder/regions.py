@@ -1,0 +1,97 @@
+"""What counts more than the rest of a picture: regions of interest and salient pixels, as a map of the loss.
+
+The map multiplies each pixel's error in the fit's loss, and the chance that a first Gaussian starts there. The file
+knows nothing of it: a decoder sees Gaussians that are many and fine in one place, few and coarse in another.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from igs.encoder import metrics
+from igs.encoder.fitting import saliency
+from igs.encoder.fitting.init import Map, resample_map
+from igs.encoder.loading.image import SourceImage, load_image
+from igs.encoder.options import ROI_WEIGHT, EncodeOptions
+from igs.encoder.recipe import Recipe
+from igs.format.errors import UsageError
+
+MOST = 1000.0  # of a weight: 30 dB between what matters and what doesn't
+_LEAST = 0.02  # of the map's mean: 17 dB, below which a region is as good as lost
+Region = tuple[int, int, int, int, float]  # x, y, w, h in pixels, weight
+
+
+def checked(roi: Sequence[Sequence[float]], width: int, height: int) -> list[Region]:
+    """Regions (x, y, w, h[, weight]) of a picture. Raises UsageError for one that isn't inside, or of a bad weight."""
+    found: list[Region] = []
+    for entry in roi:
+        try:
+            numbers = [float(v) for v in entry]
+        except (TypeError, ValueError):
+            numbers = []
+        if len(numbers) not in (4, 5):
+            raise UsageError(f"roi: expected x, y, w, h and perhaps a weight, found {entry!r}")
+        x, y, w, h, weight = [*numbers, ROI_WEIGHT][:5]
+        if not all(v.is_integer() for v in (x, y, w, h)):
+            raise UsageError(f"roi: expected whole pixels, found {x:g},{y:g},{w:g},{h:g}")
+        inside = x >= 0 and y >= 0 and w >= 1 and h >= 1 and x + w <= width and y + h <= height
+        if not inside:
+            raise UsageError(
+                f"roi: expected a rectangle inside the picture of {width}×{height}, found {x:g},{y:g},{w:g},{h:g}"
+            )
+        if not (math.isfinite(weight) and 1 / MOST <= weight <= MOST):
+            raise UsageError(f"roi: expected a weight of {1 / MOST:g} to {MOST:g}, found {weight:g}")
+        found.append((int(x), int(y), int(w), int(h), weight))
+    return found
+
+
+def inside(roi: Sequence[Region], width: int, height: int) -> NDArray[np.bool_]:
+    """Which pixels [H, W] lie in any of the regions."""
+    mask = np.zeros((height, width), np.bool_)
+    for x, y, w, h, _ in roi:
+        mask[y : y + h, x : x + w] = True
+    return mask
+
+
+def map_from_file(path: Path, width: int, height: int) -> Map:
+    """Any image as a map [H, W] of the picture's size, 0 or more. Raises InputError for one that can't be read."""
+    return resample_map(load_image(path).pixels.mean(axis=2, dtype=np.float64), width, height)
+
+
+def loss_map(source: SourceImage, options: EncodeOptions, recipe: Recipe) -> Map | None:
+    """Weights [H, W] of a picture's pixels, of mean 1 and above 0.019; None where all count the same.
+
+    The product of the regions' weights (of the last given where they overlap, 1 outside of all) and
+    1 + saliency_weight·saliency in [0, 1]. Raises UsageError for bad regions or weights.
+    """
+    if not (math.isfinite(options.saliency_weight) and 0 <= options.saliency_weight <= MOST):
+        raise UsageError(f"saliency_weight: expected 0 to {MOST:g}, found {options.saliency_weight:g}")
+    roi = checked(options.roi, source.width, source.height)
+    weights = np.ones((source.height, source.width))
+    for x, y, w, h, weight in roi:
+        weights[y : y + h, x : x + w] = weight
+    if options.saliency_weight:
+        if options.saliency_map is not None:
+            found = map_from_file(options.saliency_map, source.width, source.height)
+        else:
+            found = saliency.MAPS[recipe.saliency](source.pixels)
+        weights *= 1 + options.saliency_weight * saliency.normalized(found)
+    if weights.min() == weights.max():
+        return None
+    weights = np.maximum(weights, _LEAST * weights.mean())
+    return np.asarray(weights / weights.mean())
+
+
+def quality(
+    decoded: NDArray[np.float32], source: NDArray[np.float32], roi: Sequence[Region]
+) -> dict[str, float | None]:
+    """PSNR in dB of pictures [H, W, C] inside the regions and outside; None where equal, or where nothing is there."""
+    mask = inside(roi, source.shape[1], source.shape[0])
+    parts: dict[str, Any] = {"roi_psnr": mask, "rest_psnr": ~mask}
+    return {name: metrics.psnr(decoded[part], source[part]) if part.any() else None for name, part in parts.items()}
