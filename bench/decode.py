@@ -33,6 +33,7 @@ from igs import decoder, format
 from igs.decoder.grid import make_grid
 from igs.decoder.reference import squared_distances
 from igs.decoder.rule import Rule
+from igs.encoder.coarser import values_of
 from igs.format import Quantizer
 
 HERE = Path(__file__).resolve().parent
@@ -66,26 +67,28 @@ def fitted(name: str, picture: PIL.Image.Image, gaussians: int, effort: int) -> 
     return path.read_bytes()
 
 
-def at_16_bits(data: bytes) -> bytes:
-    """The same Gaussians at 16 bits per attribute, the published width."""
+def plain(data: bytes, bits: dict[str, int]) -> bytes:
+    """The same Gaussians in plain codes of so many bits by attribute."""
     with format.open_file(data) as reader:
         header = reader.header
         codes = np.concatenate([reader.codes(i) for i in range(reader.num_chunks)])
-    values, first = [], 0
-    for quantizer in header.quantizers:
-        last = first + quantizer.code_columns
-        values.append(quantizer.decode(codes[:, first:last]))
-        first = last
+    values = values_of(header, codes)
     wide = {
-        name: Quantizer.uniform(v.min(axis=0), v.max(axis=0) + 1e-6, 16)
+        name: Quantizer.uniform(v.min(axis=0), v.max(axis=0) + 1e-6, bits[name])
         for name, v in zip(("position", "scale", "rotation", "feature"), values, strict=True)
     }
-    header = dataclasses.replace(header, **wide)
+    header = dataclasses.replace(header, lattice=None, **wide)
     return format.write(header, [format.quantize(header, *values)])
 
 
+def at_16_bits(data: bytes) -> bytes:
+    """The same Gaussians at 16 bits per attribute, the published width."""
+    return plain(data, dict.fromkeys(("position", "scale", "rotation", "feature"), 16))
+
+
 def repeated(data: bytes, times: int) -> bytes:
-    """A larger picture: the file's Gaussians side by side, ``times`` by ``times``."""
+    """A larger picture, in plain codes: the file's Gaussians side by side, ``times`` by ``times``."""
+    data = plain(data, {"position": 14, "scale": 8, "rotation": 10, "feature": 8})
     with format.open_file(data) as reader:
         header = reader.header
         codes = np.concatenate([reader.codes(i) for i in range(reader.num_chunks)])

@@ -115,7 +115,7 @@ class _Job:
                 np.concatenate([file.codes(c) for c in range(x.first_chunk, x.first_chunk + x.num_chunks)])
                 for x in file.levels
             ]
-        self.values = [_values(self.header, codes) for codes in self.levels]
+        self.values = [values_of(self.header, codes) for codes in self.levels]
         self.before = [dequantize(self.header, codes) for codes in self.levels]
         self.refiner: Refiner | None = None
 
@@ -258,7 +258,7 @@ def _grown(header: Header, values: Values, factor: F64) -> Values:
     return position, grow[header.scale_map](), rotation, feature
 
 
-def _values(header: Header, codes: Codes) -> Values:
+def values_of(header: Header, codes: Codes) -> Values:
     """What codes stand for, in the columns that ``quantize`` takes."""
     if header.lattice is None:
         edges = np.cumsum([q.code_columns for q in header.quantizers])[:-1]

@@ -1,6 +1,6 @@
 """Steps on interlaced subsets of the pixels: where a Gaussian covers many of them, a quarter is enough for a step.
 
-For large pictures: such a step costs 0.3 to 0.5 of one on all pixels there. Small ones spend their time elsewhere, so
+For large pictures: such a step costs 0.31 to 0.40 of one on all pixels there. Small ones spend their time elsewhere, so
 that nothing is gained.
 
 There are four subsets, of every other row and column; steps take them in turn. Since they are point samples, a step's
