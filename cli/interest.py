@@ -41,6 +41,7 @@ def encode_options() -> list[Decorator]:
             type=Roi(),
             metavar=_FORM,
             multiple=True,
+            default=(),
             section="What counts more",
             help=f"A rectangle whose errors count WEIGHT times (default {ROI_WEIGHT:g}); repeat.",
         ),
