@@ -27,7 +27,7 @@ _TORCH_HELP = (
 )
 
 
-_BAR_STEPS = 10  # steps between updates of the progress bar: costs nothing, and 100 would be seconds on a large picture
+_BAR_STEPS = 10  # steps between updates of the progress bar: 100 would be seconds on a large picture
 
 
 def _rate(*names: str, **kwargs: Any) -> Any:
@@ -314,7 +314,8 @@ class Job:
 
             if not self.metadata:
                 image = dataclasses.replace(image, sections={})
-            options = watch.options(dataclasses.replace(self.options, on_progress=line, on_warning=warn), line)
+            heard = line if line.listens else None
+            options = watch.options(dataclasses.replace(self.options, on_progress=heard, on_warning=warn), line)
             encoded = encoder(image, options)
             line.clear()
             watch.saw(encoded, image, options)

@@ -21,6 +21,11 @@ class ProgressLine:
         self.drawn = 0
         self.last = -_INTERVAL
 
+    @property
+    def listens(self) -> bool:
+        """Whether anything comes of what it is told: measuring for nobody takes time."""
+        return self.shown or bool(self.console.verbose) or self.log is not None
+
     def __enter__(self) -> ProgressLine:
         return self
 

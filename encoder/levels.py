@@ -50,7 +50,7 @@ class LevelBackend:
         self._backends = list(backends)
         self.whole = self._backends[-1]
         self.name, self.device = self.whole.name, self.whole.device
-        self.place, self.asynchronous = self.whole.place, self.whole.asynchronous
+        self.place, self.asynchronous, self.separable = self.whole.place, self.whole.asynchronous, False
         self._fit: Fit | None = None
         self._turn = 0
 

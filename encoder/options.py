@@ -32,7 +32,8 @@ TUNE_SSIM = {"psnr": 0.0, "mixed": 0.005, "ms-ssim": 0.015}
 class Progress:
     """One line of the encode log. ``psnr`` and ``ssim`` are of the unquantised fit, None where not measured.
 
-    Where pixels have weights in the loss these are weighted means.
+    An SSIM that isn't part of the loss is measured every tenth of the steps, at most every 100. Where pixels have
+    weights in the loss these are weighted means.
     """
 
     step: int

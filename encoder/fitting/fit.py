@@ -83,7 +83,7 @@ class Fit:
         self.pixels = target.cpu().movedim(-3, -1).numpy()  # a view
         of_pixels = None if loss_map is None else torch.from_numpy(loss_map.astype(np.float32)).to(backend.place)
         self.loss_weights = LossWeights(recipe.loss_l1, recipe.loss_l2, recipe.loss_ssim, of_pixels)
-        self._interlace = Interlace(self.target, self.loss_weights)
+        self.interlace = Interlace(self.target, self.loss_weights)
         # The weights' own mean weight: where they lie the error is about so many times smaller than the weighted one.
         self._emphasis = 1.0 if loss_map is None else float(np.mean(np.square(loss_map)))
         self._started = time.perf_counter()
@@ -317,13 +317,13 @@ class Fit:
     def gradient_step(self, model: Model, turn: int, interlaced: bool) -> StepResult:
         """Loss and gradients of a model; ``interlaced``: a quarter of the pixels will do (fitting/interlace.py)."""
         if interlaced:
-            return self._interlace.step(self.backend, model, self.options, turn)
+            return self.interlace.step(self.backend, model, self.options, turn)
         return self.backend.step(model, self.options, self.target, self.loss_weights)
 
     def interlaced(self, until: float) -> bool:
         """Whether steps may see a quarter of the pixels now; ``until``: a share of the schedule's steps."""
         progress = (self.state.step - self._phase[0]) / max(1, self._phase[1])
-        return progress < until and not self.loss_weights.ssim and self._interlace.suits(self.count)
+        return progress < until and not self.loss_weights.ssim and self.interlace.suits(self.count)
 
     def _noisy(self) -> bool:
         """Whether this step runs with the noise of the lattice that the model will be rounded to."""
@@ -380,12 +380,13 @@ class Fit:
         )
 
     def _log(self) -> None:
-        mse, ssim = self.last.mse, self.last.ssim
-        if ssim is None and self.on_progress:  # not part of the loss: measured for whoever listens
-            image = self.backend.render(self.state.model, self.options)
+        s, mse, ssim = self.state, self.last.mse, self.last.ssim
+        rarely = max(1, min(100, self.recipe.steps // 10))
+        if ssim is None and self.on_progress and s.step % rarely == 0:  # not part of the loss, and as slow as a step
+            image = self.backend.render(s.model, self.options)
             mse, ssim = self.backend.measure(image, self.target, True, self.loss_weights.map)
         entry = Progress(
-            self.state.step,
+            s.step,
             self.recipe.steps,
             time.perf_counter() - self._started,
             self.count,

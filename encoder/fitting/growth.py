@@ -76,7 +76,7 @@ def new_gaussians(
 
 
 def draw(
-    fit: Fit, weights: NDArray[np.float64] | Tensor, n: int, uniform: float, power: float, factor: Tensor | None = None
+    fit: Fit, weights: NDArray[np.floating] | Tensor, n: int, uniform: float, power: float, factor: Tensor | None = None
 ) -> NDArray[np.float64]:
     """:func:`igs.encoder.fitting.init.draw_positions` of a map [H, W], on the device that holds it."""
     if isinstance(weights, Tensor):
@@ -97,7 +97,7 @@ def added(fit: Fit, n: int, among: Callable[[NDArray[np.float64]], NDArray[np.fl
         points = init.top_positions(error.cpu().numpy().astype(np.float64), n)
     else:
         there = fit.backend.asynchronous
-        points = draw(fit, error if there else error.numpy().astype(np.float64), n, 0.0, r.growth_error_power)
+        points = draw(fit, error if there else error.numpy(), n, 0.0, r.growth_error_power)
     new = new_gaussians(fit, points, among(points), r.growth_scale, True)
     if r.growth_color == "zero":
         new.feature.zero_()

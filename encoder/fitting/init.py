@@ -31,26 +31,35 @@ def resample_map(values: Map, width: int, height: int) -> Map:
 
 
 def draw_positions(
-    weights: Map, n: int, uniform: float, power: float, rng: np.random.Generator, factor: Map | None = None
+    weights: Map | NDArray[np.float32],
+    n: int,
+    uniform: float,
+    power: float,
+    rng: np.random.Generator,
+    factor: Map | None = None,
 ) -> NDArray[np.float64]:
     """n positions [n, 2] (x, y in pixels), each inside a pixel drawn with (1 − uniform)·map^power + uniform share.
 
     No pixel is drawn twice while there are enough of them; inside its pixel a position is uniform. factor: of each
-    pixel's probability, [H, W], above 0; none: 1.
+    pixel's probability, [H, W], above 0; none: 1. Computed in the map's precision: binary32 takes a third of the time.
     """
     h, w = weights.shape
-    p = np.maximum(weights, 0).ravel() ** power
-    total = p.sum()
-    p = np.full(h * w, 1 / (h * w)) if not total > 0 else (1 - uniform) * p / total + uniform / (h * w)
+    p = np.maximum(weights, 0).ravel()
+    largest = p.max()
+    if largest > 0:
+        p = (p / largest) ** p.dtype.type(power)
+        p = (1 - uniform) / float(p.sum(dtype=np.float64)) * p + uniform / (h * w)
+    else:
+        p = np.full_like(p, 1 / (h * w))
     if factor is not None:
-        p = p * factor.ravel()
+        p *= factor.ravel()
     # Exponential races (Efraimidis and Spirakis): the n smallest arrival times are a draw without replacement.
-    times = rng.exponential(size=p.size)
-    with np.errstate(divide="ignore"):
-        times = np.where(p > 0, times / p, np.inf)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        times = rng.standard_exponential(p.size, p.dtype) / p  # inf where p is 0
     chosen = [np.argpartition(times, min(n, p.size) - 1)[: min(n, p.size)]]
     while (missing := n - sum(map(len, chosen))) > 0:  # more Gaussians than pixels
-        chosen.append(rng.choice(p.size, min(missing, p.size), p=p / p.sum()))
+        of_all = p.astype(np.float64)
+        chosen.append(rng.choice(p.size, min(missing, p.size), p=of_all / of_all.sum()))
     index = np.sort(np.concatenate(chosen))
     return np.stack([index % w, index // w], axis=1) + rng.random((n, 2))
 

@@ -11,10 +11,11 @@ gradients is that of all pixels. (A reduced picture instead would be a blurred t
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 
 from torch import Tensor
 
-from igs.encoder.raster.backend import Backend, LossWeights, Model, StepResult
+from igs.encoder.raster.backend import Backend, LossWeights, Model, Pullback, StepResult
 from igs.encoder.raster.reference import RasterOptions
 from igs.encoder.raster.rescale import Rescaled
 
@@ -28,7 +29,12 @@ _LEAST_SIDE = 16  # of a subset: a tile's
 def suits(width: int, height: int, gaussians: int) -> bool:
     """Whether a picture is worth it, and its subsets have pixels enough for so many Gaussians."""
     enough = width * height >= max(LEAST_PIXELS, LEAST * STRIDE**2 * gaussians)
-    return enough and min(width, height) >= _LEAST_SIDE * STRIDE
+    return enough and wide_enough(width, height)
+
+
+def wide_enough(width: int, height: int) -> bool:
+    """Whether a picture's subsets are no smaller than the kernels' tiles."""
+    return min(width, height) >= _LEAST_SIDE * STRIDE
 
 
 class Interlace:
@@ -45,14 +51,33 @@ class Interlace:
 
     def step(self, backend: Backend, model: Model, options: RasterOptions, turn: int) -> StepResult:
         """``Backend.step`` on one subset: ``turn`` counts. The measures are the subset's."""
+        there, target, weights = self._view(turn)
+        result = backend.step(there.model(model), there.options(options), target, weights)
+        return dataclasses.replace(result, grads=there.gradients(result.grads, model.scale_map))
+
+    def pullbacks(
+        self, backend: Backend, model: Model, options: RasterOptions
+    ) -> Iterator[tuple[Pullback, tuple[int, ...], Tensor | None]]:
+        """``Backend.pullback`` of each subset, the shape of the pictures that it takes, and their pixels' weights."""
+        for turn in range(len(ORDER)):
+            there, target, weights = self._view(turn)
+            inner = backend.pullback(there.model(model), there.options(options))
+            if inner is None:
+                return
+
+            def apply(picture: Tensor, there: Rescaled = there, inner: Pullback = inner) -> tuple[Tensor, ...]:
+                return there.gradients(inner(picture), model.scale_map)
+
+            yield apply, (*target.shape[:-2], there.height, there.width), weights.map
+
+    def _view(self, turn: int) -> tuple[Rescaled, Tensor, LossWeights]:
+        """Coordinates, target and weights of one subset."""
         left, top = ORDER[turn % len(ORDER)]
         target, weights = self._subset(left, top)
         height, width = target.shape[-2:]
         # The subset's first pixel has its centre at ½ there, and at left + ½ and top + ½ here.
         inset = 0.5 - 0.5 * STRIDE
-        there = Rescaled(1 / STRIDE, width, height, left + inset, top + inset)
-        result = backend.step(there.model(model), there.options(options), target, weights)
-        return dataclasses.replace(result, grads=there.gradients(result.grads, model.scale_map))
+        return Rescaled(1 / STRIDE, width, height, left + inset, top + inset), target, weights
 
     def _subset(self, left: int, top: int) -> tuple[Tensor, LossWeights]:
         if (left, top) not in self._subsets:

@@ -49,7 +49,7 @@ class AreaBackend:
     def __init__(self, backend: Backend, points: int) -> None:
         self.backend, self.points = backend, points
         self.name, self.device = backend.name, backend.device
-        self.place, self.asynchronous = backend.place, backend.asynchronous
+        self.place, self.asynchronous, self.separable = backend.place, backend.asynchronous, False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.backend, name)

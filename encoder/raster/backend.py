@@ -124,6 +124,7 @@ class Backend(Protocol):
     # Whether step() returns before it is done. Its gradients are zero then where the loss is below PERFECT, which the
     # host would have to wait to find out.
     asynchronous: bool
+    separable: bool  # whether a pixel is one point of the picture of Gaussians, whatever other pixels there are
 
     def render(self, model: Model, options: RasterOptions) -> Tensor: ...
     def step(self, model: Model, options: RasterOptions, target: Tensor, weights: LossWeights) -> StepResult: ...
@@ -146,7 +147,7 @@ class KernelBackend:
     def __init__(self) -> None:
         self._rasterizer = kernels.Rasterizer()
         self.name, self.device = f"kernels-{kernels.target()}", "cpu"
-        self.place, self.asynchronous = torch.device("cpu"), False
+        self.place, self.asynchronous, self.separable = torch.device("cpu"), False, True
         self._image: Tensor | None = None
         self._grad: Tensor | None = None
 
@@ -234,7 +235,7 @@ class TorchBackend:
         self._rasterize = tiled.rasterize_tiled if tiles else reference.rasterize_reference
         self._removal_costs = tiled.removal_costs_tiled if tiles else reference.removal_costs_reference
         self.name, self.device = "torch", "cpu"
-        self.place, self.asynchronous = torch.device("cpu"), False
+        self.place, self.asynchronous, self.separable = torch.device("cpu"), False, True
 
     def _factors(self, scale: Tensor, rotation: Tensor, scale_map: str, options: RasterOptions) -> Tensor:
         if shapes.is_matrix(scale_map):

@@ -51,6 +51,7 @@ class CudaBackend:
     """
 
     asynchronous = True
+    separable = True
 
     def __init__(
         self, launcher: Launcher, place: torch.device, *, name: str = "cuda", device: str = "cuda",
