@@ -78,6 +78,12 @@ IGS_INLINE vf le(vf a, vf b, vf x, vf y) {
     IGS_EACH r.v[k] = a.v[k] <= b.v[k] ? x.v[k] : y.v[k];
     return r;
 }
+// ⌊a⌋ for 0 ≤ a < 2³¹
+IGS_INLINE vf vfloor(vf a) {
+    vf r;
+    IGS_EACH r.v[k] = __builtin_convertvector(__builtin_convertvector(a.v[k], ni), nf);
+    return r;
+}
 IGS_INLINE vf vabs(vf a) { return vmax(a, splat(0.f) - a); }
 
 // 2^x for -120 ≤ x ≤ 0. Relative error 2.4e-7: degree 6 on [-½, ½].

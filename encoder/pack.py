@@ -70,7 +70,7 @@ def quantize_model(
     pixels: np.ndarray,  # [H, W, C] stored values
     groups: tuple[Group, ...],
     background: tuple[float, ...],
-    idle: np.ndarray,  # Gaussians by their share of the picture, the least first
+    idle: np.ndarray | None,  # Gaussians by their share of the picture, the least first; None: holes stay open
     coarseness: float,  # of a lattice; plain coding takes the recipe's bits
     *,
     lowpass: float = 0.0,  # pixels²: the filter that the model was fitted with
@@ -88,7 +88,7 @@ def quantize_model(
     model = model.clone()
     ends = ends or [len(model)]
     first = slice(0, ends[0])
-    spare = list(idle[idle < ends[0]][: int(_SPARE * ends[0])])
+    spare = [] if idle is None else list(idle[idle < ends[0]][: int(_SPARE * ends[0])])
     base = model.map(lambda t: t[first])  # views
     _bound_reach(model, recipe.reach2, width * height, lowpass)
     grid = 1
@@ -96,7 +96,7 @@ def quantize_model(
         header, codes, gaussians, coarseness = _quantized(
             model, recipe, width, height, groups, background, coarseness, lowpass, quantizers, finer
         )
-        if recipe.blend != "topk":
+        if recipe.blend != "topk" or idle is None:
             break
         # A little less reach and a finer grid than promised: between its points nothing is tested. Wide holes are seen,
         # and closed, on coarser grids first.

@@ -47,6 +47,9 @@ def best_record(
     return fit_record(lattice, np.concatenate(ordered), np.concatenate(around))
 
 
+_SAMPLE = 4096  # Gaussians that are enough to choose models by, or twice as many
+
+
 def fit_record(record: Lattice, codes: NDArray[np.uint32], around: F64) -> Lattice:
     """The record with the models that code a set of Gaussians shortest.
 
@@ -86,6 +89,7 @@ def _fit_values(v: F64, low: F64, high: F64, around: F64) -> ValueModel:
     best: tuple[float, ValueModel] | None = None
     # All values must be within the curves, and the centre, up to 8 spreads from 0, near theirs.
     floor = max(float(np.abs(v - center).max()) / (0.9 * cells.TAIL), abs(center) * 16 / 127)
+    v, low, high, around, known = (a[:: 1 + len(v) // _SAMPLE] for a in (v, low, high, around, known))
     for pull in (0, 16, 32, 44, 54, 63):
         shift = np.where(known, pull / 64 * (np.where(known, around, 0.0) - center), 0.0) + center
         rest = float(np.abs(v - shift).mean()) + 1e-4
@@ -115,6 +119,7 @@ def _fit_ratio(m: F64, width: F64) -> int:
     curve = 1 - np.exp(-(z**1.5))
     low, high = np.maximum(m - 0.5, 0) * width, (m + 0.5) * width
     least = math.ceil(16 * math.log2(max(float((m * width).max()) / 11.0, 2.0**-11)) + 192)
+    m, width, low, high = (a[:: 1 + len(m) // _SAMPLE] for a in (m, width, low, high))
     costs = {}
     middle = round(16 * math.log2(max(float((m * width).mean()), 2.0**-10)) + 192)
     for code in sorted({int(np.clip(max(middle + d, least), 0, 255)) for d in range(-16, 25, 2)}):

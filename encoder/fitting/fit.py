@@ -45,6 +45,8 @@ EXTEND_RATE = 0.3  # learning rates of a later round: most Gaussians are in plac
 # pictures every 0.04 of the steps was 1 % of bytes worse, up to 0.7 no better.
 RELOCATE_EVERY, RELOCATE_FROM, RELOCATE_TO = 0.02, 0.04, 0.62
 RELOCATE_LEAST = 16  # steps between two moves in short fits
+# When a fit with a budget looks whether its Gaussians still fit into it, in shares of the steps.
+REVIEWS = (0.62, 0.75, 0.87)
 
 
 class Fit:
@@ -72,6 +74,7 @@ class Fit:
         self.log_every = max(1, min(100, recipe.steps // 10) if log_every is None else log_every)
         self.on_progress, self.on_step = on_progress, on_step
         self.history: list[Progress] = []
+        self._ssim_step = 0  # when it was last measured for whoever listens
         self.best: Model | None = None
         # Learned together with ``best`` (None: nothing is), as is what they were learned with.
         self.quantizers: Quantizers | None = None
@@ -109,8 +112,10 @@ class Fit:
         self.plan = growth_plan(recipe, self.num_gaussians)
         self.options = dataclasses.replace(self.options, lowpass=self.lowpass(self.plan[0]))
         self.noise: Noise | None = None  # set by who knows the channels' meaning; used from recipe.noise_from on
-        # Asked once, before the last Gaussians are added: how many there shall be in all.
+        # Asked once, before the last Gaussians are added, and at reviews: how many the file's bytes have room for.
         self.retarget: Callable[[Fit], int] | None = None
+        self.review: Callable[[Fit], int] | None = None
+        self.reviews = {round(share * recipe.steps) for share in REVIEWS}
         self._phase = (0, recipe.steps, 1.0)  # first step, steps and peak factor of the current learning-rate schedule
         self.state = self._initial_state(self.plan[0])
 
@@ -191,6 +196,19 @@ class Fit:
         s.age[idle] = 0
         return n
 
+    def shrink(self, n: int) -> None:
+        """Keep n Gaussians, without those that would be missed least."""
+        s = self.state
+        if n >= self.count:
+            return
+        order = torch.argsort(self.removal_costs(s.model), stable=True)
+        rows = torch.sort(order[self.count - n :]).values
+        s.model = s.model.map(lambda t: t[rows].clone())
+        s.moments = [(m[rows].clone(), v[rows].clone()) for m, v in s.moments]
+        s.age = s.age[rows].clone()
+        self.num_gaussians = n
+        self.best, self.best_loss = None, math.inf
+
     def removal_costs(self, model: Model) -> Tensor:
         """By how much Σw·e² would rise without each Gaussian, about, [N]; where nothing else is, the mean is seen."""
         options = self.options
@@ -231,6 +249,8 @@ class Fit:
                     and RELOCATE_FROM * r.steps <= s.step <= RELOCATE_TO * r.steps
                 ):
                     self.relocate()
+                if self.review is not None and s.step in self.reviews:
+                    self.shrink(self.review(self))
             self._step(quantized=s.step >= self._phase[0] + self._phase[1] * (1 - r.quantize_forward))
             if s.step % self.log_every == 0 or s.step == end:
                 self._log()
@@ -382,7 +402,9 @@ class Fit:
     def _log(self) -> None:
         s, mse, ssim = self.state, self.last.mse, self.last.ssim
         rarely = max(1, min(100, self.recipe.steps // 10))
-        if ssim is None and self.on_progress and s.step % rarely == 0:  # not part of the loss, and as slow as a step
+        # Not part of the loss, and as slow as a step.
+        if ssim is None and self.on_progress and s.step - self._ssim_step >= rarely:
+            self._ssim_step = s.step
             image = self.backend.render(s.model, self.options)
             mse, ssim = self.backend.measure(image, self.target, True, self.loss_weights.map)
         entry = Progress(
