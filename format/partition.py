@@ -29,7 +29,7 @@ LARGE_HEAD = 0.035
 REFINE_ROUNDS = 6  # a seventh moves hardly anything
 
 
-def max_chunks(num_gaussians: int, bits_per_gaussian: int, head_rest: int) -> int:
+def max_chunks(num_gaussians: int, bits_per_gaussian: float, head_rest: int) -> int:
     """How many chunks the head's share of the file allows. head_rest: bytes of the head without the index."""
     payload = num_gaussians * bits_per_gaussian / 8
     share = SMALL_HEAD if payload <= SMALL_FILE else LARGE_HEAD

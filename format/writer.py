@@ -80,9 +80,9 @@ def _write_level(
     means = gaussians.means.astype(np.float64) * MEAN_UNIT
     boxes, areas = reach_boxes(header, gaussians), reach_areas(header, gaussians)
     if isinstance(level, np.ndarray):
-        limit = max_chunks(len(codes), header.bits_per_gaussian, _head_rest(header))
-        size = header.bits_per_gaussian / 8
-        order, sizes = partition(boxes, header.width, header.height, size, chunk_size, limit)
+        bits = header.bits_per_gaussian if header.lattice is None else _cells_bits(header, codes, means)
+        limit = max_chunks(len(codes), bits, _head_rest(header))
+        order, sizes = partition(boxes, header.width, header.height, bits / 8, chunk_size, limit)
         codes, boxes, areas, means = codes[order], boxes[order], areas[order], means[order]
     else:
         sizes = [len(table) for table in tables]
@@ -129,6 +129,12 @@ def _checked(header: Header, table: Any, where: str) -> Codes:
 def _head_rest(header: Header) -> int:
     fields = ("version", "draft", "flags", "head_bytes", "file_bytes", "num_gaussians", "num_levels", "num_sections")
     return len(build_header(header, **dict.fromkeys(fields, 0), signature=bytes(8))) + 8  # one level, checksum
+
+
+def _cells_bits(header: Header, codes: Codes, means: ix.F64) -> float:
+    """Bits per Gaussian where all are in one chunk: of flat pictures twice those of others."""
+    everywhere = np.array([-np.inf, -np.inf, np.inf, np.inf])
+    return 8 * len(_encode_cells(header, codes, everywhere, means)) / len(codes)
 
 
 def _encode_cells(header: Header, codes: Codes, box: ix.F64, means: ix.F64) -> bytes:

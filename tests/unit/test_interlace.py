@@ -55,6 +55,34 @@ def test_the_mean_of_all_subsets_is_the_whole(backend, scale_map, weighted):
         assert torch.allclose(found, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
 
 
+@pytest.mark.skipif(not kernels.available(), reason="needs the compiled kernels")
+@pytest.mark.parametrize("scale_map", ["log", "inverse", "raw", "cholesky", "covariance"])
+def test_the_pullbacks_of_all_subsets_are_the_whole(scale_map):
+    width, height = 72, 67
+    picture = torch.randn(3, height, width, generator=torch.Generator().manual_seed(3))
+    model, options = gaussians(12, 70.0, scale_map), RasterOptions(width, height, "topk", 8, 9.0, 7.0)
+    weights = LossWeights(0.0, 1.0, 0.0, torch.rand(height, width) + 0.5)
+    whole = KernelBackend().pullback(model, options)
+    assert whole is not None
+    total = [torch.zeros_like(t) for t in model.tensors()]
+    subsets = Interlace(picture, weights).pullbacks(KernelBackend(), model, options)
+    for (left, top), (pullback, shape, weight) in zip(ORDER, subsets, strict=True):
+        part = picture[:, top::2, left::2].contiguous()
+        assert part.shape == shape
+        assert weight is not None
+        assert torch.equal(weight, weights.map[top::2, left::2])
+        for sum_, grad in zip(total, pullback(part), strict=True):
+            sum_ += grad
+    for found, expected in zip(total, whole(picture), strict=True):
+        assert torch.allclose(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
+
+
+def test_without_pullbacks_there_are_none():
+    model, options = gaussians(3, 70.0), RasterOptions(72, 64, "topk", 8, 9.0, 7.0)
+    subsets = Interlace(torch.zeros(3, 64, 72), LossWeights(0.0, 1.0, 0.0))
+    assert list(subsets.pullbacks(TorchBackend(), model, options)) == []
+
+
 def test_the_subsets_are_all_pixels_once():
     target = torch.rand(1, 67, 70)
     subsets = Interlace(target, LossWeights(0.0, 1.0, 0.0))
@@ -109,6 +137,16 @@ def test_who_sees_all_pixels(worth_it):
     assert not interlaced(0, interlace=0.0)
     assert not interlaced(0, loss_ssim=0.1)  # whose windows are of neighbours
     assert not interlaced(0, n=200)
+
+
+def test_large_pictures_get_more_steps(worth_it):
+    def steps(**settings: object) -> int:
+        return encode(picture(64), num_gaussians=8, effort=1, **settings).report["steps"]
+
+    plain = steps(interlace=0.0)
+    assert steps() == round(interlace.STEPS * plain)
+    assert steps(steps=plain) == plain
+    assert steps(tune="ms-ssim") == plain  # whose steps see all pixels
 
 
 def test_published_recipes_see_all_pixels():

@@ -1,4 +1,4 @@
-"""How coarse a lattice a file of a given size takes, with a pack that costs nothing."""
+"""How coarse a lattice, and how many Gaussians, a file of a given size takes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,13 @@ import pytest
 
 pytest.importorskip("torch")
 
+import numpy as np
+import torch
+
+from igs.encoder import encode, targets
+from igs.encoder.fitting.fit import Fit
+from igs.encoder.raster.backend import TorchBackend
+from igs.encoder.recipe import Recipe
 from igs.encoder.targets import _coarseness_for
 
 
@@ -46,3 +53,42 @@ def test_trials_end_where_nothing_changes_any_more() -> None:
     _, found, trials = found_coarseness(300, 985, notch=1 / 8)
     assert found == round(1000 - 300 / 8)
     assert trials <= 7
+
+
+def flat_picture(side: int) -> np.ndarray:
+    """Two discs on a plain ground, whose fits get better and better."""
+    y, x = (np.mgrid[:side, :side] + 0.5) / side
+    values = np.full((side, side, 3), 0.3)
+    for cx, cy, r, color in ((0.35, 0.4, 0.22, (0.9, 0.7, 0.2)), (0.7, 0.65, 0.15, (0.1, 0.2, 0.6))):
+        inside = np.clip((r - np.hypot(x - cx, y - cy)) * side / 2 + 0.5, 0, 1)[:, :, None]
+        values = values * (1 - inside) + np.array(color) * inside
+    return values.astype(np.float32)
+
+
+def test_a_fit_that_outgrows_its_bytes_loses_gaussians(monkeypatch: pytest.MonkeyPatch) -> None:
+    def count(coarser: float) -> int:
+        monkeypatch.setattr(targets, "_LATE_COARSER", coarser)
+        report = encode(flat_picture(96), size=600, effort=1).report
+        assert 0.95 * 600 <= report["bytes"] <= 600
+        return int(report["num_gaussians"])
+
+    assert count(0.5) < 0.9 * count(30.0)
+
+
+def test_who_is_left_out_would_be_missed_least() -> None:
+    target = torch.from_numpy(np.ascontiguousarray(flat_picture(48).transpose(2, 0, 1)))
+    fit = Fit(target, 12, Recipe(growth=False, relocate=0.0, steps=40), TorchBackend())
+    fit.run(20)
+    before, costs = fit.state.model.clone(), fit.removal_costs(fit.state.model)
+    moments, age = [(m.clone(), v.clone()) for m, v in fit.state.moments], fit.state.age.clone()
+    fit.shrink(12)
+    assert fit.count == 12
+    fit.shrink(7)
+    kept = torch.sort(torch.argsort(costs, stable=True)[5:]).values
+    for now, then in zip(fit.state.model.tensors(), before.tensors(), strict=True):
+        assert torch.equal(now, then[kept])
+    for now, then in zip(fit.state.moments, moments, strict=True):
+        assert torch.equal(now[0], then[0][kept])
+        assert torch.equal(now[1], then[1][kept])
+    assert torch.equal(fit.state.age, age[kept])
+    assert len(fit.run()) == 7
