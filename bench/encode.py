@@ -128,6 +128,7 @@ def convergence() -> None:
             log = []
             settings = {"log_every": 10, "on_progress": log.append}
             encode(path, preset=preset, num_gaussians=3000, **settings)
+            log = [p for p in log if p.psnr is not None]
             final = max(p.psnr for p in log)
             row = {"preset": preset, "image": path.stem, "final_psnr": final}
             for share in (0.95, 0.99):

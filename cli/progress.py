@@ -19,6 +19,7 @@ class ProgressLine:
         self.console, self.label, self.log = console, label, log
         self.shown = not console.quiet and not console.verbose and sys.stderr is not None and sys.stderr.isatty()
         self.drawn = 0
+        self.psnr: float | None = None  # as last measured
         self.last = -_INTERVAL
 
     @property
@@ -34,6 +35,8 @@ class ProgressLine:
 
     def __call__(self, progress: Any) -> None:
         """Take one igs.encoder.options.Progress."""
+        if progress.psnr is not None:
+            self.psnr = progress.psnr
         if self.log is not None:
             self.log.write(to_json(progress) + "\n")
             self.log.flush()  # so that it can be followed
@@ -61,8 +64,8 @@ class ProgressLine:
 
     def _text(self, progress: Any) -> str:
         parts = [f"{progress.step}/{progress.steps}", f"{progress.num_gaussians} Gaussians"]
-        if progress.psnr is not None:
-            parts.append(f"{progress.psnr:.2f} dB")
+        if self.psnr is not None:
+            parts.append(f"{self.psnr:.2f} dB")
         if self.console.verbose > 1:
             parts.append(f"loss {progress.loss:.6f}")
             if progress.ssim is not None:

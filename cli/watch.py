@@ -127,7 +127,7 @@ class Watch:
                 encoded.report,
                 history,
                 moments,
-                settings(options),
+                settings(options) | {"steps": str(encoded.report["steps"])},
                 command(options, source, target),
                 options.threads,
             )

@@ -16,7 +16,7 @@ from igs.encoder.fitting.fit import Fit
 from igs.encoder.loading.image import SourceImage, to_stored
 from igs.encoder.options import EncodeOptions
 from igs.encoder.raster import area
-from igs.encoder.raster.backend import Backend, Model
+from igs.encoder.raster.backend import Backend, Model, TorchBackend
 from igs.encoder.recipe import Recipe
 from igs.encoder.rounding import freeze
 from igs.encoder.rounding.lattice import Noise, Steps
@@ -64,10 +64,16 @@ class Job:
             small = area.reduce(self.loss_map[:, :, None].astype(np.float32), options.downsample)[:, :, 0]
             self.loss_map = small / small.mean(dtype=np.float64)
 
+    def take_more_steps(self, num_gaussians: int) -> None:
+        """Where the compiled kernels take most steps on a quarter of the pixels; levels have more already."""
+        o, width, height = self.options, self.source.width, self.source.height
+        if "steps" in o.overrides or o.levels > 1 or isinstance(self.backend, TorchBackend):
+            return
+        steps = interlace.steps(self.recipe, width, height, num_gaussians)
+        self.recipe = dataclasses.replace(self.recipe, steps=steps)
+
     def fit(self, num_gaussians: int) -> Fit:
         o = self.options
-        if "steps" not in o.overrides and interlace.used(self.recipe, *self.target.shape[:0:-1], num_gaussians):
-            self.recipe = dataclasses.replace(self.recipe, steps=round(interlace.STEPS * self.recipe.steps))
         fit = Fit(
             self.target,
             num_gaussians,

@@ -32,8 +32,9 @@ TUNE_SSIM = {"psnr": 0.0, "mixed": 0.005, "ms-ssim": 0.015}
 class Progress:
     """One line of the encode log. ``psnr`` and ``ssim`` are of the unquantised fit, None where not measured.
 
-    An SSIM that isn't part of the loss is measured every tenth of the steps, at most every 100. Where pixels have
-    weights in the loss these are weighted means.
+    What steps don't know, SSIM unless it is part of the loss and PSNR where they see a quarter of the pixels or noise,
+    is measured at the end and every tenth of the steps, at most every 100. Where pixels have weights in the loss these
+    are weighted means.
     """
 
     step: int

@@ -62,6 +62,7 @@ def to_count(job: Job) -> Result:
         if o.size is not None and o.size < smallest:
             raise UsageError(f"size: expected {smallest} or more, the smallest file of this picture, found {o.size}")
         n = max(rate.SMALLEST, o.levels, n)
+    job.take_more_steps(n)
     if job.recipe.coding == "lattice":
         return _to_lattice(job, n, limit)
     fit = job.fit(n)
@@ -116,7 +117,7 @@ def _affordable(job: Job, fit: Fit, limit: float, coarser: float) -> int:
     model = fit.state.model.map(torch.Tensor.cpu)
     size = job.size(model, fit, fit.coarseness * coarser)
     fixed = rate.head_bytes(job.recipe, job.groups, job.sections, job.options.levels)
-    return max(1, math.floor((limit - fixed) * len(model) / max(1, size - fixed)))
+    return max(job.options.levels, math.floor((limit - fixed) * len(model) / max(1, size - fixed)))
 
 
 def _coarseness_for(job: Job, fit: Fit, model: Model, aim: float) -> float:

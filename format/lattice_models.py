@@ -47,7 +47,7 @@ def best_record(
     return fit_record(lattice, np.concatenate(ordered), np.concatenate(around))
 
 
-_SAMPLE = 4096  # Gaussians that are enough to choose models by, or twice as many
+_SAMPLE = 4096  # Gaussians, or half as many, are enough to choose models by
 
 
 def fit_record(record: Lattice, codes: NDArray[np.uint32], around: F64) -> Lattice:

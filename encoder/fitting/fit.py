@@ -74,7 +74,8 @@ class Fit:
         self.log_every = max(1, min(100, recipe.steps // 10) if log_every is None else log_every)
         self.on_progress, self.on_step = on_progress, on_step
         self.history: list[Progress] = []
-        self._ssim_step = 0  # when it was last measured for whoever listens
+        self._plain = True  # whether the last step saw all pixels, and no noise
+        self._measured_step = 0  # when somebody who listens was last told more than steps know
         self.best: Model | None = None
         # Learned together with ``best`` (None: nothing is), as is what they were learned with.
         self.quantizers: Quantizers | None = None
@@ -290,7 +291,7 @@ class Fit:
             seen = straight_through(s.model, r, self.width, self.height) if quantized else s.model
         interlaced = self.interlaced(r.interlace)
         result = self.gradient_step(seen, s.step, interlaced)
-        self.last = result
+        self.last, self._plain = result, not (noisy or interlaced)
         grown = self.count >= self.num_gaussians
         if noisy:  # losses of different noise can't be compared: the last state counts
             self.best, self.best_loss = None, math.inf
@@ -400,11 +401,11 @@ class Fit:
         )
 
     def _log(self) -> None:
-        s, mse, ssim = self.state, self.last.mse, self.last.ssim
-        rarely = max(1, min(100, self.recipe.steps // 10))
-        # Not part of the loss, and as slow as a step.
-        if ssim is None and self.on_progress and s.step - self._ssim_step >= rarely:
-            self._ssim_step = s.step
+        s, ssim = self.state, self.last.ssim
+        mse = self.last.mse if self._plain else None
+        due = s.step - self._measured_step >= max(1, min(100, self.recipe.steps // 10)) or s.step == self.recipe.steps
+        if ssim is None and self.on_progress and due:  # not part of the loss, and as slow as a step
+            self._measured_step = s.step
             image = self.backend.render(s.model, self.options)
             mse, ssim = self.backend.measure(image, self.target, True, self.loss_weights.map)
         entry = Progress(
@@ -413,7 +414,7 @@ class Fit:
             time.perf_counter() - self._started,
             self.count,
             self.last.loss,
-            psnr_of(mse),
+            None if mse is None else psnr_of(mse),
             ssim,
         )
         self.history.append(entry)

@@ -116,6 +116,9 @@ class FitBatch(Fit):
         error = error.view(self.pictures, self.height, self.width)
         return init_device.draw_positions(error, n, 0.0, self.recipe.growth_error_power, self._seed())
 
+    def shrink(self, n: int) -> None:
+        raise NotImplementedError("pictures that are fitted together have no budget of bytes")
+
     def grow(self, n: int) -> None:
         if n <= 0:
             return

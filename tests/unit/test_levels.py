@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import igs
-from igs.encoder import encode, levels
+from igs.encoder import encode, levels, targets
 from igs.encoder.fitting.fit import Fit
 from igs.encoder.raster import kernels
 from igs.encoder.raster.backend import LossWeights, Model, TorchBackend
@@ -109,6 +109,15 @@ def test_size_is_kept_by_the_last_level_alone():
     tight = encode(picture(), size=size, levels=2, steps=20)
     assert len(tight.data) <= size
     assert len(tight.report["levels"]) == 2
+
+
+@pytest.mark.parametrize("coarser", [1e-3, 0.5])
+def test_levels_outlast_a_budget_that_shrinks(monkeypatch, coarser):
+    """However few Gaussians reviews leave, each level has one."""
+    monkeypatch.setattr(targets, "_LATE_COARSER", coarser)
+    result = encode(picture(), size=700, levels=3, steps=40)
+    assert len(result.report["levels"]) == 3
+    assert result.report["bytes"] <= 700
 
 
 def test_plain_coding_and_a_psnr_target():
