@@ -123,8 +123,11 @@ def _refine(chunks: list[Order], boxes: F64) -> list[Order]:
                 rest_lo, rest_hi = low[rest].min(axis=0), high[rest].max(axis=0)
                 rest_chance = _chance(rest_lo, rest_hi)
                 saved = count[k] * chance[k] - (count[k] - 1) * rest_chance
-                cost = (count + 1) * _chance(np.minimum(lo, low[who]), np.maximum(hi, high[who])) - count * chance
-                cost[(count >= MAX_CHUNK) | (np.arange(len(count)) == k)] = np.inf
+                others = (count > 0) & (count < MAX_CHUNK)
+                others[k] = False
+                cost = (count + 1) * _chance(np.minimum(lo, low[who]), np.maximum(hi, high[who]))
+                np.subtract(cost, count * np.where(others, chance, 0.0), out=cost)
+                cost[~others] = np.inf
                 to = int(cost.argmin())
                 if saved - cost[to] <= 1e-9:
                     continue

@@ -216,18 +216,6 @@ def test_rounding_looks_at_the_weighted_picture() -> None:
     np.testing.assert_allclose(blocks, plain * float(weight[0, 0]), rtol=1e-5)
 
 
-def test_random_signs() -> None:
-    generator = torch.Generator().manual_seed(5)
-    signs = compensation._signs((3, 101, 103), generator)  # not a multiple of eight
-    assert signs.shape == (3, 101, 103)
-    assert signs.dtype == torch.float32
-    assert bool((signs.abs() == 1).all())
-    assert abs(float(signs.mean())) < 0.03  # 5 standard deviations
-    beside = float((signs[:, :, 1:] * signs[:, :, :-1]).mean())
-    assert abs(beside) < 0.03
-    assert not torch.equal(signs, compensation._signs((3, 101, 103), generator))
-
-
 @needs_kernels
 def test_levels_leave_the_weights_where_they_are() -> None:
     backend = levels.LevelBackend([KernelBackend() for _ in range(3)])
