@@ -25,7 +25,7 @@ MAX_CHUNK = 4096  # a chunk is the least that a reader can fetch and hold
 FINE = 16384  # members up to which all keys are tried
 SMALL_FILE = 2**16  # bytes up to which the head is kept within SMALL_HEAD of the file
 SMALL_HEAD = 0.02
-LARGE_HEAD = 0.035
+LARGE_HEAD = 0.024
 REFINE_ROUNDS = 6  # a seventh moves hardly anything
 
 
