@@ -15,6 +15,7 @@ from igs.encoder.fitting import checkpoint, interlace
 from igs.encoder.fitting.fit import Fit
 from igs.encoder.loading.image import SourceImage, to_stored
 from igs.encoder.options import EncodeOptions
+from igs.encoder.pack import Packed
 from igs.encoder.raster import area
 from igs.encoder.raster.backend import Backend, Model, TorchBackend
 from igs.encoder.recipe import Recipe
@@ -29,7 +30,7 @@ class Result:
     """A file, and how it came about."""
 
     data: bytes
-    packed: pack.Packed
+    packed: Packed
     steps: int
     missed: str | None = None
     level_psnr: list[float | None] | None = None
@@ -124,7 +125,7 @@ class Job:
         lattice = Steps.of(coarseness, self.channels, features, rgb).record(bool(rgb))
         return freeze.freeze(fit, lattice, rgb, self.options.seed, rounds)
 
-    def pack(self, model: Model, fit: Fit, coarseness: float = 1.0) -> tuple[pack.Packed, bytes]:
+    def pack(self, model: Model, fit: Fit, coarseness: float = 1.0) -> tuple[Packed, bytes]:
         """Codes and file. coarseness: of a lattice."""
         return self._pack(model, fit, coarseness, self.idle(model, fit).numpy())
 
@@ -132,7 +133,7 @@ class Job:
         """Bytes of the file, nearly: of one whose holes stay open, which takes a fraction of the time to tell."""
         return len(self._pack(model, fit, coarseness, None)[1])
 
-    def _pack(self, model: Model, fit: Fit, coarseness: float, idle: np.ndarray | None) -> tuple[pack.Packed, bytes]:
+    def _pack(self, model: Model, fit: Fit, coarseness: float, idle: np.ndarray | None) -> tuple[Packed, bytes]:
         packed = pack.quantize_model(
             self.gains.unweighted(model), self.recipe, self.stored, self.groups, self.background, idle, coarseness,
             lowpass=fit.options.lowpass, quantizers=fit.quantizers, finer=self.gains.finer,

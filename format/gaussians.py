@@ -67,9 +67,14 @@ class Gaussians:
         """All Gaussians of ``parts`` in order; first_index is that of the first part."""
         if not parts:
             raise UsageError("Gaussians.concatenate: expected one part or more, found none")
-        names = ("means", "factors", "features", "covariances", "scales")
-        columns = (np.concatenate([getattr(p, name) for p in parts]) for name in names)
-        return Gaussians(*columns, first_index=parts[0].first_index)
+        return Gaussians(
+            np.concatenate([p.means for p in parts]),
+            np.concatenate([p.factors for p in parts]),
+            np.concatenate([p.features for p in parts]),
+            np.concatenate([p.covariances for p in parts]),
+            np.concatenate([p.scales for p in parts]),
+            parts[0].first_index,
+        )
 
 
 def _scale_rotation(header: Header, scale: F64, t: F64) -> tuple[F64, F64, F64, F64, F64]:
