@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -52,29 +53,19 @@ class Gaussians:
 
     def run(self, start: int, stop: int, first_index: int) -> Gaussians:
         """Rows start … stop − 1 as views, the first one's file-wide index being ``first_index``."""
-        part = slice(start, stop)
-        return Gaussians(
-            self.means[part],
-            self.factors[part],
-            self.features[part],
-            self.covariances[part],
-            self.scales[part],
-            first_index,
-        )
+        return self._map(lambda name: getattr(self, name)[start:stop], first_index)
 
     @staticmethod
     def concatenate(parts: Sequence[Gaussians]) -> Gaussians:
         """All Gaussians of ``parts`` in order; first_index is that of the first part."""
         if not parts:
             raise UsageError("Gaussians.concatenate: expected one part or more, found none")
-        return Gaussians(
-            np.concatenate([p.means for p in parts]),
-            np.concatenate([p.factors for p in parts]),
-            np.concatenate([p.features for p in parts]),
-            np.concatenate([p.covariances for p in parts]),
-            np.concatenate([p.scales for p in parts]),
-            parts[0].first_index,
-        )
+        return Gaussians._map(lambda name: np.concatenate([getattr(p, name) for p in parts]), parts[0].first_index)
+
+    @staticmethod
+    def _map(array: Callable[[str], Any], first_index: int) -> Gaussians:
+        names = ("means", "factors", "features", "covariances", "scales")
+        return Gaussians(**{name: array(name) for name in names}, first_index=first_index)
 
 
 def _scale_rotation(header: Header, scale: F64, t: F64) -> tuple[F64, F64, F64, F64, F64]:
