@@ -7,7 +7,6 @@ of its time: their shapes are needed for decoding anyway.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -32,22 +31,24 @@ from igs.format.cells_model import (
     expected_value,
     factor,
     feature_range,
+    grid,
     neighbours,
+    number_of,
     rows_of,
     shape,
 )
 from igs.format.codes import invalid
-from igs.format.errors import InvalidFile
 from igs.format.fields import FEATURE_MAX, MEAN_UNIT, REACH_MARGIN
 from igs.format.gaussians import Gaussians
 from igs.format.header import Header
 from igs.format.jit import helper, inline, kernels
 from igs.format.lattice import Lattice
 from igs.format.quantize import Codes
-from igs.format.rans import STATE_LOW, advance, get_bits, get_uniform, get_yes, low_bits
+from igs.format.rans import STATE_BYTES, STATE_LOW, advance, get_bits, get_uniform, get_yes, low_bits
 from igs.format.threads import run
 
 TRIM_BYTES = 4
+HEAD_BYTES = TRIM_BYTES + STATE_BYTES
 CONTEXTS = len(m.ODDS)
 LANES = 8  # chunks decoded side by side; more gain nothing
 GUESS_TRIES = 4  # so many steps by a curve's slope, which end sooner but for the odd place; halving always ends
@@ -115,12 +116,14 @@ def _get_angle(x, words, read, n, angles):  # type: ignore[no-untyped-def]
     return get_bits(x, words, read, low, bits)
 
 
-# Of a lane, int64: state, next word, word behind the last; next row, row behind the last; its cell's number, place in
-# the grid, and the grid's size; context, neighbours; of the Gaussian being read number of angles, first j, how many.
-X, READ, STOP, ROW, END, AT, CELL_X, CELL_Y, COLUMNS, ROWS, CONTEXT, NEAR, ANGLES, FIRST_J, HEIGHT = range(15)
-# Binary64: its grid's origin and cell; the chunk's box, and what is left of its reach_area; of the Gaussian being read
-# P·γ, φ, sy, sx, q/p.
+# Of a chunk and of the lane that decodes it, int64: state, next word, word behind the last; next row, row behind the
+# last; the grid's size. Of a lane: its cell's number and place in the grid, context, neighbours; of the Gaussian being
+# read number of angles, first j, how many.
+X, READ, STOP, ROW, END, COLUMNS, ROWS, AT, CELL_X, CELL_Y, CONTEXT, NEAR, ANGLES, FIRST_J, HEIGHT = range(15)
+# Binary64, of both: the grid's origin and cell; the chunk's box, and what is left of its reach_area. Of a lane, for the
+# Gaussian being read: P·γ, φ, sy, sx, q/p.
 X0, Y0, CELL, BOX_X0, BOX_Y0, BOX_X1, BOX_Y1, AREA, STEP, GAIN, SY, SX, SHEAR = range(13)
+OF_CHUNK, REAL_OF_CHUNK = AT, STEP  # how many of these a chunk has
 
 
 @inline
@@ -135,12 +138,54 @@ def _feature(v):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _decode(words, lanes, reals, near, alive, cells, odds, p, rgb, reach, out):  # type: ignore[no-untyped-def]
-    """Decode chunks side by side; returns one that is wrong or reaches further than stated, or −1.
+def _plan(heads, counts, grid_boxes, chunks, places):  # type: ignore[no-untyped-def]
+    """Fill in the states and grids of chunks; returns how many cells the largest needs, or −1: one has no valid state.
+
+    heads: uint8 [n, HEAD_BYTES], how payloads begin. counts: of Gaussians. chunks: int64 [n, OF_CHUNK], places: float64
+    [n, REAL_OF_CHUNK].
+    """
+    most = 0
+    for c in range(len(counts)):
+        x = 0
+        for byte in range(STATE_BYTES):
+            x |= np.int64(heads[c, TRIM_BYTES + byte]) << (8 * byte)
+        if x < STATE_LOW:
+            return -1
+        x0, y0, cell, columns, rows = grid(grid_boxes[c], heads[c], counts[c])
+        chunks[c, X], chunks[c, COLUMNS], chunks[c, ROWS] = x, columns, rows
+        places[c, X0], places[c, Y0], places[c, CELL] = x0, y0, cell
+        most = max(most, number_of(0, rows, columns))
+    return most
+
+
+@inline
+def _begin(c, chunk, chunks, places, lanes, reals, cells, odds, fresh):  # type: ignore[no-untyped-def]
+    """Give a lane a chunk: no cell of its grid has a Gaussian, and nothing is known of how they are filled."""
+    for i in range(OF_CHUNK):
+        lanes[c, i] = chunks[chunk, i]
+    for i in range(REAL_OF_CHUNK):
+        reals[c, i] = places[chunk, i]
+    counts, last = cells
+    room, columns = len(counts) // len(lanes), lanes[c, COLUMNS]
+    for at in range(c * room, c * room + number_of(0, lanes[c, ROWS], columns)):
+        counts[at], last[at] = 0, -1
+    for i in range(CONTEXTS):
+        for k in range(3):
+            odds[c * CONTEXTS + i, k] = fresh[i, k]
+    lanes[c, AT], lanes[c, CONTEXT] = c * room + number_of(0, 0, columns), c * CONTEXTS
+    lanes[c, CELL_X] = lanes[c, CELL_Y] = 0
+
+
+@kernel
+def _decode(words, chunks, places, lanes, reals, near, alive, cells, odds, fresh, p, rgb, reach, out):  # type: ignore[no-untyped-def]
+    """Decode chunks, several side by side; whether each is what it should be and reaches no further than stated.
 
     Within a chunk each step waits for the one before, so that with a single one the processor is often idle: each step
-    is taken for all of them, the lanes, before the next. lanes: int64 [n, 15] and reals: float64 [n, 13], the columns
-    above. near: int32 [n, 16], alive: int64 [n], room. cells: of each how many Gaussians it has and the latest, int32.
+    is taken for all lanes before the next. A lane that is done with a chunk takes the next one.
+
+    words: of all payloads, uint16. chunks, places: [n, OF_CHUNK], [n, REAL_OF_CHUNK], as above. The lanes' own: lanes
+    int64 [m, 15], reals float64 [m, 13], near int32 [m, 16], alive int64 [m], odds int64 [m·CONTEXTS, 3], and cells:
+    how many Gaussians each has and the latest, int32, room for the largest grid m times. fresh: contexts to begin with.
     p: Parameters. rgb: first channels to turn back from luma and chroma. reach: R⁺ and π·R². out: Columns.
     """
     steps, feature_steps, families, models, angles, minors, edges = p
@@ -149,6 +194,8 @@ def _decode(words, lanes, reals, near, alive, cells, odds, p, rgb, reach, out): 
     number, zero, none, left = len(feature_steps), np.int64(0), edges[:0], len(lanes)
     for c in range(left):
         alive[c] = c
+        _begin(c, c, chunks, places, lanes, reals, cells, odds, fresh)
+    begun = left
     while left:
         for c in alive[:left]:  # the next cell that has another Gaussian, and its neighbours
             x, read, at, context = lanes[c, X], lanes[c, READ], lanes[c, AT], lanes[c, CONTEXT]
@@ -164,7 +211,7 @@ def _decode(words, lanes, reals, near, alive, cells, odds, p, rgb, reach, out): 
                     lanes[c, CELL_X] = 0
                     lanes[c, CELL_Y] += 1
                     if lanes[c, CELL_Y] == lanes[c, ROWS]:
-                        return c
+                        return False
                 context = context_of(counts, at, pitch) + c * CONTEXTS
             if counts[at] == 0:
                 context += 7
@@ -192,7 +239,7 @@ def _decode(words, lanes, reals, near, alive, cells, odds, p, rgb, reach, out): 
             if n > 1:
                 lanes[c, X], lanes[c, READ], angle = _get_angle(lanes[c, X], words, lanes[c, READ], n, angles)
                 if angle >= n:
-                    return c
+                    return False
             codes[lanes[c, ROW], 4] = angle
         for c in alive[:left]:
             row = lanes[c, ROW]
@@ -207,7 +254,7 @@ def _decode(words, lanes, reals, near, alive, cells, odds, p, rgb, reach, out): 
         for c in alive[:left]:
             row, height, sx = lanes[c, ROW], lanes[c, HEIGHT], reals[c, SX]
             if height < 1:
-                return c
+                return False
             x, read, j = get_uniform(lanes[c, X], words, lanes[c, READ], height)
             mean_y = (lanes[c, FIRST_J] + j) * reals[c, SY]
             shift = reals[c, SHEAR] * mean_y
@@ -215,10 +262,10 @@ def _decode(words, lanes, reals, near, alive, cells, odds, p, rgb, reach, out): 
             first = math.ceil(((x0 + x_cell * cell) + shift) / sx)
             width = math.ceil(((x0 + (x_cell + 1) * cell) + shift) / sx) - first
             if j >= height or width < 1:
-                return c
+                return False
             x, read, i = get_uniform(x, words, read, width)
             if i >= width or abs(first + i) > CODE_MAX or abs(lanes[c, FIRST_J] + j) > CODE_MAX:
-                return c
+                return False
             lanes[c, X], lanes[c, READ], codes[row, 0], codes[row, 1] = x, read, first + i, lanes[c, FIRST_J] + j
             means[row, 0], means[row, 1] = _mean((first + i) * sx - shift), _mean(mean_y)
         for f in range(1, 1 + number):
@@ -232,7 +279,7 @@ def _decode(words, lanes, reals, near, alive, cells, odds, p, rgb, reach, out): 
                     lanes[c, X], words, lanes[c, READ], low, high, offset, unit, none, curve
                 )
                 if abs(k) > CODE_MAX:
-                    return c
+                    return False
                 codes[row, 4 + f], values[row, f] = k, k * step
         a = zero
         while a < left:
@@ -248,12 +295,12 @@ def _decode(words, lanes, reals, near, alive, cells, odds, p, rgb, reach, out): 
             x_reach, y_reach = reach[0] * math.sqrt(covariances[row, 0]), reach[0] * math.sqrt(covariances[row, 2])
             mean_x, mean_y = means[row, 0] * MEAN_UNIT, means[row, 1] * MEAN_UNIT
             if mean_x - x_reach < reals[c, BOX_X0] or mean_x + x_reach > reals[c, BOX_X1]:
-                return c
+                return False
             if mean_y - y_reach < reals[c, BOX_Y0] or mean_y + y_reach > reals[c, BOX_Y1]:
-                return c
+                return False
             reals[c, AREA] -= reach[1] * (scales[row, 0] * scales[row, 1])
             if lanes[c, READ] > lanes[c, STOP]:
-                return c
+                return False
             before[row], last[at] = last[at], row
             counts[at] += 1
             lanes[c, ROW] += 1
@@ -261,20 +308,32 @@ def _decode(words, lanes, reals, near, alive, cells, odds, p, rgb, reach, out): 
                 a += 1
                 continue
             if lanes[c, X] != STATE_LOW or lanes[c, READ] != lanes[c, STOP] or reals[c, AREA] < 0.0:
-                return c
+                return False
+            if begun < len(chunks):
+                _begin(c, begun, chunks, places, lanes, reals, cells, odds, fresh)
+                begun += 1
+                a += 1
+                continue
             left -= 1
             alive[a] = alive[left]
-    return -1
+    return True
 
 
 class Coded(NamedTuple):
-    """A chunk to decode. grid_box: as ``cells.clip_box`` gives it; box, reach_area: as the index has them, pixels."""
+    """Chunks to decode. counts: int64 [n], of Gaussians. boxes, areas: float64 [n, 4], [n], as the index has them, in
+    pixels. grid_boxes: float64 [n, 4], as ``cells.clip_box`` gives them."""
 
-    payload: bytes
-    number: int  # of Gaussians
-    grid_box: Sequence[float]
-    box: Sequence[float] = (-math.inf, -math.inf, math.inf, math.inf)
-    reach_area: float = math.inf
+    payloads: Sequence[bytes]
+    counts: NDArray[np.int64]
+    grid_boxes: F64
+    boxes: F64
+    areas: F64
+
+    @classmethod
+    def anywhere(cls, payload: bytes, count: int, grid_box: F64) -> Coded:
+        """A chunk by itself, whose Gaussians may reach as far as they like."""
+        everywhere = np.array([[-math.inf, -math.inf, math.inf, math.inf]])
+        return cls([payload], np.array([count]), grid_box.reshape(1, 4), everywhere, np.array([math.inf]))
 
 
 class Columns(NamedTuple):
@@ -298,65 +357,63 @@ class Columns(NamedTuple):
         return cls(codes, means, factors, features_, np.empty((n, 3)), np.empty((n, 2)), before, values)
 
 
-def _decode_lanes(
-    chunks: Sequence[Coded], rows: Sequence[int], lattice: Lattice, rgb: Sequence[int], reach2: float, out: Columns
-) -> bool:
-    """Whether the chunks are what they should be; their Gaussians into ``out``, each chunk's from its entry of rows."""
-    lanes, reals, words = np.zeros((len(chunks), 15), np.int64), np.empty((len(chunks), 13)), []
-    cells = at = 0
-    for lane, (chunk, row) in enumerate(zip(chunks, rows, strict=True)):
-        x, count = rans.open_payload(chunk.payload, TRIM_BYTES)
-        x0, y0, cell, columns, lines = m.grid(chunk.grid_box, chunk.payload, chunk.number)
-        first = cells + m.number_of(0, 0, columns)
-        end, context = row + chunk.number, lane * CONTEXTS
-        lanes[lane, :NEAR] = x, at, at + count, row, end, first, 0, 0, columns, lines, context
-        reals[lane, :STEP] = x0, y0, cell, *chunk.box, chunk.reach_area
-        words.append(chunk.payload[TRIM_BYTES + rans.STATE_BYTES :])
-        cells += m.number_of(0, lines, columns)
-        at += count
-    room = np.empty((len(chunks), 16), np.int32), np.empty(len(chunks), np.int64)
-    reach = np.array([math.sqrt(reach2) * REACH_MARGIN, math.pi * reach2])
-    wrong = _decode(
-        np.frombuffer(b"".join(words), "<u2"),
-        lanes,
-        reals,
-        *room,
-        m.fresh_cells(cells),
-        m.fresh_odds(len(chunks)),
-        tuple(m.parameters(lattice)),
-        np.array(rgb if lattice.ycbcr else [], np.int64),
-        reach,
-        tuple(out),
+def _decode_part(coded: Coded, part: slice, lattice: Lattice, rgb: Sequence[int], reach2: float, out: Columns) -> bool:
+    """Whether some of the chunks are what they should be; their Gaussians into their rows of ``out``."""
+    payloads, counts = coded.payloads[part], coded.counts[part]
+    lengths = np.array([len(p) for p in payloads], np.int64) - HEAD_BYTES
+    if (lengths < 0).any() or (lengths & 1).any():
+        return False
+    chunks, places = np.empty((len(payloads), OF_CHUNK), np.int64), np.empty((len(payloads), REAL_OF_CHUNK))
+    chunks[:, STOP], chunks[:, END] = np.cumsum(lengths >> 1), np.cumsum(coded.counts)[part]
+    chunks[:, READ], chunks[:, ROW] = chunks[:, STOP] - (lengths >> 1), chunks[:, END] - counts
+    places[:, BOX_X0:AREA], places[:, AREA] = coded.boxes[part], coded.areas[part]
+    heads = np.frombuffer(b"".join([p[:HEAD_BYTES] for p in payloads]), np.uint8).reshape(-1, HEAD_BYTES)
+    room = _plan(heads, counts, coded.grid_boxes[part], chunks, places)
+    if room < 0:
+        return False
+    n = min(len(payloads), LANES)
+    return bool(
+        _decode(
+            np.frombuffer(b"".join([p[HEAD_BYTES:] for p in payloads]), "<u2"),
+            chunks,
+            places,
+            np.empty((n, HEIGHT + 1), np.int64),
+            np.empty((n, SHEAR + 1)),
+            np.empty((n, 16), np.int32),
+            np.empty(n, np.int64),
+            (np.empty(n * room, np.int32), np.empty(n * room, np.int32)),
+            np.empty((n * CONTEXTS, 3), np.int64),
+            m.FRESH,
+            tuple(m.parameters(lattice)),
+            np.array(rgb if lattice.ycbcr else (), np.int64),
+            np.array([math.sqrt(reach2) * REACH_MARGIN, math.pi * reach2]),
+            tuple(out),
+        )
     )
-    return bool(wrong < 0)
 
 
 def decode(payload: bytes, count: int, lattice: Lattice, box: F64) -> Codes:
-    """The codes table of a chunk, rows in the order of the stream. Raises InvalidFile E_STREAM."""
+    """The codes table of a chunk, rows in the order of the stream. box: of its grid. Raises InvalidFile E_STREAM."""
+    rans.open_payload(payload, TRIM_BYTES)
     out = Columns.empty(count, len(lattice.feature))
-    if not _decode_lanes([Coded(payload, count, box.tolist())], [0], lattice, [], 1.0, out):
+    if not _decode_part(Coded.anywhere(payload, count, box), slice(None), lattice, (), 1.0, out):
         raise invalid("E_STREAM", f"{count} Gaussians in the whole payload", "something else")
     return out.codes.view(np.uint32)
 
 
-def decode_gaussians(chunks: Sequence[Coded], header: Header, threads: int) -> Gaussians | None:
+def decode_gaussians(coded: Coded, header: Header, threads: int) -> Gaussians | None:
     """The Gaussians of chunks in their order, or None: one holds something else, or more than its index entry allows.
 
     Which one and what, ``decode`` and the reader's checks tell. header: with a lattice.
     """
     lattice, rgb = header.lattice, header.rgb_groups
     assert lattice is not None
-    rows = [0, *itertools.accumulate(chunk.number for chunk in chunks)]
-    out = Columns.empty(rows[-1], header.features)
-    groups = max(min(threads, len(chunks)), -(-len(chunks) // LANES))
-    good = [False] * groups
+    out = Columns.empty(int(coded.counts.sum()), header.features)
+    parts = min(threads, len(coded.payloads))
+    good = [False] * parts
 
-    def work(g: int) -> None:
-        part = slice(g, None, groups)
-        good[g] = _decode_lanes(chunks[part], rows[:-1][part], lattice, rgb, header.reach2, out)
+    def work(part: int) -> None:
+        good[part] = _decode_part(coded, slice(part, None, parts), lattice, rgb, header.reach2, out)
 
-    try:
-        run(groups, threads, work)
-    except InvalidFile:
-        return None
+    run(parts, threads, work)
     return Gaussians(*out[1:6]) if all(good) else None

@@ -195,7 +195,7 @@ def _model(codes: Codes, lattice: Lattice, box: F64, trim: NDArray[np.uint8]) ->
     far |= (table[:, 2:5] < 0).any(axis=1) | (table[:, 2] >= len(p.minors)) | (table[:, 3] > m.RATIO_MAX)
     _refuse(far, table)
     cells = np.empty(len(table), np.int64)
-    x0, y0, cell, columns, rows = m.grid(box.tolist(), trim.tolist(), len(table))
+    x0, y0, cell, columns, rows = m.grid(box, trim, len(table))
     _place(table, x0, y0, cell, columns, rows, p.steps, p.minors, cells)
     _refuse(cells == -2, table)
     if (cells < 0).any():
@@ -208,9 +208,10 @@ def _model(codes: Codes, lattice: Lattice, box: F64, trim: NDArray[np.uint8]) ->
     symbols = np.empty((room, 2), np.int64)
     spent = np.zeros((len(table), table.shape[1] - 1))
     around = np.empty((len(table), table.shape[1] - 4))
-    known = (*m.fresh_cells(m.number_of(0, rows, columns)), np.empty(len(table), np.int32), np.empty_like(around))
+    counts = np.zeros(m.number_of(0, rows, columns), np.int32)
+    known = counts, counts - 1, np.empty(len(table), np.int32), np.empty_like(around)
     near = np.empty((1, 16), np.int32)
-    odds, models = m.fresh_odds(), tuple(p)
+    odds, models = m.FRESH.copy(), tuple(p)
     count = _symbols(table, cells, x0, y0, cell, columns, rows, odds, known, near, models, symbols, spent, around)
     if count < 0:
         _refuse(np.arange(len(table)) == -1 - count, table)

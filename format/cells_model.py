@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from igs.format import lattice as la
-from igs.format.jit import inline
+from igs.format.jit import helper, inline
 from igs.format.rans import contexts
 
 I64 = NDArray[np.int64]
@@ -127,9 +126,10 @@ def parameters(lattice: la.Lattice) -> Parameters:
     )
 
 
-def grid(box: Sequence[float], trim: Sequence[int], count: int) -> tuple[float, float, float, int, int]:
-    """Origin and side of a cell in pixels, and how many columns and rows. trim: its first four numbers count."""
-    left, top, right, bottom = box
+@helper
+def grid(box, trim, count):  # type: ignore[no-untyped-def]
+    """Origin and side of a cell in pixels, and how many columns and rows. box: float64 [4]. trim: uint8 [4 or more]."""
+    left, top, right, bottom = box[0], box[1], box[2], box[3]
     w, h = right - left, bottom - top
     x0, y0 = left + w * (trim[0] / 256), top + h * (trim[1] / 256)
     w, h = max((right - w * (trim[2] / 256)) - x0, 0.125), max((bottom - h * (trim[3] / 256)) - y0, 0.125)
@@ -137,24 +137,14 @@ def grid(box: Sequence[float], trim: Sequence[int], count: int) -> tuple[float, 
     return x0, y0, cell, min(math.ceil(w / cell), SIDE_CELLS), min(math.ceil(h / cell), SIDE_CELLS)
 
 
-def number_of(x: int, y: int, columns: int) -> int:
+@inline
+def number_of(x, y, columns):  # type: ignore[no-untyped-def]
     """Of cell (x, y) in arrays of a grid's cells. There are MARGIN rows above it, MARGIN columns beside; the right
     margin of a row is the left one of the next. Cell (0, rows) would be the first behind the array."""
     return (y + MARGIN) * (columns + MARGIN) + MARGIN + x
 
 
-def fresh_cells(numbers: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Of each cell, int32: how many Gaussians it has, and the number of the latest one or −1."""
-    counts = np.zeros(numbers, np.int32)
-    return counts, counts - 1
-
-
-_FRESH = contexts([(a, 32) for a in ODDS])
-
-
-def fresh_odds(chunks: int = 1) -> I64:
-    """The decisions' contexts of each chunk, int64 [14·chunks, 3] (rans.py)."""
-    return np.tile(_FRESH, (chunks, 1))
+FRESH = contexts([(a, 32) for a in ODDS])  # decisions before the first of a chunk, int64 [14, 3] (rans.py)
 
 
 # -- spec §6.3, §6.4: these return what format/lattice.py does, bit for bit

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -53,19 +52,24 @@ class Gaussians:
 
     def run(self, start: int, stop: int, first_index: int) -> Gaussians:
         """Rows start … stop − 1 as views, the first one's file-wide index being ``first_index``."""
-        return self._map(lambda name: getattr(self, name)[start:stop], first_index)
+        rows = slice(start, stop)
+        return Gaussians(
+            self.means[rows],
+            self.factors[rows],
+            self.features[rows],
+            self.covariances[rows],
+            self.scales[rows],
+            first_index,
+        )
 
     @staticmethod
     def concatenate(parts: Sequence[Gaussians]) -> Gaussians:
         """All Gaussians of ``parts`` in order; first_index is that of the first part."""
         if not parts:
             raise UsageError("Gaussians.concatenate: expected one part or more, found none")
-        return Gaussians._map(lambda name: np.concatenate([getattr(p, name) for p in parts]), parts[0].first_index)
-
-    @staticmethod
-    def _map(array: Callable[[str], Any], first_index: int) -> Gaussians:
-        names = ("means", "factors", "features", "covariances", "scales")
-        return Gaussians(**{name: array(name) for name in names}, first_index=first_index)
+        names = [field.name for field in dataclasses.fields(Gaussians)][:-1]
+        columns = [np.concatenate([getattr(part, name) for part in parts]) for name in names]
+        return Gaussians(*columns, first_index=parts[0].first_index)
 
 
 def _scale_rotation(header: Header, scale: F64, t: F64) -> tuple[F64, F64, F64, F64, F64]:

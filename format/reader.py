@@ -200,11 +200,16 @@ class FileReader:
         assert self._loaded is not None
         self._loaded[block] = True
 
-    def _entry(self, chunk: int) -> Any:
-        if not 0 <= chunk < self.num_chunks:
-            raise UsageError(f"chunk: expected 0 to {self.num_chunks - 1}, found {chunk}")
+    def _need(self, chunks: Sequence[int]) -> None:
+        """Have the entries of chunks at hand; UsageError for a number that there isn't."""
+        for chunk in (min(chunks), max(chunks)):
+            if not 0 <= chunk < self.num_chunks:
+                raise UsageError(f"chunk: expected 0 to {self.num_chunks - 1}, found {chunk}")
         if self._loaded is not None:
-            self.load_index([chunk // BLOCK_ENTRIES])
+            self.load_index(sorted({chunk // BLOCK_ENTRIES for chunk in chunks}))
+
+    def _entry(self, chunk: int) -> Any:
+        self._need([chunk])
         return self.entries[chunk]
 
     def chunks_in_box(self, x0: float, y0: float, x1: float, y1: float, level: int | None = None) -> Chunks:
@@ -300,28 +305,33 @@ class FileReader:
     def payloads(self, chunks: Sequence[int] | Chunks) -> Iterator[bytes]:
         """Payloads in the order given, neighbours in the file fetched by one read, checksums checked."""
         wanted = [int(c) for c in chunks]
+        if not wanted:
+            return
+        self._need(wanted)
+        self.level_check(max(wanted))
+        starts, rows = self._starts[wanted].tolist(), self.entries[wanted]
+        sizes, checks = rows["bytes"].tolist(), rows["crc"].tolist()
         at = 0
         while at < len(wanted):
             stop = at + 1
             while stop < len(wanted) and wanted[stop] == wanted[stop - 1] + 1:
                 stop += 1
-            run = wanted[at:stop]
-            ranges = [self.payload_range(c) for c in run]
-            self.level_check(run[-1])
-            begin = ranges[0][0]
-            data = self._source.read_at(begin, sum(ranges[-1]) - begin)
-            for chunk, (offset, size) in zip(run, ranges, strict=True):
-                yield self._check_payload(chunk, data[offset - begin : offset - begin + size], offset, size)
+            begin = starts[at]
+            data = self._source.read_at(begin, starts[stop - 1] + sizes[stop - 1] - begin)
+            for i in range(at, stop):
+                first = starts[i] - begin
+                payload = data[first : first + sizes[i]]
+                if len(payload) != sizes[i] or ix.payload_crc(payload) != checks[i]:
+                    raise self._damaged(wanted[i], payload, starts[i], sizes[i])
+                yield payload
             at = stop
 
-    def _check_payload(self, chunk: int, payload: bytes, offset: int, size: int) -> bytes:
+    def _damaged(self, chunk: int, payload: bytes, offset: int, size: int) -> InvalidFile:
         where = f"chunk {chunk}"
         if len(payload) != size:
-            raise invalid("E_TRUNCATED", f"{size} bytes", f"{len(payload)}", offset, where=where)
+            return invalid("E_TRUNCATED", f"{size} bytes", f"{len(payload)}", offset, where=where)
         crc, found = int(self.entries[chunk]["crc"]), ix.payload_crc(payload)
-        if crc != found:
-            raise invalid("E_CHUNK_CRC", f"{crc:04x}", f"{found:04x}", offset, where=where)
-        return payload
+        return invalid("E_CHUNK_CRC", f"{crc:04x}", f"{found:04x}", offset, where=where)
 
     def level_check(self, chunk: int) -> None:
         """Raise UsageError if a chunk belongs to a level that this partial file lacks."""
@@ -384,10 +394,9 @@ class FileReader:
             return None
         from igs.format import cells  # Numba loads with it
 
-        boxes = self._boxes[:, chunks].T
-        grids = cells.clip_box(boxes, self.header.width, self.header.height).tolist()
-        areas = self.entries["reach_area"][chunks].tolist()
-        coded = list(map(cells.Coded, payloads, counts, grids, boxes.tolist(), areas))
+        boxes, areas = self._boxes[:, chunks].T, self.entries["reach_area"][chunks].astype(np.float64)
+        grids = cells.clip_box(boxes, self.header.width, self.header.height)
+        coded = cells.Coded(payloads, np.array(counts, np.int64), grids, boxes, areas)
         return cells.decode_gaussians(coded, self.header, threads)
 
     def _dequantize(self, chunks: list[int], payloads: list[bytes], threads: int) -> Gaussians | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import math
@@ -251,37 +252,41 @@ def test_dequantisation_is_that_of_the_specification(draw: st.DataObject, featur
     st.integers(),
 )
 def test_gaussians_side_by_side_are_those_of_the_codes(
-    draw: st.DataObject, features: int, sizes: list[int], threads: int, seed: int
+    draw: st.DataObject, features: int, most: list[int], threads: int, seed: int
 ) -> None:
     lattice = draw.draw(st.one_of(lattices(features), st.just(usual(features))))
-    header, chunks, tables = lattice_header(lattice), [], []
-    for i, n in enumerate(sizes):
+    header, payloads, boxes, tables = lattice_header(lattice), [], [], []
+    for i, n in enumerate(most):
         codes, positions = codes_that_fit(lattice, n, abs(seed) + i)
-        box = clip_box(box_around(positions, i), WIDTH, HEIGHT)
-        payload = encode(codes, lattice, box, positions).payload
-        tables.append(decode(payload, len(codes), lattice, box))
-        chunks.append(Coded(payload, len(codes), box.tolist()))
-    found, expected = decode_gaussians(chunks, header, threads), dequantize(header, np.concatenate(tables))
+        boxes.append(clip_box(box_around(positions, i), WIDTH, HEIGHT))
+        payloads.append(encode(codes, lattice, boxes[-1], positions).payload)
+        tables.append(decode(payloads[-1], len(codes), lattice, boxes[-1]))
+    sizes = [len(table) for table in tables]
+    everywhere, any_area = np.tile([-np.inf, -np.inf, np.inf, np.inf], (len(sizes), 1)), np.full(len(sizes), np.inf)
+    coded = Coded(payloads, np.array(sizes), np.array(boxes), everywhere, any_area)
+    found, expected = decode_gaussians(coded, header, threads), dequantize(header, np.concatenate(tables))
     assert found is not None
     for name in ("means", "factors", "features", "covariances", "scales"):
         assert getattr(found, name).dtype == getattr(expected, name).dtype
         assert getattr(found, name).tobytes() == getattr(expected, name).tobytes()
-    wrong = draw.draw(st.integers(0, len(chunks) - 1))
+    wrong = draw.draw(st.integers(0, len(sizes) - 1))
     box, area = reach_boxes(header, expected), reach_areas(header, expected)
-    part = slice(sum(c.number for c in chunks[:wrong]), sum(c.number for c in chunks[: wrong + 1]))
+    part = slice(sum(sizes[:wrong]), sum(sizes[: wrong + 1]))
     tight = np.concatenate([box[part, :2].min(axis=0), box[part, 2:].max(axis=0)])
     narrow = tight + np.eye(4)[draw.draw(st.integers(0, 3))] * [1, 1, -1, -1] * 2.0**-20
-    last = draw.draw(st.integers(0, 1))
-    payload = chunks[wrong].payload
-    for change, good in (
-        ({"box": tight.tolist()}, True),
-        ({"box": narrow.tolist()}, bool((narrow == tight).all())),
-        ({"reach_area": float(area[part].sum()) * (1 + 2.0**-21)}, True),
-        ({"reach_area": float(area[part].sum()) * (1 - 2.0**-19)}, False),
-        ({"payload": payload + b"\0\0" if last else payload[: max(len(payload) - 2, 0)]}, False),
+    payload, least = payloads[wrong], float(area[part].sum())
+    longer, shorter, empty = payload + b"\0\0", payload[: max(len(payload) - 2, 0)], b""
+    without_state = payload[:4] + bytes(5) + payload[9:]
+    for field, value, good in (
+        ("boxes", tight, True),
+        ("boxes", narrow, bool((narrow == tight).all())),
+        ("areas", least * (1 + 2.0**-21), True),
+        ("areas", least * (1 - 2.0**-19), False),
+        *(("payloads", bad, False) for bad in (longer, shorter, empty, payload + b"\0", without_state)),
     ):
-        changed = [*chunks[:wrong], chunks[wrong]._replace(**change), *chunks[wrong + 1 :]]
-        assert (decode_gaussians(changed, header, threads) is not None) == good
+        changed = copy.copy(getattr(coded, field))
+        changed[wrong] = value
+        assert (decode_gaussians(coded._replace(**{field: changed}), header, threads) is not None) == good
 
 
 def test_a_division_by_a_table_is_exact() -> None:
