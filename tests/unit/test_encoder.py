@@ -1,4 +1,4 @@
-"""The encoder: initialisation, growth, rate targets, determinism, checkpoints, hard cases. Small pictures."""
+"""Encodes from end to end: determinism, hard cases, options, the report."""
 
 from __future__ import annotations
 
@@ -10,167 +10,13 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the encoder needs torch")
 
+from encoder_cases import picture, small
+
 import igs
-from igs.encoder import PRESETS, EncodeOptions, encode, rate, targets
-from igs.encoder.fitting import checkpoint, init
-from igs.encoder.fitting.fit import Fit
-from igs.encoder.fitting.growth import growth_plan
-from igs.encoder.fitting.saliency import spectral_residual
+from igs.encoder import EncodeOptions, encode
 from igs.encoder.metrics import ms_ssim
-from igs.encoder.raster import kernels
-from igs.encoder.raster.backend import KernelBackend, Model, TorchBackend, scale_parameter
-from igs.encoder.recipe import Recipe
+from igs.encoder.raster.backend import Model, scale_parameter
 from igs.encoder.rounding.lattice import Noise, rate_gradients
-
-
-def picture(width=40, height=30, channels=3, seed=0):
-    """Smooth, with an edge: something that Gaussians can fit and noise can't."""
-    y, x = np.mgrid[0:height, 0:width]
-    planes = [
-        0.5 + 0.4 * np.sin((x * (c + 1) + y * (seed + 1)) / 9.0) * np.cos(y / 7.0) * np.where(x > width / 2, 1, 0.5)
-        for c in range(channels)
-    ]
-    return np.round(np.stack(planes, axis=2) * 255).astype(np.uint8)
-
-
-def small(image, **settings):
-    return encode(image, **({"steps": 40, "num_gaussians": 30} | settings))
-
-
-# -- initialisation
-
-
-def test_positions_follow_the_map_and_the_uniform_share():
-    rng = np.random.default_rng(0)
-    weights = np.zeros((20, 30))
-    weights[:, :10] = 1
-    points = init.draw_positions(weights, 150, 0.0, 1.0, rng)
-    assert points[:, 0].max() < 10
-    points = init.draw_positions(weights, 300, 1.0, 1.0, rng)
-    assert 0.5 < (points[:, 0] >= 10).mean() < 0.8
-    cells = np.floor(points).astype(int)
-    assert len(np.unique(cells[:, 1] * 30 + cells[:, 0])) == 300  # no pixel twice
-
-
-def test_more_positions_than_pixels():
-    points = init.draw_positions(np.ones((2, 3)), 20, 0.3, 1.0, np.random.default_rng(0))
-    assert points.shape == (20, 2)
-    assert (points >= 0).all()
-    assert (points <= [3, 2]).all()
-
-
-def test_gradient_map_is_high_at_an_edge():
-    image = np.zeros((10, 12, 3), np.float32)
-    image[:, 6:] = 1
-    gradient = init.gradient_map(image)
-    assert gradient[:, 5:7].min() > 0
-    assert gradient[:, :4].max() == 0
-
-
-def test_spectral_residual_finds_the_odd_one_out():
-    rng = np.random.default_rng(0)
-    image = (0.5 + 0.05 * rng.standard_normal((64, 64, 1))).astype(np.float32)
-    image[40:44, 20:24] = 1
-    saliency = spectral_residual(image)
-    assert saliency.shape == (64, 64)
-    y, x = np.unravel_index(saliency.argmax(), saliency.shape)
-    assert abs(y - 41.5) < 8
-    assert abs(x - 21.5) < 8
-
-
-# -- growth and schedule
-
-
-@pytest.mark.parametrize("n", [1, 2, 7, 1000])
-@pytest.mark.parametrize("preset", PRESETS)
-def test_growth_adds_up(preset, n):
-    plan = growth_plan(PRESETS[preset], n)
-    assert sum(plan.values()) == n
-    assert all(count >= 0 for count in plan.values())
-    assert max(plan) < PRESETS[preset].steps
-
-
-def test_fit_improves_and_returns_its_best():
-    target = torch.from_numpy(picture().astype(np.float32) / 255).permute(2, 0, 1)
-    backend = KernelBackend() if kernels.available() else TorchBackend()
-    losses = []
-    fit = Fit(target, 40, Recipe(steps=60), backend, on_step=lambda f: losses.append(f.best_loss))
-    model = fit.run()
-    final, _ = backend.measure(backend.render(model, fit.options), target, False)
-    assert final <= min(losses) + 1e-9
-    assert final < 0.5 * fit.history[0].loss or final < 1e-3
-    assert model.is_finite()
-
-
-def test_relocation_moves_those_that_would_be_missed_least():
-    target = torch.from_numpy(picture().astype(np.float32) / 255).permute(2, 0, 1)
-    recipe = Recipe(steps=40, growth=False, relocate=0.1)
-    fit = Fit(target, 60, recipe, TorchBackend(), seed=1)
-    fit.run(20)
-    before, costs = fit.state.model.clone(), fit.removal_costs(fit.state.model)
-    assert fit.relocate() == 6
-    moved = (fit.state.model.position != before.position).any(dim=1)
-    assert moved.sum() == 6
-    assert costs[moved].max() <= costs[~moved].min()
-    assert (fit.state.age[moved] == 0).all()
-
-
-@pytest.mark.parametrize("blend", ["topk", "sum"])
-def test_removal_costs_are_what_the_error_rises_by(blend):
-    target = torch.from_numpy(picture().astype(np.float32) / 255).permute(2, 0, 1)
-    # Everything counts everywhere, so that whoever is left out leaves the others as they are.
-    recipe = Recipe(steps=10, growth=False, blend=blend, top_k=32, reach2=1e4, relative_reach2=math.inf)
-    fit = Fit(target, 12, recipe, TorchBackend(), seed=1)
-    model = fit.run()
-
-    def squared_error(m):
-        return ((fit.backend.render(m, fit.options) - target) ** 2).sum().item()
-
-    rises = []
-    for i in range(12):
-        others = [k for k in range(12) if k != i]
-        rises.append(squared_error(model.map(lambda t, rows=others: t[rows])) - squared_error(model))
-    assert fit.removal_costs(model).tolist() == pytest.approx(rises, rel=1e-2, abs=1e-2)
-
-
-def test_a_wild_learning_rate_still_gives_a_finite_file():
-    encoded = small(picture(), lr_scale=5.0, lr_position=50.0, lr_feature=2.0)
-    assert np.isfinite(igs.open(encoded.data).decode(dtype="float32")).all()
-
-
-def test_gradients_are_born_flat_and_fit_better():
-    target = torch.from_numpy(picture().astype(np.float32) / 255).permute(2, 0, 1).contiguous()
-    losses = {}
-    for primitive in ("constant", "gradient"):
-        fit = Fit(
-            target,
-            30,
-            Recipe(steps=60, primitive=primitive),
-            KernelBackend() if kernels.available() else TorchBackend(),
-        )
-        slopes = fit.state.model.feature[:, 3:]
-        assert slopes.shape == (fit.plan[0], 2 * (primitive == "gradient"))
-        assert not slopes.any()
-        fit.run()
-        losses[primitive] = fit.best_loss
-    assert losses["gradient"] < losses["constant"]
-
-
-@pytest.mark.parametrize("primitive", ["constant", "gradient"])
-@pytest.mark.parametrize("tiles", [True, False])
-def test_torch_backend_agrees_with_the_kernels(tiles, primitive):
-    if not kernels.available():
-        pytest.skip("installed without a C++ compiler")
-    target = torch.from_numpy(picture(24, 20).astype(np.float32) / 255).permute(2, 0, 1).contiguous()
-    recipe = Recipe(steps=4, growth=False, loss_ssim=0.1, primitive=primitive)
-    pictures = []
-    for backend in (KernelBackend(), TorchBackend(tiles)):
-        fit = Fit(target, 20, recipe, backend)
-        pictures.append(backend.render(fit.run(), fit.options))
-    torch.testing.assert_close(*pictures, rtol=0, atol=2e-3)
-
-
-# -- files
 
 
 def test_same_input_same_bytes_whatever_the_threads():
@@ -338,56 +184,6 @@ def test_no_point_of_the_picture_is_bare():
     assert len(holes(reader.header, gaussians, 4)) == 0
 
 
-# -- rate
-
-
-@pytest.mark.parametrize("size", [400, 900, 3000])
-def test_size_is_never_exceeded_and_nearly_used(size):
-    encoded = encode(picture(80, 60), size=size, steps=3, codec="raw", coding="plain")
-    one = encoded.report["bits_per_gaussian"] / 8
-    assert len(encoded.data) <= size
-    assert len(encoded.data) >= min(0.98 * size, size - one - 1)
-    coded = encode(picture(80, 60), size=size, steps=40)
-    assert 0.9 * size <= len(coded.data) <= size
-
-
-def test_size_below_the_smallest_file_names_it():
-    with pytest.raises(igs.UsageError, match="smallest file"):
-        encode(picture(), size=50, steps=1)
-
-
-def test_psnr_target_is_met():
-    assert encode(picture(60, 50), psnr=24.0, steps=60).report["psnr"] >= 24.0
-
-
-def test_psnr_beyond_reach_warns_or_fails():
-    noise = np.random.default_rng(0).integers(0, 256, (16, 16, 3)).astype(np.uint8)
-    warnings = []
-    encoded = encode(noise, psnr=60.0, steps=3, on_warning=warnings.append)
-    assert encoded.report["rate_met"] is False
-    assert len(warnings) == 1
-    with pytest.raises(igs.IgsError, match="reached"):
-        encode(noise, psnr=60.0, steps=3, strict_rate=True)
-
-
-def test_small_pictures_get_some_gaussians_and_metadata_is_not_counted():
-    image = np.zeros((64, 64, 3), np.uint8)
-    image[:, 32:] = 255
-    report = encode(image, quality=75, effort=1, sections={"iccp": bytes(36) + b"acsp" + bytes(5000)}).report
-    assert report["num_gaussians"] == 64
-    assert report["psnr"] > 20
-    warnings = []
-    encode(image, size=6000, steps=1, sections={"soft": bytes(5000)}, on_warning=warnings.append)
-    assert "metadata takes 5000" in warnings[0]
-
-
-def test_quality_is_a_documented_rate():
-    assert rate.quality_to_bpp(0) == pytest.approx(0.02)
-    assert rate.quality_to_bpp(100) == pytest.approx(1.0)
-    low, high = (small(picture(200, 150), num_gaussians=None, quality=q, steps=2).report["bytes"] for q in (60, 90))
-    assert low < high
-
-
 @pytest.mark.parametrize(
     "settings",
     [
@@ -407,75 +203,6 @@ def test_quality_is_a_documented_rate():
 def test_settings_that_make_no_sense(settings):
     with pytest.raises(igs.UsageError):
         encode(picture(8, 8), **settings)
-
-
-# -- along the way
-
-
-def test_resume_gives_the_same_file(tmp_path):
-    kept = tmp_path / "fit.npz"
-    settings = {"steps": 40, "num_gaussians": 30, "seed": 2}
-    whole = encode(picture(), **settings, checkpoint=kept, checkpoint_every=25)
-    assert kept.exists()
-    assert encode(picture(), **settings, resume=kept).data == whole.data
-    with pytest.raises(igs.InputError, match="checkpoint of a picture"):
-        encode(picture(20, 20), **settings, resume=kept)
-    for change, message in (({"num_gaussians": 31}, "with 30 Gaussians"), ({"steps": 41}, "with steps 40")):
-        with pytest.raises(igs.UsageError, match=message):
-            encode(picture(), **(settings | change), resume=kept)
-    with pytest.raises(igs.UsageError, match="resume"):
-        encode(picture(), psnr=20.0, resume=kept)
-    with pytest.raises(igs.UsageError, match="coding"):
-        encode(picture(), **settings, coding="plain", resume=kept)
-    for damaged in (b"not an archive", kept.read_bytes()[:500]):
-        kept.write_bytes(damaged)
-        with pytest.raises(igs.InputError, match="not a checkpoint"):
-            encode(picture(), **settings, resume=kept)
-    with pytest.raises(igs.InputError, match="existing folder"):
-        encode(picture(), **settings, checkpoint=tmp_path / "nowhere" / "fit.npz")
-
-
-@pytest.mark.parametrize("coarser", [0.4, targets._LATE_COARSER])  # at reviews, 25, 30 and 35, many have to go, or none
-@pytest.mark.parametrize("at", [10, 12, 20, 25, 32, 35])
-def test_a_coded_fit_of_a_size_goes_on_where_it_was(tmp_path, monkeypatch, at, coarser):
-    monkeypatch.setattr(targets, "_LATE_COARSER", coarser)
-    settings = {"steps": 40, "size": 900, "seed": 2}  # Gaussians come at 2, 4, … 12, noise from 30 on
-    kept, save = tmp_path / "kept.npz", checkpoint.save
-    monkeypatch.setattr(checkpoint, "save", lambda fit, path: save(fit, path) if fit.state.step == at else None)
-    whole = encode(picture(), **settings, checkpoint=kept, checkpoint_every=1)
-    assert encode(picture(), **settings, resume=kept).data == whole.data
-    assert whole.report["num_gaussians"] < 120 if coarser < 1 else whole.report["num_gaussians"] > 140
-
-
-def test_checkpoint_is_written_at_the_end_too(tmp_path):
-    small(picture(), checkpoint=tmp_path / "fit.npz", checkpoint_every=1000)
-    assert (tmp_path / "fit.npz").exists()
-
-
-def test_pictures_and_log_lines(tmp_path):
-    seen = []
-    small(picture(), render_every=20, render_dir=tmp_path / "frames", log_every=10, on_progress=seen.append)
-    assert sorted(p.name for p in (tmp_path / "frames").iterdir()) == [f"step_{n:06d}.png" for n in (0, 20, 40)]
-    assert [p.step for p in seen] == [10, 20, 30, 40]
-    assert all(p.psnr is not None and p.ssim is not None and p.loss >= 0 and p.num_gaussians <= 30 for p in seen)
-
-
-def test_what_a_log_line_knows():
-    """Every 30 steps of 70 it is measured by itself, and at the end; from step 52 on steps see noise."""
-    seen = []
-    encode(picture(), num_gaussians=30, steps=70, log_every=5, on_progress=seen.append)
-    lines = {p.step: p for p in seen}
-    measured = [step for step, p in lines.items() if p.ssim is not None]
-    assert measured == [10, 20, 30, 40, 50, 60, 70]  # a tenth of the steps is 7: the next line after
-    assert [step for step, p in lines.items() if p.psnr is None] == [55, 65]
-
-
-def test_the_last_log_line_is_measured():
-    seen = []
-    encode(picture(), num_gaussians=30, steps=46, log_every=8, on_progress=seen.append)
-    assert [p.step for p in seen] == [8, 16, 24, 32, 40, 46]
-    assert seen[-1].psnr is not None
-    assert seen[-1].ssim is not None
 
 
 def test_saliency_map_from_a_file(tmp_path):

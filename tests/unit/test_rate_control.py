@@ -1,4 +1,4 @@
-"""How coarse a lattice, and how many Gaussians, a file of a given size takes."""
+"""Rates and qualities that are asked for, and how coarse a lattice and how many Gaussians they take."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ pytest.importorskip("torch")
 
 import numpy as np
 import torch
+from encoder_cases import picture, small
 
-from igs.encoder import encode, targets
+import igs
+from igs.encoder import encode, rate, targets
 from igs.encoder.fitting.fit import Fit
 from igs.encoder.raster.backend import TorchBackend
 from igs.encoder.recipe import Recipe
@@ -92,3 +94,50 @@ def test_who_is_left_out_would_be_missed_least() -> None:
         assert torch.equal(now[1], then[1][kept])
     assert torch.equal(fit.state.age, age[kept])
     assert len(fit.run()) == 7
+
+
+@pytest.mark.parametrize("size", [400, 900, 3000])
+def test_size_is_never_exceeded_and_nearly_used(size):
+    encoded = encode(picture(80, 60), size=size, steps=3, codec="raw", coding="plain")
+    one = encoded.report["bits_per_gaussian"] / 8
+    assert len(encoded.data) <= size
+    assert len(encoded.data) >= min(0.98 * size, size - one - 1)
+    coded = encode(picture(80, 60), size=size, steps=40)
+    assert 0.9 * size <= len(coded.data) <= size
+
+
+def test_size_below_the_smallest_file_names_it():
+    with pytest.raises(igs.UsageError, match="smallest file"):
+        encode(picture(), size=50, steps=1)
+
+
+def test_psnr_target_is_met():
+    assert encode(picture(60, 50), psnr=24.0, steps=60).report["psnr"] >= 24.0
+
+
+def test_psnr_beyond_reach_warns_or_fails():
+    noise = np.random.default_rng(0).integers(0, 256, (16, 16, 3)).astype(np.uint8)
+    warnings = []
+    encoded = encode(noise, psnr=60.0, steps=3, on_warning=warnings.append)
+    assert encoded.report["rate_met"] is False
+    assert len(warnings) == 1
+    with pytest.raises(igs.IgsError, match="reached"):
+        encode(noise, psnr=60.0, steps=3, strict_rate=True)
+
+
+def test_small_pictures_get_some_gaussians_and_metadata_is_not_counted():
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[:, 32:] = 255
+    report = encode(image, quality=75, effort=1, sections={"iccp": bytes(36) + b"acsp" + bytes(5000)}).report
+    assert report["num_gaussians"] == 64
+    assert report["psnr"] > 20
+    warnings = []
+    encode(image, size=6000, steps=1, sections={"soft": bytes(5000)}, on_warning=warnings.append)
+    assert "metadata takes 5000" in warnings[0]
+
+
+def test_quality_is_a_documented_rate():
+    assert rate.quality_to_bpp(0) == pytest.approx(0.02)
+    assert rate.quality_to_bpp(100) == pytest.approx(1.0)
+    low, high = (small(picture(200, 150), num_gaussians=None, quality=q, steps=2).report["bytes"] for q in (60, 90))
+    assert low < high

@@ -1,0 +1,154 @@
+"""Fits: initialisation, growth, relocation, schedule, divergence, the plain torch path."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="the encoder needs torch")
+
+from encoder_cases import picture, small
+
+import igs
+from igs.encoder import PRESETS
+from igs.encoder.fitting import init
+from igs.encoder.fitting.fit import Fit
+from igs.encoder.fitting.growth import growth_plan
+from igs.encoder.fitting.saliency import spectral_residual
+from igs.encoder.raster import kernels
+from igs.encoder.raster.backend import KernelBackend, TorchBackend
+from igs.encoder.recipe import Recipe
+
+# -- initialisation
+
+
+def test_positions_follow_the_map_and_the_uniform_share():
+    rng = np.random.default_rng(0)
+    weights = np.zeros((20, 30))
+    weights[:, :10] = 1
+    points = init.draw_positions(weights, 150, 0.0, 1.0, rng)
+    assert points[:, 0].max() < 10
+    points = init.draw_positions(weights, 300, 1.0, 1.0, rng)
+    assert 0.5 < (points[:, 0] >= 10).mean() < 0.8
+    cells = np.floor(points).astype(int)
+    assert len(np.unique(cells[:, 1] * 30 + cells[:, 0])) == 300  # no pixel twice
+
+
+def test_more_positions_than_pixels():
+    points = init.draw_positions(np.ones((2, 3)), 20, 0.3, 1.0, np.random.default_rng(0))
+    assert points.shape == (20, 2)
+    assert (points >= 0).all()
+    assert (points <= [3, 2]).all()
+
+
+def test_gradient_map_is_high_at_an_edge():
+    image = np.zeros((10, 12, 3), np.float32)
+    image[:, 6:] = 1
+    gradient = init.gradient_map(image)
+    assert gradient[:, 5:7].min() > 0
+    assert gradient[:, :4].max() == 0
+
+
+def test_spectral_residual_finds_the_odd_one_out():
+    rng = np.random.default_rng(0)
+    image = (0.5 + 0.05 * rng.standard_normal((64, 64, 1))).astype(np.float32)
+    image[40:44, 20:24] = 1
+    saliency = spectral_residual(image)
+    assert saliency.shape == (64, 64)
+    y, x = np.unravel_index(saliency.argmax(), saliency.shape)
+    assert abs(y - 41.5) < 8
+    assert abs(x - 21.5) < 8
+
+
+# -- growth and schedule
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 1000])
+@pytest.mark.parametrize("preset", PRESETS)
+def test_growth_adds_up(preset, n):
+    plan = growth_plan(PRESETS[preset], n)
+    assert sum(plan.values()) == n
+    assert all(count >= 0 for count in plan.values())
+    assert max(plan) < PRESETS[preset].steps
+
+
+def test_fit_improves_and_returns_its_best():
+    target = torch.from_numpy(picture().astype(np.float32) / 255).permute(2, 0, 1)
+    backend = KernelBackend() if kernels.available() else TorchBackend()
+    losses = []
+    fit = Fit(target, 40, Recipe(steps=60), backend, on_step=lambda f: losses.append(f.best_loss))
+    model = fit.run()
+    final, _ = backend.measure(backend.render(model, fit.options), target, False)
+    assert final <= min(losses) + 1e-9
+    assert final < 0.5 * fit.history[0].loss or final < 1e-3
+    assert model.is_finite()
+
+
+def test_relocation_moves_those_that_would_be_missed_least():
+    target = torch.from_numpy(picture().astype(np.float32) / 255).permute(2, 0, 1)
+    recipe = Recipe(steps=40, growth=False, relocate=0.1)
+    fit = Fit(target, 60, recipe, TorchBackend(), seed=1)
+    fit.run(20)
+    before, costs = fit.state.model.clone(), fit.removal_costs(fit.state.model)
+    assert fit.relocate() == 6
+    moved = (fit.state.model.position != before.position).any(dim=1)
+    assert moved.sum() == 6
+    assert costs[moved].max() <= costs[~moved].min()
+    assert (fit.state.age[moved] == 0).all()
+
+
+@pytest.mark.parametrize("blend", ["topk", "sum"])
+def test_removal_costs_are_what_the_error_rises_by(blend):
+    target = torch.from_numpy(picture().astype(np.float32) / 255).permute(2, 0, 1)
+    # Everything counts everywhere, so that whoever is left out leaves the others as they are.
+    recipe = Recipe(steps=10, growth=False, blend=blend, top_k=32, reach2=1e4, relative_reach2=math.inf)
+    fit = Fit(target, 12, recipe, TorchBackend(), seed=1)
+    model = fit.run()
+
+    def squared_error(m):
+        return ((fit.backend.render(m, fit.options) - target) ** 2).sum().item()
+
+    rises = []
+    for i in range(12):
+        others = [k for k in range(12) if k != i]
+        rises.append(squared_error(model.map(lambda t, rows=others: t[rows])) - squared_error(model))
+    assert fit.removal_costs(model).tolist() == pytest.approx(rises, rel=1e-2, abs=1e-2)
+
+
+def test_a_wild_learning_rate_still_gives_a_finite_file():
+    encoded = small(picture(), lr_scale=5.0, lr_position=50.0, lr_feature=2.0)
+    assert np.isfinite(igs.open(encoded.data).decode(dtype="float32")).all()
+
+
+def test_gradients_are_born_flat_and_fit_better():
+    target = torch.from_numpy(picture().astype(np.float32) / 255).permute(2, 0, 1).contiguous()
+    losses = {}
+    for primitive in ("constant", "gradient"):
+        fit = Fit(
+            target,
+            30,
+            Recipe(steps=60, primitive=primitive),
+            KernelBackend() if kernels.available() else TorchBackend(),
+        )
+        slopes = fit.state.model.feature[:, 3:]
+        assert slopes.shape == (fit.plan[0], 2 * (primitive == "gradient"))
+        assert not slopes.any()
+        fit.run()
+        losses[primitive] = fit.best_loss
+    assert losses["gradient"] < losses["constant"]
+
+
+@pytest.mark.parametrize("primitive", ["constant", "gradient"])
+@pytest.mark.parametrize("tiles", [True, False])
+def test_torch_backend_agrees_with_the_kernels(tiles, primitive):
+    if not kernels.available():
+        pytest.skip("installed without a C++ compiler")
+    target = torch.from_numpy(picture(24, 20).astype(np.float32) / 255).permute(2, 0, 1).contiguous()
+    recipe = Recipe(steps=4, growth=False, loss_ssim=0.1, primitive=primitive)
+    pictures = []
+    for backend in (KernelBackend(), TorchBackend(tiles)):
+        fit = Fit(target, 20, recipe, backend)
+        pictures.append(backend.render(fit.run(), fit.options))
+    torch.testing.assert_close(*pictures, rtol=0, atol=2e-3)
