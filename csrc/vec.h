@@ -104,21 +104,27 @@ IGS_INLINE vf exp2_neg(vf x) {
     return r;
 }
 
+// A vector's lower and upper half, added. By memcpy: GCC has __builtin_shufflevector only from version 12 on.
+template <typename Half, typename Whole>
+IGS_INLINE Half fold(const Whole& a) {
+    Half low, high;
+    memcpy(&low, &a, sizeof low);
+    memcpy(&high, (const char*)&a + sizeof low, sizeof high);
+    return low + high;
+}
 IGS_INLINE float hsum(vf a) {
     nf s = a.v[0];
     for (int k = 1; k < NV; k++) s = s + a.v[k];
     typedef float f4 __attribute__((vector_size(16)));
 #if defined(__AVX512F__)
     typedef float f8 __attribute__((vector_size(32)));
-    const f8 h = __builtin_shufflevector(s, s, 0, 1, 2, 3, 4, 5, 6, 7) + __builtin_shufflevector(s, s, 8, 9, 10, 11, 12, 13, 14, 15);
-    const f4 q = __builtin_shufflevector(h, h, 0, 1, 2, 3) + __builtin_shufflevector(h, h, 4, 5, 6, 7);
+    const f4 q = fold<f4>(fold<f8>(s));
 #elif defined(__AVX__)
-    const f4 q = __builtin_shufflevector(s, s, 0, 1, 2, 3) + __builtin_shufflevector(s, s, 4, 5, 6, 7);
+    const f4 q = fold<f4>(s);
 #else
     const f4 q = s;
 #endif
-    const f4 h2 = q + __builtin_shufflevector(q, q, 2, 3, 0, 1);
-    return h2[0] + h2[1];
+    return (q[0] + q[2]) + (q[1] + q[3]);
 }
 IGS_INLINE float hmax(vf a) {
     float t[16], m;

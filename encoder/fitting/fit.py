@@ -28,7 +28,7 @@ from igs.encoder.recipe import Recipe
 from igs.encoder.rounding.lattice import Noise, rate_gradients
 from igs.encoder.rounding.learned import Quantizers, Rounding, is_learned
 from igs.encoder.rounding.quantize import straight_through
-from igs.format.errors import InputError
+from igs.format.errors import IgsError
 
 # dL/dd² of a pixel that nothing reaches, times the number of pixels …
 PULL = 0.3
@@ -83,6 +83,9 @@ class Fit:
         self.best_rounding: dict[str, Tensor] = {}
         self.seed = seed
         self.best_loss = math.inf
+        # Before there was noise, as what comes after it may be worse: loss, mean squared error, model.
+        self._safe: tuple[float, float, Model] | None = None
+        self._caution = 1.0  # factor of all learning rates, halved whenever the fit diverged
         self._weights = weights
         self.pixels = target.cpu().movedim(-3, -1).numpy()  # a view
         of_pixels = None if loss_map is None else torch.from_numpy(loss_map.astype(np.float32)).to(backend.place)
@@ -176,7 +179,7 @@ class Fit:
             s.moments = [zero_moments(t) for t in s.model.tensors()]
             s.age = s.age.new_zeros(len(s.model))
         self.num_gaussians = max(self.num_gaussians, len(s.model))
-        self.best, self.best_loss = None, math.inf
+        self._forget()
 
     def relocate(self) -> int:
         """Move the Gaussians that would be missed least to where the error is; returns how many."""
@@ -208,7 +211,11 @@ class Fit:
         s.moments = [(m[rows].clone(), v[rows].clone()) for m, v in s.moments]
         s.age = s.age[rows].clone()
         self.num_gaussians = n
-        self.best, self.best_loss = None, math.inf
+        self._forget()
+
+    def _forget(self) -> None:
+        """Of other numbers of Gaussians nothing is better or worse."""
+        self.best, self.best_loss, self._safe = None, math.inf, None
 
     def removal_costs(self, model: Model) -> Tensor:
         """By how much Σw·e² would rise without each Gaussian, about, [N]; where nothing else is, the mean is seen."""
@@ -260,10 +267,13 @@ class Fit:
         if is_learned(r) and self.learned is None and (until is None or until >= sum(self._phase[:2])):
             self._start_rounding()
         self.consider(self.loss_of(s.model), s.model)
+        if self._safe is not None and not self.best_loss <= self._safe[0]:
+            self.best_loss, mse, self.best = self._safe
+            self.last = StepResult.of(self.best_loss, mse, None, self.last.grads)
         if self.on_step:
             self.on_step(self)
         if self.best is None or not self.best.is_finite():
-            raise InputError("the fit diverged: no finite state was reached; try a lower learning rate")
+            raise IgsError("the fit diverged: no finite state was reached; try a lower learning rate")
         return self.best.map(Tensor.cpu)
 
     def extend(self, n: int, steps: int) -> Model:
@@ -284,6 +294,8 @@ class Fit:
         noisy = self._noisy()
         if noisy:
             assert self.noise is not None
+            if self._safe is None:
+                self._keep_safe()
             seen = self.noise.add(s.model, self._coarseness_there())
         elif self.learned is not None:
             seen = self.learned.round(s.model)
@@ -305,11 +317,13 @@ class Fit:
             position, by_scale, rotation, by_feature = result.grads
             grads = position, by_scale + worth * scale, rotation, by_feature + worth * feature
             result = dataclasses.replace(result, grads=grads)
-        if not self.backend.asynchronous and result.loss < PERFECT:
+        if not self.backend.asynchronous and not result.loss >= PERFECT:
             s.step += 1
-            return  # gradients are rounding noise, which Adam would blow up to full steps
+            if not math.isfinite(result.loss):
+                self._recover()
+            return  # if perfect, gradients are rounding noise, which Adam would blow up to full steps
         s.age += 1
-        factor = self.learning_rate() * (r.quantize_lr if quantized else 1.0)
+        factor = self.learning_rate() * self._caution * (r.quantize_lr if quantized else 1.0)
         grads = result.grads
         if self.learned is not None:
             grads = self.learned.learn(s.model, seen, grads, factor)
@@ -334,6 +348,23 @@ class Fit:
                 self.backend.adam(value, grad, m, v, s.age, rate * factor, betas, r.adam_epsilon)
         bound_model(s.model, self.width, self.height)
         s.step += 1
+
+    def _keep_safe(self) -> None:
+        """Remember the best state so far as one to come back to."""
+        model = self.state.model if self.best is None else self.best
+        if model.is_finite():
+            model = model.clone()
+            loss, mse = self.measures_of(model)
+            if math.isfinite(loss):
+                self._safe = loss, mse, model
+
+    def _recover(self) -> None:
+        """Go back to the last state known to be good, and on in smaller steps; without one the fit is lost."""
+        s, good = self.state, self.best if self.best is not None else self._safe and self._safe[2]
+        if good is not None:
+            s.model, s.moments = good.clone(), [zero_moments(t) for t in good.tensors()]
+            s.age.zero_()
+            self._caution *= 0.5
 
     def gradient_step(self, model: Model, turn: int, interlaced: bool) -> StepResult:
         """Loss and gradients of a model; ``interlaced``: a quarter of the pixels will do (fitting/interlace.py)."""
@@ -389,16 +420,20 @@ class Fit:
         self.best, self.best_loss = None, math.inf
 
     def loss_of(self, model: Model) -> float:
+        """Loss of a model as it will be seen."""
+        return self.measures_of(model)[0]
+
+    def measures_of(self, model: Model) -> tuple[float, float]:
+        """Loss and mean squared error of a model as it will be seen."""
         model = model.map(lambda t: t.to(self.backend.place))
         image = self.backend.render(self.learned.round(model) if self.learned else model, self.options)
         w = self.loss_weights
-        if w.l1 == 0 and w.ssim == 0:
-            return w.l2 * self.backend.measure(image, self.target, False, w.map)[0]
         mse, ssim = self.backend.measure(image, self.target, w.ssim > 0, w.map)
-        error = (image - self.target).abs()
-        return (
-            w.l1 * float((error if w.map is None else w.map * error).mean()) + w.l2 * mse + w.ssim * (1 - (ssim or 0.0))
-        )
+        loss = w.l2 * mse + w.ssim * (1 - (ssim or 0.0))
+        if w.l1:
+            error = (image - self.target).abs()
+            loss += w.l1 * float((error if w.map is None else w.map * error).mean())
+        return loss, mse
 
     def _log(self) -> None:
         s, ssim = self.state, self.last.ssim

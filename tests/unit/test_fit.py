@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -20,6 +21,7 @@ from igs.encoder.fitting.saliency import spectral_residual
 from igs.encoder.raster import kernels
 from igs.encoder.raster.backend import KernelBackend, TorchBackend
 from igs.encoder.recipe import Recipe
+from igs.encoder.rounding.lattice import Noise
 
 # -- initialisation
 
@@ -120,6 +122,48 @@ def test_removal_costs_are_what_the_error_rises_by(blend):
 def test_a_wild_learning_rate_still_gives_a_finite_file():
     encoded = small(picture(), lr_scale=5.0, lr_position=50.0, lr_feature=2.0)
     assert np.isfinite(igs.open(encoded.data).decode(dtype="float32")).all()
+
+
+def noisy_fit(steps=60, **fields):
+    """A fit whose last quarter runs with the noise of a lattice."""
+    target = torch.from_numpy(picture().transpose(2, 0, 1).astype(np.float32) / 255)
+    fit = Fit(target, 40, Recipe(steps=steps, **fields), KernelBackend() if kernels.available() else TorchBackend())
+    fit.noise = Noise(3, 3, [0], 0, fit.backend.place)
+    return fit
+
+
+@pytest.mark.parametrize(
+    "fields", [{"coarseness": 100.0}, {"coarseness": 200.0}, {"lr_schedule": "constant", "lr_position": 3.0}], ids=str
+)
+def test_noise_never_leaves_a_fit_worse(fields):
+    fit = noisy_fit(**fields)
+    fit.run(45)
+    before, noise = fit.best_loss, fit.noise
+    fit.run()
+    assert fit.noise is noise
+    assert fit.best_loss <= before * (1 + 1e-6)
+    assert fit.loss_of(fit.best) == pytest.approx(fit.best_loss, rel=1e-6)
+    assert fit.coarseness == pytest.approx(fit.recipe.coarseness * fit.best_loss**0.5, rel=0.2)
+
+
+@pytest.mark.parametrize("step", [20, 50])
+def test_a_fit_that_diverges_goes_back_and_on(step, monkeypatch):
+    fit = noisy_fit(growth=False, relocate=0.0)
+    plain, losses = fit.backend.step, []
+
+    def wrong(*arguments):
+        result = plain(*arguments)
+        losses.append(result.loss)
+        if len(losses) == step:
+            grads = tuple(torch.full_like(g, math.nan) for g in result.grads)
+            return dataclasses.replace(result, measures=lambda: (math.nan, math.nan, None), grads=grads)
+        return result
+
+    monkeypatch.setattr(fit.backend, "step", wrong)
+    fit.run()
+    assert fit.best.is_finite()
+    assert fit.best_loss < 0.5 * losses[0]
+    assert fit.state.step == 60
 
 
 def test_gradients_are_born_flat_and_fit_better():
