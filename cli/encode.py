@@ -16,7 +16,7 @@ from igs.cli.maps import MapOptions, encode_options
 from igs.cli.progress import ProgressLine
 from igs.cli.recipe import recipe_options, recipe_overrides
 from igs.cli.watch import Watch, Wishes
-from igs.encoder.options import TUNE_SSIM, EncodeOptions
+from igs.encoder.options import TUNE_MS_SSIM, EncodeOptions
 from igs.encoder.presets import PRESETS
 from igs.format.errors import Unsupported, UsageError
 
@@ -89,7 +89,7 @@ _PATH = click.Path(path_type=Path, dir_okay=False)
     ),
     option(
         "--tune",
-        type=click.Choice(list(TUNE_SSIM)),
+        type=click.Choice(list(TUNE_MS_SSIM)),
         section="Encoder",
         help="What the loss is for: squared error, structure, or both (default: the preset's loss).",
     ),

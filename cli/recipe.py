@@ -43,6 +43,7 @@ HELP: dict[str, tuple[str, str]] = {
     "loss_l1": (_FIT, "Weight of the absolute error."),
     "loss_l2": (_FIT, "Weight of the squared error."),
     "loss_ssim": (_FIT, "Weight of 1 − SSIM."),
+    "loss_ms_ssim": (_FIT, "Weight of 1 − SSIM of the picture reduced by 2, 4, 8 and 16."),
     "scale_parameter": (_FIT, "What is optimised for the size: σ, 1/σ or log σ."),
     "lr_position": (_FIT, "Learning rate of positions."),
     "lr_position_unit": (_FIT, "What --lr-position is measured in."),

@@ -30,13 +30,16 @@ class Recipe:
     # -- model (spec §7)
     blend: Literal["topk", "sum"] = "topk"
     primitive: Literal["constant", "gradient"] = "constant"  # gradient: a slope of brightness besides the colour
-    # The relative reach already keeps far Gaussians out; at 32 the K smallest rarely have to be selected. Against K =
-    # 10: the same quality (−0.04 dB on four Kodak images) in about half the time.
+    # The relative reach already keeps far Gaussians out; at 32 the K smallest rarely have to be selected (among 3.7 % of
+    # the candidates instead of 96 % at K = 10). A step takes 52 instead of 57 ms (2048², 10K Gaussians, squared error,
+    # bench/results/cpu.json); with the first kernels it was about half, at the same quality (−0.04 dB on four Kodak
+    # images).
     top_k: int = 32
     # R²: squared absolute reach, in standard deviations, and Q², the relative one (inf: none). R² = 25, 20, 16 fit
     # equally well (32.22, 32.22, 32.20 dB on four Kodak images). What they trade are the bytes that a read of one pixel
     # takes (R² = 16, 17, 18: 7.8, 8.1, 8.3 % of a file of 10K Gaussians) and the smoothness of a zoom ((16, 12),
-    # (17, 11), (18, 11): 0.009, 0.004, 0.002 steps of more than 2 of 255 levels per pixel of line).
+    # (17, 11), (18, 11): 0.009, 0.004, 0.002 steps of more than 2 of 255 levels per pixel of line). These were measured
+    # on an early state of the encoder. Today (16.5, 11) reads 7.8 % and has 0.0017 such steps (bench/results/cpu.json).
     reach2: float = 16.5
     relative_reach2: float = 11.0
     # How the shape is fitted and stored (spec §6.2).
@@ -69,6 +72,7 @@ class Recipe:
     loss_l1: float = 0.0
     loss_l2: float = 1.0
     loss_ssim: float = 0.0  # weight of 1 − SSIM
+    loss_ms_ssim: float = 0.0  # weight of 1 − SSIM of the picture reduced by 2, 4, 8 and 16
     scale_parameter: ScaleParameter = "log"
     lr_position: float = 0.3
     lr_position_unit: Literal["pixels", "picture"] = "pixels"  # picture: a share of the width (x) and height (y)
@@ -199,8 +203,8 @@ class Recipe:
             ("freeze_steps", 0 <= self.freeze_steps <= 1, "0 to 1"),
             ("freeze_rate", 0 <= self.freeze_rate <= 1, "0 to 1"),
             ("gamma", 1 / 16 <= self.gamma <= 16, "1/16 to 16"),
-            ("loss weights", min(self.loss_l1, self.loss_l2, self.loss_ssim) >= 0, "0 or more"),
-            ("loss weights", self.loss_l1 + self.loss_l2 + self.loss_ssim > 0, "one above 0"),
+            ("loss weights", min(self.loss_l1, self.loss_l2, self.loss_ssim, self.loss_ms_ssim) >= 0, "0 or more"),
+            ("loss weights", self.loss_l1 + self.loss_l2 + self.loss_ssim + self.loss_ms_ssim > 0, "one above 0"),
             *((n, 1 <= getattr(self, n) <= 32, "1 to 32") for n in WIDTHS),
             *(
                 (n, getattr(self, n) >= 0, "0 or more")

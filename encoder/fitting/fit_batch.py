@@ -43,6 +43,7 @@ class FitBatch(Fit):
             "lowpass_alpha": not recipe.lowpass_alpha,
             "quantize_forward": not recipe.quantize_forward and not is_learned(recipe),
             "rate_weight": not recipe.rate_weight,
+            "loss_ms_ssim": not recipe.loss_ms_ssim,
         }
         for name, ok in checks.items():
             if not ok:
@@ -166,6 +167,9 @@ class FitBatch(Fit):
         mse = self.last.means_there.view(-1, 3)[:, 1]
         coarseness = (self.recipe.coarseness * mse.sqrt()).clamp_min(0.05).float()
         return coarseness.repeat_interleave(self.count)
+
+    def _keep_safe(self) -> None:
+        """Losses are per picture here: what noise did is not taken back."""
 
     def _loss_of_means(self, means: Tensor) -> Tensor:
         w, (e1, e2, s) = self.loss_weights, means.view(-1, 3).unbind(1)

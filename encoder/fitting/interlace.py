@@ -38,7 +38,7 @@ def suits(width: int, height: int, gaussians: int) -> bool:
 
 def steps(recipe: Recipe, width: int, height: int, gaussians: int) -> int:
     """How many steps a fit takes: the recipe's, or more in proportion to how many of them see a quarter."""
-    if recipe.loss_ssim or not suits(width, height, gaussians):
+    if recipe.loss_ssim or recipe.loss_ms_ssim or not suits(width, height, gaussians):
         return recipe.steps
     return round(recipe.steps * (1 + (STEPS - 1) * recipe.interlace / Recipe.interlace))
 

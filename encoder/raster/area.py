@@ -79,8 +79,8 @@ class AreaBackend:
 
     def step(self, model: Model, options: RasterOptions, target: Tensor, weights: LossWeights) -> StepResult:
         """Loss and gradients by absolute and squared error of the means."""
-        if weights.ssim:
-            raise UsageError("loss_ssim: expected 0 with downsample, whose loss is of means over areas")
+        if not weights.by_pixel:
+            raise UsageError("loss_ssim, loss_ms_ssim: expected 0 with downsample, whose loss is of means over areas")
         error = self.render(model, options) - target
         w = 1.0 if weights.map is None else weights.map
         l1, l2 = float((w * error.abs()).mean()), float((w * error * error).mean())

@@ -15,7 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from igs.encoder.raster import kernels, reference, shapes, tiled
+from igs.encoder.raster import kernels, multiscale, reference, shapes, tiled
 from igs.encoder.raster.reference import RasterOptions
 from igs.encoder.raster.shapes import SIGMA_MAX, SIGMA_MIN
 
@@ -66,7 +66,7 @@ def scale_parameter(sigma: Tensor, scale_map: str) -> Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class LossWeights:
-    """Of the loss l1·mean w|e| + l2·mean w·e² + ssim·(1 − mean w·SSIM)."""
+    """Of the loss l1·mean w|e| + l2·mean w·e² + ssim·(1 − mean w·SSIM) + ms_ssim·(multiscale.py)."""
 
     l1: float
     l2: float
@@ -74,6 +74,12 @@ class LossWeights:
     # w of each pixel, the same for all channels: float32 [H, W], above 0, of mean 1 over the picture; None: 1. A part
     # of a picture has its part of the map.
     map: Tensor | None = None
+    ms_ssim: float = 0.0
+
+    @property
+    def by_pixel(self) -> bool:
+        """Whether the loss is a mean over pixels, each by itself."""
+        return not (self.ssim or self.ms_ssim)
 
 
 Grads = tuple[Tensor, Tensor, Tensor, Tensor]  # as Model.NAMES
@@ -174,7 +180,7 @@ class KernelBackend:
         factors = self._factors(model, options)
         arrays = model.position, factors, model.feature
         self._rasterizer.bin(*arrays, options)
-        if weights.ssim:
+        if not weights.by_pixel:
             if self._image is None or self._image.shape != target.shape:  # kept: fresh pages cost as much as the work
                 self._image, self._grad = torch.empty_like(target), torch.empty_like(target)
             image = self._rasterizer.forward(*arrays, options, self._image)
@@ -182,9 +188,13 @@ class KernelBackend:
                 image, target, weights.l1, weights.l2, weights.ssim, out=self._grad, weight=weights.map
             )
             assert grad is not None
-            grads = self._rasterizer.backward(*arrays, options, grad)
             loss = weights.l1 * e1 + weights.l2 * e2 + weights.ssim * (1 - ssim)
-            measured: float | None = ssim
+            if weights.ms_ssim:
+                more, by_more = multiscale.loss_and_gradient(image, target, kernels.ssim_and_gradient, weights.map)
+                loss += weights.ms_ssim * float(more)
+                grad.add_(by_more, alpha=weights.ms_ssim)
+            grads = self._rasterizer.backward(*arrays, options, grad)
+            measured: float | None = ssim if weights.ssim else None
         else:
             e1, e2, grads = self._rasterizer.fused(*arrays, options, target, weights.l1, weights.l2, weight=weights.map)
             loss, measured = weights.l1 * e1 + weights.l2 * e2, None
@@ -254,6 +264,9 @@ class TorchBackend:
         leaves = tuple(t.detach().clone().requires_grad_() for t in model.tensors())
         image = self._image(leaves, model.scale_map, options)
         loss = reference.loss_reference(image, target, weights.l1, weights.l2, weights.ssim, weights.map)
+        if weights.ms_ssim:
+            ssim_map = reference.ssim_map_reference
+            loss = loss + weights.ms_ssim * multiscale.loss_reference(image, target, ssim_map, weights.map)
         grads = torch.autograd.grad(loss, leaves)
         mse, ssim = self.measure(image.detach(), target, weights.ssim > 0, weights.map)
         return StepResult.of(float(loss.detach()), mse, ssim, grads)  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from igs.csrc.cuda_compile import CudaUnavailable
 from igs.csrc.cuda_driver import DeviceKernels
-from igs.encoder.raster import shapes
+from igs.encoder.raster import multiscale, shapes
 from igs.encoder.raster.backend import PERFECT, LossWeights, Model, Pullback, StepResult
 from igs.encoder.raster.cuda_kernels import CudaRasterizer, Launcher
 from igs.encoder.raster.reference import RasterOptions
@@ -112,18 +112,29 @@ class CudaBackend:
     def step(self, model: Model, options: RasterOptions, target: Tensor, weights: LossWeights) -> StepResult:
         raster, model = self._rasterizer, self._here(model)
         self._bin(model, options, trust=True)
-        if weights.ssim or not raster.fusible:
+        more: float | Tensor = 0.0
+        if not (weights.by_pixel and raster.fusible):
             if self._image is None or self._image.shape != target.shape:
                 self._image, self._grad = torch.empty_like(target), torch.empty_like(target)
             assert self._grad is not None
             image = raster.forward(options, self._image)
+            if weights.ms_ssim:  # before the loss of the full picture, whose size the gradients' kernels then see
+                more, by_more = multiscale.loss_and_gradient(image, target, self._ssim_and_gradient, weights.map)
             totals = raster.loss(image, target, weights.l1, weights.l2, weights.ssim, self._grad, weights.map)
+            if weights.ms_ssim:
+                self._grad.add_(by_more, alpha=weights.ms_ssim)
             grads = raster.backward(options, self._grad)
         else:
             totals, grads = raster.fused(options, target, weights.l1, weights.l2, weights.map)
         scale, rotation = self._shape_gradients(model, grads[1], options)
         means = totals / (target.numel() // raster.pictures)
-        return StepResult(functools.partial(_measures, means, weights), (grads[0], scale, rotation, grads[2]), means)
+        measures = functools.partial(_measures, means, weights, more)
+        return StepResult(measures, (grads[0], scale, rotation, grads[2]), means)
+
+    def _ssim_and_gradient(self, image: Tensor, target: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
+        gradient = torch.empty_like(image)
+        totals = self._rasterizer.loss(image, target, 0.0, 0.0, 1.0, gradient, weight)
+        return totals[2] / target.numel(), gradient
 
     def pullback(self, model: Model, options: RasterOptions) -> Pullback:
         """Jᵀ of the picture's Jacobian: takes a picture [C, H, W], gives gradients as Model.NAMES. Use it at once."""
@@ -170,10 +181,12 @@ class CudaBackend:
         self._rasterizer.adam(values, grads, m, v, age, lr, betas, epsilon)
 
 
-def _measures(means: Tensor, w: LossWeights) -> tuple[float, float, float | None]:
+def _measures(means: Tensor, w: LossWeights, more: float | Tensor = 0.0) -> tuple[float, float, float | None]:
     """(loss, mean squared error, mean SSIM or None) of the means of |e|, e² and SSIM; of several pictures the mean.
+
+    more: the loss's multiscale term.
 
     Waits for the device.
     """
     e1, e2, s = means.view(-1, 3).mean(0).tolist()
-    return w.l1 * e1 + w.l2 * e2 + w.ssim * (1 - s), e2, s if w.ssim else None
+    return w.l1 * e1 + w.l2 * e2 + w.ssim * (1 - s) + w.ms_ssim * float(more), e2, s if w.ssim else None

@@ -198,6 +198,13 @@ def loss_and_gradient(
     return sums[0] / n, sums[1] / n, sums[2] / n, grad
 
 
+def ssim_and_gradient(image: Tensor, target: Tensor, weight: Tensor | None = None) -> tuple[float, Tensor]:
+    """Mean w·SSIM of two pictures [C, H, W], and the gradient of 1 − that by the first."""
+    _, _, ssim, gradient = loss_and_gradient(image, target, 0.0, 0.0, 1.0, weight=weight)
+    assert gradient is not None
+    return ssim, gradient
+
+
 class _Loss(torch.autograd.Function):
     @staticmethod
     def forward(

@@ -244,9 +244,9 @@ def test_presets_page_shows_the_presets():
 
 def test_tune_sets_the_loss_and_an_override_wins():
     psnr, both = EncodeOptions(tune="psnr").recipe(), EncodeOptions(tune="ms-ssim").recipe()
-    assert (psnr.loss_l2, psnr.loss_ssim) == (1.0, 0.0)
-    assert both.loss_ssim > 0
-    assert EncodeOptions(tune="ms-ssim", overrides={"loss_ssim": 0.5}).recipe().loss_ssim == 0.5
+    assert (psnr.loss_l2, psnr.loss_ms_ssim) == (1.0, 0.0)
+    assert both.loss_ms_ssim > EncodeOptions(tune="mixed").recipe().loss_ms_ssim > 0
+    assert EncodeOptions(tune="ms-ssim", overrides={"loss_ms_ssim": 0.5}).recipe().loss_ms_ssim == 0.5
     assert EncodeOptions(tune="psnr", preset="image-gs").recipe().loss_l1 == 0.0
     assert EncodeOptions(preset="image-gs").recipe().loss_l1 == 1.0  # the preset's own
     with pytest.raises(igs.UsageError, match="tune"):
