@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import glob
-import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from igs.cli.files import PIPE
+from igs.cli.files import PIPE, identities
 from igs.format.errors import InputError, UsageError
 
 # Files taken from a directory; named ones are tried whatever their suffix.
@@ -77,26 +74,17 @@ def encode_pairs(
         (str(source), "" if name is None else str(Path(directory, name).with_suffix(".igs")))
         for source, name in _expanded(paths)
     ]
-    inputs = {key for source, _ in pairs for key in _identities(source)}
+    inputs = {key for source, _ in pairs for key in identities(source)}
     taken: dict[str, str] = {}
     for source, target in pairs:
         if not target:
             continue
-        key = os.path.realpath(target)
-        if inputs & set(_identities(target)):
+        known = identities(target)
+        if inputs & set(known):
             raise UsageError(f"{target}: is an input and would be overwritten")
-        if taken.setdefault(key, source) != source:
-            raise UsageError(f"{taken[key]} and {source} would both become {target}")
+        if taken.setdefault(known[0], source) != source:
+            raise UsageError(f"{taken[known[0]]} and {source} would both become {target}")
     return list(dict.fromkeys(pairs))
-
-
-def _identities(path: str) -> list[Any]:
-    """What two names of one file have in common: the resolved path, and the inode where it exists (hard links)."""
-    found: list[Any] = [os.path.realpath(path)]
-    with contextlib.suppress(OSError):
-        status = os.stat(path)
-        found += [(status.st_dev, status.st_ino)] if status.st_ino else []
-    return found
 
 
 def nothing_at(source: str) -> InputError:

@@ -196,6 +196,7 @@ class Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta["igs.full_help"] = any(a in ("-v", "-vv", "-hv", "-vh", "--verbose") for a in args)
+        ctx.meta["igs.args"] = list(args)
         return super().parse_args(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -232,6 +233,25 @@ def command(name: str, *decorators: Decorator, **kwargs: Any) -> Callable[[Calla
 
 def option(*names: str, **kwargs: Any) -> Decorator:
     return click.option(*names, cls=Option, **kwargs)
+
+
+def given_options(ctx: click.Context) -> dict[str, list[str]]:
+    """The options of a call as words, by parameter name: what was typed, under the option's first name."""
+    typed, _, order = ctx.command.make_parser(ctx).parse_args(list(ctx.meta["igs.args"]))
+    found: dict[str, list[str]] = {}
+    for parameter in order:
+        if not isinstance(parameter, Option) or parameter.name is None:
+            continue
+        value = typed[parameter.name]
+        if parameter.is_flag:
+            words = [(parameter.opts if value else parameter.secondary_opts)[0]]
+        elif parameter.count:
+            words = [parameter.opts[0]] * value
+        else:
+            values = value if parameter.multiple else [value]
+            words = [word for one in values for word in (parameter.opts[0], str(one))]
+        found[parameter.name] = words
+    return found
 
 
 def _show_help(ctx: click.Context, param: click.Parameter, value: bool) -> None:

@@ -13,14 +13,13 @@ import click
 
 from igs.cli import batch, common, files, maps
 from igs.cli.common import Console, Number, Numbers, command, option, to_json
+from igs.cli.light import CLIPPED, dtype_for, for_format
 from igs.cli.output import FORMATS, check_format, choose_depth, format_of, layout_of, to_host, write_image
 from igs.format.errors import Unsupported, UsageError
 
 if TYPE_CHECKING:
     from igs.decoder import Image
     from igs.format import Group
-
-_DTYPES = {8: "uint8", 16: "uint16", 32: "float32"}
 
 
 def _part(*names: str, **kwargs: Any) -> Any:
@@ -139,15 +138,17 @@ def _pixel(source: str, console: Console, as_json: bool, asked: dict[str, Any]) 
     with _open(source, console, asked) as image, common.named(files.display(source)):
         if not (0 <= column < image.width and 0 <= row < image.height):
             raise UsageError(f"--pixel {column},{row} is outside the picture of {image.width}×{image.height}")
-        if asked["level"] is None and not asked["raw"] and not asked["group"] and image.device == "cpu":
+        level, raw, groups = asked["level"], asked["raw"], asked["group"] or None
+        if asked["renormalize"]:
+            found = image.region(column, row, 1, 1, 1.0, "float32", level, raw, groups, renormalize=True)
+            value = to_host(found)[0, 0]
+        elif level is None and not raw and not groups and image.device == "cpu":
             value = image.pixel(column, row)
         else:
-            points = [[column + 0.5, row + 0.5]]
-            groups = asked["group"] or None
-            value = to_host(image.sample(points, level=asked["level"], raw=asked["raw"], groups=groups))[0]
+            value = to_host(image.sample([[column + 0.5, row + 0.5]], level=level, raw=raw, groups=groups))[0]
         if as_json:
-            found = {"x": column, "y": row, "value": [float(v) for v in value], "bytes_read": image.bytes_read}
-            click.echo(to_json(found | {"device": image.device}))
+            report = {"x": column, "y": row, "value": [float(v) for v in value], "bytes_read": image.bytes_read}
+            click.echo(to_json(report | _computed(image)))
         else:
             click.echo(" ".join(f"{float(v):.6g}" for v in value))
 
@@ -158,7 +159,8 @@ def _decode(source: str, target: str, console: Console, as_json: bool, sizes: li
         return
     start = time.perf_counter()
     format_ = format_of(target, asked["format_name"])
-    files.check_output(target, [source], force=asked["force"])
+    files.check_terminal(target, force=asked["force"])
+    files.check_outputs([("", source)], [("", target)], overwrite=not asked["no_overwrite"])
     with _open(source, console, asked) as image, common.named(files.display(source)):
         x, y, w, h = asked["region"] or (0, 0, image.width, image.height)
         scale = _scale(sizes, asked, w, h)
@@ -202,14 +204,14 @@ def _decode(source: str, target: str, console: Console, as_json: bool, sizes: li
             "bit_depth": depth,
             "partial": image.partial,
             "bytes_read": image.bytes_read,
-            "device": image.device,
+            **_computed(image),
             "seconds": time.perf_counter() - start,
         }
     if as_json:
         click.echo(to_json(report), err=target == files.PIPE)
     console.detail(
         f"{target}: {report['width']}×{report['height']}, {report['channels']} channels of {depth} bits, "
-        f"{report['bytes_read']} bytes read, {report['seconds']:.2f} s on {_device_name(report['device'])}"
+        + _spent(report)
     )
 
 
@@ -222,44 +224,42 @@ def _decode_maps(
         samples = max(1.0, region[2] * scale) * max(1.0, region[3] * scale)
         _check_memory(int(samples) * image.channels * 8, asked["memory_limit"])
         stem = "image" if source == files.PIPE else Path(source).stem
-        fields = maps.decode_maps(image, target, stem, region, scale, asked, console)
-        report = {"input": source, "output": target, **fields}
+        fields = maps.decode_maps(image, source, target, stem, region, scale, asked, console)
+        report: dict[str, Any] = {"input": source, "output": target, **fields, **_computed(image)}
     if as_json:
         click.echo(to_json(report))
     for written in report["maps"]:
         console.detail(f"{written['output']}: {written['channels']} channels of {written['bit_depth']} bits")
+    console.detail(_spent(report))
 
 
 def _pixels(
     image: Image, region: Any, depth: int, name: str, groups: Sequence[Group], asked: dict[str, Any], console: Console
 ) -> Any:
-    """The values to write. EXR is linear light; integers of light that may exceed white are for a display: sRGB."""
-    from igs.cli.light import CLIPPED, has_light, linear_light, shown
-
+    """The values to write."""
+    raw = asked["raw"]
     x, y, w, h, scale = region
-    direct = asked["raw"] or not (name == "exr" or (depth < 32 and has_light(groups)))
-    dtype = _DTYPES[depth] if direct else "float32"
-    values = to_host(
-        image.region(
-            x, y, w, h, scale, dtype, asked["level"], asked["raw"], asked["group"] or None, asked["renormalize"]
-        )
-    )
-    if direct:
-        return values
-    if name == "exr":
-        return linear_light(values, groups)
-    pixels, clipped = shown(values, groups, depth)
+    dtype = dtype_for(groups, depth, name, raw)
+    found = image.region(x, y, w, h, scale, dtype, asked["level"], raw, asked["group"] or None, asked["renormalize"])
+    pixels, clipped = for_format(to_host(found), groups, depth, name, raw)
     if clipped:
         console.warn(CLIPPED.format(clipped))
     return pixels
 
 
-def _device_name(device: str) -> str:
-    if device == "cpu":
-        return "the CPU"
-    from igs.decoder import cuda
+def _computed(image: Image) -> dict[str, str]:
+    """Where and by what, for reports."""
+    return {"device": image.device, "backend": image.backend}
 
-    return f"CUDA, {cuda.name()}"
+
+def _spent(report: dict[str, Any]) -> str:
+    """What a decode took, in words."""
+    where = "the CPU"
+    if report["device"] != "cpu":
+        from igs.decoder import cuda
+
+        where = f"CUDA, {cuda.name()}"
+    return f"{report['bytes_read']} bytes read, {report['seconds']:.2f} s by {report['backend']} on {where}"
 
 
 def _scale(sizes: list[str], asked: dict[str, Any], w: float, h: float) -> float:

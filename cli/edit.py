@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from igs.format import Document
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
+_READ = ("copy_from", "set_icc", "set_exif", "set_xmp", "set_json")
 _WIDTHS = ("pos_bits", "scale_bits", "rot_bits", "feat_bits")
 _REQUANTISE = ("coarser", "bpp", "size", *_WIDTHS)
 
@@ -87,7 +88,9 @@ def edit(
     else:
         pairs = [batch.one_pair(paths, output)]
         batch.check_suffix(pairs[0][1], force=force)
-        files.check_output(pairs[0][1], [pairs[0][0]], force=force)
+        files.check_terminal(pairs[0][1], force=force)
+        inputs = [("", pairs[0][0]), *(("--" + n.replace("_", "-"), asked[n]) for n in _READ)]
+        files.check_outputs(inputs, [("", pairs[0][1])], overwrite=not no_overwrite)
     first = common.EXIT_OK
     for source, target in pairs:
         try:

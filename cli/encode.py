@@ -5,17 +5,18 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import re
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
 import click
 
 from igs.cli import batch, common, files, interest, many
-from igs.cli.common import Console, Number, Size, command, option, to_json
+from igs.cli.common import Console, Number, Size, command, given_options, option, to_json
 from igs.cli.maps import MapOptions, encode_options
 from igs.cli.progress import ProgressLine
 from igs.cli.recipe import recipe_options, recipe_overrides
-from igs.cli.watch import Watch, Wishes
+from igs.cli.watch import Watch, Wishes, words_of
 from igs.encoder.options import TUNE_MS_SSIM, EncodeOptions
 from igs.encoder.presets import PRESETS
 from igs.format.errors import Unsupported, UsageError
@@ -27,6 +28,7 @@ _TORCH_HELP = (
 )
 
 
+_RENDERED = re.compile(r"(step|growth)_\d{6,}\.png")  # what --render-… write into --render-dir
 _BAR_STEPS = 10  # steps between updates of the progress bar: 100 would be seconds on a large picture
 
 
@@ -60,9 +62,9 @@ _PATH = click.Path(path_type=Path, dir_okay=False)
     option("--no-overwrite", is_flag=True, section="Files", help="Fail if the output exists."),
     option("--force", is_flag=True, section="Files", help="Accept an OUT that doesn't end in .igs, or a terminal."),
     _rate("-n", "--num-gaussians", type=Number(1, 2**24, whole=True), metavar="N", help="Number of Gaussians."),
-    _rate("--bpp", type=Number(0, open_low=True), metavar="B", help="Bits per pixel of the file."),
+    _rate("--bpp", type=Number(1e-6, 64), metavar="B", help="Bits per pixel of the file."),
     _rate("--size", type=Size(1024), metavar="BYTES", help="Bytes of the file, at most; k and M are understood."),
-    _rate("--psnr", type=Number(0, 200, open_low=True), metavar="DB", help="PSNR of the decoded file, at least."),
+    _rate("--psnr", type=Number(1, 100), metavar="DB", help="PSNR of the decoded file, at least."),
     _rate(
         "-q",
         "--quality",
@@ -214,7 +216,9 @@ def encode(
     growth = parameters.pop("render_growth")
     if (parameters["render_every"] is None and not growth) != (parameters["render_dir"] is None):
         raise UsageError("--render-every or --render-growth, and --render-dir, need each other")
-    wishes = Wishes(parameters.pop("report"), parameters.pop("film"), parameters["render_dir"] if growth else None)
+    folder = parameters["render_dir"] if growth else None
+    words = words_of(given_options(click.get_current_context()))
+    wishes = Wishes(parameters.pop("report"), parameters.pop("film"), folder, words)
     if parameters["log_every"] is None:
         rare = (verbose or parameters["log"]) and not wishes.report
         parameters["log_every"] = EncodeOptions.log_every if rare else _BAR_STEPS
@@ -278,14 +282,28 @@ class Job:
         else:
             files.check_input(source)
         sources = [source] if found is None else [str(entry.source) for entry in found.values()]
-        files.check_output(target, sources, force=self.force)
-        self.wishes.check(sources, target)
+        files.check_terminal(target, force=self.force)
+        self._check_outputs(sources, target)
+        self.wishes.check()
         for note in notes:
             self.console.warn(note)
         with Watch(self.wishes, self.overwrite) as watch:
             report = self._encode(source, target, watch, found)
             watch.write(source, target)  # the file itself is in its place by now
         return {"input": source or sources, "output": target, **report}
+
+    def _check_outputs(self, sources: list[str], target: str) -> None:
+        """Raise for an output that is an input or another output, or that must not be replaced."""
+        o = self.options
+        inputs: list[files.Named] = [*(("", source) for source in sources), ("--saliency-map", o.saliency_map)]
+        if not (o.resume and o.checkpoint and set(files.identities(o.resume)) & set(files.identities(o.checkpoint))):
+            inputs.append(("--resume", o.resume))  # a fit may go on in the checkpoint that it comes from
+        outputs: list[files.Named] = [("", target), ("--report", self.wishes.report), ("--film", self.wishes.film)]
+        outputs += [("--log", self.log), ("--checkpoint", o.checkpoint)]
+        if o.render_dir is not None:
+            there = o.render_dir.glob("*.png") if o.render_dir.is_dir() else ()
+            outputs += [("--render-dir", path) for path in there if _RENDERED.fullmatch(path.name)]
+        files.check_outputs(inputs, outputs, overwrite=self.overwrite)
 
     def _encode(self, source: str, target: str, watch: Watch, maps: dict[str, Any] | None) -> dict[str, Any]:
         with contextlib.ExitStack() as stack:
@@ -337,7 +355,7 @@ class Job:
         )
         if "roi_psnr" in report:
             inside, rest = ("exact" if v is None else f"{v:.2f} dB" for v in (report["roi_psnr"], report["rest_psnr"]))
-            text += f"\n  regions of interest: {inside}, elsewhere: {rest}"
+            text += f"\n  regions of interest: {inside}" + f", elsewhere: {rest}" * (report["roi_share"] < 1)
         for group in report.get("groups", ()):
             own = "exact" if group["psnr"] is None else f"{group['psnr']:.2f} dB"
             text += f"\n  {group['name'] or 'unnamed'}: {group['channels']} channels, {own}"

@@ -7,9 +7,9 @@ import os
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from igs.format.errors import InputError, UsageError
 
@@ -59,16 +59,48 @@ def check_input(path: str) -> None:
         raise InputError(f"{path}: {error.strerror or error}") from error
 
 
-def check_output(path: str, sources: list[str], *, force: bool, binary: bool = True) -> None:
-    """Raise before any work is done if ``path`` would replace an input or put bytes on a terminal."""
-    if path == PIPE:
-        if binary and not force and sys.stdout is not None and sys.stdout.isatty():
-            raise UsageError("not writing binary data to a terminal; name a file, or use --force")
-        return
-    for source in sources:
-        with contextlib.suppress(OSError):
-            if source != PIPE and os.path.samefile(source, path):
-                raise UsageError(f"{path}: input and output are the same file")
+def check_terminal(path: str, *, force: bool) -> None:
+    """Raise UsageError if bytes would go to a terminal."""
+    if path == PIPE and not force and sys.stdout is not None and sys.stdout.isatty():
+        raise UsageError("not writing binary data to a terminal; name a file, or use --force")
+
+
+Named = tuple[str, Any]  # the option, empty for an argument, and the path that it was given: None or "-" for none
+
+
+def check_outputs(inputs: Iterable[Named], outputs: Iterable[Named], *, overwrite: bool = True) -> None:
+    """Raise before any work is done for what a command must not write: every file that it reads and writes is here.
+
+    UsageError for an output that is an input or another output, by whatever name; InputError for one that exists,
+    where ``overwrite`` is off. Devices and named pipes may be written as often as one likes.
+    """
+    taken: dict[Any, str] = {}
+    for what, group in (("input", inputs), ("output", outputs)):
+        for option, path in group:
+            if path is None or str(path) in ("", PIPE) or _is_device(path):
+                continue
+            name = f"{option} {path}".strip()
+            known = identities(path)
+            if what == "output":
+                for key in known:
+                    if key in taken:
+                        raise UsageError(f"{name}: would overwrite {taken[key]}, the same file")
+                if not overwrite and os.path.exists(path) and not os.path.isdir(path):
+                    raise InputError(f"{name}: exists already (--no-overwrite)")
+            taken |= dict.fromkeys(known, f"the {what} {name}")
+
+
+def _is_device(path: Any) -> bool:
+    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
+
+
+def identities(path: str | Path) -> list[Any]:
+    """What two names of one file have in common: the resolved path, and the inode where it exists (hard links)."""
+    found: list[Any] = [os.path.normcase(os.path.realpath(path))]
+    with contextlib.suppress(OSError):
+        status = os.stat(path)
+        found += [(status.st_dev, status.st_ino)] if status.st_ino else []
+    return found
 
 
 @contextlib.contextmanager

@@ -52,8 +52,22 @@ def shown(values: Floats, groups: Sequence[Group], depth: int) -> tuple[NDArray[
     return out, clipped / max(total, 1)
 
 
-def for_format(values: Floats, groups: Sequence[Group], depth: int, name: str, raw: bool) -> tuple[NDArray[Any], float]:
-    """Picture values [H, W, C] as the format of that name wants them, and the share of the light that was clipped."""
+def dtype_for(groups: Sequence[Group], depth: int, name: str, raw: bool) -> str:
+    """What to decode to for ``for_format``: what is written, unless there is light to be turned into it."""
+    from igs.decoder.groups import depth_dtype
+
+    lit = name == "exr" or (depth < 32 and has_light(groups))
+    return "float32" if lit and not raw else depth_dtype(depth)
+
+
+def for_format(
+    values: NDArray[Any], groups: Sequence[Group], depth: int, name: str, raw: bool
+) -> tuple[NDArray[Any], float]:
+    """Picture values [H, W, C] as the format of that name wants them, and the share of the light that was clipped.
+
+    EXR is linear light; integers of light that may exceed white are for a display: sRGB. values: float32, or integers
+    that are so already (``dtype_for``).
+    """
     from igs.decoder.groups import depth_dtype
     from igs.decoder.output import to_dtype
 
@@ -61,6 +75,8 @@ def for_format(values: Floats, groups: Sequence[Group], depth: int, name: str, r
         return linear_light(values, groups), 0.0
     if depth < 32 and has_light(groups) and not raw:
         return shown(values, groups, depth)
+    if values.dtype == depth_dtype(depth):
+        return values, 0.0
     out = np.empty(values.shape, depth_dtype(depth))
     to_dtype(values, out)
     return out, 0.0

@@ -197,6 +197,7 @@ class Written:
 
 def decode_maps(
     image: Image,
+    source: str,
     target: str,
     stem: str,
     region: tuple[float, float, float, float],
@@ -221,10 +222,9 @@ def decode_maps(
             layout = "N"  # stored values are no light
         check_format(format_, layout, group.channels, columns, rows)
         depth = choose_depth(format_, group.bit_depth, wanted)
-        path = Path(target) / (name + format_.suffixes[0])
-        if asked["no_overwrite"] and path.exists():
-            raise InputError(f"{path}: exists already (--no-overwrite)")
-        plans.append((group, format_, layout, depth, path))
+        plans.append((group, format_, layout, depth, Path(target) / (name + format_.suffixes[0])))
+    outputs = [("", path) for *_, path in plans]
+    files.check_outputs([("", source)], outputs, overwrite=not asked["no_overwrite"])
     try:
         Path(target).mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib
+import os
+import struct
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, BinaryIO
@@ -207,9 +209,9 @@ def _write_pillow(
         options["dpi"] = exact_dots_per_inch(sections)  # which becomes pixels per metre again
     elif density is not None:
         if format_.name in ("webp", "avif"):  # whose only place for it is EXIF
-            exif = Image.Exif()
-            exif[282], exif[283], exif[296] = *density, 2
-            sections = {"exif": exif.tobytes().removeprefix(b"Exif\0\0")} | dict(sections)
+            from igs.encoder.loading.metadata import with_resolution
+
+            sections = dict(sections) | {"exif": with_resolution(sections.get("exif", b""), *density)}
         else:
             options["dpi"] = density
     if "iccp" in sections:
@@ -244,22 +246,17 @@ def _write_pillow(
 
 
 def _tiff_directory(sections: Mapping[str, bytes]) -> Any:
-    """EXIF and XMP as tags for Pillow's TIFF writer: what describes, nothing that could contradict the layout."""
+    """EXIF and XMP as tags for TIFF writers: what describes, nothing that could contradict the layout."""
     from PIL import Image
 
     kept = Image.Exif()
-    with contextlib.suppress(Exception):  # a damaged block: what could be read of it is kept
-        if "exif" in sections:
+    if "exif" in sections:
+        from igs.encoder.loading.metadata import copy_descriptive
+
+        with contextlib.suppress(Exception):  # a damaged block: what could be read of it is kept
             source = Image.Exif()
             source.load(sections["exif"])
-            for tag in (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298):  # description, make, model, …
-                if tag in source:
-                    kept[tag] = source[tag]
-            for tag in (0x8769, 0x8825):  # the EXIF and GPS directories
-                directory = source.get_ifd(tag)
-                if directory:
-                    kept.get_ifd(tag).update(directory)
-                    kept[tag] = kept.get_ifd(tag)
+            copy_descriptive(kept, source, source.get_ifd)
     if "xmpd" in sections:
         kept[700] = sections["xmpd"]
     return kept
@@ -276,6 +273,8 @@ def _write_tiff(file: BinaryIO, pixels: Any, layout: str, sections: Mapping[str,
     photometric = {"RGB": "rgb", "RGBA": "rgb", "CMYK": "separated"}.get(layout, "minisblack")
     extra = pixels.shape[2] - {"rgb": 3, "separated": 4, "minisblack": 1}[photometric]
     kind = "unassalpha" if layout in ("LA", "RGBA") else "unspecified"
+    tags = _tiff_directory(sections)
+    words: dict[int, bytes] = {tag: v.encode("utf-8") for tag, v in tags.items() if isinstance(v, str)}
     tifffile.imwrite(
         file,
         pixels[..., 0] if pixels.shape[2] == 1 else pixels,
@@ -284,10 +283,34 @@ def _write_tiff(file: BinaryIO, pixels: Any, layout: str, sections: Mapping[str,
         extrasamples=[kind] * extra or None,
         compression="zlib",
         iccprofile=sections.get("iccp"),
-        extratags=[(700, 1, len(sections["xmpd"]), sections["xmpd"], True)] if "xmpd" in sections else [],
+        extratags=[
+            *((tag, 2, 0, text, True) for tag, text in words.items()),
+            *((700, 1, len(packet), packet, True) for packet in [tags.get(700)] if packet),
+        ],
+        byteorder="<",
         resolution=dots_per_inch(sections),
         resolutionunit="INCH" if "phys" in sections else None,
         metadata=None,
         software=False,
     )
-    return ["EXIF data can't be written to this kind of TIFF"] if "exif" in sections else []
+    _append_directories(file, tags)
+    return []
+
+
+def _append_directories(file: BinaryIO, tags: Any) -> None:
+    """Write the EXIF and GPS directories behind a TIFF: tifffile has no place for them."""
+    from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+    from igs.encoder.loading.metadata import SUB_DIRECTORIES, add_entries
+
+    entries = {}
+    for tag in SUB_DIRECTORIES:
+        if tag in tags:
+            end = file.seek(0, os.SEEK_END)
+            file.write(bytes(end % 2))
+            written = ImageFileDirectory_v2(b"II*\0\x08\0\0\0", group=tag)
+            written.update(tags.get_ifd(tag))
+            file.write(written.tobytes(end + end % 2))
+            entries[tag] = struct.pack("<HHII", tag, 4, 1, end + end % 2)  # LONG
+    if entries:
+        add_entries(file, entries)

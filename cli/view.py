@@ -5,23 +5,44 @@ from __future__ import annotations
 import contextlib
 import io
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from igs.cli import batch, common, files
-from igs.cli.common import Console, Number, Numbers, command, option, to_json
+from igs.cli.common import Console, Number, Numbers, command, given_options, option, to_json
 from igs.cli.output import check_format, format_of, write_image
-from igs.format.errors import UsageError
+from igs.format.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from PIL import Image as Pillow
 
     from igs.view import Scene
+    from igs.view.scene import F32
 
 OF_A_FILE = ("ellipses", "ids", "density", "error", "levels", "zoom", "chunks", "overview")
 OF_A_PICTURE = ("gradient", "saliency")
 OF_A_LOG = ("convergence",)
+# The kinds that an option has a meaning for; one that isn't here has it for all.
+_DRAWN = (*OF_A_FILE, *OF_A_PICTURE)
+_MEANT: dict[str, tuple[str, ...]] = {
+    "against": ("error", "levels", "zoom", "overview"),
+    "region": OF_A_FILE,
+    "scale": OF_A_FILE,
+    "beside": ("ellipses", "ids", "density", "error", "chunks", *OF_A_PICTURE),
+    "bare": _DRAWN,
+    "level": tuple(kind for kind in OF_A_FILE if kind != "levels"),
+    "group": OF_A_FILE,
+    "sample": ("ellipses", "overview"),
+    "seed": ("ellipses", "overview"),
+    "deviations": ("ellipses", "overview"),
+    "on": ("ellipses", "overview"),
+    "unit": ("error", "overview"),
+    "top": ("density", "error", "overview", *OF_A_PICTURE),
+    "saliency": ("saliency",),
+    "allow_partial": _DRAWN,
+}
 _SIGNATURE = b"\x89IGS"
 
 
@@ -44,7 +65,9 @@ def _look(*names: str, **kwargs: Any) -> Any:
         "saliency of a picture; convergence of an encode log.",
     ),
     _look(
-        "--against", metavar="FILE", help="The original picture: needed by error, used by levels, zoom and overview."
+        "--against",
+        metavar="FILE",
+        help="The original picture, or a directory of maps: needed by error, used by levels, zoom and overview.",
     ),
     _look("--region", type=Numbers("X,Y,W,H"), metavar="X,Y,W,H", help="Only this rectangle, in pixels."),
     _look("--scale", type=Number(0, 4096, open_low=True), metavar="S", help="Output pixels per pixel (default: fits)."),
@@ -73,6 +96,12 @@ def _look(*names: str, **kwargs: Any) -> Any:
         default="levels",
         help="Errors in 8-bit levels (default) or as local PSNR in dB.",
     ),
+    _look(
+        "--saliency",
+        type=click.Choice(["spectral-residual", "fine-grained"]),
+        default="spectral-residual",
+        help="Which map of saliency: what stands out as a whole (default), or in detail.",
+    ),
     _look("--max", "top", type=Number(0, open_low=True), metavar="X", help="Upper end of the colour scale."),
     _look("--allow-partial", is_flag=True, help="Open a file that is cut short, up to its last whole level."),
     common.DECODER_THREADS,
@@ -91,8 +120,13 @@ def view(
     started = time.perf_counter()
     console = Console(quiet, verbose)
     source, target = batch.one_pair(paths, output)
+    for name, words in given_options(click.get_current_context()).items():
+        if kind not in _MEANT.get(name, (kind,)):
+            raise UsageError(f"{words[0]}: has no meaning for {kind}")
     files.check_input(source)
-    files.check_output(target, [source, asked["against"] or files.PIPE], force=asked["force"])
+    files.check_terminal(target, force=asked["force"])
+    inputs = [("", source), *(("--against", path) for path in _against(asked["against"]).values())]
+    files.check_outputs(inputs, [("", target)], overwrite=not asked["no_overwrite"])
     if kind in OF_A_LOG:
         found: dict[str, Any] = _plot(source, target, asked)
     else:
@@ -150,13 +184,10 @@ def _open(data: Any, source: str, asked: dict[str, Any], console: Console | None
 def _sheet_of(source: str, kind: str, asked: dict[str, Any], console: Console) -> Pillow.Image:
     from igs.view.kinds import Options, draw
 
-    original = None
-    if asked["against"] is not None:
-        from igs.encoder.loading.image import load_image
-
-        files.check_input(asked["against"])
-        original = load_image(asked["against"], **_limits(asked)).pixels
-    with _open(_read(source, asked), source, asked, console) as scene, common.named(files.display(source)):
+    with contextlib.ExitStack() as stack:
+        scene = stack.enter_context(_open(_read(source, asked), source, asked, console))
+        original = None if asked["against"] is None else _original(scene, asked)
+        stack.enter_context(common.named(files.display(source)))
         names = ("region", "scale", "level", "sample", "seed", "deviations", "on", "beside", "unit", "top", "bare")
         options = Options(source=original, **{name: asked[name] for name in names})
         options.check(scene)
@@ -169,6 +200,40 @@ def _sheet_of(source: str, kind: str, asked: dict[str, Any], console: Console) -
         return draw(kind, scene, options)
 
 
+def _against(path: str | None) -> dict[str, Path]:
+    """The files of --against: the maps of a directory by name, or one picture without. InputError if there are none."""
+    if path is None:
+        return {}
+    if Path(path).is_dir():
+        from igs.encoder.loading.stack import find_maps
+
+        return find_maps(Path(path))[0]
+    files.check_input(path)
+    return {"": Path(path)}
+
+
+def _original(scene: Scene, asked: dict[str, Any]) -> F32:
+    """The picture to compare with, [H, W, C]: all channels in the file's order, or those of the group asked for."""
+    from igs.encoder.loading.image import load_image
+
+    found, group = _against(asked["against"]), asked["group"]
+    if "" in found:
+        loaded = load_image(asked["against"], **_limits(asked)).pixels
+        if group is None or loaded.shape[2] == scene.header.channels:
+            return loaded
+        found = {group: found[""]}
+    names = [g.name for g in scene.groups] if group is None else [group]
+    if not set(names) <= set(found):
+        have = ", ".join(found)
+        raise InputError(f"{asked['against']}: expected maps {', '.join(n or 'unnamed' for n in names)}, found {have}")
+    # Maps of one size are left as they are by the first; the second is what they were given at the encode.
+    for size in ("largest", f"{scene.width}x{scene.height}"):
+        loaded = load_image({name: found[name] for name in names}, resample=size, **_limits(asked)).pixels
+        if scene.times(loaded):
+            break
+    return loaded
+
+
 def _map_of(source: str, kind: str, asked: dict[str, Any]) -> Pillow.Image:
     """Gradient or saliency, as the encoder draws first positions from them."""
     import numpy as np
@@ -177,9 +242,6 @@ def _map_of(source: str, kind: str, asked: dict[str, Any]) -> Pillow.Image:
     from igs.encoder.loading.image import load_image
     from igs.view.kinds import map_sheet
 
-    for name in ("region", "scale", "level", "sample", "against", "group"):
-        if asked[name] is not None:
-            raise UsageError(f"--{name}: has no meaning for {kind}")
     data = _read(source, asked)
     if _is_file(data):
         with _open(data, source, asked) as scene:
@@ -190,8 +252,9 @@ def _map_of(source: str, kind: str, asked: dict[str, Any]) -> Pillow.Image:
 
         loaded = load_image(data, name=files.display(source), **_limits(asked))
         pixels, shown = loaded.pixels, visible(loaded.pixels, loaded.groups)
-    values = init.gradient_map(pixels) if kind == "gradient" else saliency.spectral_residual(pixels)
-    return map_sheet(kind, values, shown, asked["top"], beside=asked["beside"], bare=asked["bare"])
+    values = init.gradient_map(pixels) if kind == "gradient" else saliency.MAPS[asked["saliency"]](pixels)
+    name = asked["saliency"]
+    return map_sheet(kind, values, shown, asked["top"], beside=asked["beside"], bare=asked["bare"], name=name)
 
 
 def _plot(source: str, target: str, asked: dict[str, Any]) -> dict[str, Any]:

@@ -20,34 +20,32 @@ from igs.format import open_file
 from igs.format.errors import UsageError
 
 FILM_FRAMES = 60
-_RATES = {"num_gaussians": "-n", "bpp": "--bpp", "size": "--size", "psnr": "--psnr", "quality": "-q"}
-_SHOWN = (
-    *("preset", "effort", "tune", "device", "threads", "seed", "codec", "chunk_size", "saliency_map"),
-    *("saliency_weight", "transfer", "linear_light"),
+# Options that the file doesn't depend on, by parameter name: of a call, its messages, and what else it writes.
+_BESIDE = (
+    *("output", "directory", "jobs", "no_overwrite", "as_json", "quiet", "verbose", "report", "film", "log"),
+    *("log_every", "render_growth", "render_every", "render_dir", "checkpoint", "checkpoint_every"),
+)
+# Fields of EncodeOptions that are no settings of an encode, or are shown in words of their own.
+_UNSHOWN = (
+    *("overrides", "roi", "sections", "log_every", "render_every", "render_dir", "checkpoint", "checkpoint_every"),
+    *("on_progress", "on_step", "on_warning"),
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Wishes:
-    """report, film: files to write. growth: a folder for pictures of the growths."""
+    """report, film: files to write. growth: a folder for pictures of the growths. words: see ``words_of``."""
 
     report: Path | None = None
     film: Path | None = None
     growth: Path | None = None
+    words: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return any((self.report, self.film, self.growth))
 
-    def check(self, sources: list[str], target: str) -> None:
-        """Raise UsageError for an output that is an input, another output, or of a kind that isn't written."""
-        taken = [target]
-        for name, path in (("report", self.report), ("film", self.film)):
-            if path is None:
-                continue
-            files.check_output(str(path), [*sources, *taken], force=False, binary=False)
-            if str(path) in taken:
-                raise UsageError(f"--{name} {path}: is another output too")
-            taken.append(str(path))
+    def check(self) -> None:
+        """Raise UsageError for an output of a kind that isn't written."""
         if self.film is not None and self.film.suffix.lower() not in (".webp", ".gif"):
             raise UsageError(f"--film {self.film}: expected a name that ends in .webp or .gif")
         if self.growth is not None and self.growth.exists() and not self.growth.is_dir():
@@ -105,13 +103,14 @@ class Watch:
 
         moments = self._recorder.snapshots
         with open_file(encoded.data) as file:
-            stage = film.Stage(image.width, image.height, file.header.groups)
+            # Not the picture's own size, which the fit has not seen if it was reduced.
+            stage = film.Stage(file.header.width, file.header.height, file.header.groups)
         if self.wishes.growth is not None:
             self.wishes.growth.mkdir(parents=True, exist_ok=True)
             for moment in moments:
                 if moment.growth:
                     path = self.wishes.growth / f"growth_{moment.step:06d}.png"
-                    with files.atomic_output(str(path)) as out:
+                    with files.atomic_output(str(path), overwrite=self.overwrite) as out:
                         film.growth_sheet(moment, stage).save(out, "PNG")
         if self.wishes.film is not None:
             film.save_film(self._out["film"], self.wishes.film.suffix.lower(), moments, stage)
@@ -128,7 +127,7 @@ class Watch:
                 history,
                 moments,
                 settings(options) | {"steps": str(encoded.report["steps"])},
-                command(options, source, target),
+                shlex.join(["igs-encode", source, target, *self.wishes.words]),
                 options.threads,
             )
             self._out["report"].write(html_report(page).encode())
@@ -137,7 +136,8 @@ class Watch:
 def settings(options: EncodeOptions) -> dict[str, Any]:
     """Names and values for the report: what was asked for, then the recipe that came of it."""
     found: dict[str, Any] = {"igs": igs.__version__}
-    found |= {name: getattr(options, name) for name in (*_RATES, *_SHOWN) if getattr(options, name) is not None}
+    asked = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
+    found |= {name: value for name, value in asked.items() if name not in _UNSHOWN and value is not None}
     if options.roi:
         found["roi"] = " ".join(_region(entry) for entry in options.roi)
     found |= dataclasses.asdict(options.recipe())
@@ -156,17 +156,6 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def command(options: EncodeOptions, source: str, target: str) -> str:
-    """The command that does the same again."""
-    words = ["igs-encode", source, target]
-    for name, flag in _RATES.items():
-        if getattr(options, name) is not None:
-            words += [flag, _text(getattr(options, name))]
-    for entry in options.roi:
-        words += ["--roi", _region(entry)]
-    plain = EncodeOptions()
-    asked = {name: getattr(options, name) for name in _SHOWN if getattr(options, name) != getattr(plain, name)}
-    for name, value in (asked | options.overrides).items():
-        flag = name.replace("_", "-")
-        words += [f"--{'' if value else 'no-'}{flag}"] if isinstance(value, bool) else [f"--{flag}", f"{value}"]
-    return shlex.join(words)
+def words_of(given: dict[str, list[str]]) -> tuple[str, ...]:
+    """Of the options that were given, those that it takes to do the same again."""
+    return tuple(word for name, words in given.items() if name not in _BESIDE for word in words)

@@ -60,6 +60,7 @@ class Image:
     """
 
     device = "cpu"  # where values are computed
+    backend = "numba-cpu"  # by which kernels
 
     def __init__(self, reader: FileReader, threads: int | None = None) -> None:
         if threads is not None and (not isinstance(threads, int) or threads < 1):

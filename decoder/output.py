@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from igs.format.errors import UsageError
-from igs.format.transfer import CURVED, to_linear
+from igs.format.transfer import CURVED, from_linear, to_linear
 
 if TYPE_CHECKING:
     from igs.format import Group
@@ -75,6 +75,27 @@ def to_picture(values: Values, groups: Sequence[Group]) -> None:
         if group.transfer in CURVED:
             colours[...] = to_linear(colours, group.transfer)
         start = end
+
+
+def compared(values: Values, groups: Sequence[Group]) -> Values:
+    """Picture values [..., C] as errors are measured: colours times their alpha, light by its curve.
+
+    A colour that can't be seen counts for nothing so, and light above white for no more than its code does.
+    """
+    from igs.format import Alpha
+
+    if all(group.alpha == Alpha.NONE and group.transfer not in CURVED for group in groups):
+        return values
+    found, start = np.array(values, np.float32), 0
+    for group in groups:
+        end = start + group.channels
+        colours = found[..., start : end - (group.alpha != Alpha.NONE)]
+        if group.transfer in CURVED:
+            colours[...] = from_linear(colours, group.transfer)
+        if group.alpha != Alpha.NONE:
+            colours *= found[..., end - 1 : end]
+        start = end
+    return found
 
 
 def to_dtype(values: Values, out: npt.NDArray[Any]) -> None:

@@ -238,16 +238,6 @@ def splat_int(typingctx, value):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def lane_numbers(typingctx):  # type: ignore[no-untyped-def]
-    """The lanes 0 … 15."""
-
-    def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
-        return ir.Constant(ir.VectorType(ir.IntType(32), LANES), list(range(LANES)))
-
-    return ints(), codegen
-
-
-@intrinsic
 def to_floats(typingctx, value):  # type: ignore[no-untyped-def]
     """int32 → float32, rounded to nearest even."""
 

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from igs.decoder.output import compared
 from igs.encoder import metrics
-from igs.encoder.loading.image import SourceImage, to_stored
+from igs.encoder.loading.image import SourceImage
 from igs.format import Alpha, Colour, Group, Transfer
 from igs.format.errors import UsageError
 from igs.format.transfer import CURVED, from_linear, linear_range
@@ -64,13 +65,7 @@ def _tell(name: str, group: Group, pixels: Floats, warn: Callable[[str], None]) 
 
 def visible(pixels: Floats, groups: tuple[Group, ...]) -> Floats:
     """What PSNR and MS-SSIM compare, of picture values [H, W, C]: alpha multiplied in, light by its curve."""
-    if all(g.alpha == Alpha.NONE and g.transfer not in CURVED for g in groups):
-        return pixels
-    seen = (
-        dataclasses.replace(g, gamma=1.0, alpha=Alpha.NONE if g.alpha == Alpha.NONE else Alpha.PREMULTIPLIED)
-        for g in groups
-    )
-    return to_stored(pixels, tuple(seen))
+    return compared(pixels, groups)
 
 
 def alpha_quality(decoded: Floats, source: Floats, groups: tuple[Group, ...]) -> dict[str, Any]:

@@ -42,6 +42,7 @@ def encode(image: Any, options: EncodeOptions | None = None, **settings: Any) ->
     ``strict_rate`` where a target can't be met.
     """
     options = _options(options, settings)
+    options.check()
     started = time.perf_counter()
     rate.check_one_target(options)
     if options.resume is not None and options.psnr is not None:
@@ -103,7 +104,9 @@ def _report(job: Job, result: Result, seconds: float) -> dict[str, Any]:
         more["groups"] = metrics.by_group(decoded, source, job.groups)
     if job.options.roi:
         full = job.full
-        more |= regions.quality(decoded, source, regions.checked(job.options.roi, full.width, full.height))
+        roi = regions.checked(job.options.roi, full.width, full.height)
+        more |= regions.quality(decoded, source, roi)
+        more["roi_share"] = float(regions.inside(roi, full.width, full.height).mean())
     if job.options.downsample != 1:
         more["downsample"] = job.options.downsample
     if result.level_psnr is not None:

@@ -15,8 +15,11 @@ from igs.format.fields import ENTRY_BYTES, HEADER_BYTES
 from igs.format.header import LATTICE_BITS
 from igs.format.lattice import Lattice
 
-# -q is a rate: 0.02 bpp at 0, ×50 up to 1 bpp at 100, geometric in between (docs/presets.md has the table).
+# A quality is what a bit must be worth (docs/presets.md): as much as it is for photographs at 0.02 bpp (0), at 1 bpp
+# (100), geometric in between. Their mean squared error at 0.1, 0.2 and 0.4 bpp is 1.67, 1.09 and 0.66 thousandths (16
+# Kodak images).
 _QUALITY_LOW, _QUALITY_SPAN = 0.02, 50.0
+_PHOTO_BPP, _PHOTO_ERROR, ERROR_FALL = 0.2, 1.09e-3, 0.67  # error falls with the rate, and with N, to this power
 _FIXED_BYTES = HEADER_BYTES + 4 + 4  # with one level and the checksum (spec §2)
 _LEVEL_BYTES = 12  # of a further level
 _GROUP_BYTES = 8  # without the name
@@ -29,14 +32,25 @@ FEWEST = 64  # Gaussians that a quality gives even to a small picture, as long a
 
 
 def quality_to_bpp(quality: float) -> float:
-    """The rate that a quality asks for, bits per pixel."""
+    """The rate that a quality gives photographs on the mean, bits per pixel."""
     return _QUALITY_LOW * _QUALITY_SPAN ** (quality / 100)
+
+
+def least_worth(quality: float) -> float:
+    """Squared error per bit per pixel: a quality buys bits as long as error over rate is above this."""
+    bpp = quality_to_bpp(quality)
+    return _PHOTO_ERROR * (bpp / _PHOTO_BPP) ** -ERROR_FALL / bpp
 
 
 def gaussians_for_quality(quality: float, recipe: Recipe, channels: int, pixels: int) -> int:
     """Gaussians whose codes take the rate of a quality; head and metadata come on top. Small pictures get some more."""
     n = int(quality_to_bpp(quality) * pixels / bits_per_gaussian(recipe, channels))
-    return max(1, n, min(FEWEST, pixels // 16))
+    return max(1, n, fewest(pixels))
+
+
+def fewest(pixels: int) -> int:
+    """Gaussians that a quality gives any picture."""
+    return min(FEWEST, pixels // 16)
 
 
 def bits_per_gaussian(recipe: Recipe, channels: int) -> int:

@@ -16,7 +16,7 @@ from igs.view import maps
 from igs.view.canvas import U8, Bar, Panel, compose, framed, rounded_up, to_u8
 from igs.view.colours import PAPER, amounts, numbers
 from igs.view.ellipses import Style, draw_ellipses
-from igs.view.scene import F32, F64, Drawn, Region, Scene, visible
+from igs.view.scene import F32, F64, Drawn, Region, Scene, channels_of
 
 WIDE = 1200.0  # pixels of a single panel's longer side, where no scale is asked for
 NARROW = 800.0  # of one panel of several
@@ -34,7 +34,8 @@ class Options:
     region: x, y, w, h in pixels. scale: output pixels per pixel; None: what makes a sheet of readable size. level: of
     quality; None: the last. sample: draw so many of the Gaussians, evenly drawn by ``seed``. deviations: of ellipses.
     on: what they lie on. beside: the decoded picture beside. source: the original, float32 [H, W, C] in [0, 1], where
-    the file's picture is compared with it. top: the upper end of the colour scale. bare: the last panel alone.
+    the file's picture is compared with it, of a group that the scene was opened for perhaps its channels alone. times:
+    how many times as large it is; None: what fits. top: the upper end of the colour scale. bare: the last panel alone.
     """
 
     region: Region | None = None
@@ -46,6 +47,7 @@ class Options:
     on: Literal["paper", "picture", "black"] = "paper"
     beside: bool = False
     source: F32 | None = None
+    times: int | None = None
     unit: Literal["levels", "db"] = "levels"
     top: float | None = None
     bare: bool = False
@@ -69,7 +71,8 @@ class Options:
         panel = math.ceil(area[2] * scale) * math.ceil(area[3] * scale)
         sampled = max(panel * _FINER**2, area[2] * area[3])
         gaussians = scene.reader.num_gaussians * (200.0 + 12.0 * scene.header.features)
-        return 64.0 * panel + 40.0 * sampled + 48.0 * scene.width * scene.height + gaussians
+        pixels = scene.width * scene.height if self.source is None else math.prod(self.source.shape[:2])
+        return 64.0 * panel + 40.0 * sampled + 48.0 * pixels + gaussians
 
 
 def _area(scene: Scene, o: Options) -> Region:
@@ -187,34 +190,54 @@ def _density(scene: Scene, o: Options) -> list[Panel]:
     return [_decoded(scene, o, area, scale), *panels] if o.beside else panels
 
 
-def resized(pixels: U8, area: Region, scale: float) -> U8:
-    """A region of a map of the whole picture's size, at a scale: bilinear above 1, means below."""
+def resized(pixels: U8, area: Region, scale: float, times: int = 1) -> U8:
+    """A region of a map of the whole picture's size, or ``times`` that, at a scale: bilinear above 1, means below."""
     image = Image.fromarray(np.ascontiguousarray(pixels))
-    method = Image.Resampling.BILINEAR if scale >= 1 else Image.Resampling.BOX
-    x, y, w, h = area
+    method = Image.Resampling.BILINEAR if scale >= times else Image.Resampling.BOX
+    x, y, w, h = (v * times for v in area)
     return np.asarray(image.resize(_size(area, scale), method, box=(x, y, x + w, y + h)))
 
 
 def _source(scene: Scene, o: Options, kind: str) -> F32:
     if o.source is None:
         raise UsageError(f"{kind}: expected the original to compare with (--against FILE), found none")
-    expected = (scene.height, scene.width, scene.header.channels)
-    if o.source.shape != expected:
+    height, width, channels = o.source.shape
+    expected = {scene.header.channels, scene.groups[scene.number].channels if scene.named else scene.header.channels}
+    if channels not in expected or scene.times(o.source) is None:
         raise UsageError(
-            f"--against: expected {expected[1]}×{expected[0]} pixels of {expected[2]} channels as in the .igs file, "
-            f"found {o.source.shape[1]}×{o.source.shape[0]} of {o.source.shape[2]}"
+            f"--against: expected {scene.width}×{scene.height} pixels of {' or '.join(map(str, sorted(expected)))} "
+            f"channels as in the .igs file, or several times these pixels, found {width}×{height} of {channels}"
         )
     return o.source
 
 
+def _times(scene: Scene, o: Options) -> int:
+    return o.times or (1 if o.source is None else scene.times(o.source) or 1)
+
+
+def compared(scene: Scene, o: Options, kind: str, level: int | None) -> tuple[F32, F32]:
+    """The decoded picture, enlarged where it was reduced, and the original: both as errors are measured."""
+    source = _source(scene, o, kind)
+    decoded = scene.decoded(level, _times(scene, o))[: source.shape[0], : source.shape[1]]
+    return scene.compared(decoded), scene.compared(source)
+
+
 def _error(scene: Scene, o: Options) -> list[Panel]:
-    source, area = _source(scene, o, "error"), _area(scene, o)
-    scale = _scale(o, area, NARROW if o.beside else WIDE)
-    levels = maps.error_levels(scene.compared(scene.decoded(o.level)), scene.compared(source))
-    rms = float(np.sqrt(np.mean(levels**2)))
-    psnr = f"PSNR {20 * math.log10(255 / rms):.2f} dB" if rms > 0 else "no error"
-    shown, bar = error_map(levels, o.unit, o.top)
-    panels = [Panel(resized(shown, area, scale), "Error", psnr, bar)]
+    decoded, source = compared(scene, o, "error", o.level)
+    parts = [("Error", slice(None))]
+    if len(scene.groups) > 1 and not scene.named and not o.bare:
+        parts += [(f"Error of {g.name}", channels_of(scene.groups, n)) for n, g in enumerate(scene.groups)]
+    area, times = _area(scene, o), _times(scene, o)
+    scale = _scale(o, area, NARROW if o.beside or len(parts) > 1 else WIDE)
+    panels = []
+    for title, part in parts:
+        levels = maps.error_levels(decoded[..., part], source[..., part])
+        rms = float(np.sqrt(np.mean(levels**2)))
+        psnr = f"PSNR {20 * math.log10(255 / rms):.2f} dB" if rms > 0 else "no error"
+        shown, bar = error_map(levels, o.unit, o.top)
+        beyond = scene.height * times - shown.shape[0], scene.width * times - shown.shape[1]
+        shown = np.pad(shown, ((0, beyond[0]), (0, beyond[1]), (0, 0)), mode="edge")
+        panels.append(Panel(resized(shown, area, scale, times), title, psnr, bar))
     return [_decoded(scene, o, area, scale), *panels] if o.beside else panels
 
 
@@ -238,8 +261,7 @@ def _levels(scene: Scene, o: Options) -> list[Panel]:
         end = reader.levels[level].end
         note = f"{end} bytes, {8 * end / (scene.width * scene.height):.3f} bpp"
         if o.source is not None:
-            values = scene.compared(scene.decoded(level))
-            original = scene.compared(_source(scene, o, "levels"))
+            values, original = compared(scene, o, "levels", level)
             mse = float(np.mean((values - original) ** 2, dtype=np.float64))
             note += f", {-10 * math.log10(mse):.2f} dB" if mse > 0 else ", no error"
         first, last = reader.level_range(level)
@@ -251,8 +273,9 @@ def _levels(scene: Scene, o: Options) -> list[Panel]:
 
 def _zoom(scene: Scene, o: Options) -> list[Panel]:
     whole = scene.picture(level=o.level)
-    original = None if o.source is None else visible(_source(scene, o, "zoom"), scene.groups, scene.number)
-    area = o.region or maps.busiest(whole if original is None else original, int(_ZOOM_SIDE))
+    original = None if o.source is None else scene.shown(_source(scene, o, "zoom"))
+    times = _times(scene, o)
+    area = o.region or maps.busiest(whole if original is None or times > 1 else original, int(_ZOOM_SIDE))
     scale = max(1.0, _scale(o, area, NARROW * 0.64))
     side = round(area[3] * scale)
     shrink = side / scene.height
@@ -262,17 +285,19 @@ def _zoom(scene: Scene, o: Options) -> list[Panel]:
     )
     panels = [Panel(framed(overview, (box[0], box[1], box[2], box[3])), "Decoded", facts(scene))]
     if original is not None:
-        pixels = _enlarged(original, area, scale, Image.Resampling.NEAREST)
-        panels.append(Panel(pixels, f"The original's pixels, {scale:g}x"))
+        pixels = _enlarged(original, area, scale, Image.Resampling.NEAREST, times)
+        panels.append(Panel(pixels, f"The original's pixels, {scale / times:g}x"))
     pixels = _enlarged(whole, area, scale, Image.Resampling.BICUBIC)
     panels.append(Panel(pixels, f"Decoded at 1x, bicubic {scale:g}x"))
     panels.append(Panel(to_u8(scene.picture(area, scale, o.level)), f"Gaussians sampled at {scale:g}x"))
     return panels
 
 
-def _enlarged(picture: F32, area: Region, scale: float, method: Image.Resampling) -> U8:
-    x, y, w, h = area
-    return np.asarray(Image.fromarray(to_u8(picture)).resize(_size(area, scale), method, box=(x, y, x + w, y + h)))
+def _enlarged(picture: F32, area: Region, scale: float, method: Image.Resampling, times: int = 1) -> U8:
+    """A region of a picture that is ``times`` as large as the file's."""
+    x, y, w, h = (v * times for v in area)
+    box = (x, y, min(x + w, picture.shape[1]), min(y + h, picture.shape[0]))
+    return np.asarray(Image.fromarray(to_u8(picture)).resize(_size(area, scale), method, box=box))
 
 
 def _chunks(scene: Scene, o: Options) -> list[Panel]:
@@ -300,7 +325,7 @@ def _chunks(scene: Scene, o: Options) -> list[Panel]:
 
 def _overview(scene: Scene, o: Options) -> list[Panel]:
     """The picture, its ellipses, who leads, and the error or, without an original, the density."""
-    o = dataclasses.replace(o, beside=False, scale=_scale(o, _area(scene, o), NARROW))
+    o = dataclasses.replace(o, beside=False, bare=True, scale=_scale(o, _area(scene, o), NARROW))
     last = _density if o.source is None else _error
     parts = [kind(scene, o)[0] for kind in (_ellipses, _ids, last)]
     return [_decoded(scene, o, _area(scene, o), o.scale or 1.0), *parts]
@@ -326,14 +351,22 @@ def draw(kind: str, scene: Scene, options: Options | None = None) -> Image.Image
     panels = KINDS[kind](scene, options)
     if options.bare:
         return Image.fromarray(panels[-1].pixels)
-    return compose(panels, columns=2 if kind == "overview" or (kind == "levels" and len(panels) > 3) else None)
+    many = kind in ("levels", "error") and len(panels) > 3
+    return compose(panels, columns=2 if kind == "overview" or many else None)
 
 
 def map_sheet(
-    kind: str, values: F64, picture: F32, top: float | None = None, *, beside: bool = False, bare: bool = False
+    kind: str,
+    values: F64,
+    picture: F32,
+    top: float | None = None,
+    *,
+    beside: bool = False,
+    bare: bool = False,
+    name: str = "spectral-residual",
 ) -> Image.Image:
     """A sheet of a map [H, W] of a picture [H, W, 3], such as its gradient, at the picture's own size or an even
-    multiple of it."""
+    multiple of it. name: of the map of saliency."""
     if top is None:  # an edge or two would leave all else dark
         top = rounded_up(float(np.quantile(values, 0.99))) if values.any() else 1.0
     colours = amounts(values, 0, top)
@@ -347,7 +380,7 @@ def map_sheet(
 
     titles = {
         "gradient": ("Gradient", "per pixel", "where first positions are drawn, --init gradient"),
-        "saliency": ("Saliency", "spectral residual", "where first positions are drawn, --init saliency"),
+        "saliency": ("Saliency", name.replace("-", " "), "where first positions are drawn, --init saliency"),
     }
     title, unit, note = titles[kind]
     panels = [Panel(enlarged(colours), title, note, Bar(0, top, unit))]

@@ -54,6 +54,15 @@ class Report:
     command: str = ""
     threads: int | None = None
 
+    @property
+    def times(self) -> int:
+        """How many times the picture was reduced before it was fitted."""
+        return int(self.facts.get("downsample", 1))
+
+    def options(self, scale: float | None = None) -> kinds.Options:
+        """For pictures that are compared with the source."""
+        return kinds.Options(source=self.source, times=self.times, scale=scale)
+
 
 def html_report(report: Report) -> str:
     """The page."""
@@ -139,6 +148,8 @@ def _head(report: Report) -> str:
     ratio = f"1 : {raw / f['bytes']:.3g} of {grouped(raw)} bytes at 8 bits"
     items = "".join(f"<li><b>{escape(value)}</b><span>{escape(word)}</span></li>" for value, word in facts)
     channels = f"{f['channels']} channel" + "s" * (f["channels"] != 1)
+    if report.times > 1:
+        channels += f", reduced {report.times} times"
     return (
         f"<h1>{escape(report.name)}</h1><p>{f['width']} × {f['height']} pixels, {channels}, as coloured 2D Gaussians; "
         f'{ratio}.</p><ul class="facts">{items}</ul>'
@@ -147,12 +158,13 @@ def _head(report: Report) -> str:
 
 def _pictures(report: Report, scene: Scene) -> str:
     original = to_u8(visible(report.source, scene.groups))
-    decoded = to_u8(scene.picture())
+    height, width = original.shape[:2]
+    decoded = to_u8(scene.picture(scale=report.times))[:height, :width]
     scale = min(2.0, max(1.0, _FIGURE / max(scene.width, scene.height)))
     options = kinds.Options(scale=scale)
     ellipses = kinds.KINDS["ellipses"](scene, options)[0].pixels
     leaders = kinds.KINDS["ids"](scene, options)[0]
-    error = maps.error_levels(scene.compared(scene.decoded()), scene.compared(report.source))
+    error = maps.error_levels(*kinds.compared(scene, report.options(), "error", None))
     error_pixels, error_bar = kinds.error_map(error, "levels")
     density = maps.density(scene.drawn().means, scene.width, scene.height)
     top = rounded_up(float(density.max()))
@@ -162,10 +174,10 @@ def _pictures(report: Report, scene: Scene) -> str:
         f'<button type="button" data-from="{key}" aria-pressed="{"false" if key else "true"}">{title}</button>'
         for key, title in tabs
     )
-    small = " small" if max(scene.width, scene.height) < _SMALL else ""
+    small = " small" if max(width, height) < _SMALL else ""
     hero = (
-        f'<div class="compare{small}" style="aspect-ratio:{scene.width}/{scene.height};'
-        f'max-width:calc(88vh * {scene.width / scene.height:.4f})">'
+        f'<div class="compare{small}" style="aspect-ratio:{width}/{height};'
+        f'max-width:calc(88vh * {width / height:.4f})">'
         f'<img src="{data_uri(original, _HERO)}" alt="Original">'
         f'<img class="over" src="{data_uri(decoded, _HERO)}" alt="Decoded">'
         '<div class="edge"></div><em>Original</em><em>Decoded</em>'
@@ -178,24 +190,24 @@ def _pictures(report: Report, scene: Scene) -> str:
         _figure(leaders.pixels, "Leading Gaussians", leaders.note.replace(" Gaussians", ""), name="leading"),
         _figure(error_pixels, "Error", f"half of the pixels are below {half:.1f}", name="error", bar=error_bar),
         _figure(amounts(density, 0, top), "Density", "of centres", name="density", bar=Bar(0, top, "per 1000 pixels")),
-        _zooms(scene, original, decoded),
+        _zooms(scene, original, decoded, report.times),
     ]  # fmt: skip
-    reduced = f" All are reduced to {_HERO} pixels." if max(scene.width, scene.height) > _HERO else ""
+    reduced = f" All are reduced to {_HERO} pixels." if max(width, height) > _HERO else ""
     return (
         f"{hero}<h2>What the Gaussians do</h2><p>The buttons above lay each of these over the original.{reduced}</p>"
         f'<div class="grid">{"".join(grid)}</div>'
     )
 
 
-def _zooms(scene: Scene, original: U8, decoded: U8) -> str:
+def _zooms(scene: Scene, original: U8, decoded: U8, times: int) -> str:
     """The busiest place enlarged: the original's pixels, the decoded ones smoothed, and the Gaussians sampled there."""
-    area = maps.busiest(np.asarray(original, np.float32) / np.float32(255), min(_ZOOM, scene.width, scene.height))
+    area = maps.busiest(np.asarray(original, np.float32) / np.float32(255), min(_ZOOM, *original.shape[:2]))
     x, y, w, h = (round(v) for v in area)
     scale = max(1, _STRIP // max(w, h))
     size, box = (w * scale, h * scale), (x, y, x + w, y + h)
     pixels = np.asarray(Image.fromarray(original).resize(size, Image.Resampling.NEAREST, box=box))
     smooth = np.asarray(Image.fromarray(decoded).resize(size, Image.Resampling.BICUBIC, box=box))
-    sampled = to_u8(scene.picture(area, float(scale)))
+    sampled = to_u8(scene.picture((x / times, y / times, w / times, h / times), float(scale * times)))
     note = (
         f"at column {x}, row {y}: the original's pixels; the decoded ones, bicubic; the Gaussians, sampled in between"
     )
@@ -208,7 +220,8 @@ def _groups(report: Report, scene: Scene) -> str:
     """The maps of a texture stack: each group's original beside what was decoded."""
     if len(scene.groups) < 2:
         return ""
-    both = report.source, scene.decoded()
+    height, width = report.source.shape[:2]
+    both = report.source, scene.decoded(times=report.times)[:height, :width]
     source, decoded = (scene.compared(p) for p in both)
     figures = []
     for number, group in enumerate(scene.groups):
@@ -226,7 +239,7 @@ def _levels(report: Report, scene: Scene) -> str:
     if scene.reader.available_levels < 2:
         return ""
     scale = min(1.0, _STRIP / max(scene.width, scene.height))
-    panels = kinds.KINDS["levels"](scene, kinds.Options(source=report.source, scale=scale))
+    panels = kinds.KINDS["levels"](scene, report.options(scale))
     figures = "".join(
         f'<figure><img src="{data_uri(p.pixels)}" alt=""><figcaption><b>{escape(p.title)}</b><br>{escape(p.note)}'
         "</figcaption></figure>"

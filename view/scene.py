@@ -11,15 +11,16 @@ import numpy as np
 import numpy.typing as npt
 
 from igs.decoder import Image
-from igs.decoder.output import to_picture
+from igs.decoder.output import compared, to_picture
 from igs.decoder.rule import Rule, Splats
 from igs.format import Alpha, Colour, Gaussians, Group, Limits, open_file
 from igs.format.errors import UsageError
-from igs.format.transfer import CURVED, from_linear, srgb_from_linear
+from igs.format.transfer import CURVED, srgb_from_linear
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 Region = tuple[float, float, float, float]  # x, y, w, h in pixels
+_MOST_TIMES = 16  # that igs-encode --downsample reduces a picture
 
 
 def channels_of(groups: Sequence[Group], number: int) -> slice:
@@ -48,20 +49,6 @@ def visible(pixels: npt.ArrayLike, groups: Sequence[Group], number: int = 0, pap
         alpha = np.clip(values[..., group.channels - 1 : group.channels], 0.0, 1.0)
         rgb = rgb * alpha + np.float32(paper) * (1 - alpha)
     clipped: F32 = np.clip(rgb, 0.0, 1.0).astype(np.float32)
-    return clipped
-
-
-def seen(pixels: npt.ArrayLike, groups: Sequence[Group]) -> F32:
-    """Picture values [..., C] as errors are measured: colours times their alpha, light by its curve, in [0, 1]."""
-    values = np.array(pixels, np.float32)
-    for number, group in enumerate(groups):
-        part = values[..., channels_of(groups, number)]
-        colours = part[..., : group.channels - (group.alpha != Alpha.NONE)]
-        if group.transfer in CURVED:
-            colours[...] = from_linear(colours, group.transfer)
-        if group.alpha != Alpha.NONE:
-            colours *= np.clip(part[..., -1:], 0.0, 1.0)
-    clipped: F32 = np.clip(values, 0.0, 1.0)
     return clipped
 
 
@@ -106,7 +93,7 @@ class Scene:
             raise
         self.header = self.reader.header
         self.width, self.height, self.groups = self.image.width, self.image.height, self.image.groups
-        self._named = group is not None
+        self.named = group is not None
         self._gaussians: dict[int | None, tuple[Gaussians, Drawn]] = {}
 
     def picture(self, region: Region | None = None, scale: float = 1.0, level: int | None = None) -> F32:
@@ -114,18 +101,41 @@ class Scene:
         x, y, w, h = region or (0, 0, self.width, self.height)
         return visible(self.image.region(x, y, w, h, scale, "float32", level), self.groups, self.number)
 
-    def decoded(self, level: int | None = None) -> F32:
-        """The whole picture's values [H, W, C] as a user gets them, rounded to the source's depth: what is measured."""
+    def decoded(self, level: int | None = None, times: int = 1) -> F32:
+        """The whole picture's values [H, W, C] as a user gets them, rounded to the source's depth: what is measured.
+
+        times: enlarged so many times.
+        """
         depth = max(group.bit_depth for group in self.groups)
         if depth == 32:
-            return np.asarray(self.image.decode(dtype="float32", level=level), np.float32)
+            return np.asarray(self.image.decode(times, level, "float32"), np.float32)
         dtype, top = ("uint8", 255) if depth == 8 else ("uint16", 65535)
-        return self.image.decode(dtype=dtype, level=level).astype(np.float32) / np.float32(top)
+        return self.image.decode(times, level, dtype).astype(np.float32) / np.float32(top)
+
+    def times(self, pixels: npt.NDArray[Any]) -> int | None:
+        """How many times an original [H, W, C] was reduced to give this picture, 1 if not; None: it is of other size.
+
+        The least number that fits: of pictures of a few pixels several do.
+        """
+        height, width = pixels.shape[:2]
+        fits = (r for r in range(1, _MOST_TIMES + 1) if (-(-width // r), -(-height // r)) == (self.width, self.height))
+        return next(fits, None)
+
+    def own(self, pixels: npt.ArrayLike) -> F32:
+        """Of picture values [..., C] those of the group that is shown; they may be there alone."""
+        values = np.asarray(pixels, np.float32)
+        alone = values.shape[-1] != self.header.channels
+        return values if alone else values[..., channels_of(self.groups, self.number)]
+
+    def shown(self, pixels: npt.ArrayLike) -> F32:
+        """Picture values [..., C] as RGB [..., 3], like ``picture``."""
+        return visible(self.own(pixels), self.groups[self.number : self.number + 1])
 
     def compared(self, pixels: npt.ArrayLike) -> F32:
-        """Picture values [H, W, C] as errors are measured: ``seen``; of a group that was named, only its channels."""
-        values = seen(pixels, self.groups)
-        return values[..., channels_of(self.groups, self.number)] if self._named else values
+        """Picture values [H, W, C] as errors are measured; of a group that was named, only its channels."""
+        if self.named:
+            return compared(self.own(pixels), self.groups[self.number : self.number + 1])
+        return compared(np.asarray(pixels, np.float32), self.groups)
 
     def gaussians(self, level: int | None = None) -> Gaussians:
         """All Gaussians that a level is decoded from, in file order."""

@@ -41,6 +41,7 @@ class CudaImage(Image):
     """
 
     device = "cuda"
+    backend = "numba-cuda"
 
     def __init__(self, reader: FileReader, threads: int | None = None) -> None:
         super().__init__(reader, threads)

@@ -118,8 +118,9 @@ class Fit:
         self.plan = growth_plan(recipe, self.num_gaussians)
         self.options = dataclasses.replace(self.options, lowpass=self.lowpass(self.plan[0]))
         self.noise: Noise | None = None  # set by who knows the channels' meaning; used from recipe.noise_from on
-        # Asked once, before the last Gaussians are added, and at reviews: how many the file's bytes have room for.
+        # How many Gaussians there shall be, asked before the last ones are added, or before any are, and at reviews.
         self.retarget: Callable[[Fit], int] | None = None
+        self.retarget_often = False
         self.review: Callable[[Fit], int] | None = None
         self.reviews = {round(share * recipe.steps) for share in REVIEWS}
         self._phase = (0, recipe.steps, 1.0)  # first step, steps and peak factor of the current learning-rate schedule
@@ -227,6 +228,15 @@ class Fit:
             options = dataclasses.replace(options, background=mean)
         return self.backend.removal_costs(model, options, self.target, self.loss_weights.map)
 
+    def _plan_anew(self) -> None:
+        """Where Gaussians join, let them be as many as are wanted now, shared among the times that are left."""
+        step, last = self.state.step, max(self.plan)
+        if self.retarget is None or not step or step not in self.plan or not (self.retarget_often or step == last):
+            return
+        self.num_gaussians = max(self.count, self.retarget(self))
+        times = sum(at >= step for at in self.plan)
+        self.plan[step] = math.ceil((self.num_gaussians - self.count) / times)
+
     # -- steps
 
     def learning_rate(self) -> float:
@@ -249,9 +259,7 @@ class Fit:
             if self.on_step:  # before Gaussians come: who goes on from a checkpoint lets them come again
                 self.on_step(self)
             if s.step > 0:
-                if self.retarget is not None and len(self.plan) > 1 and s.step == max(self.plan):
-                    self.num_gaussians = max(self.count, self.retarget(self))
-                    self.plan[s.step] = self.num_gaussians - self.count
+                self._plan_anew()
                 self.grow(min(self.plan.get(s.step, 0), self.num_gaussians - self.count))
                 if (
                     r.relocate
@@ -278,13 +286,16 @@ class Fit:
         return self.best.map(Tensor.cpu)
 
     def extend(self, n: int, steps: int) -> Model:
-        """Add n Gaussians to the best model and refine all of them for a number of steps."""
+        """Add n Gaussians to the best model, or leave out −n, and refine all for a number of steps."""
         s = self.state
         if self.best is not None:
             s.model = self.best.clone()
         self.learned = None
         self.num_gaussians = len(s.model) + n
-        self.grow(n)
+        if n < 0:
+            self.shrink(self.num_gaussians)
+        else:
+            self.grow(n)
         self._phase = (s.step, steps, EXTEND_RATE)
         return self.run(s.step + steps)
 

@@ -1,8 +1,8 @@
 """Reads pictures with more than 8 bits per channel where Pillow would silently reduce them to 8.
 
 16-bit PNG with several channels by imagecodecs and TIFF by tifffile (both optional, extra ``images``; without them
-Pillow's 8 bits are used, with a warning), PGM/PPM and NPY by hand, EXR in load_exr.py. 16-bit JPEG 2000 and 10-bit AVIF
-are left to Pillow, as 8 bits.
+Pillow's 8 bits are used, with a warning), PGM/PPM and NPY by hand, EXR in exr.py. 16-bit JPEG 2000 and 10-bit AVIF
+are left to Pillow, as 8 bits, with a warning.
 """
 
 from __future__ import annotations
@@ -104,7 +104,23 @@ def read_if_deep(image: Image.Image, file: BinaryIO, limits: SizeLimits, name: s
         if (max(bits) <= 8 or len(bits) < 2) and len(bits) <= len(image.getbands()):
             return None
         return read_tiff(file, limits, name, notes)
+    bits = _stated_bits(image, file)
+    if bits > 8 and not image.mode.startswith("I"):  # 16-bit grey is whole
+        notes.append(f"{name}: {bits} bits per channel are reduced to 8, which is all that Pillow reads of them")
     return None
+
+
+def _stated_bits(image: Image.Image, file: BinaryIO) -> int:
+    """Bits of the first channel that the head of an AVIF or JPEG 2000 file states; 8 where they are not found."""
+    mark = {"AVIF": b"av1C", "JPEG2000": b"\xff\x4f\xff\x51"}.get(image.format or "")
+    if mark is None:
+        return 8
+    head = _peek(file, 1 << 16)
+    at = head.find(mark)
+    if image.format == "AVIF":  # flags in the third byte of AV1CodecConfigurationRecord
+        flags = head[at + 6] if 0 <= at < len(head) - 6 else 0
+        return 8 if not flags & 0x40 else 12 if flags & 0x20 else 10
+    return (head[at + 42] & 0x7F) + 1 if 0 <= at < len(head) - 42 else 8  # Ssiz of the marker segment SIZ
 
 
 def read_tiff(file: BinaryIO, limits: SizeLimits, name: str, notes: list[str] | None = None) -> Deep | None:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from igs.encoder.loading import deep as load_deep
-from igs.encoder.loading.metadata import oriented, read_metadata
+from igs.encoder.loading.metadata import oriented, read_metadata, read_tiff_metadata
 from igs.format import Alpha, Colour, Group, Transfer
 from igs.format.errors import InputError, UsageError
 from igs.format.transfer import CURVED, from_linear
@@ -264,7 +264,10 @@ def _from_file(file: BinaryIO, limits: load_deep.SizeLimits, name: str) -> Sourc
         if start[:4] in load_deep.TIFF_SIGNATURES:
             deep = load_deep.read_tiff(file, limits, name)
             if deep is not None:
-                return _from_deep(deep, {}, [], name)
+                notes: list[str] = []
+                sections = read_tiff_metadata(file, name, notes)
+                turned = dataclasses.replace(deep, values=oriented(deep.values, deep.orientation))
+                return _from_deep(turned, sections, notes, name)
         raise InputError(f"{name}: not an image in a known format, or damaged") from error
     except Image.DecompressionBombError as error:
         raise InputError(f"{name}: above the limit of {limits.size} pixels (--size-limit)") from error

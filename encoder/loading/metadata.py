@@ -6,13 +6,18 @@ place, so that maker notes and thumbnails, whose offsets a rewrite would break, 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
+import os
 import re
 import struct
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, BinaryIO
 
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from igs.format.sections import METRES_PER_INCH, phys_section
 
@@ -20,8 +25,11 @@ SECTION_LIMIT = 2**24  # bytes of one section that readers accept by default (sp
 _ORIENTATION = 0x0112
 # Of a TIFF file, whose first directory is mixed up with the layout of its pixels, only these go into the EXIF section.
 # description, make, model, software, date, artist, copyright
-_DESCRIPTIVE = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298)
-_SUB_DIRECTORIES = (0x8769, 0x8825)  # EXIF, GPS
+DESCRIPTIVE = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298)
+SUB_DIRECTORIES = (0x8769, 0x8825)  # EXIF, GPS
+_X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 0x011A, 0x011B, 0x0128
+_ORDER = {b"II*\0": "<", b"MM\0*": ">"}  # byte order, by the first bytes
+_EMPTY = b"II*\0\x08\0\0\0" + bytes(6)  # an EXIF block whose one directory has no entries
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,11 +87,48 @@ def _resolution(image: Image.Image, orientation: int) -> dict[str, bytes]:
         unit = 100.0 if info.get("jfif_unit") == 2 else unit
     if image.format == "TIFF" and image.tag_v2.get(296) not in (2, 3):  # type: ignore[attr-defined]  # no unit: a ratio
         return {}
+    return _phys(found or (0, 0), unit, orientation)
+
+
+def _phys(found: tuple[Any, Any], unit: float, orientation: int) -> dict[str, bytes]:
+    """The section of a resolution across and down, as stored, in units of ``unit`` per metre."""
     try:
-        x, y = (float(v) * unit for v in found or (0, 0))
+        x, y = (float(v) * unit for v in found)
     except (TypeError, ValueError, ZeroDivisionError):  # a damaged rational
         return {}
     return phys_section(y, x) if orientation in range(5, 9) else phys_section(x, y)
+
+
+def read_tiff_metadata(file: BinaryIO, name: str, notes: list[str]) -> dict[str, bytes]:
+    """EXIF and resolution of a TIFF that Pillow has no mode for. What is damaged is left out, with a note."""
+    kept, sections = Image.Exif(), {}
+    try:
+        file.seek(0)
+        head = file.read(8)
+        head += file.read(8) if head[2:4] in (b"+\0", b"\0+") else b""  # BigTIFF
+
+        def directory(tag: int) -> ImageFileDirectory_v2:
+            found = ImageFileDirectory_v2(head, group=tag or None)
+            at = found.next if tag == 0 else first.get(tag)
+            if at is not None:
+                file.seek(at)
+                found.load(file)
+            return found
+
+        first = directory(0)
+        copy_descriptive(kept, first, directory)
+        unit = {2: 1 / METRES_PER_INCH, 3: 100.0}.get(first.get(_RESOLUTION_UNIT, 0))
+        if unit is not None:
+            found = first.get(_X_RESOLUTION, 0), first.get(_Y_RESOLUTION, 0)
+            sections = _phys(found, unit, first.get(_ORIENTATION, 1))
+        exif = upright_exif(kept.tobytes().removeprefix(b"Exif\0\0")) if len(kept) else b""
+    except Exception:  # as below
+        notes.append(f"{name}: the EXIF data is damaged and was left out")
+        return {}
+    if len(exif) > SECTION_LIMIT:
+        notes.append(f"{name}: metadata of {len(exif)} bytes is above the limit and was left out")
+        exif = b""
+    return sections | ({"exif": exif} if exif else {})
 
 
 def _exif(image: Image.Image) -> bytes:
@@ -100,16 +145,76 @@ def _rewritten(image: Image.Image) -> bytes:
     source = image.getexif()
     if image.format == "TIFF":
         kept = Image.Exif()
-        for tag in _DESCRIPTIVE:
-            if tag in source:
-                kept[tag] = source[tag]
-        for tag in _SUB_DIRECTORIES:
-            directory = source.get_ifd(tag)
-            if directory:
-                kept.get_ifd(tag).update(directory)
-                kept[tag] = kept.get_ifd(tag)
+        copy_descriptive(kept, source, source.get_ifd)
         source = kept
     return source.tobytes() if len(source) else b""
+
+
+def copy_descriptive(
+    kept: Image.Exif, source: Mapping[int, Any], directory: Callable[[int], Mapping[int, Any]]
+) -> None:
+    """Copy what describes a picture from a TIFF directory, and its EXIF and GPS directories, as ``directory`` has them.
+
+    Nothing is copied that could contradict the layout of the pixels.
+    """
+    for tag in DESCRIPTIVE:
+        if tag in source:
+            kept[tag] = source[tag]
+    for tag in SUB_DIRECTORIES:
+        found = directory(tag)
+        if found:
+            kept.get_ifd(tag).update(found)
+            kept[tag] = kept.get_ifd(tag)
+
+
+def with_resolution(block: bytes, x: float, y: float) -> bytes:
+    """An EXIF block (TIFF header first) that states a resolution, in dots per inch to a tenth.
+
+    All else stays as and where it was. Anything that isn't an EXIF block is replaced by one.
+    """
+    if block[:4] not in _ORDER:
+        block = _EMPTY
+    stated = Image.Exif()
+    with contextlib.suppress(Exception):  # a damaged block: the entries are added as far as it can be read
+        stated.load(block)
+        if [stated.get(tag) for tag in (_X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT)] == [x, y, 2]:
+            return block
+    order = _ORDER[block[:4]]
+    file = io.BytesIO(block)
+    at = file.seek(0, os.SEEK_END)
+    file.write(struct.pack(order + "4I", round(10 * x), 10, round(10 * y), 10))
+    places = {_X_RESOLUTION: (5, at), _Y_RESOLUTION: (5, at + 8)}  # RATIONAL
+    entries = {tag: struct.pack(order + "HHII", tag, kind, 1, value) for tag, (kind, value) in places.items()}
+    entries[_RESOLUTION_UNIT] = struct.pack(order + "HHIH2x", _RESOLUTION_UNIT, 3, 1, 2)  # SHORT, inches
+    try:
+        add_entries(file, entries)
+    except struct.error:
+        return with_resolution(_EMPTY, x, y)
+    return file.getvalue()
+
+
+def add_entries(file: BinaryIO, entries: Mapping[int, bytes]) -> None:
+    """Add entries of 12 bytes, or put them in the place of others, to the first directory of a TIFF or EXIF block.
+
+    The directory is written anew behind all else, so that what others point to, maker notes with offsets of their own
+    among it, stays where it was. Raises struct.error for what is no such file.
+    """
+    file.seek(0)
+    head = file.read(8)
+    order = _ORDER.get(head[:4], "<")
+    (start,) = struct.unpack_from(order + "I", head, 4)
+    file.seek(start)
+    (count,) = struct.unpack(order + "H", file.read(2))
+    rows, following = file.read(12 * count), file.read(4)
+    struct.unpack(order + "I", following)  # it is there, and so are the rows
+    known = {struct.unpack_from(order + "H", rows, at)[0]: rows[at : at + 12] for at in range(0, len(rows), 12)}
+    found = known | dict(entries)
+    end = file.seek(0, os.SEEK_END)
+    file.write(bytes(end % 2) + struct.pack(order + "H", len(found)))
+    file.write(b"".join(found[tag] for tag in sorted(found)) + following)
+    file.seek(4)
+    file.write(struct.pack(order + "I", end + end % 2))
+    file.seek(0, os.SEEK_END)
 
 
 def upright_exif(block: bytes) -> bytes:
@@ -117,7 +222,7 @@ def upright_exif(block: bytes) -> bytes:
 
     Anything that isn't such a block becomes empty.
     """
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(block[:4])
+    order = _ORDER.get(block[:4])
     if order is None or len(block) < 10:
         return b""
     (start,) = struct.unpack_from(order + "I", block, 4)

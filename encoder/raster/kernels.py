@@ -165,7 +165,10 @@ class _Rasterize(torch.autograd.Function):
 
 
 def rasterize(means: Tensor, factors: Tensor, features: Tensor, options: RasterOptions) -> Tensor:
-    """The picture [C, H, W]; see :func:`igs.encoder.raster.reference.rasterize_reference`."""
+    """The picture [C, H, W], differentiable; see :func:`igs.encoder.raster.reference.rasterize_reference`.
+
+    The reference's twin, by which tests compare values and gradients; fits call :class:`Rasterizer` without autograd.
+    """
     return _Rasterize.apply(means, factors, features, options)
 
 

@@ -73,8 +73,8 @@ def test_pixel(cli: Any, igs_file: Path) -> None:
     found = cli("igs-decode", igs_file, "--pixel", "7,3")
     assert np.allclose([float(word) for word in found.text.split()], value, atol=1e-6)
     found = cli("igs-decode", "-", "--pixel", "7,3", "--json", stdin=igs_file.read_bytes()).json
-    assert list(found) == ["x", "y", "value", "bytes_read", "device"]
-    assert found["device"] == "cpu"
+    assert list(found) == ["x", "y", "value", "bytes_read", "device", "backend"]
+    assert (found["device"], found["backend"]) == ("cpu", "numba-cpu")
     assert found["value"] == [float(v) for v in value]
     assert 0 < found["bytes_read"] <= igs_file.stat().st_size
     raw = cli("igs-decode", igs_file, "--pixel", "7,3", "--raw", "--level", 0)
@@ -88,11 +88,24 @@ def test_json_report(cli: Any, igs_file: Path, tmp_path: Path) -> None:
     assert found == {
         "input": str(igs_file), "output": str(tmp_path / "o.tif"), "format": "tiff", "width": 80, "height": 60,
         "channels": 3, "bit_depth": 16, "partial": False, "bytes_read": igs_file.stat().st_size,
-        "device": "cpu",
+        "device": "cpu", "backend": "numba-cpu",
     }  # fmt: skip
     piped = cli("igs-decode", igs_file, "-", "--json")
     assert piped.out.startswith(b"\x89PNG")
     assert json.loads(piped.err)["output"] == "-"
+
+
+def test_pixel_of_a_normal_map_renormalized(cli: Any, tmp_path: Path, igs_bytes: Make, groups_of: dict) -> None:
+    path = tmp_path / "stack.igs"
+    path.write_bytes(igs_bytes(groups=groups_of["stack"]))
+    with igs.open(path) as image:
+        expected = image.region(7, 3, 1, 1, dtype="float32", renormalize=True)[0, 0]
+        assert np.abs(image.pixel(7, 3) - expected).max() > 0.01
+    found = cli("igs-decode", path, "--pixel", "7,3", "--renormalize", "--json").json["value"]
+    assert found == pytest.approx(expected, abs=1e-6)
+    normal = cli("igs-decode", path, "--pixel", "7,3", "--renormalize", "--group", "normal", "--json").json["value"]
+    assert normal == pytest.approx(expected[3:], abs=1e-6)
+    assert np.linalg.norm(2 * np.array(normal) - 1) == pytest.approx(1, abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -116,6 +129,7 @@ def test_json_report(cli: Any, igs_file: Path, tmp_path: Path) -> None:
         (["in.igs", "--pixel", "1.5,0"], 1, "X,Y"),
         (["in.igs", "a.png", "--pixel", "1,1"], 1, "no OUT"),
         (["in.igs", "--pixel", "1,1", "--scale", "2"], 1, "--pixel and --scale"),
+        (["in.igs", "--pixel", "1,1", "--renormalize"], 1, "normal map"),
         (["in.igs", "a.png", "--scale", "60000"], 1, "--memory-limit"),
         (["in.igs", "in.igs", "--format", "png"], 1, "same file"),
         (["none.igs", "a.png"], 2, "No such file"),
@@ -288,6 +302,45 @@ def test_resolution_goes_into_exif_where_a_format_has_no_field(
     with Image.open(out) as image:
         exif = image.getexif()
         assert (exif[282], exif[283], exif[296]) == (300, 150, 2)
+
+
+@pytest.mark.parametrize("suffix", ["webp", "avif"])
+def test_resolution_and_exif_go_together(cli: Any, tmp_path: Path, igs_bytes: Make, suffix: str) -> None:
+    exif = Image.Exif()
+    exif[0x010F], exif[282], exif[283], exif[296] = "a maker", 300, 300, 2
+    exif.get_ifd(0x8769)[0x9003] = "2020:01:01 00:00:00"
+    block = exif.tobytes()[6:]
+    source, edited, out = (tmp_path / name for name in ("a.igs", "b.igs", f"o.{suffix}"))
+    source.write_bytes(igs_bytes(sections={"exif": block} | phys_section(300 / 0.0254, 300 / 0.0254)))
+    assert cli("igs-decode", source, out).err == ""
+    assert load_image(out).sections["exif"] == block  # which says so already
+    assert cli("igs-edit", source, edited, "--set-dpi", "72").code == 0
+    assert cli("igs-decode", edited, out).err == ""
+    with Image.open(out) as image:
+        found = image.getexif()
+        assert (found[282], found[283], found[296], found[0x010F]) == (72, 72, 2, "a maker")
+        assert found.get_ifd(0x8769)[0x9003] == "2020:01:01 00:00:00"
+
+
+@pytest.mark.parametrize("depth", [8, 16, 32])
+def test_tiff_keeps_what_describes(cli: Any, tmp_path: Path, igs_bytes: Make, depth: int) -> None:
+    pytest.importorskip("tifffile")
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0131] = "a maker", "a program"
+    exif.get_ifd(0x8769)[0x9003] = "2020:01:01 00:00:00"
+    exif.get_ifd(0x8825)[1] = "N"
+    sections = {"exif": exif.tobytes()[6:], "xmpd": b"<x:xmpmeta/>"} | phys_section(300 / 0.0254, 150 / 0.0254)
+    out = tmp_path / "o.tif"
+    result = cli("igs-decode", "-", out, "--bit-depth", depth, "-v", stdin=igs_bytes(sections=sections))
+    assert (result.code, "EXIF" in result.err) == (0, False)
+    loaded = load_image(out)
+    assert (loaded.bit_depth, loaded.warnings) == (depth, [])
+    assert {key: loaded.sections[key] for key in ("xmpd", "phys")} == {k: sections[k] for k in ("xmpd", "phys")}
+    found = Image.Exif()
+    found.load(loaded.sections["exif"])
+    assert (found[0x010F], found[0x0131]) == ("a maker", "a program")
+    assert found.get_ifd(0x8769) == {0x9003: "2020:01:01 00:00:00"}
+    assert found.get_ifd(0x8825) == {1: "N"}
 
 
 def test_partial_files(cli: Any, tmp_path: Path, igs_bytes: Make) -> None:

@@ -106,7 +106,7 @@ def test_sizes_are_made_one(cli: Any, folder: Path, tmp_path: Path, fake_encoder
         ("{one} x.igs --resample largest", 1, "with --resample"),
         ("{maps} -d out --map a={one}", 1, "--map and -d exclude each other"),
         ("{one} --map a={one} -o {one}", 1, "ends in .igs"),
-        ("--map a={one} -o {one} --force", 1, "input and output are the same file"),
+        ("--map a={one} -o {one} --force", 1, "would overwrite the input"),
     ],
 )
 @pytest.mark.usefixtures("fake_encoder")
@@ -127,6 +127,7 @@ def test_a_directory_gets_a_file_for_each_map(cli: Any, stack: Path, tmp_path: P
     out = tmp_path / "new" / "maps"
     result = cli("igs-decode", stack, f"{out}/", "--json", "--renormalize")
     assert result.code == 0, result.err
+    assert (result.json["device"], result.json["backend"]) == ("cpu", "numba-cpu")
     assert [(m["name"], Path(m["output"]).name, m["bit_depth"]) for m in result.json["maps"]] == [
         ("albedo", "albedo.png", 8),
         ("normal", "normal.png", 16),
@@ -143,6 +144,7 @@ def test_a_directory_gets_a_file_for_each_map(cli: Any, stack: Path, tmp_path: P
     assert [Path(m["output"]).name for m in result.json["maps"]] == ["normal.tiff", "height.tiff"]
     assert pixels_of(out / "normal.tiff").shape == (16, 20, 3)
     assert cli("igs-decode", stack, out, "--no-overwrite").code == 2
+    assert "by numba-cpu on the CPU" in cli("igs-decode", stack, out, "-v").err
 
 
 def test_groups_as_one_picture(cli: Any, stack: Path, tmp_path: Path) -> None:
@@ -203,3 +205,69 @@ def test_a_map_with_alpha_keeps_it(cli: Any, igs_bytes: Any, tmp_path: Path) -> 
     assert cli("igs-decode", tmp_path / "a.igs", f"{tmp_path}/out/").code == 0
     assert pixels_of(tmp_path / "out" / "albedo.png").shape == (30, 40, 4)
     assert np.load(tmp_path / "out" / "flow.npy").shape == (30, 40, 2)
+
+
+# -- looking
+
+
+@pytest.fixture
+def decoded(cli: Any, stack: Path, tmp_path: Path) -> Path:
+    """A directory of the stack's own maps; the normal map is off by half."""
+    out = tmp_path / "decoded"
+    assert cli("igs-decode", stack, f"{out}/").code == 0
+    with igs.open(stack) as im:
+        half = im.groups["normal"].decode(dtype="float32") + np.float32(0.5)
+    (out / "normal.png").unlink()
+    np.save(out / "normal.npy", half)
+    return out
+
+
+def test_errors_of_a_stack_against_a_directory(cli: Any, stack: Path, decoded: Path, tmp_path: Path) -> None:
+    from igs.encoder import load_image
+    from igs.view import Scene
+    from igs.view.kinds import KINDS, Options
+
+    with Scene(stack) as scene:
+        panels = KINDS["error"](scene, Options(source=load_image(decoded).pixels))
+    assert [panel.title for panel in panels] == ["Error", "Error of albedo", "Error of normal", "Error of height"]
+    assert panels[2].note == "PSNR 6.02 dB"
+    assert panels[3].note == "no error"
+    sizes = {}
+    for args in ((), ("--group", "normal"), ("--group", "height", "--bare")):
+        out = tmp_path / "out.png"
+        result = cli("igs-view", stack, out, "-k", "error", "--against", decoded, *args)
+        assert result.code == 0, result.err
+        sizes[args] = pixels_of(out).shape[0]
+    assert sizes[()] > sizes["--group", "normal"]
+    for kind in ("zoom", "levels", "overview"):
+        assert cli("igs-view", stack, tmp_path / "out.png", "-k", kind, "--against", decoded).code == 0
+
+
+def test_errors_of_one_map(cli: Any, stack: Path, decoded: Path, tmp_path: Path) -> None:
+    sheets = []
+    for against in (decoded, decoded / "normal.npy"):
+        out = tmp_path / "out.png"
+        result = cli("igs-view", stack, out, "-k", "error", "--against", against, "--group", "normal")
+        assert result.code == 0, result.err
+        sheets.append(out.read_bytes())
+    assert sheets[0] == sheets[1]
+    result = cli("igs-view", stack, tmp_path / "o.png", "-k", "error", "--against", decoded / "normal.npy")
+    assert (result.code, "of 7 channels" in result.err) == (1, True)
+    assert cli("igs-view", stack, tmp_path / "o.png", "-k", "zoom", "--against", decoded, "--group", "height").code == 0
+
+
+def test_a_directory_that_has_not_all_maps(cli: Any, stack: Path, folder: Path, tmp_path: Path) -> None:
+    result = cli("igs-view", stack, tmp_path / "o.png", "-k", "error", "--against", folder)
+    assert (result.code, "expected maps albedo, normal, height, found albedo, normal_gl, roughness" in result.err) == (
+        2,
+        True,
+    )
+
+
+def test_maps_of_other_sizes_are_resampled(cli: Any, stack: Path, decoded: Path, tmp_path: Path) -> None:
+    with Image.open(decoded / "albedo.png") as albedo:
+        large = albedo.resize((80, 60), Image.Resampling.LANCZOS)
+    large.save(decoded / "albedo.png")
+    for args in ((), ("--group", "height")):
+        result = cli("igs-view", stack, tmp_path / "o.png", "-k", "error", "--against", decoded, *args)
+        assert result.code == 0, result.err

@@ -34,7 +34,8 @@ def pixels_of(path: Path) -> np.ndarray[Any, Any]:
 @pytest.mark.parametrize("kind", ["ellipses", "ids", "density", "error", "levels", "zoom", "chunks", "overview"])
 def test_every_kind(cli: Any, tmp_path: Path, original: Path, kind: str) -> None:
     out = tmp_path / "out.png"
-    result = cli("igs-view", FILE, out, "-k", kind, "--against", original, "--scale", 2, "--json")
+    against = ("--against", original) if kind in ("error", "levels", "zoom", "overview") else ()
+    result = cli("igs-view", FILE, out, "-k", kind, *against, "--scale", 2, "--json")
     assert (result.code, result.err) == (0, "")
     assert (result.json["kind"], result.json["output"]) == (kind, str(out))
     with Image.open(out) as sheet:
@@ -51,6 +52,18 @@ def test_maps_of_a_picture_or_a_file(cli: Any, tmp_path: Path, original: Path, k
         sheets.append(pixels_of(out).astype(int))
     assert sheets[0].shape == sheets[1].shape
     assert np.abs(sheets[0] - sheets[1]).mean() < 12  # 8 bits here, floats there
+
+
+def test_the_other_map_of_saliency(cli: Any, tmp_path: Path) -> None:
+    from igs.encoder.fitting.saliency import MAPS
+
+    sheets = []
+    for name in MAPS:
+        out = tmp_path / f"{name}.png"
+        assert cli("igs-view", FILE, out, "-k", "saliency", "--saliency", name, "--bare").code == 0
+        sheets.append(out.read_bytes())
+    assert cli("igs-view", FILE, tmp_path / "o.png", "-k", "saliency", "--bare").code == 0
+    assert (tmp_path / "o.png").read_bytes() == sheets[0] != sheets[1]
 
 
 def test_file_and_pipe_agree(cli: Any, tmp_path: Path) -> None:
@@ -109,7 +122,13 @@ def test_without_matplotlib_the_message_says_what_to_install(
         (["out.png", "--level", "9"], 1, "level"),
         (["out.png", "--scale", "4000", "--memory-limit", "1M"], 1, "GiB"),
         (["out.png", "-k", "gradient", "--scale", "2"], 1, "--scale: has no meaning"),
-        (["out.png", "--against", "missing.png"], 2, "missing.png"),
+        (["out.png", "-k", "zoom", "--against", "missing.png"], 2, "missing.png"),
+        (["out.png", "--against", "missing.png"], 1, "--against: has no meaning for ellipses"),
+        (["out.png", "-k", "convergence", "--scale", "2"], 1, "--scale: has no meaning for convergence"),
+        (["out.png", "-k", "convergence", "--region", "0,0,1,1"], 1, "--region: has no meaning for convergence"),
+        (["out.png", "-k", "density", "--on", "paper"], 1, "--on: has no meaning for density"),
+        (["out.png", "-k", "gradient", "--saliency", "fine-grained"], 1, "--saliency: has no meaning for gradient"),
+        (["out.png", "-k", "ids", "--max", "3"], 1, "--max: has no meaning for ids"),
         (["out.png", "-k", "convergence"], 2, "line 1"),
         (["out.png", "--on", "water"], 1, "water"),
     ],

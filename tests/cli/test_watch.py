@@ -6,9 +6,14 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 from PIL import Image
+
+from igs.cli.common import given_options
+from igs.cli.encode import encode
+from igs.cli.watch import words_of
 
 pytest.importorskip("torch", reason="the encoder needs torch")
 
@@ -52,8 +57,90 @@ def test_the_command_in_the_report_has_the_regions(cli: Any, picture: Path, tmp_
     regions = ["--roi", "1,2,9,9:2.5", "--roi", "20,2,9,9", "--saliency-weight", "3"]
     assert cli("igs-encode", picture, out, *SHORT, "--report", page, *regions).code == 0
     text = page.read_text(encoding="utf-8")
-    assert "--roi 1,2,9,9:2.5 --roi 20,2,9,9:4 --saliency-weight 3" in text
+    assert "--roi 1,2,9,9:2.5 --roi 20,2,9,9 --saliency-weight 3" in text
     assert "1,2,9,9:2.5 20,2,9,9:4" in text
+
+
+def test_the_command_in_the_report_has_every_option_that_the_file_depends_on() -> None:
+    args = []
+    for parameter in encode.params:
+        if isinstance(parameter, click.Option) and parameter.expose_value:
+            values = {"resample": "largest", "roi": "1,2,3,4", "map": "a=b", "num_gaussians": "7", "saliency": None}
+            if parameter.is_flag or parameter.count:
+                args.append(parameter.opts[-1])
+            elif isinstance(parameter.type, click.Choice):
+                args += [parameter.opts[-1], str(parameter.type.choices[-1])]
+            else:
+                value = values.get(parameter.name) or ("a=1" if parameter.name.startswith("map") else "1")
+                args += [parameter.opts[-1], value]
+    context = encode.make_context("igs-encode", ["in.png", *args])
+    words = words_of(given_options(context))
+    again = encode.make_context("igs-encode", ["in.png", *words])
+    differ = {name for name in context.params if context.params[name] != again.params[name]}
+    assert differ == {
+        *("output", "directory", "no_overwrite", "as_json", "quiet", "verbose", "report", "film", "log"),
+        *("log_every", "render_growth", "render_every", "render_dir", "checkpoint", "checkpoint_every"),
+    }
+
+
+def test_the_command_in_the_report_does_it_again(cli: Any, picture: Path, tmp_path: Path) -> None:
+    out, page, state = tmp_path / "a.igs", tmp_path / "a.html", tmp_path / "state.npz"
+    args = ("-n", "24", "--steps", "60", "--levels", "2", "--downsample", "2", "--no-metadata", "--device", "cpu")
+    assert cli("igs-encode", picture, out, *args, "--checkpoint", state, "--checkpoint-every", "20").code == 0
+    args = (*args, "--fast-nondeterministic", "--resume", state)
+    assert cli("igs-encode", picture, out, *args, "--report", page, "-v").code == 0
+    words = page.read_text(encoding="utf-8").partition("<code>")[2].partition("</code>")[0]
+    assert words == shlex.join(["igs-encode", str(picture), str(out), *map(str, args)])
+    before = out.read_bytes()
+    assert cli(*shlex.split(words)).code == 0
+    assert out.read_bytes() == before
+
+
+@pytest.mark.parametrize("times", [2, 3])  # 3: the last means are over less than a square
+def test_a_picture_that_was_reduced(
+    cli: Any, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    from igs.encoder import load_image
+    from igs.view import Scene, film, kinds
+
+    stages = []
+
+    class Stage(film.Stage):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            stages.append((self.width, self.height))
+
+    monkeypatch.setattr(film, "Stage", Stage)
+    out, page, movie, folder = (tmp_path / name for name in ("a.igs", "a.html", "a.gif", "growth"))
+    args = ("--downsample", times, "--film", movie, "--render-growth", "--render-dir", folder)
+    result = cli("igs-encode", picture, out, *SHORT, *args, "--report", page, "--json")
+    assert result.code == 0, result.err
+    size = -(-40 // times), -(-30 // times)
+    assert stages == [size]  # that the Gaussians' positions are in
+    text = page.read_text(encoding="utf-8")
+    assert f"reduced {times} times" in text
+    assert "aspect-ratio:40/30" in text
+    with Scene(out) as scene:
+        options = kinds.Options(source=load_image(picture).pixels)
+        decoded, source = kinds.compared(scene, options, "error", None)
+    assert decoded.shape == source.shape == (30, 40, 4)
+    psnr = -10 * np.log10(np.mean((decoded - source) ** 2, dtype=np.float64))
+    assert psnr == pytest.approx(result.json["psnr"], abs=1e-4)
+    for kind in ("error", "zoom", "levels", "overview"):
+        assert cli("igs-view", out, tmp_path / "o.png", "-k", kind, "--against", picture).code == 0
+    wrong = tmp_path / "wrong.png"
+    Image.new("RGBA", (40, 33)).save(wrong)
+    refused = cli("igs-view", out, tmp_path / "o.png", "-k", "error", "--against", wrong)
+    assert (refused.code, f"expected {size[0]}×{size[1]} pixels" in refused.err) == (1, True)
+
+
+def test_regions_that_cover_the_picture_have_no_elsewhere(cli: Any, picture: Path, tmp_path: Path) -> None:
+    args = ("-n", "24", "--steps", "5")
+    part = cli("igs-encode", picture, tmp_path / "a.igs", *args, "--roi", "0,0,40,20")
+    assert "elsewhere: " in part.err
+    found = cli("igs-encode", picture, tmp_path / "a.igs", *args, "--roi", "0,0,40,20", "--roi", "0,15,40,15")
+    assert "regions of interest: " in found.err
+    assert "elsewhere" not in found.err
 
 
 def test_a_report_from_a_pipe(cli: Any, picture: Path, tmp_path: Path) -> None:
@@ -69,8 +156,8 @@ def test_a_report_from_a_pipe(cli: Any, picture: Path, tmp_path: Path) -> None:
     [
         (["--film", "a.mp4"], 1, ".webp or .gif"),
         (["--report", "in.png"], 1, "same file"),
-        (["--report", "a.igs"], 1, "another output"),
-        (["--report", "b.gif", "--film", "b.gif"], 1, "another output"),
+        (["--report", "a.igs"], 1, "overwrite the output a.igs"),
+        (["--report", "b.gif", "--film", "b.gif"], 1, "overwrite the output --report b.gif"),
         (["--report", "none/a.html"], 2, "none/a.html"),
         (["--render-growth"], 1, "--render-dir"),
         (["--render-growth", "--render-dir", "in.png"], 1, "in.png"),

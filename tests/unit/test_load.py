@@ -16,6 +16,7 @@ from PIL import Image
 
 from igs.cli.output_png import write_png16
 from igs.encoder.loading.image import SourceImage, load_image, to_stored
+from igs.encoder.loading.metadata import with_resolution
 from igs.format import Alpha, Colour, Group, Transfer
 from igs.format.errors import InputError, Unsupported, UsageError
 from igs.format.sections import resolution
@@ -464,6 +465,83 @@ def test_resolution(format_: str, options: dict[str, object], metres: tuple[int,
     found = load_image(buffer.getvalue()).sections
     assert resolution(found) == metres
     assert ("phys" in found) == (metres is not None)
+
+
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_float_tiff_keeps_exif_and_resolution(big: bool, orientation: int) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    buffer, pixels = io.BytesIO(), ramp(4, 6, 3).astype(np.float32) / 255
+    tags = [(0x010F, 2, 0, "a maker", True), (0x0112, 3, 1, orientation, True)]
+    options = {"resolution": (300, 150), "resolutionunit": "INCH", "extratags": tags, "metadata": None}
+    tifffile.imwrite(buffer, pixels, photometric="rgb", bigtiff=big, **options)
+    source = load_image(buffer.getvalue())
+    assert source.warnings == []
+    turned = pixels if orientation == 1 else pixels[::-1].swapaxes(0, 1)
+    assert np.array_equal(source.pixels, turned)
+    assert resolution(source.sections) == ((11811, 5906) if orientation == 1 else (5906, 11811))
+    exif = Image.Exif()
+    exif.load(source.sections["exif"])
+    assert (exif[0x010F], exif.get(0x0112, 1)) == ("a maker", 1)
+
+
+def test_damaged_metadata_of_a_float_tiff_is_left_out() -> None:
+    tifffile = pytest.importorskip("tifffile")
+    buffer = io.BytesIO()
+    tags = [(0x010F, 2, 0, "a maker of pictures", True)]
+    tifffile.imwrite(buffer, ramp(4, 6, 3).astype(np.float32), photometric="rgb", extratags=tags, metadata=None)
+    data = buffer.getvalue()
+    at = data.index((0x010F).to_bytes(2, "little") + b"\2\0") + 8
+    source = load_image(data[:at] + b"\xff\xff\xff\x7f" + data[at + 4 :])
+    assert source.pixels.shape == (4, 6, 3)
+
+
+# -- EXIF blocks
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_resolution_is_added_and_nothing_moves(order: str) -> None:
+    exif = Image.Exif()
+    exif.endian = order
+    exif[0x010F], exif[282] = "a maker", 72
+    exif.get_ifd(0x8769)[0x927C] = b"maker note with offsets"
+    block = exif.tobytes()[6:]
+    found = with_resolution(block, 300.0, 150.5)
+    assert found[8 : len(block)] == block[8:]
+    assert with_resolution(found, 300.0, 150.5) == found
+    read = Image.Exif()
+    read.load(found)
+    assert (read[282], read[283], read[296], read[0x010F]) == (300, 150.5, 2, "a maker")
+    assert read.get_ifd(0x8769)[0x927C] == b"maker note with offsets"
+
+
+@pytest.mark.parametrize("block", [b"", b"junk", b"MM\0*\0\0\xff\xff", b"II*\0\x08\0\0\0\xff\xff"])
+def test_a_resolution_replaces_what_is_no_exif(block: bytes) -> None:
+    exif = Image.Exif()
+    exif.load(with_resolution(block, 72.0, 96.0))
+    assert dict(exif) == {282: 72, 283: 96, 296: 2}
+
+
+# -- what Pillow reduces to 8 bits
+
+
+@pytest.mark.parametrize(("bits", "warned"), [(8, False), (10, True), (12, True)])
+def test_deep_avif_warns(bits: int, warned: bool) -> None:
+    imagecodecs = pytest.importorskip("imagecodecs")
+    pixels = ramp(16, 16, 3, top=2**bits - 1)
+    source = load_image(imagecodecs.avif_encode(pixels, bitspersample=bits))
+    assert source.bit_depth == 8
+    assert [f"{bits} bits per channel are reduced to 8" in note for note in source.warnings] == [True] * warned
+
+
+@pytest.mark.parametrize("container", ["j2k", "jp2"])
+@pytest.mark.parametrize(("bits", "channels", "warned"), [(8, 3, False), (12, 3, True), (16, 3, True), (16, 1, False)])
+def test_deep_jpeg_2000_warns(container: str, bits: int, channels: int, warned: bool) -> None:
+    imagecodecs = pytest.importorskip("imagecodecs")
+    pixels = ramp(16, 16, channels, top=2**bits - 1).squeeze()
+    source = load_image(imagecodecs.jpeg2k_encode(pixels, bitspersample=bits, codecformat=container))
+    assert source.bit_depth == (16 if channels == 1 else 8)
+    assert [f"{bits} bits per channel are reduced to 8" in note for note in source.warnings] == [True] * warned
 
 
 def test_resolution_turns_with_the_picture() -> None:

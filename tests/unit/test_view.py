@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from igs.decoder.output import compared
 from igs.format import Alpha, Colour, Group, Transfer, open_file
 from igs.format.errors import InputError, UsageError
 from igs.format.transfer import from_linear
@@ -18,7 +19,7 @@ from igs.view.colours import PAPER, amounts, numbers, oklch, sequential
 from igs.view.ellipses import Style, draw_ellipses
 from igs.view.kinds import Options
 from igs.view.log import read_log
-from igs.view.scene import seen, visible
+from igs.view.scene import visible
 
 VALID = sorted((Path(__file__).parents[1] / "conformance" / "valid").glob("*.igs"))
 
@@ -88,7 +89,8 @@ def test_pictures_of_all_kinds_become_rgb():
 
 def test_what_has_no_alpha_is_no_error():
     groups = [_group(1, Colour.GREY), _group(2, Colour.GREY, Alpha.PREMULTIPLIED)]
-    assert seen([[2.0, 0.7, 0.0], [0.5, 0.5, 0.5]], groups) == pytest.approx(np.array([[1, 0, 0], [0.5, 0.25, 0.5]]))
+    values = np.array([[2.0, 0.7, 0.0], [0.5, 0.5, 0.5]], np.float32)
+    assert compared(values, groups) == pytest.approx(np.array([[2, 0, 0], [0.5, 0.25, 0.5]]))
 
 
 @pytest.mark.parametrize("transfer", [Transfer.PQ, Transfer.LOG])
@@ -97,7 +99,7 @@ def test_light_is_shown_as_srgb_and_compared_by_its_curve(transfer):
     assert visible([0.2140411, 1.0], groups) == pytest.approx(0.5, abs=1e-4)
     assert visible([7.5, 1.0], groups) == pytest.approx(1.0)
     curve = from_linear(7.5, transfer)
-    assert seen([7.5, 0.5], groups) == pytest.approx([curve / 2, 0.5])
+    assert compared(np.array([7.5, 0.5], np.float32), groups) == pytest.approx([curve / 2, 0.5])
     assert curve < 1
 
 

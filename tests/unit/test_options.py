@@ -1,0 +1,36 @@
+"""Values of encode options that make no sense are told before anything is done."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import igs
+from igs.encoder import EncodeOptions
+from igs.format.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("device", "gpu"),
+        ("codec", "lzma"),
+        ("seed", -1),
+        ("seed", 1.5),
+        ("seed", 2**63),
+        ("threads", 0),
+        ("chunk_size", 2**16),
+        ("log_every", 0),
+        ("checkpoint_every", 0),
+    ],
+)
+def test_what_makes_no_sense(name: str, value: Any) -> None:
+    pytest.importorskip("torch", reason="the encoder needs torch")
+    with pytest.raises(UsageError, match=f"{name}: expected"):
+        igs.encode(np.zeros((8, 8, 3), np.uint8), num_gaussians=2, steps=1, **{name: value})
+
+
+def test_what_makes_sense() -> None:
+    EncodeOptions(seed=np.int64(3), threads=1024, chunk_size=1, device="cpu", codec="raw").check()
