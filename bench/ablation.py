@@ -1,4 +1,4 @@
-"""Image-GS Table 1 with our encoder: `python bench/ablation.py [image-gs] [default]`. Resumable: each point is cached.
+"""Image-GS Table 1 with our encoder: `python bench/ablation.py [image-gs] [default]`. Resumable: each encode is kept.
 
 Six rows (full, no colour init, no position init, random, no top-K, no inverse scale) on one picture of each stylised
 category, reduced to 320 pixels on the longer side so that two cores manage it, 800 Gaussians, 16 bits per attribute.
@@ -6,14 +6,12 @@ category, reduced to 320 pixels on the longer side so that two cores manage it, 
 
 from __future__ import annotations
 
-import json
 import sys
 
 import common
 import numpy as np
+from encodes import encode_once
 from PIL import Image
-
-from igs.encoder import encode
 
 PICTURES = (
     "anime_cartoon/concert",
@@ -42,22 +40,17 @@ def picture(name: str) -> np.ndarray:
 
 
 def main(presets: list[str]) -> None:
-    cache = common.REPO / "bench" / "cache"
-    cache.mkdir(exist_ok=True)
     for preset in presets:
         table = []
         for label, change in ROWS.items():
             reports = []
             for name in PICTURES:
-                point = cache / f"ablation-{preset}-{label.replace(' ', '_')}-{name.replace('/', '_')}.json"
-                if not point.exists():
-                    settings = BITS | change
-                    if preset == "default" and label == "no inverse scale":
-                        settings |= {"lr_scale": 0.3}  # pixels: the rate of the logarithm makes no sense there
-                    report = encode(picture(name), preset=preset, num_gaussians=GAUSSIANS, **settings).report
-                    point.write_text(json.dumps(report))
-                    print(preset, label, name, f"{report['psnr']:.2f} dB {report['seconds']:.0f} s", flush=True)
-                reports.append(json.loads(point.read_text()))
+                settings = BITS | change
+                if preset == "default" and label == "no inverse scale":
+                    settings |= {"lr_scale": 0.3}  # pixels: the rate of the logarithm makes no sense there
+                _, report = encode_once(picture(name), preset=preset, num_gaussians=GAUSSIANS, **settings)
+                print(preset, label, name, f"{report['psnr']:.2f} dB {report['seconds']:.0f} s", flush=True)
+                reports.append(report)
             table.append(
                 {
                     "row": label,

@@ -8,6 +8,8 @@ import json
 import os
 import platform
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -62,6 +64,11 @@ def machine() -> dict[str, Any]:
     return {"processor": name, "cores": os.cpu_count(), "system": platform.system(), **versions}
 
 
+def today() -> str:
+    """The date as results keep it."""
+    return time.strftime("%Y-%m-%d")
+
+
 def median_seconds(call: Callable[[], Any], runs: int = 5, warmup: int = 1) -> float:
     """Median wall-clock seconds of a call."""
     for _ in range(warmup):
@@ -74,12 +81,36 @@ def median_seconds(call: Callable[[], Any], runs: int = 5, warmup: int = 1) -> f
     return statistics.median(times)
 
 
+def best_seconds(call: Callable[[], Any], runs: int = 7) -> float:
+    """Wall-clock seconds of the fastest of several calls, after one to warm up."""
+    call()
+    times = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def peak_and_seconds(code: str, told: list[str] | None = None) -> tuple[float, float]:
+    """Peak memory in MiB and seconds of a Python process that runs ``code``; its lines of output go to ``told``."""
+    # Not getrusage: on Linux that starts from the peak of the process that started this one.
+    peak = "print(next(l for l in open('/proc/self/status') if l.startswith('VmHWM')).split()[1])"
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", f"{code}\n{peak}"], capture_output=True, text=True, check=True)
+    seconds = time.perf_counter() - start
+    *lines, last = done.stdout.splitlines()
+    if told is not None:
+        told += lines
+    return int(last) / 1024, seconds
+
+
 def save(section: str, rows: list[dict[str, Any]], show: bool = True) -> None:
     """Print a section's rows (if asked) and keep them in bench/results/cpu.json with the machine's description."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / "cpu.json"
     known = json.loads(path.read_text()) if path.exists() else {}
-    known[section] = {"machine": machine(), "date": time.strftime("%Y-%m-%d"), "rows": rows}
+    known[section] = {"machine": machine(), "date": today(), "rows": rows}
     path.write_text(json.dumps(known, indent=1) + "\n")
     if not show:
         return

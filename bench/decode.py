@@ -2,21 +2,21 @@
 
     python bench/decode.py [--json] [--picture FILE] [--effort E] [--no-smoothness]
 
-Yardsticks are measured in the same run: Pillow's AVIF and JPEG decoders on the same picture, a copy of it in memory.
-Test files are fitted with igs.encode once and kept in bench/cache. Times are the best of several runs.
+Yardsticks are measured in the same run: Pillow's AVIF and JPEG decoders on the same picture, a copy of it in memory,
+bilinear samples of it (SciPy), its pixels one by one (Pillow), a Python that imports NumPy. Test files are fitted once
+per state of igs' sources (encodes.py). Times are the best of several runs.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import hashlib
 import io
 import json
 import os
-import platform
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,10 +25,12 @@ from typing import Any
 import common
 import numpy as np
 import PIL.Image
-from common import Row
+import scipy.ndimage
+from common import DATA, Row
+from common import best_seconds as best
+from encodes import encode_once
 
 import igs
-import igs.encoder
 from igs import decoder, format
 from igs.decoder.grid import make_grid
 from igs.decoder.reference import squared_distances
@@ -36,35 +38,17 @@ from igs.decoder.rule import Rule
 from igs.encoder.coarser import values_of
 from igs.format import Quantizer
 
-HERE = Path(__file__).resolve().parent
-DATA = HERE.parent.parent / "shared" / "data"
-CACHE = HERE / "cache"
+CACHE = common.REPO / "bench" / "cache"
 SIDE, GAUSSIANS = 2048, 10_000
-
-
-def best(work: Callable[[], Any], repeats: int = 7) -> float:
-    """Seconds of the fastest of several runs, after one to warm up."""
-    work()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return min(times)
+PEERS = {"AVIF": {"quality": 60, "speed": 8}, "JPEG": {"quality": 75}}
 
 
 # -- files
 
 
-def fitted(name: str, picture: PIL.Image.Image, gaussians: int, effort: int) -> bytes:
-    """The picture as an .igs file, fitted at the first call."""
-    recipe = hashlib.sha256(repr(igs.encoder.PRESETS["default"]).encode()).hexdigest()[:8]
-    path = CACHE / f"{name}-{picture.width}x{picture.height}-{gaussians}-e{effort}-{recipe}.igs"
-    if not path.exists():
-        print(f"fitting {path.name} …", file=sys.stderr)
-        CACHE.mkdir(exist_ok=True)
-        path.write_bytes(igs.encode(picture, num_gaussians=gaussians, effort=effort).data)
-    return path.read_bytes()
+def fitted(picture: PIL.Image.Image, gaussians: int, effort: int) -> bytes:
+    """The RGB picture as an .igs file, fitted at the first call."""
+    return encode_once(np.asarray(picture), num_gaussians=gaussians, effort=effort)[0]
 
 
 def plain(data: bytes, bits: dict[str, int]) -> bytes:
@@ -107,6 +91,13 @@ def repeated(data: bytes, times: int) -> bytes:
     return format.write(large, [np.concatenate(parts)])
 
 
+def saved(picture: PIL.Image.Image, kind: str, options: dict[str, int]) -> bytes:
+    """The picture as Pillow writes it."""
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
 # -- rows
 
 
@@ -141,17 +132,14 @@ def full_decode(data: bytes) -> list[Row]:
         Row("processor time of the same, all threads together", busy * 1e3, "ms"),
     ]
     picture = PIL.Image.fromarray(pixels)
-    for kind, options in (("AVIF", {"quality": 60, "speed": 8}), ("JPEG", {"quality": 75})):
-        buffer = io.BytesIO()
-        picture.save(buffer, kind, **options)
+    for kind, options in PEERS.items():
+        content = saved(picture, kind, options)
 
-        def load(content: bytes = buffer.getvalue()) -> None:
+        def load(content: bytes = content) -> None:
             PIL.Image.open(io.BytesIO(content)).load()
 
         seconds = best(load)
-        rows.append(
-            Row(f"yardstick: Pillow {kind} decode", seconds * 1e3, "ms", note=f"{len(buffer.getvalue())} bytes")
-        )
+        rows.append(Row(f"yardstick: Pillow {kind} decode", seconds * 1e3, "ms", note=f"{len(content)} bytes"))
         rows.append(Row(f"ratio of the full decode to {kind}", time_two / seconds, "×"))
     target = np.empty_like(pixels)
     copy = best(lambda: np.copyto(target, pixels))
@@ -163,29 +151,84 @@ def full_decode(data: bytes) -> list[Row]:
 
 
 def points_and_pixels(data: bytes) -> list[Row]:
-    """Random points, single pixels, cold starts."""
+    """Random points and single pixels."""
     rng = np.random.default_rng(0)
     image = igs.open(data, threads=1)
     points = rng.uniform(0, SIDE, (10**6, 2))
-    rows = [Row("10⁶ random points, 1 thread", best(lambda: image.sample(points), 3), "s", 0.3)]
+    seconds = best(lambda: image.sample(points), 3)
+    whole = image.decode()
+    planes = [np.ascontiguousarray(whole[..., c], np.float32) for c in range(image.channels)]
+    at = points.T[::-1] - 0.5  # rows and columns of pixel centres
+
+    def bilinear() -> None:
+        for plane in planes:
+            scipy.ndimage.map_coordinates(plane, at, order=1, mode="nearest")
+
+    yardstick = best(bilinear, 3)
+    rows = [
+        Row("10⁶ random points, 1 thread", seconds, "s", 0.3),
+        Row("yardstick: SciPy, bilinear samples of the decoded picture there", yardstick, "s"),
+        Row("ratio of the random points to it", seconds / yardstick, "×"),
+    ]
     places = rng.integers(0, SIDE, (2000, 2)).tolist()
+    decoded = PIL.Image.fromarray(whole)
 
     def pixels() -> None:
         for x, y in places:
             image.pixel(x, y)
 
-    rows.append(Row("im.pixel, warm, random places", best(pixels, 3) / len(places) * 1e6, "µs", 30))
-    path = CACHE / "cold.igs"
-    path.write_bytes(data)
+    def known() -> None:
+        for place in places:
+            decoded.getpixel(place)
 
-    def cold() -> None:
+    seconds, yardstick = (best(work, 3) / len(places) for work in (pixels, known))
+    return [
+        *rows,
+        Row("im.pixel, warm, random places", seconds * 1e6, "µs", 30),
+        Row("yardstick: Pillow getpixel of the decoded picture", yardstick * 1e6, "µs"),
+        Row("ratio of im.pixel to it", seconds / yardstick, "×"),
+    ]
+
+
+def cold_starts(data: bytes, wide: bytes) -> list[Row]:
+    """A pixel of a file that has just been copied and never been opened, and what Pillow takes for such a file."""
+
+    def first_pixel(path: Path) -> None:
         with igs.open(path) as fresh:
             fresh.pixel(SIDE // 3, SIDE // 2)
 
-    rows.append(
-        Row("open + first pixel of a new file, kernels loaded", best(cold) * 1e3, "ms", 20, f"{len(data)} bytes")
-    )
+    def load(path: Path) -> None:
+        with PIL.Image.open(path) as image:
+            image.load()
+
+    seconds = cold(first_pixel, wide, ".igs")
+    rows = [
+        Row("open + first pixel of a new file, kernels loaded", seconds * 1e3, "ms", 20, f"{len(wide)} bytes"),
+        Row("the same, coded file", cold(first_pixel, data, ".igs") * 1e3, "ms", note=f"{len(data)} bytes"),
+    ]
+    with igs.open(data) as image:
+        picture = PIL.Image.fromarray(image.decode())
+    for kind, options in PEERS.items():
+        content = saved(picture, kind, options)
+        yardstick = cold(load, content, f".{kind.lower()}")
+        rows += [
+            Row(f"yardstick: Pillow, a new {kind} file", yardstick * 1e3, "ms", note=f"{len(content)} bytes"),
+            Row(f"ratio of the first pixel to {kind}", seconds / yardstick, "×"),
+        ]
     return rows
+
+
+def cold(work: Callable[[Path], Any], content: bytes, suffix: str, runs: int = 7) -> float:
+    """Seconds of the fastest of several calls, each with a file of its own: just written, so in the page cache."""
+    times = []
+    with tempfile.TemporaryDirectory(dir=CACHE) as folder:
+        for run in range(runs + 1):
+            path = Path(folder, f"{run}{suffix}")
+            path.write_bytes(content)
+            start = time.perf_counter()
+            work(path)
+            times.append(time.perf_counter() - start)
+    return min(times[1:])
 
 
 def bytes_read(name: str, data: bytes, region_bound: float, pixel_bound: float) -> list[Row]:
@@ -265,30 +308,16 @@ def processes(data: bytes, kodak: bytes) -> list[Row]:
     large.write_bytes(data)
     command = [sys.executable, "-c", "from igs.cli.decode import main; main()", str(small), str(CACHE / "small.png")]
     seconds = best(lambda: subprocess.run(command, check=True, capture_output=True), 3)
-    script = (
-        # Not getrusage: on Linux that starts from the peak of the process that started this one.
-        "import igs, sys; igs.open(sys.argv[1]).decode();"
-        "print(next(l for l in open('/proc/self/status') if l.startswith('VmHWM')).split()[1])"
-    )
-    peaks = [
-        int(subprocess.run([sys.executable, "-c", script, str(large)], check=True, capture_output=True).stdout) / 1024
-        for _ in range(2)
-    ]
+    bare = [sys.executable, "-c", "import numpy"]
+    yardstick = best(lambda: subprocess.run(bare, check=True, capture_output=True), 3)
+    decode = f"import igs; igs.open({str(large)!r}).decode()"
+    peak = [common.peak_and_seconds(decode)[0] for _ in range(2)][-1]
     return [
         Row("igs-decode of a Kodak file to PNG, whole process, later runs", seconds, "s", 1.2),
-        Row("peak memory, decode 2048², whole process, kernels cached", peaks[-1], "MB", 350),
+        Row("yardstick: a Python that imports NumPy", yardstick, "s"),
+        Row("ratio of igs-decode to it", seconds / yardstick, "×"),
+        Row("peak memory, decode 2048², whole process, kernels cached", peak, "MB", 350),
     ]
-
-
-def machine() -> str:
-    """One line about where this ran."""
-    name = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-        name = names[0] if names else name
-    load = f", load average {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
-    return f"{name}, {os.cpu_count()} cores{load}, Python {platform.python_version()}, igs {igs.__version__}"
 
 
 def main() -> None:
@@ -301,19 +330,21 @@ def main() -> None:
     parser.add_argument("--no-smoothness", action="store_true", help="spares three fits")
     options = parser.parse_args()
     picture = PIL.Image.open(options.picture).convert("RGB").resize((SIDE, SIDE), PIL.Image.Resampling.LANCZOS)
-    data = fitted(options.picture.stem, picture, GAUSSIANS, options.effort)
+    CACHE.mkdir(exist_ok=True)
+    data = fitted(picture, GAUSSIANS, options.effort)
+    wide = at_16_bits(data)
     names = ["kodim15"] if options.no_smoothness else ["kodim15", "kodim07", "kodim01", "kodim24"]
     kodak = [
-        fitted(name, PIL.Image.open(options.kodak / f"{name}.png").convert("RGB"), 3000, options.effort)
-        for name in names
+        fitted(PIL.Image.open(options.kodak / f"{name}.png").convert("RGB"), 3000, options.effort) for name in names
     ]
     rows = [
         *to_gaussians("2048², 10K", data, 4),
         *to_gaussians("Kodak, 3K", kodak[0]),
         *full_decode(data),
         *points_and_pixels(data),
+        *cold_starts(data, wide),
         *bytes_read("2048², 10K", data, 18, 8),
-        *bytes_read("2048², 10K, 16 bits per attribute", at_16_bits(data), 18, 8),
+        *bytes_read("2048², 10K, 16 bits per attribute", wide, 18, 8),
         *bytes_read("8192², 160K", repeated(data, 4), 6, 2),
         *([] if options.no_smoothness else smoothness(kodak)),
         *operations(data),
@@ -323,9 +354,10 @@ def main() -> None:
     common.save("decoder and random access", kept, show=False)
     if options.json:
         found = [{**dataclasses.asdict(row), "ok": row.verdict != "MISSED"} for row in rows]
-        print(json.dumps({"machine": machine(), "rows": found}, indent=1, ensure_ascii=False))
+        print(json.dumps({"machine": common.machine(), "rows": found}, indent=1, ensure_ascii=False))
         return
-    print(machine())
+    load = f", load average {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    print(", ".join(f"{key} {value}" for key, value in common.machine().items()) + load)
     width = max(len(row.what) for row in rows)
     for row in rows:
         bound = "" if row.bound is None else f"≤ {row.bound:g}"

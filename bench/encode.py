@@ -1,17 +1,23 @@
-"""Speed and quality of the encoder: `python bench/encode.py [step] [kodak] [efforts] [convergence] [memory]`.
+"""Speed and quality of the encoder: `python bench/encode.py [SECTION …]`, of step, kodak, whole, efforts, convergence,
+memory and fallback; without arguments all of them, about 40 minutes on two cores.
 
-Without arguments everything, about half an hour on two cores. Needs the image set beside the checkout.
+Needs the image set beside the checkout.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import json
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import common
 import numpy as np
+import PIL.Image
 import torch
 
 from igs.csrc import library
@@ -139,26 +145,74 @@ def convergence() -> None:
     common.save("convergence, 3000 Gaussians", rows)
 
 
-def memory() -> None:
-    """Peak memory of whole processes: encode 2048² and the torch fallback on a Kodak image."""
+def whole() -> None:
+    """Whole processes of igs-encode at the default effort; beside them Pillow's AVIF of the same picture, same run."""
     rows = []
+    canopee, command = common.DATA / "stylized/digital_art/canopee.png", [sys.executable, "-m", "igs.cli.encode"]
+    with tempfile.TemporaryDirectory() as folder:
+        for path, bpp in ((common.DATA / "kodak/kodim07.png", 0.4), (canopee, 0.08), (canopee, 0.2)):
+            yardstick = common.median_seconds(functools.partial(_avif, path, Path(folder, "a.avif")), 3)
+            start = time.perf_counter()
+            out = subprocess.run(
+                [*command, str(path), str(Path(folder, "a.igs")), "--bpp", str(bpp), "--json", "--quiet"],
+                capture_output=True, text=True, check=True,
+            ).stdout  # fmt: skip
+            seconds = time.perf_counter() - start
+            report = json.loads(out)
+            rows.append(
+                {
+                    "picture": path.stem,
+                    "bpp": bpp,
+                    "bytes": report["bytes"],
+                    "psnr": report["psnr"],
+                    "seconds": seconds,
+                    "avif_seconds": yardstick,
+                    "times_avif": seconds / yardstick,
+                }
+            )
+            print(rows[-1], flush=True)
+    common.save("whole encodes, default effort", rows)
+
+
+def _avif(source: Path, to: Path) -> None:
+    """PNG to AVIF within this process: speed 4 of 10, the one that docs/rate-distortion.md compares with."""
+    with PIL.Image.open(source) as image:
+        image.save(to, "AVIF", quality=50, speed=4)
+
+
+def memory() -> None:
+    """Peak memory of whole processes that encode 2048²."""
     canopee = common.DATA / "stylized/digital_art/canopee.png"
-    for name, code in {
-        "encode 2048x2048, 10K Gaussians": f"encode({str(canopee)!r}, num_gaussians=10000, steps=20)",
-        "encode 2048x2048 with SSIM": f"encode({str(canopee)!r}, num_gaussians=10000, steps=20, loss_ssim=0.1)",
+    rows = []
+    for name, settings in {
+        "encode 2048x2048, 10K Gaussians": "steps=20",
+        "encode 2048x2048 with SSIM": "steps=20, loss_ssim=0.1",
     }.items():
-        script = (
-            "import resource, time\nfrom igs.encoder import encode\n"
-            f"t = time.perf_counter()\n{code}\n"
-            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, time.perf_counter() - t)"
-        )
-        out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-        peak, seconds = map(float, out.split())
+        code = f"from igs.encoder import encode; encode({str(canopee)!r}, num_gaussians=10000, {settings})"
+        peak, seconds = common.peak_and_seconds(code)
         rows.append({"what": name, "peak_MiB": peak, "seconds": seconds})
     common.save("peak memory of the encoder", rows)
 
 
-SECTIONS = {f.__name__: f for f in (step, kodak, efforts, convergence, memory)}
+def fallback() -> None:
+    """A Kodak picture without the compiled kernels, in plain torch with its fewer steps, and with them."""
+    kodim07 = common.DATA / "kodak/kodim07.png"
+    rows = []
+    for name, before in {"kernels": "", "plain torch": "import igs.csrc; igs.csrc.library = lambda: None; "}.items():
+        code = (
+            f"{before}from igs.encoder import encode; "
+            f"r = encode({str(kodim07)!r}, num_gaussians=3000).report; print(r['steps'], r['psnr'], r['backend'])"
+        )
+        told: list[str] = []
+        peak, seconds = common.peak_and_seconds(code, told)
+        steps, psnr, backend = told[0].split()
+        row = {"what": name, "backend": backend, "steps": int(steps), "psnr": float(psnr)}
+        rows.append(row | {"peak_MiB": peak, "seconds": seconds})
+    rows[1]["times_kernels"] = rows[1]["seconds"] / rows[0]["seconds"]
+    common.save("without compiled kernels, kodim07, 3000 Gaussians", rows)
+
+
+SECTIONS = {f.__name__: f for f in (step, kodak, whole, efforts, convergence, memory, fallback)}
 
 if __name__ == "__main__":
     start = time.perf_counter()

@@ -4,8 +4,9 @@
 
 Medians of wall-clock times between two synchronisations of the device, after runs to warm up; importing, starting the
 device and compiling stand apart, in the order in which a first picture needs them. Test files are fitted with
-igs.encode once and kept in bench/cache. Exits with 5 where there is no GPU. --check runs everything on tiny pictures,
-also in Numba's simulator, to see that it works: its times mean nothing and are not kept.
+igs.encode once and kept in bench/cache. Exits with 5 where there is no GPU. Pictures are those beside the checkout;
+where they are missing, the example picture, and the rows say so. --check runs everything on tiny pictures, also in
+Numba's simulator, to see that it works: its times mean nothing and are not kept.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ import common
 import numpy as np
 import PIL.Image
 from common import Row
-from decode import DATA, fitted
+from decode import fitted
+from gpu import EXAMPLE, picture
 
 import igs
 from igs.decoder import cuda as igs_cuda
@@ -132,7 +134,7 @@ def from_bytes(what: str, data: bytes) -> list[Row]:
     ]
 
 
-def stream(files: list[bytes], number: int) -> list[Row]:
+def stream(name: str, files: list[bytes], number: int) -> list[Row]:
     """Images a second over a stream of files, decoded with as many worker threads as there are cores."""
     sources = [files[i % len(files)] for i in range(number)]
 
@@ -140,12 +142,12 @@ def stream(files: list[bytes], number: int) -> list[Row]:
         for _ in igs.decode_many(sources, device=device):
             pass
 
-    # GaussianImage++ reports 1839/s, of Gaussians in memory and without a file.
     found = number / synchronised(lambda: drain("cuda"), 3)
     on_cpu = number / common.median_seconds(lambda: drain("cpu"), 1, 0)
-    what = f"stream of {number} Kodak files, {os.cpu_count()} cores"
+    what = f"stream of {number} files, {name}, {os.cpu_count()} cores"
     return [
         Row(f"{what}, to device pixels", found, "images/s", 2000, least=True),
+        Row("… GaussianImage++, as published: of Gaussians in memory, without a file", 1839, "images/s"),
         Row(f"{what}, to host pixels by the CPU", on_cpu, "images/s"),
     ]
 
@@ -177,30 +179,26 @@ def main() -> int:
     side, few, many, times, number, points = (
         (16, 20, 30, 2, 3, 20) if options.check else (2048, 10_000, 50_000, 4, 1024, 10**8)
     )
-    picture = PIL.Image.open(DATA / "stylized" / "digital_art" / "canopee.png").convert("RGB")
-    picture = picture.resize((side, side), PIL.Image.Resampling.LANCZOS)
-    kodak = sorted((DATA / "kodak").glob("*.png"))[: 2 if options.check else None]
-    small = [PIL.Image.open(path).convert("RGB") for path in kodak]
+    source, pixels = picture(side)
+    paths = common.kodak()[: 2 if options.check else None]
+    name = f"{len(paths)} Kodak images" if paths else EXAMPLE.stem
+    small = [PIL.Image.open(path).convert("RGB") for path in paths or [EXAMPLE]]
     if options.check:
         small = [image.resize((16, 16)) for image in small]
-    data = fitted("canopee", picture, few, options.effort)
-    dense = fitted("canopee", picture, many, options.effort)
-    files = [
-        fitted(path.stem, image, 20 if options.check else 3000, options.effort)
-        for path, image in zip(kodak, small, strict=True)
-    ]
+    data, dense = (fitted(PIL.Image.fromarray(pixels), n, options.effort) for n in (few, many))
+    files = [fitted(image, 20 if options.check else 3000, options.effort) for image in small]
 
     rows = first_picture(files[0])
     with igs.open(data) as image, igs.open(dense) as other:
         layers, more = image.all_layers(), other.all_layers()
-    rows += rendering(f"{side}², {few} Gaussians", layers, side, 0.4)
-    rows += rendering(f"{side}², {many} Gaussians", more, side, 0.8)
+    rows += rendering(f"{source}, {side}², {few} Gaussians", layers, side, 0.4)
+    rows += rendering(f"{source}, {side}², {many} Gaussians", more, side, 0.8)
     tiled = side_by_side(layers, side, times)
     rows += rendering(f"{side * times}², {few * times**2} Gaussians", tiled, side * times, 5.0)
-    rows += from_bytes("Kodak", files[0])
+    rows += from_bytes(paths[0].stem if paths else name, files[0])
     rows += from_bytes(f"{side}²", data)
     rows += random_points(data, points)
-    rows += stream(files, number)
+    rows += stream(name, files, number)
     machine = {"gpu": igs_cuda.name(), **common.machine()}
     print(", ".join(f"{key} {value}" for key, value in machine.items()))
     for row in rows:

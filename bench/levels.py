@@ -1,25 +1,23 @@
 """What levels of quality cost: `python bench/levels.py [--set kodak|stylized] [--levels 2,5] [--bpp B] [--subset N] …`.
 
 Every picture is encoded with each number of levels; then, with one level, for the size of the whole file and for the
-size of each of its prefixes. Resumable: each encode is a file in bench/cache/levels. `--side` reduces pictures to so
-many pixels on the longer side, `--crop WxH` takes their middle. Results go to bench/results/levels.json, by settings.
+size of each of its prefixes. Resumable: each encode is kept (encodes.py). `--side` reduces pictures to so many pixels
+on the longer side, `--crop WxH` takes their middle. Results go to bench/results/levels.json, by settings.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import common
 import numpy as np
+from encodes import encode_once
 from PIL import Image
+from rd.gaussians import sources_version
 
-from igs.encoder import encode
-
-CACHE = common.REPO / "bench" / "cache" / "levels"
 SETS = {"kodak": "kodak/*.png", "stylized": "stylized/*/*.png"}
 
 
@@ -44,28 +42,15 @@ def load(path: Path, side: int | None, crop: str | None) -> np.ndarray:
         return np.asarray(im)
 
 
-def report_of(pixels: np.ndarray, **settings: Any) -> dict[str, Any]:
-    """An encode's report, from the cache where it is there."""
-    key = hashlib.sha256(pixels.tobytes() + json.dumps([pixels.shape, settings], sort_keys=True).encode()).hexdigest()
-    path = CACHE / f"{key[:24]}.json"
-    if not path.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        report = encode(pixels, **settings).report
-        temporary = path.with_suffix(f".{key[24:32]}.tmp")
-        temporary.write_text(json.dumps(report))
-        temporary.replace(path)
-    return json.loads(path.read_text())
-
-
 def compare(pixels: np.ndarray, levels: int, settings: dict[str, Any], prefixes: bool = True) -> list[dict[str, Any]]:
     """One row per level: bytes, PSNR, and the PSNR of a file of one level of these bytes."""
-    found = report_of(pixels, levels=levels, **settings)
+    found = encode_once(pixels, levels=levels, **settings)[1]
     settings = {k: v for k, v in settings.items() if k != "bpp"}
     rows = []
     for number, level in enumerate(found["levels"]):
         row = {k: level[k] for k in ("num_gaussians", "bytes", "bpp", "psnr")}
         if prefixes or number == levels - 1:
-            row["single"] = report_of(pixels, size=level["bytes"], **settings)["psnr"]
+            row["single"] = encode_once(pixels, size=level["bytes"], **settings)[1]["psnr"]
             row["loss"] = row["single"] - row["psnr"]
         rows.append(row)
     return rows
@@ -113,7 +98,8 @@ def keep(settings: dict[str, Any], rows: list[dict[str, Any]], mean: list[dict[s
     known = json.loads(path.read_text()) if path.exists() else []
     settings = {k: v for k, v in settings.items() if k != "threads"}
     known = [k for k in known if k["settings"] != settings]
-    known.append({"settings": settings, "machine": common.machine(), "pictures": rows, "mean": mean})
+    kept = {"settings": settings, "machine": common.machine(), "igs": sources_version(), "date": common.today()}
+    known.append(kept | {"pictures": rows, "mean": mean})
     path.write_text(json.dumps(known, indent=1) + "\n")
 
 

@@ -51,26 +51,78 @@ def speed(results: dict[str, dict]) -> str:
             f"half of them, against `--preset image-gs` with {theirs['steps']} steps ({theirs['seconds_mean']:.1f} s)",
             f"{mine['psnr_of_every_second']:.2f} against {theirs['psnr']:.2f} dB",
         )
-    for row in results["training step 2048x2048, 10K Gaussians"]["rows"]:
-        if row["top_k"] == 32:
-            name = {"l2": "squared error", "l2_ssim": "squared error and SSIM"}[row["loss"]]
-            add(f"one training step, 2048², 10 000 Gaussians, {name}", f"{row['ms']:.0f} ms")
+    steps = results["training step 2048x2048, 10K Gaussians"]["rows"]
+    for loss, name in (("l2", "squared error"), ("l2_ssim", "squared error and SSIM")):
+        ms = {row["top_k"]: f"{row['ms']:.0f} ms" for row in steps if row["loss"] == loss}
+        what = f"one training step, 2048², 10 000 Gaussians, {name}: K = 32, the default, and K = 10"
+        add(what, f"{ms[32]}, {ms[10]}")
+    for key, section in results.items():
+        if key.startswith("convergence"):
+            mine = [row for row in section["rows"] if row["preset"] == "default"]
+            names = " and ".join(row["image"] for row in mine)
+            add(
+                f"steps to 95 % of the final PSNR, 3000 Gaussians, {names} (aim: 400)",
+                " and ".join(str(row["steps_95%"]) for row in mine),
+            )
+        if key.startswith("without compiled kernels"):
+            kernels, plain = section["rows"]
+            add(
+                "kodim07, 3000 Gaussians, in plain PyTorch, as without a compiler: whole process, peak memory"
+                f" (with the kernels {kernels['seconds']:.1f} s)",
+                f"{plain['seconds']:.0f} s, {plain['peak_MiB']:.0f} MiB",
+            )
     wanted = (
         ("full decode 2048²", "whole picture, 2048², 10 000 Gaussians (87 KB, coded), to 8 bits, two threads"),
         ("ratio of the full decode to AVIF", "… times as long as Pillow decodes AVIF of that picture"),
+        ("operations per decoded pixel, mean", "operations per decoded pixel of that file (aim: 300), mean"),
+        ("operations per decoded pixel, 99th", "… 99th percentile"),
         ("chunks to Gaussians, 2048², 10K, 2", "entropy decoding of that file, two threads"),
         ("10⁶ random points", "a million random points, one thread"),
+        ("ratio of the random points", "… times as long as SciPy samples the decoded picture there, bilinearly"),
         ("im.pixel", "one pixel of an open picture"),
-        ("open + first pixel", "opening a file and its first pixel"),
-        ("read for a 1 % region, 2048²", "bytes read for 1 % of that file's picture"),
+        ("open + first pixel", "opening a new file of {note} and its first pixel"),
+        ("ratio of the first pixel to AVIF", "… times as long as Pillow opens and decodes AVIF of that picture"),
+        ("igs-decode of a Kodak file", "`igs-decode` of a Kodak file to PNG, whole process, later runs"),
+        ("ratio of igs-decode", "… times as long as a Python that imports NumPy"),
+        ("read for a 1 % region, 2048²", "bytes read for 1 % of the coded file's picture"),
         ("read for a pixel, 2048²", "bytes read for one pixel of it"),
         ("read for a 1 % region, 8192²", "bytes read for 1 % of an 8192² picture (1.6 MB, plain codes)"),
         ("read for a pixel, 8192²", "bytes read for one pixel of it"),
     )
     rows = results["decoder and random access"]["rows"]
     for start, text in wanted:
-        row = next(r for r in rows if r["what"].startswith(start))
-        add(text, f"{row['value']:.3g} {row.get('unit', '')}".strip())
+        row = next((r for r in rows if r["what"].startswith(start)), None)
+        if row is not None:
+            value = f"{row['value']:.0f}" if row["value"] >= 1000 else f"{row['value']:.3g}"
+            add(text.format(note=_bytes(row.get("note", ""))), f"{value} {row.get('unit', '')}".strip())
+    return "\n".join(lines) + "\n"
+
+
+def _bytes(note: str) -> str:
+    """``87033 bytes`` as ``87 KB``."""
+    return re.sub(r"^(\d+) bytes", lambda m: f"{int(m.group(1)) / 1000:.0f} KB", note)
+
+
+def encodes(rows: list[dict]) -> str:
+    """The README's paragraph on whole encodes, one line."""
+    found = [
+        f"{row['picture']} at {row['bpp']:g} bpp {row['seconds']:.0f} s, {row['times_avif']:.0f} times as long as"
+        " Pillow's AVIF (speed 4)"
+        for row in rows
+    ]
+    return f"Encoding at the default effort, the whole process, on the same machine: {'; '.join(found)}.\n"
+
+
+def convergence(rows: list[dict]) -> str:
+    lines = [
+        "| preset | picture | PSNR reached | steps to 95 % | seconds | steps to 99 % | seconds |",
+        "|---" * 7 + "|",
+    ]
+    for r in rows:
+        cells = [f"`{r['preset']}`", r["image"], f"{r['final_psnr']:.2f} dB"]
+        for share in ("95%", "99%"):
+            cells += [str(r[f"steps_{share}"]), f"{r[f'seconds_{share}']:.1f}"]
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -79,12 +131,19 @@ def fill(text: str, name: str, table: str) -> str:
     return re.sub(rf"(<!-- {name} -->\n)(\|.*\n)*", lambda m: m.group(1) + table, text)
 
 
+def fill_line(text: str, name: str, line: str) -> str:
+    """The page with the line behind ``<!-- name -->`` replaced."""
+    return re.sub(rf"(<!-- {name} -->\n).*\n", lambda m: m.group(1) + line, text)
+
+
 def main() -> None:
     text = fill(PAGE.read_text(), "presets", presets_table())
     results = json.loads((common.RESULTS / "cpu.json").read_text())
     for key, section in results.items():
         if key.startswith("efforts"):
             text = fill(text, "efforts", efforts(section["rows"]))
+        if key.startswith("convergence"):
+            text = fill(text, "convergence", convergence(section["rows"]))
     tables = {
         preset: section["rows"]
         for preset in ("default", "image-gs")
@@ -94,7 +153,11 @@ def main() -> None:
     if tables:
         text = fill(text, "ablation", ablation(tables))
     PAGE.write_text(text)
-    README.write_text(fill(README.read_text(), "speed", speed(results)))
+    text = fill(README.read_text(), "speed", speed(results))
+    for key, section in results.items():
+        if key.startswith("whole encodes"):
+            text = fill_line(text, "encodes", encodes(section["rows"]))
+    README.write_text(text)
 
 
 if __name__ == "__main__":

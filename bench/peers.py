@@ -1,36 +1,36 @@
-"""What the peers' ideas are worth, and their presets: fills docs/peers.md. Each fit is cached, so a run can be resumed.
+"""What the peers' ideas are worth, and their presets: fills docs/peers.md. Each encode is kept: a run can be resumed.
 
 python bench/peers.py [--subset] [--docs]
 
 (a) densification, low-pass, both or none, for each shape parameterisation and both blends; (b) the quantisers of
 positions and colours; (c) bits per number; (d) the presets themselves. ``--subset``: centres of 384 × 256 pixels of
-four Kodak images and a fifth of the presets' steps, for two cores; otherwise six Kodak and three stylised pictures,
-whole, with all steps. ``--docs`` only fills the page from bench/results/peers.json.
+four Kodak images and 1000 steps, for two cores; otherwise six Kodak and three stylised pictures, whole, with all the
+steps of each preset. ``--docs`` only fills the page from bench/results/peers.json.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import math
-import time
 from pathlib import Path
 from typing import Any
 
 import common
 import numpy as np
+from encodes import encode_once
 from make_docs import fill
 from PIL import Image
+from rd.gaussians import sources_version
 
-from igs.encoder import encode
 from igs.encoder.presets import PRESETS
 
 PAGE = common.REPO / "docs" / "peers.md"
 KODAK = ("kodim01", "kodim07", "kodim15", "kodim24", "kodim04", "kodim21")
 STYLISED = ("anime_cartoon/concert", "digital_art/safe_landing", "vector_style/field_d")
 CROP = (384, 256)
-PIXELS_PER_GAUSSIAN = 250  # 400 in a crop, 1573 in a Kodak picture
+PIXELS_PER_GAUSSIAN = 250  # 393 in a crop, 1573 in a Kodak picture
+SUBSET_STEPS = 1000  # a fifth of the peers' presets
 FLOATS = {"pos_bits": 32, "scale_bits": 32, "rot_bits": 32, "feat_bits": 32}
 PLAIN = {
     "coding": "plain",
@@ -44,12 +44,10 @@ Settings = dict[str, Any]
 
 
 class Bench:
-    """The pictures of a run, and a cache of what was measured on them."""
+    """The pictures of a run, and what is measured on them."""
 
     def __init__(self, subset: bool, threads: int | None) -> None:
         self.subset, self.threads = subset, threads
-        self.cache = common.REPO / "bench" / "cache"
-        self.cache.mkdir(exist_ok=True)
         self.pictures: dict[str, np.ndarray] = {}
         names = [f"kodak/{n}" for n in KODAK[: 4 if subset else None]]
         for name in names + ([] if subset else [f"stylized/{n}" for n in STYLISED]):
@@ -62,9 +60,8 @@ class Bench:
             self.pictures[name] = pixels
 
     def steps(self, preset: str) -> int:
-        """As many as the preset takes, a fifth of the peers' in a subset."""
-        steps = PRESETS[preset].steps
-        return steps // 5 if self.subset and steps > 1000 else steps
+        """As many as the preset takes; in a subset 1000 for all of them."""
+        return SUBSET_STEPS if self.subset else PRESETS[preset].steps
 
     def psnr(self, preset: str, settings: Settings) -> dict[str, Any]:
         """Mean PSNR of the decoded files over the pictures, in dB, and bits per Gaussian."""
@@ -72,13 +69,9 @@ class Bench:
         for name, pixels in self.pictures.items():
             n = max(1, pixels.shape[0] * pixels.shape[1] // PIXELS_PER_GAUSSIAN)
             wanted: Settings = {"steps": self.steps(preset)} | settings
-            key = json.dumps([preset, name, pixels.shape, n, wanted, repr(PRESETS[preset])], sort_keys=True)
-            point = self.cache / f"peers-{hashlib.sha256(key.encode()).hexdigest()[:20]}.json"
-            if not point.exists():
-                report = encode(pixels, preset=preset, num_gaussians=n, threads=self.threads, **wanted).report
-                point.write_text(json.dumps(report))
-                print(f"{preset} {name} {settings} {report['psnr']:.2f} dB {report['seconds']:.1f} s", flush=True)
-            reports.append(json.loads(point.read_text()))
+            _, report = encode_once(pixels, preset=preset, num_gaussians=n, threads=self.threads, **wanted)
+            print(f"{preset} {name} {settings} {report['psnr']:.2f} dB {report['seconds']:.1f} s", flush=True)
+            reports.append(report)
         values = [r["psnr"] for r in reports]
         return {
             "psnr": float(np.mean(values)),
@@ -127,8 +120,6 @@ def ablation(bench: Bench) -> list[dict[str, Any]]:
             row: dict[str, Any] = {"blend": blend, "shape": shape}
             for name, change in ABLATION.items():
                 settings = _START | {"relocate": 0.0, "shape": shape} | rates | PLAIN | FLOATS | change
-                if preset == "default":
-                    settings |= {"steps": 1000}
                 row[name] = bench.psnr(preset, settings)
             rows.append(row)
     return rows
@@ -256,7 +247,8 @@ def main() -> None:
         bench = Bench(arguments.subset, arguments.threads)
         results = {
             "machine": common.machine(),
-            "date": time.strftime("%Y-%m-%d"),
+            "date": common.today(),
+            "igs": sources_version(),
             "subset": arguments.subset,
             "pictures": {name: list(p.shape) for name, p in bench.pictures.items()},
             "choices": choices(bench),

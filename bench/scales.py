@@ -3,7 +3,7 @@
 `up`: pictures reduced R = 2 and 4 times, encoded with one Gaussian per 20 pixels of the small picture, enlarged again,
 and compared with the originals; beside them the small picture enlarged by bicubic and Lanczos filters, and an AVIF file
 of it of the same bytes, enlarged by Lanczos. `down`: a file of five levels decoded at ½, ¼ and ⅛, all levels and fewer:
-PSNR against means of the original, and seconds. Resumable: each encode is kept in bench/cache. Results go to
+PSNR against means of the original, and seconds. Resumable: each encode is kept (encodes.py). Results go to
 bench/results/scales.json.
 """
 
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import hashlib
 import io
 import json
 from pathlib import Path
@@ -20,13 +19,13 @@ from typing import Any
 import common
 import levels
 import numpy as np
+from encodes import encode_once
 from PIL import Image
+from rd.gaussians import sources_version
 
 from igs.decoder import open as open_igs
-from igs.encoder import encode
 from igs.encoder.raster.area import reduce
 
-CACHE = common.REPO / "bench" / "cache" / "scales"
 SETS = {"stylized": "stylized/*/*.png", "kodak": "kodak/*.png", "textures": "textures/*/*.png"}
 PIXELS_PER_GAUSSIAN = 20
 SCALES = (0.5, 0.25, 0.125)
@@ -35,21 +34,6 @@ SCALES = (0.5, 0.25, 0.125)
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
     """dB, of pictures in 0 … 255."""
     return float(-10 * np.log10(np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2) / 255**2))
-
-
-def file_of(pixels: np.ndarray, **settings: Any) -> tuple[bytes, dict[str, Any]]:
-    """An encode's bytes and report, from the cache where they are there."""
-    key = hashlib.sha256(pixels.tobytes() + json.dumps([pixels.shape, settings], sort_keys=True).encode()).hexdigest()
-    path = CACHE / f"{key[:24]}.igs"
-    report = path.with_suffix(".json")
-    if not report.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        encoded = encode(pixels, **settings)
-        path.write_bytes(encoded.data)
-        temporary = report.with_suffix(f".{key[24:32]}.tmp")
-        temporary.write_text(json.dumps(encoded.report))
-        temporary.replace(report)
-    return path.read_bytes(), json.loads(report.read_text())
 
 
 def enlarged(small: Image.Image, like: np.ndarray, r: int, filter_: Image.Resampling) -> np.ndarray:
@@ -86,7 +70,7 @@ def up(pixels: np.ndarray, r: int, settings: dict[str, Any]) -> dict[str, Any]:
     small = reduce(pixels.astype(np.float32), r)
     small8 = Image.fromarray(np.floor(small + 0.5).astype(np.uint8))
     count = max(1, small.shape[0] * small.shape[1] // PIXELS_PER_GAUSSIAN)
-    _, report = file_of(pixels, num_gaussians=count, downsample=r, **settings)
+    _, report = encode_once(pixels, num_gaussians=count, downsample=r, **settings)
     avif_bytes, avif = avif_of(small8, report["bytes"])
     return {
         "gaussians": count,
@@ -101,7 +85,7 @@ def up(pixels: np.ndarray, r: int, settings: dict[str, Any]) -> dict[str, Any]:
 
 def down(pixels: np.ndarray, bpp: float, settings: dict[str, Any]) -> list[dict[str, Any]]:
     """Rows of (scale, levels): PSNR against the original's means, against all levels', and seconds."""
-    data, _ = file_of(pixels, bpp=bpp, levels=5, **settings)
+    data, _ = encode_once(pixels, bpp=bpp, levels=5, **settings)
     rows = []
     for scale in SCALES:
         n = round(1 / scale)
@@ -121,12 +105,17 @@ def down(pixels: np.ndarray, bpp: float, settings: dict[str, Any]) -> list[dict[
 
 
 def keep(section: str, settings: dict[str, Any], rows: Any) -> None:
-    """Put rows into bench/results/scales.json in the place of those with the same settings."""
+    """Put rows into bench/results/scales.json in the place of those with the same settings.
+
+    Of `down`, which is one picture's, it doesn't count which others were asked for.
+    """
     path = common.RESULTS / "scales.json"
     known = json.loads(path.read_text()) if path.exists() else []
-    settings = {"section": section} | {k: v for k, v in settings.items() if k not in ("what", "threads")}
-    known = [k for k in known if k["settings"] != settings]
-    known.append({"settings": settings, "machine": common.machine(), "rows": rows})
+    apart = {"what", "threads"} | ({"subset", "only"} if section.startswith("down") else set())
+    settings = {"section": section} | {k: v for k, v in settings.items() if k not in apart}
+    known = [k for k in known if {n: v for n, v in k["settings"].items() if n not in apart} != settings]
+    about = {"settings": settings, "machine": common.machine(), "igs": sources_version(), "date": common.today()}
+    known.append(about | {"rows": rows})
     path.write_text(json.dumps(known, indent=1) + "\n")
 
 

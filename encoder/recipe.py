@@ -30,10 +30,10 @@ class Recipe:
     # -- model (spec §7)
     blend: Literal["topk", "sum"] = "topk"
     primitive: Literal["constant", "gradient"] = "constant"  # gradient: a slope of brightness besides the colour
-    # The relative reach already keeps far Gaussians out; at 32 the K smallest rarely have to be selected (among 3.7 % of
-    # the candidates instead of 96 % at K = 10). A step takes 52 instead of 57 ms (2048², 10K Gaussians, squared error,
-    # bench/results/cpu.json); with the first kernels it was about half, at the same quality (−0.04 dB on four Kodak
-    # images).
+    # The relative reach already keeps far Gaussians out; at 32 the K smallest rarely have to be selected (among 3.7 %
+    # of the candidates instead of 96 % at K = 10). A step takes 52 instead of 57 ms (2048², 10K Gaussians, squared
+    # error, bench/results/cpu.json); with the first kernels it was about half, at the same quality (−0.04 dB on four
+    # Kodak images).
     top_k: int = 32
     # R²: squared absolute reach, in standard deviations, and Q², the relative one (inf: none). R² = 25, 20, 16 fit
     # equally well (32.22, 32.22, 32.20 dB on four Kodak images). What they trade are the bytes that a read of one pixel

@@ -22,7 +22,7 @@ _PSNR_AIM = 0.1  # dB above the target
 # By how many decibels the file will be better than the fit is now, at shares of the steps when Gaussians join and at
 # reviews: rather too few, since those that turn out not to be needed are left out. At 0.05, 0.3, 0.62, 0.75 and 0.87 it
 # was 0 to 5, 0 to 1.5, −0.3 to 0.3, −0.6 to −0.2, 0.1 to 0.7 on photographs, much more on flat pictures early.
-_STILL = (0.05, 3.0), (0.3, 0.5), (0.62, 0.0), (0.75, -0.4), (0.87, 0.3)
+_STILL = np.array([(0.05, 3.0), (0.3, 0.5), (0.62, 0.0), (0.75, -0.4), (0.87, 0.3)]).T
 _MUCH_METADATA = 0.25  # of the bytes asked for
 _TRIM_TRIALS = 8
 # Rate control of lattice files
@@ -119,7 +119,7 @@ def _quality(options: EncodeOptions) -> float:
 
 def _forecast(fit: Fit) -> float:
     """The mean squared error that a file of as many Gaussians as there are now will have, about."""
-    still = np.interp(fit.state.step / max(1, fit.recipe.steps), *zip(*_STILL, strict=True))
+    still = np.interp(fit.state.step / max(1, fit.recipe.steps), *_STILL)
     return float(fit.last.mse * 10 ** (-still / 10))
 
 

@@ -146,7 +146,7 @@ def _plan(heads, counts, grid_boxes, chunks, places):  # type: ignore[no-untyped
     """
     most = 0
     for c in range(len(counts)):
-        x = 0
+        x = np.int64(0)
         for byte in range(STATE_BYTES):
             x |= np.int64(heads[c, TRIM_BYTES + byte]) << (8 * byte)
         if x < STATE_LOW:

@@ -67,9 +67,14 @@ class Gaussians:
         """All Gaussians of ``parts`` in order; first_index is that of the first part."""
         if not parts:
             raise UsageError("Gaussians.concatenate: expected one part or more, found none")
-        names = [field.name for field in dataclasses.fields(Gaussians)][:-1]
-        columns = [np.concatenate([getattr(part, name) for part in parts]) for name in names]
-        return Gaussians(*columns, first_index=parts[0].first_index)
+        return Gaussians(
+            np.concatenate([part.means for part in parts]),
+            np.concatenate([part.factors for part in parts]),
+            np.concatenate([part.features for part in parts]),
+            np.concatenate([part.covariances for part in parts]),
+            np.concatenate([part.scales for part in parts]),
+            parts[0].first_index,
+        )
 
 
 def _scale_rotation(header: Header, scale: F64, t: F64) -> tuple[F64, F64, F64, F64, F64]:

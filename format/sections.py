@@ -18,7 +18,6 @@ from igs.format.limits import Limits
 ENTRY = struct.Struct("<4sIIB3s")
 PHYS = struct.Struct("<II")  # pixels per metre, x and y
 INLINE, TAIL = 0, 1
-KNOWN = ("exif", "iccp", "json", "phys", "soft", "xmpd")
 KNOWN_CRITICAL: tuple[str, ...] = ()
 INLINE_BYTES = 256  # what a writer puts into the head: small enough not to weigh on a reader of one pixel
 assert ENTRY.size == SECTION_ENTRY_BYTES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,13 @@ from igs.decoder import cuda
 
 VALID = Path(__file__).resolve().parent / "conformance" / "valid"
 
-needs_cuda = pytest.mark.skipif(not cuda.available(), reason=f"device cuda: {cuda.why_not()}")
-DEVICES = ["cpu", pytest.param("cuda", marks=needs_cuda)]
+_skip = pytest.mark.skipif(not cuda.available(), reason=f"device cuda: {cuda.why_not()}")
+DEVICES = ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, _skip])]
+
+
+def needs_cuda(test: Callable[..., None]) -> Callable[..., None]:
+    """Mark a test that runs on a GPU or in the simulator; `pytest -m gpu` takes it."""
+    return pytest.mark.gpu(_skip(test))
 
 
 def host(array: Any) -> np.ndarray:

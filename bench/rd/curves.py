@@ -77,12 +77,15 @@ def _quality_of(curve: Curve) -> PchipInterpolator:
     return PchipInterpolator([math.log(r) for r, _ in curve], [q for _, q in curve])
 
 
-def at(points: Iterable[Point], bpp: float, metric: str = "psnr") -> float | None:
-    """The curve's quality in dB at a rate; None outside of the rates measured."""
+def at(points: Iterable[Point], bpp: float, metric: str = "psnr", tolerance: float = 0.0) -> float | None:
+    """The curve's quality in dB at a rate; None outside of the rates measured.
+
+    Beyond an end by at most ``tolerance``, a share of the rate, it is the end's: files of one rate differ by a little.
+    """
     curve = envelope(points, metric)
-    if len(curve) < 2 or not curve[0][0] <= bpp <= curve[-1][0]:
+    if len(curve) < 2 or not curve[0][0] * (1 - tolerance) <= bpp <= curve[-1][0] * (1 + tolerance):
         return None
-    return float(_quality_of(curve)(math.log(bpp)))
+    return float(_quality_of(curve)(math.log(min(max(bpp, curve[0][0]), curve[-1][0]))))
 
 
 def mean_curve(pictures: Sequence[Sequence[Point]], metric: str, samples: int = 60) -> Curve:

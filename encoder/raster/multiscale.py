@@ -55,20 +55,23 @@ def loss_reference(
 
 def loss(image: Tensor, target: Tensor, one_scale: OneScale, weight: Tensor | None = None) -> float | Tensor:
     """The same of pictures without a gradient."""
-    parts = [share * (1 - one_scale(*three)[0]) for share, *three in _reductions(image, target, weight)]
-    return sum(parts) if parts else 0.0
+    total: float | Tensor = 0.0
+    for share, reduced, wanted, w in _reductions(image, target, weight):
+        total = total + share * (1 - one_scale(reduced, wanted, w)[0])
+    return total
 
 
 def loss_and_gradient(
     image: Tensor, target: Tensor, one_scale: OneScale, weight: Tensor | None = None
 ) -> tuple[float | Tensor, Tensor]:
     """The same with its gradient by the image [C, H, W]."""
-    pictures, total, parts = [image], 0.0, []
-    for share, *three in _reductions(image, target, weight):
-        ssim, gradient = one_scale(*three)
-        total += share * (1 - ssim)
-        pictures.append(three[0])
-        parts.append(share * gradient)
+    total: float | Tensor = 0.0
+    pictures, parts = [image], []
+    for share, reduced, wanted, w in _reductions(image, target, weight):
+        ssim, part = one_scale(reduced, wanted, w)
+        total = total + share * (1 - ssim)
+        pictures.append(reduced)
+        parts.append(share * part)
     gradient = torch.zeros_like(pictures[-1])
     for part, picture in zip(reversed(parts), reversed(pictures[:-1]), strict=True):
         gradient = _spread(gradient + part, picture)

@@ -48,6 +48,16 @@ def test_bd_rate_equals_the_values_of_an_independent_program() -> None:
     assert curves.at(points(ANCHOR), 0.2) == pytest.approx(28.939378918069913, abs=1e-9)
 
 
+def test_quality_a_little_beyond_a_curve_is_that_of_its_end() -> None:
+    low, high = TEST[0], TEST[-1]
+    assert curves.at(points(TEST), 0.0996) is None
+    assert curves.at(points(TEST), 0.0996, tolerance=0.01) == pytest.approx(low[1])
+    assert curves.at(points(TEST), 0.4004, tolerance=0.01) == pytest.approx(high[1])
+    assert curves.at(points(TEST), 0.098, tolerance=0.01) is None
+    assert curves.at(points(TEST), 0.41, tolerance=0.01) is None
+    assert curves.at(points(TEST), 0.2, tolerance=0.01) == curves.at(points(TEST), 0.2)
+
+
 @pytest.mark.parametrize("metric", ["psnr", "ms_ssim", "flip"])
 @pytest.mark.parametrize("rate", [0.5, 1.0, 1.25])
 def test_bd_rate_of_a_curve_at_other_rates_is_that_factor(metric: str, rate: float) -> None:

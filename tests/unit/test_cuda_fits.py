@@ -163,19 +163,30 @@ def test_models_on_the_host_give_results_there(backend):
 
 
 def coded(backend, monkeypatch, **settings):
-    monkeypatch.setattr(pipeline, "choose_backend", lambda *_: backend)
+    def another(*_):  # levels have one each, with the lists of its own Gaussians
+        return CudaBackend(backend._launcher, backend.place, name=backend.name)
+
+    monkeypatch.setattr(pipeline, "choose_backend", another)
     return encode(picture(), **settings)
 
 
 @pytest.mark.parametrize(
-    "settings", [{"num_gaussians": 12}, {"size": 220}, {"preset": "gaussianimage", "num_gaussians": 8}]
+    "settings",
+    [
+        {"num_gaussians": 12},
+        {"size": 220},
+        {"preset": "gaussianimage", "num_gaussians": 8},
+        {"num_gaussians": 12, "levels": 2},
+        {"num_gaussians": 6, "downsample": 2},
+    ],
+    ids=lambda s: ",".join(s),
 )
 def test_whole_files(settings, backend, monkeypatch):
     steps = {"steps": 10, "growth_interval": None}
     encoded = coded(backend, monkeypatch, **settings, **steps)
     assert encoded.report["device"] == "cuda"
     assert encoded.report["psnr"] > 5
-    assert igs.open(encoded.data).decode().shape == (30, 40, 3)
+    assert igs.open(encoded.data).decode(scale=settings.get("downsample", 1)).shape == (30, 40, 3)
     if "size" in settings:
         assert len(encoded.data) <= settings["size"]
     else:

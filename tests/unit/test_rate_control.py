@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +13,7 @@ pytest.importorskip("torch")
 import numpy as np
 import torch
 from encoder_cases import picture, small
+from PIL import Image
 
 import igs
 from igs.encoder import encode, rate, targets
@@ -19,6 +21,9 @@ from igs.encoder.fitting.fit import Fit
 from igs.encoder.raster.backend import TorchBackend
 from igs.encoder.recipe import Recipe
 from igs.encoder.targets import _coarseness_for
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "antelope_canyon.png"
+PHOTO = Image.open(EXAMPLE).convert("RGB").crop((200, 100, 392, 228))
 
 
 def found_coarseness(octave: float, aim: int, notch: float = 0.0) -> tuple[float, int, int]:
@@ -111,8 +116,27 @@ def test_size_below_the_smallest_file_names_it():
         encode(picture(), size=50, steps=1)
 
 
-def test_psnr_target_is_met():
-    assert encode(picture(60, 50), psnr=24.0, steps=60).report["psnr"] >= 24.0
+@pytest.mark.parametrize("effort", [1, 3])
+@pytest.mark.parametrize("target", [20.0, 26.0, 32.0])
+def test_psnr_target_is_met_and_not_by_much_more(target, effort):
+    report = encode(PHOTO, psnr=target, effort=effort).report
+    assert report["rate_met"]
+    one = 10 * 0.67 * math.log10(1 + 1 / report["num_gaussians"])  # dB of a Gaussian, about
+    assert target <= report["psnr"] <= target + 0.2 + 2 * one
+
+
+def test_plain_codes_meet_a_psnr_too():
+    report = encode(picture(60, 50), psnr=24.0, steps=60, coding="plain").report
+    assert 24.0 <= report["psnr"] <= 25.5
+
+
+def test_a_psnr_below_what_the_first_gaussians_give():
+    """A twentieth of the pixels' four-hundredth is enough: those that are too many are left out."""
+    flat = np.full((128, 128, 3), 128, np.uint8)
+    flat[40:90, 40:90] = 180
+    report = encode(flat, psnr=20.0, effort=2).report
+    assert report["num_gaussians"] <= 3
+    assert report["psnr"] >= 20.0
 
 
 def test_psnr_beyond_reach_warns_or_fails():
@@ -136,8 +160,27 @@ def test_small_pictures_get_some_gaussians_and_metadata_is_not_counted():
     assert "metadata takes 5000" in warnings[0]
 
 
-def test_quality_is_a_documented_rate():
+def test_size_that_one_gaussian_exceeds_is_an_error():
+    smallest = len(encode(picture(), num_gaussians=1, steps=1).data)
+    assert len(encode(picture(), size=smallest, steps=1).data) <= smallest
+    for levels, size in ((1, smallest - 1), (4, 300)):
+        with pytest.raises(igs.UsageError, match=r"expected \d+ or more"):
+            encode(picture(), size=size, steps=1, levels=levels)
+
+
+def test_a_quality_spends_where_a_bit_is_worth_it():
+    """Of two pictures of one size that with more to see gets more bytes, and still has the larger error."""
+    disc = flat_picture(160)
+    busy = np.array(PHOTO.resize((160, 160)))
+    busy = (busy.astype(int) + np.random.default_rng(0).integers(-30, 30, busy.shape)).clip(0, 255).astype(np.uint8)
+    plain, rich = (encode(p, quality=70, effort=2).report for p in (disc, busy))
+    assert rich["num_gaussians"] > 1.5 * plain["num_gaussians"]
+    assert rich["psnr"] < plain["psnr"] - 5
+
+
+def test_quality_is_a_documented_scale():
     assert rate.quality_to_bpp(0) == pytest.approx(0.02)
     assert rate.quality_to_bpp(100) == pytest.approx(1.0)
+    assert rate.least_worth(60) == pytest.approx(rate.least_worth(50) / 50 ** (0.1 * (1 + rate.ERROR_FALL)))
     low, high = (small(picture(200, 150), num_gaussians=None, quality=q, steps=2).report["bytes"] for q in (60, 90))
     assert low < high

@@ -252,7 +252,7 @@ def test_a_fit_that_goes_on_is_followed_to_its_end():
     growths = sum(s.growth for s in recorder.snapshots)
     frames = 6 * (encoded.report["steps"] / 30) ** 0.5
     assert len(steps) <= frames + growths + 2
-    assert sum(s.added for s in recorder.snapshots) == recorder.snapshots[-1].num_gaussians
+    assert sum(s.added for s in recorder.snapshots) >= recorder.snapshots[-1].num_gaussians  # some are left out again
 
 
 def test_recorded_covariances_are_those_of_the_file():

@@ -1,0 +1,36 @@
+"""Encodes that are made once: the file and the report of igs.encode, kept in bench/cache/encodes.
+
+Keyed by the picture's values, the settings and a hash of igs' sources: no table mixes two states of the encoder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import common
+import numpy as np
+from rd.gaussians import sources_version
+
+CACHE = common.REPO / "bench" / "cache" / "encodes"
+
+
+def encode_once(pixels: np.ndarray, **settings: Any) -> tuple[bytes, dict[str, Any]]:
+    """(file, report); settings are those of igs.encode. How many threads there are does not count."""
+    told = {k: v for k, v in settings.items() if k != "threads"}
+    about = json.dumps([sources_version(), pixels.shape, str(pixels.dtype), told], sort_keys=True)
+    key = hashlib.sha256(about.encode() + np.ascontiguousarray(pixels).tobytes()).hexdigest()
+    path = CACHE / f"{key[:24]}.igs"
+    report = path.with_suffix(".json")
+    if not report.exists():  # which is written last
+        # Here, since it loads PyTorch: a benchmark of the decoder does without once all files are there.
+        from igs.encoder import encode
+
+        CACHE.mkdir(parents=True, exist_ok=True)
+        encoded = encode(pixels, **settings)
+        path.write_bytes(encoded.data)
+        temporary = report.with_suffix(f".{key[24:32]}.tmp")
+        temporary.write_text(json.dumps(encoded.report))
+        temporary.replace(report)
+    return path.read_bytes(), json.loads(report.read_text())
