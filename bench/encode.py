@@ -1,5 +1,5 @@
-"""Speed and quality of the encoder: `python bench/encode.py [SECTION …]`, of step, kodak, whole, efforts, convergence,
-memory and fallback; without arguments all of them, about 40 minutes on two cores.
+"""Speed and quality of the encoder: `python bench/encode.py [SECTION …]`, of step, kodak, whole, efforts, qualities,
+convergence, memory and fallback; without arguments all of them, about 50 minutes on two cores.
 
 Needs the image set beside the checkout.
 """
@@ -126,6 +126,20 @@ def efforts() -> None:
     common.save("efforts, Kodak (4 images), 0.2 bpp", rows)
 
 
+def qualities() -> None:
+    """Rates and PSNR that qualities give every second Kodak image."""
+    rows = []
+    for quality in (10, 25, 50, 75, 90):
+        reports = [encode(p, quality=quality).report for p in common.kodak()[::2]]
+        row: dict[str, object] = {"quality": quality}
+        for name in ("bpp", "psnr"):
+            values = [r[name] for r in reports]
+            row |= {name: float(np.mean(values)), f"{name}_least": min(values), f"{name}_most": max(values)}
+        rows.append(row)
+        print(row, flush=True)
+    common.save("qualities, Kodak (8 images)", rows)
+
+
 def convergence() -> None:
     """Steps and seconds to 95 % and 99 % of the final PSNR."""
     rows = []
@@ -212,7 +226,7 @@ def fallback() -> None:
     common.save("without compiled kernels, kodim07, 3000 Gaussians", rows)
 
 
-SECTIONS = {f.__name__: f for f in (step, kodak, whole, efforts, convergence, memory, fallback)}
+SECTIONS = {f.__name__: f for f in (step, kodak, whole, efforts, qualities, convergence, memory, fallback)}
 
 if __name__ == "__main__":
     start = time.perf_counter()

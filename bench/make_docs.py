@@ -11,6 +11,7 @@ import re
 import common
 
 from igs.encoder.presets import presets_table
+from igs.encoder.rate import quality_to_bpp
 
 PAGE = common.REPO / "docs" / "presets.md"
 README = common.REPO / "README.md"
@@ -19,6 +20,15 @@ README = common.REPO / "README.md"
 def efforts(rows: list[dict]) -> str:
     lines = ["| `-e` | steps | PSNR dB | seconds |", "|---|---|---|---|"]
     lines += [f"| {r['effort']} | {r['steps']} | {r['psnr']:.2f} | {r['seconds']:.1f} |" for r in rows]
+    return "\n".join(lines) + "\n"
+
+
+def qualities(rows: list[dict]) -> str:
+    lines = ["| `-q` | r(q), bpp | mean bpp | mean PSNR dB |", "|---|---|---|---|"]
+    for r in rows:
+        bpp = f"{r['bpp']:.3f} ({r['bpp_least']:.3f} to {r['bpp_most']:.3f})"
+        psnr = f"{r['psnr']:.2f} ({r['psnr_least']:.2f} to {r['psnr_most']:.2f})"
+        lines.append(f"| {r['quality']} | {quality_to_bpp(r['quality']):.3f} | {bpp} | {psnr} |")
     return "\n".join(lines) + "\n"
 
 
@@ -142,6 +152,8 @@ def main() -> None:
     for key, section in results.items():
         if key.startswith("efforts"):
             text = fill(text, "efforts", efforts(section["rows"]))
+        if key.startswith("qualities"):
+            text = fill(text, "qualities", qualities(section["rows"]))
         if key.startswith("convergence"):
             text = fill(text, "convergence", convergence(section["rows"]))
     tables = {

@@ -50,8 +50,10 @@ def _copied(path: Path) -> dict[str, bytes]:
         is_igs = file.read(4) == b"\x89IGS"
     if is_igs:
         from igs.format import read
+        from igs.format.describe import without_level_psnr
 
-        found = {s.type: s.data for s in read(path).sections if s.type in NAMES.values() and s.type != "soft"}
+        kinds = NAMES.values() - {"soft"}
+        found = without_level_psnr({s.type: s.data for s in read(path).sections if s.type in kinds})
     else:
         from igs.encoder.loading.image import load_image
 

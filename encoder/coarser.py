@@ -33,6 +33,7 @@ from igs.format import (
     write,
 )
 from igs.format import lattice as la
+from igs.format.describe import without_level_psnr
 from igs.format.errors import UsageError
 from igs.format.fields import MEAN_UNIT
 from igs.format.lattice_models import best_record
@@ -108,7 +109,7 @@ class _Job:
 
     def __init__(self, document: Document) -> None:
         self.header, self.size = document.header, len(document.to_bytes())
-        self.sections = {s.type: s.data for s in document.sections}
+        self.sections = without_level_psnr({s.type: s.data for s in document.sections})
         self.codec = Codec(int(document.entries["codec"].max()))
         with open_file(document.to_bytes(), document.limits) as file:
             self.levels = [

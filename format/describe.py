@@ -72,6 +72,19 @@ def level_psnr(file: FileReader) -> list[float | None]:
     return known if len(known) == len(unknown) else unknown
 
 
+def without_level_psnr(sections: dict[str, bytes]) -> dict[str, bytes]:
+    """Metadata sections for another picture than that whose levels were measured."""
+    try:
+        stated = json.loads(sections.get("json", b"{}"))
+        del stated["level_psnr"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return sections
+    rest = {name: data for name, data in sections.items() if name != "json"}
+    if stated:
+        rest["json"] = json.dumps(stated, ensure_ascii=False, separators=(",", ":")).encode()
+    return rest
+
+
 def _levels(file: FileReader) -> list[dict[str, Any]]:
     head, header = file.head, file.header
     counts = [level.num_gaussians for level in file.levels] if len(head.level_ends) > 1 else [head.num_gaussians]

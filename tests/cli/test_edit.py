@@ -152,3 +152,20 @@ def test_fewer_bits_keep_metadata_and_say_what_they_cost(cli: Any, source: Path,
         assert (b.header.position.bits, b.header.feature.bits, b.header.scale.bits) == (9, 6, 8)
     assert found["psnr_to_input"] == pytest.approx(-10 * np.log10(((pictures[0] - pictures[1]) ** 2).mean()), abs=0.01)
     assert found["psnr_to_input"] > 25
+
+
+@pytest.mark.parametrize(
+    ("rest", "left"), [(b'{"a":1,"level_psnr":[31.5]}', {"json": b'{"a":1}'}), (b'{"level_psnr":[31.5]}', {})]
+)
+def test_what_was_measured_of_another_picture_is_left_out(
+    cli: Any, tmp_path: Path, igs_bytes: Make, rest: bytes, left: dict[str, bytes]
+) -> None:
+    """PSNR of levels: kept with the picture, not with one of fewer bits, nor copied to another."""
+    source, out = tmp_path / "levels.igs", tmp_path / "out.igs"
+    source.write_bytes(igs_bytes(sections={"json": rest, "xmpd": XMP}))
+    assert cli("igs-edit", source, out, "--set-dpi", 72).code == 0
+    assert sections(out)["json"] == rest
+    assert cli("igs-edit", source, out, "--pos-bits", 9).code == 0
+    assert sections(out) == {"xmpd": XMP} | left
+    assert cli("igs-edit", "-", out, "--copy-from", source, stdin=igs_bytes()).code == 0
+    assert sections(out) == {"xmpd": XMP} | left
