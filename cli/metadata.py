@@ -52,7 +52,7 @@ def _copied(path: Path) -> dict[str, bytes]:
         from igs.format import read
         from igs.format.describe import without_level_psnr
 
-        kinds = NAMES.values() - {"soft"}
+        kinds = {*NAMES.values()} - {"soft"}
         found = without_level_psnr({s.type: s.data for s in read(path).sections if s.type in kinds})
     else:
         from igs.encoder.loading.image import load_image
