@@ -6,11 +6,13 @@ import contextlib
 import dataclasses
 import io
 import re
+import shlex
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
 import click
 
+import igs
 from igs.cli import batch, common, files, interest, many
 from igs.cli.common import Console, Number, Size, command, given_options, option, to_json
 from igs.cli.maps import MapOptions, encode_options
@@ -64,13 +66,13 @@ _PATH = click.Path(path_type=Path, dir_okay=False)
     _rate("-n", "--num-gaussians", type=Number(1, 2**24, whole=True), metavar="N", help="Number of Gaussians."),
     _rate("--bpp", type=Number(1e-6, 64), metavar="B", help="Bits per pixel of the file."),
     _rate("--size", type=Size(1024), metavar="BYTES", help="Bytes of the file, at most; k and M are understood."),
-    _rate("--psnr", type=Number(1, 100), metavar="DB", help="PSNR of the decoded file, at least."),
+    _rate("--psnr", type=Number(1, 100), metavar="DB", help="PSNR of the decoded file, just met."),
     _rate(
         "-q",
         "--quality",
         type=Number(0, 100),
         metavar="0-100",
-        help="A rate: 0.02·50^(Q/100) bpp of Gaussians; 100 is not lossless (default: 75).",
+        help="What a bit must be worth: more to see takes more bytes; 100 is not lossless (default: 75).",
     ),
     _rate("--strict-rate", is_flag=True, help="Exit 4 if the target is missed (default: a warning)."),
     option(
@@ -166,6 +168,7 @@ _PATH = click.Path(path_type=Path, dir_okay=False)
         help="Gaussians per chunk at most (default: what makes small reads smallest).",
     ),
     _expert("--no-metadata", is_flag=True, section="Container", help="Leave out ICC, EXIF, XMP and resolution."),
+    _expert("--write-settings", is_flag=True, section="Container", help="Keep igs' version and these options in OUT."),
     _expert("--log", type=_PATH, metavar="FILE", help="Write progress as JSON lines."),
     _expert(
         "--log-every",
@@ -218,6 +221,9 @@ def encode(
         raise UsageError("--render-every or --render-growth, and --render-dir, need each other")
     folder = parameters["render_dir"] if growth else None
     words = words_of(given_options(click.get_current_context()))
+    if parameters.pop("write_settings"):
+        note = shlex.join(["igs-encode", *words])
+        parameters["sections"] = {"soft": f"igs {igs.__version__}: {note}".encode()}
     wishes = Wishes(parameters.pop("report"), parameters.pop("film"), folder, words)
     if parameters["log_every"] is None:
         rare = (verbose or parameters["log"]) and not wishes.report

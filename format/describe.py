@@ -214,5 +214,8 @@ def describe_text(file: FileReader) -> str:
         density = resolution({"phys": file.sections["phys"]}) if s["type"] == "phys" and s["present"] else None
         if density is not None:
             text += f", {density[0] * METRES_PER_INCH:.1f} × {density[1] * METRES_PER_INCH:.1f} pixels per inch"
+        if s["type"] == "soft" and s["present"]:
+            words = file.sections["soft"].decode(errors="replace")
+            text += ", " + "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in words)
         lines.append(text)
     return "\n".join(lines)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import igs
 from igs.format import open_file
 
 REPORT_KEYS = [
@@ -296,3 +297,11 @@ def test_regions_that_make_no_sense(cli: Any, picture: Path, tmp_path: Path, arg
     assert words in result.err
     assert result.err.count("\n") == 1
     assert not (tmp_path / "out.igs").exists()
+
+
+def test_settings_go_into_the_file_if_asked(cli: Any, picture: Path, tmp_path: Path, fake_encoder: list[Any]) -> None:
+    args = ("-n", 9, "--write-settings", "--quiet", "--no-overwrite")
+    assert cli("igs-encode", picture, tmp_path / "a.igs", *args).code == 0
+    assert fake_encoder[-1][1].sections == {"soft": f"igs {igs.__version__}: igs-encode -n 9 --write-settings".encode()}
+    assert cli("igs-encode", picture, tmp_path / "b.igs", "-n", 9).code == 0
+    assert fake_encoder[-1][1].sections == {}

@@ -74,3 +74,9 @@ def test_validate_reports_every_file(cli: Any, igs_file: Path, tmp_path: Path) -
     assert [line.get("valid") for line in lines] == [False, None, True]
     assert lines[1]["exit_code"] == 2
     assert cli("igs-validate", igs_file, tmp_path / "none.igs").code == 2
+
+
+def test_settings_are_shown_without_what_a_terminal_obeys(cli: Any, tmp_path: Path, igs_bytes: Any) -> None:
+    path = tmp_path / "a.igs"
+    path.write_bytes(igs_bytes(sections={"soft": "igs: igs-encode --bpp 0.2 \x1b[31mé".encode()}))
+    assert "igs: igs-encode --bpp 0.2 \ufffd[31mé" in cli("igs-info", path).text
