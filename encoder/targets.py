@@ -201,7 +201,9 @@ def _without_least(job: Job, fit: Fit, model: Model, count: int) -> Model:
 def to_psnr(job: Job, target: float) -> Result:
     """--psnr: fit, decode, add or leave out, until met, or as many as pixels/8; then as few bytes as still meet it."""
     lattice, most = job.recipe.coding == "lattice", _most(job)
-    fit = job.fit(max(job.options.levels, min(most, round(job.pixels * _PSNR_START))))
+    start = max(job.options.levels, min(most, round(job.pixels * _PSNR_START)))
+    job.take_more_steps(start)
+    fit = job.fit(start)
     if lattice:
         fit.retarget, fit.retarget_often = functools.partial(_sufficient, job, target), True
         fit.review = fit.retarget
