@@ -102,7 +102,7 @@ class Job:
         o, step = self.options, fit.state.step
         if o.on_step:
             o.on_step(fit)
-        if o.checkpoint and step and (step % o.checkpoint_every == 0 or step >= self.recipe.steps):
+        if o.checkpoint and step and (step % o.checkpoint_every == 0 or step == self.recipe.steps):
             checkpoint.save(fit, o.checkpoint)
         if o.render_every and step % o.render_every == 0:
             folder = Path(o.render_dir or ".")

@@ -23,6 +23,10 @@ _PSNR_AIM = 0.1  # dB above the target
 # reviews: rather too few, since those that turn out not to be needed are left out. At 0.05, 0.3, 0.62, 0.75 and 0.87 it
 # was 0 to 5, 0 to 1.5, −0.3 to 0.3, −0.6 to −0.2, 0.1 to 0.7 on photographs, much more on flat pictures early.
 _STILL = np.array([(0.05, 3.0), (0.3, 0.5), (0.62, 0.0), (0.75, -0.4), (0.87, 0.3)]).T
+_FACTOR = 3.0
+# -q: a multiple of what photographs get. The forecast knows no error that never falls, as noise and grain have: those
+# would take Gaussians without end, and gain nothing.
+_MOST_OF_QUALITY = 2
 _MUCH_METADATA = 0.25  # of the bytes asked for
 _TRIM_TRIALS = 8
 # Rate control of lattice files
@@ -137,14 +141,20 @@ def _worthwhile(job: Job, quality: float, fit: Fit) -> int:
     bpp = n * rate.bits_per_gaussian(job.recipe, job.channels) / job.pixels
     worth = _forecast(fit) * max(1.0, job.channels / 3) / bpp
     wanted = n * (worth / rate.least_worth(quality)) ** (1 / (1 + rate.ERROR_FALL))
-    return max(job.options.levels, rate.fewest(job.pixels), min(round(wanted), _most(job)))
+    most = _MOST_OF_QUALITY * rate.gaussians_for_quality(quality, job.recipe, job.channels, job.pixels)
+    return max(job.options.levels, rate.fewest(job.pixels), min(round(_near(n, wanted)), most, _most(job)))
+
+
+def _near(count: int, wanted: float) -> float:
+    """At most so many times more or fewer Gaussians at once: forecasts reach no further."""
+    return min(max(wanted, count / _FACTOR), count * _FACTOR)
 
 
 def _sufficient(job: Job, target: float, fit: Fit) -> int:
     """How many Gaussians a PSNR takes."""
     error = 10 ** (-(target + _PSNR_AIM) / 10)
     wanted = fit.count * (_forecast(fit) / error) ** (1 / rate.ERROR_FALL)
-    return max(job.options.levels, min(math.ceil(wanted), _most(job)))
+    return max(job.options.levels, min(math.ceil(_near(fit.count, wanted)), _most(job)))
 
 
 def _frozen(job: Job, fit: Fit, coarseness: float, rounds: int | None = None) -> tuple[Model, pack.Packed, bytes]:
@@ -223,6 +233,8 @@ def to_psnr(job: Job, target: float) -> Result:
             growth, short = min(max(2 ** ((target - reached) / 2.5), _PSNR_LEAST), _PSNR_GROWTH), n
             wanted = min(most, max(n + 1, math.ceil(n * growth)))
         elif reached > target + _PSNR_ABOVE and shrinks and n > short + 1:
+            if reached > target + 1.0:
+                short = job.options.levels - 1  # of a fit that has taken more steps since
             fewer, shrinks = n * 10 ** ((target + _PSNR_AIM - reached) / (10 * rate.ERROR_FALL)), shrinks - 1
             wanted = min(n - 1, max(short + 1, math.ceil(fewer)))
         else:

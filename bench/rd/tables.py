@@ -174,7 +174,7 @@ def presets(view: View) -> str:
         return ""
     text = (
         "Their recipes as presets of igs, written as real files and measured like everything else, on the "
-        "pictures listed at the end. Fits are cut to 5000 steps where the publication has more, which costs some of them "
+        "pictures listed at the end. Fits are cut to 5000 steps where the publication has more, which costs some "
         "decibels: what was published stands further down, and what the presets reach here below. So this compares "
         "recipes at an effort that two cores afford, not the best that anyone has reported.\n\n"
     )

@@ -48,6 +48,8 @@ def save(fit: Fit, path: Path) -> None:
         arrays |= {name: value.cpu().numpy(), f"m_{name}": m.cpu().numpy(), f"v_{name}": v.cpu().numpy()}
     if fit.best is not None:
         arrays |= {f"best_{n}": t.cpu().numpy() for n, t in zip(Model.NAMES, fit.best.tensors(), strict=True)}
+    if fit.safe is not None:
+        arrays |= {f"safe_{n}": t.cpu().numpy() for n, t in zip(Model.NAMES, fit.safe[2].tensors(), strict=True)}
     if fit.learned is not None:
         arrays |= {f"rounding_{n}": t.cpu().numpy() for n, t in fit.learned.state().items()}
         arrays |= {f"best_rounding_{n}": t.cpu().numpy() for n, t in fit.best_rounding.items()}
@@ -60,6 +62,8 @@ def save(fit: Fit, path: Path) -> None:
         "plateau_best": s.plateau_best,
         "plateau_step": s.plateau_step,
         "best_loss": fit.best_loss,
+        "safe": None if fit.safe is None else fit.safe[:2],
+        "caution": fit.caution,
         "asked": fit.asked,
         "num_gaussians": fit.num_gaussians,
         "last": (fit.last.loss, fit.last.mse, fit.last.ssim) if s.step else None,
@@ -120,6 +124,10 @@ def restore(fit: Fit, path: Path) -> None:
                     fit.quantizers, fit.best_rounding = fit.learned.quantizers(), fit.learned.state()
         if "best_position" in arrays:
             fit.best = Model.of((tensor(f"best_{n}") for n in Model.NAMES), map_)
+        if scalars["safe"] is not None:
+            loss, mse = scalars["safe"]
+            fit.safe = loss, mse, Model.of((tensor(f"safe_{n}") for n in Model.NAMES), map_)
+        fit.caution = scalars["caution"]
         if fit.noise is not None:
             device, here = scalars.get("device", "cpu"), fit.backend.place.type
             if device != here:  # their generators differ

@@ -84,8 +84,8 @@ class Fit:
         self.seed = seed
         self.best_loss = math.inf
         # Before there was noise, as what comes after it may be worse: loss, mean squared error, model.
-        self._safe: tuple[float, float, Model] | None = None
-        self._caution = 1.0  # factor of all learning rates, halved whenever the fit diverged
+        self.safe: tuple[float, float, Model] | None = None
+        self.caution = 1.0  # factor of all learning rates, halved whenever the fit diverged
         self._weights = weights
         self.pixels = target.cpu().movedim(-3, -1).numpy()  # a view
         of_pixels = None if loss_map is None else torch.from_numpy(loss_map.astype(np.float32)).to(backend.place)
@@ -218,7 +218,7 @@ class Fit:
 
     def _forget(self) -> None:
         """Of other numbers of Gaussians nothing is better or worse."""
-        self.best, self.best_loss, self._safe = None, math.inf, None
+        self.best, self.best_loss, self.safe = None, math.inf, None
 
     def removal_costs(self, model: Model) -> Tensor:
         """By how much Σw·e² would rise without each Gaussian, about, [N]; where nothing else is, the mean is seen."""
@@ -255,6 +255,8 @@ class Fit:
         r, s = self.recipe, self.state
         end = r.steps if until is None else until
         relocate_every = max(RELOCATE_LEAST, round(RELOCATE_EVERY * r.steps))
+        if not s.step and (r.steps == 0 or r.noise_from == 0):  # no step tells how coarse the lattice may be
+            self._measure_state()
         while s.step < end:
             if self.on_step:  # before Gaussians come: who goes on from a checkpoint lets them come again
                 self.on_step(self)
@@ -277,7 +279,7 @@ class Fit:
         if is_learned(r) and self.learned is None and (until is None or until >= sum(self._phase[:2])):
             self._start_rounding()
         self.consider(self.loss_of(s.model), s.model)
-        if self._safe is not None:
+        if self.safe is not None:
             self._compare_with_safe()
         if self.on_step:
             self.on_step(self)
@@ -306,7 +308,7 @@ class Fit:
         noisy = self._noisy()
         if noisy:
             assert self.noise is not None
-            if self._safe is None:
+            if self.safe is None:
                 self._keep_safe()
             seen = self.noise.add(s.model, self._coarseness_there())
         elif self.learned is not None:
@@ -335,7 +337,7 @@ class Fit:
                 self._recover()
             return  # if perfect, gradients are rounding noise, which Adam would blow up to full steps
         s.age += 1
-        factor = self.learning_rate() * self._caution * (r.quantize_lr if quantized else 1.0)
+        factor = self.learning_rate() * self.caution * (r.quantize_lr if quantized else 1.0)
         grads = result.grads
         if self.learned is not None:
             grads = self.learned.learn(s.model, seen, grads, factor)
@@ -368,16 +370,16 @@ class Fit:
             model = model.clone()
             loss, mse = self.measures_of(model)
             if math.isfinite(loss):
-                self._safe = loss, mse, model
+                self.safe = loss, mse, model
 
     def _compare_with_safe(self) -> None:
         """Take the state before there was noise if it is better than the best one, both seen with the same noise.
 
         Without noise it often is, by a tenth of a decibel: what noise teaches shows when codes are rounded.
         """
-        assert self._safe is not None
+        assert self.safe is not None
         assert self.noise is not None
-        loss, mse, model = self._safe
+        loss, mse, model = self.safe
         state, losses = self.noise.generator.get_state(), []
         for candidate in (model, self.best):
             if candidate is None:
@@ -389,13 +391,20 @@ class Fit:
             self.best, self.best_loss = model, loss
             self.last = StepResult.of(loss, mse, None, self.last.grads)
 
+    def _measure_state(self) -> None:
+        """Let ``last`` be of the state as it is."""
+        loss, mse = self.measures_of(self.state.model)
+        nothing = torch.empty(0)
+        self.last = StepResult.of(loss, mse, None, (nothing, nothing, nothing, nothing))
+
     def _recover(self) -> None:
         """Go back to the last state known to be good, and on in smaller steps; without one the fit is lost."""
-        s, good = self.state, self.best if self.best is not None else self._safe and self._safe[2]
+        s, good = self.state, self.best if self.best is not None else self.safe and self.safe[2]
         if good is not None:
             s.model, s.moments = good.clone(), [zero_moments(t) for t in good.tensors()]
             s.age.zero_()
-            self._caution *= 0.5
+            self.caution *= 0.5
+            self._measure_state()
 
     def gradient_step(self, model: Model, turn: int, interlaced: bool) -> StepResult:
         """Loss and gradients of a model; ``interlaced``: a quarter of the pixels will do (fitting/interlace.py)."""

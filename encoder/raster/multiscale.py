@@ -39,7 +39,9 @@ def _reductions(
     count = sum(min(height, width) >> k + 1 >= _LEAST_SIDE for k in range(len(SHARES)))
     for share in SHARES[:count]:
         image, target = _half(image), _half(target)
-        weight = None if weight is None else _half(weight.unsqueeze(0)).squeeze(0)
+        if weight is not None:
+            weight = _half(weight.unsqueeze(0)).squeeze(0)
+            weight = weight / weight.mean()  # which an odd last row or column that is left out has changed
         yield share / sum(SHARES[:count]), image, target, weight
 
 

@@ -48,6 +48,23 @@ def test_a_coded_fit_of_a_size_goes_on_where_it_was(tmp_path, monkeypatch, at, c
     assert whole.report["num_gaussians"] < 120 if coarser < 1 else whole.report["num_gaussians"] > 140
 
 
+def test_a_coded_fit_goes_on_in_its_noise_as_it_was(tmp_path):
+    settings = {"steps": 60, "num_gaussians": 40, "coarseness": 90.0}  # so coarse that noise is taken back
+    whole = encode(picture(), **settings)
+    for every in (50, 55):
+        path = tmp_path / f"{every}.npz"
+        saved = []
+
+        def keep(fit, path=path, every=every, saved=saved):
+            if fit.state.step == every:
+                checkpoint.save(fit, path)
+                saved.append(fit.safe)
+
+        encode(picture(), **settings, on_step=keep)
+        assert saved[0] is not None
+        assert encode(picture(), **settings, resume=path).data == whole.data
+
+
 def test_checkpoint_is_written_at_the_end_too(tmp_path):
     small(picture(), checkpoint=tmp_path / "fit.npz", checkpoint_every=1000)
     assert (tmp_path / "fit.npz").exists()

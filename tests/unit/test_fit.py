@@ -161,7 +161,7 @@ def test_what_noise_spoils_is_taken_back(monkeypatch):
     assert fit.coarseness == pytest.approx(fit.recipe.coarseness * fit.best_loss**0.5)
 
 
-@pytest.mark.parametrize("step", [20, 50])
+@pytest.mark.parametrize("step", [20, 46, 50, 60])
 def test_a_fit_that_diverges_goes_back_and_on(step, monkeypatch):
     fit = noisy_fit(growth=False, relocate=0.0)
     plain, losses = fit.backend.step, []
@@ -178,7 +178,13 @@ def test_a_fit_that_diverges_goes_back_and_on(step, monkeypatch):
     fit.run()
     assert fit.best.is_finite()
     assert fit.best_loss < 0.5 * losses[0]
+    assert math.isfinite(fit.coarseness)
     assert fit.state.step == 60
+
+
+@pytest.mark.parametrize("fields", [{"steps": 0}, {"noise_from": 0.0}], ids=str)
+def test_nothing_is_known_before_the_first_step(fields):
+    assert small(picture(), **fields).report["num_gaussians"] == 30
 
 
 def test_gradients_are_born_flat_and_fit_better():

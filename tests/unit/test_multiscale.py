@@ -120,6 +120,14 @@ def test_a_fit_for_it_has_more_of_it():
     assert losses[1] < 0.98 * losses[0]
 
 
+def test_weights_keep_their_mean_where_a_row_is_left_out():
+    weight = torch.full((47, 47), 0.5)
+    weight[:40, :40] = 4.0  # what reductions leave out has the small weights
+    image = pair(47, 47)[0]
+    found = multiscale.loss(image, image, by_autograd, weight / weight.mean())
+    assert float(found) == pytest.approx(0.0, abs=1e-6)
+
+
 def test_where_it_is_refused():
     target = pair(40, 40)[0]
     recipe = Recipe(growth=False, steps=2, loss_ms_ssim=0.1)
