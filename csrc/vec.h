@@ -104,13 +104,25 @@ IGS_INLINE vf exp2_neg(vf x) {
     return r;
 }
 
-// A vector's lower and upper half, added. By memcpy: GCC has __builtin_shufflevector only from version 12 on.
+// A vector's lower and upper half, added. GCC has __builtin_shufflevector from version 12 on; by way of memory a step
+// takes half as long again (2048², 10 000 Gaussians: 93 ms instead of 60).
 template <typename Half, typename Whole>
 IGS_INLINE Half fold(const Whole& a) {
+#if defined(__clang__) || __GNUC__ >= 12
+    if constexpr (sizeof(Half) == 32) {
+        return __builtin_shufflevector(a, a, 0, 1, 2, 3, 4, 5, 6, 7) + __builtin_shufflevector(a, a, 8, 9, 10, 11, 12, 13, 14, 15);
+    } else if constexpr (sizeof(Whole) == 32) {
+        return __builtin_shufflevector(a, a, 0, 1, 2, 3) + __builtin_shufflevector(a, a, 4, 5, 6, 7);
+    } else {
+        return a + __builtin_shufflevector(a, a, 2, 3, 0, 1);
+    }
+#else
     Half low, high;
     memcpy(&low, &a, sizeof low);
-    memcpy(&high, (const char*)&a + sizeof low, sizeof high);
+    memcpy(&high, (const char*)&a + sizeof(Whole) - sizeof high, sizeof high);
+    if constexpr (sizeof(Half) == sizeof(Whole)) high = Half{a[2], a[3], a[0], a[1]};
     return low + high;
+#endif
 }
 IGS_INLINE float hsum(vf a) {
     nf s = a.v[0];
@@ -124,7 +136,8 @@ IGS_INLINE float hsum(vf a) {
 #else
     const f4 q = s;
 #endif
-    return (q[0] + q[2]) + (q[1] + q[3]);
+    const f4 h = fold<f4>(q);
+    return h[0] + h[1];
 }
 IGS_INLINE float hmax(vf a) {
     float t[16], m;
