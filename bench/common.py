@@ -69,8 +69,7 @@ def today() -> str:
     return time.strftime("%Y-%m-%d")
 
 
-def median_seconds(call: Callable[[], Any], runs: int = 5, warmup: int = 1) -> float:
-    """Median wall-clock seconds of a call."""
+def _seconds(call: Callable[[], Any], runs: int, warmup: int) -> list[float]:
     for _ in range(warmup):
         call()
     times = []
@@ -78,18 +77,17 @@ def median_seconds(call: Callable[[], Any], runs: int = 5, warmup: int = 1) -> f
         start = time.perf_counter()
         call()
         times.append(time.perf_counter() - start)
-    return statistics.median(times)
+    return times
+
+
+def median_seconds(call: Callable[[], Any], runs: int = 5, warmup: int = 1) -> float:
+    """Median wall-clock seconds of a call."""
+    return statistics.median(_seconds(call, runs, warmup))
 
 
 def best_seconds(call: Callable[[], Any], runs: int = 7) -> float:
     """Wall-clock seconds of the fastest of several calls, after one to warm up."""
-    call()
-    times = []
-    for _ in range(runs):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return min(times)
+    return min(_seconds(call, runs, 1))
 
 
 def peak_and_seconds(code: str, told: list[str] | None = None) -> tuple[float, float]:

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from igs.decoder.output import compared
 from igs.encoder import metrics
 from igs.encoder.loading.image import SourceImage
 from igs.format import Alpha, Colour, Group, Transfer
@@ -61,11 +60,6 @@ def _tell(name: str, group: Group, pixels: Floats, warn: Callable[[str], None]) 
             warn(f"{name}: {count} of {pixels.size} values are clipped: {kind} holds {low:g} to {high:g}{hint}")
     elif group.bit_depth == 32 and group.transfer == Transfer.SRGB and pixels.max(initial=0) > _BRIGHT:
         warn(f"{name}: values up to {pixels.max():.4g}; for light above white --transfer log or pq spends bits better")
-
-
-def visible(pixels: Floats, groups: tuple[Group, ...]) -> Floats:
-    """What PSNR and MS-SSIM compare, of picture values [H, W, C]: alpha multiplied in, light by its curve."""
-    return compared(pixels, groups)
 
 
 def alpha_quality(decoded: Floats, source: Floats, groups: tuple[Group, ...]) -> dict[str, Any]:

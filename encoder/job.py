@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from igs import decoder
+from igs.decoder import output
 from igs.encoder import colour, levels, metrics, pack, regions, weighting
 from igs.encoder.fitting import checkpoint, interlace
 from igs.encoder.fitting.fit import Fit
@@ -172,5 +173,5 @@ class Job:
 
         What can be seen is compared: alpha is multiplied in on both sides, and light above white is by its curve.
         """
-        decoded, source = (colour.visible(p, self.groups) for p in (self.decoded(data, level), self.full.pixels))
+        decoded, source = (output.compared(p, self.groups) for p in (self.decoded(data, level), self.full.pixels))
         return decoded, source

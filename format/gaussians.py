@@ -52,13 +52,13 @@ class Gaussians:
 
     def run(self, start: int, stop: int, first_index: int) -> Gaussians:
         """Rows start … stop − 1 as views, the first one's file-wide index being ``first_index``."""
-        rows = slice(start, stop)
+        part = slice(start, stop)
         return Gaussians(
-            self.means[rows],
-            self.factors[rows],
-            self.features[rows],
-            self.covariances[rows],
-            self.scales[rows],
+            self.means[part],
+            self.factors[part],
+            self.features[part],
+            self.covariances[part],
+            self.scales[part],
             first_index,
         )
 
@@ -68,11 +68,11 @@ class Gaussians:
         if not parts:
             raise UsageError("Gaussians.concatenate: expected one part or more, found none")
         return Gaussians(
-            np.concatenate([part.means for part in parts]),
-            np.concatenate([part.factors for part in parts]),
-            np.concatenate([part.features for part in parts]),
-            np.concatenate([part.covariances for part in parts]),
-            np.concatenate([part.scales for part in parts]),
+            np.concatenate([p.means for p in parts]),
+            np.concatenate([p.factors for p in parts]),
+            np.concatenate([p.features for p in parts]),
+            np.concatenate([p.covariances for p in parts]),
+            np.concatenate([p.scales for p in parts]),
             parts[0].first_index,
         )
 
