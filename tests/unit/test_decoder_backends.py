@@ -1,6 +1,6 @@
 """One set of values for every backend: CPU, CUDA on a GPU, CUDA in Numba's simulator, all against the reference.
 
-``test_decoder_interface.py`` runs this in the simulator. Pictures are small: it takes about a millisecond a pixel.
+Pictures are small: the simulator, which NUMBA_ENABLE_CUDASIM=1 puts in CUDA's place, takes about a millisecond a pixel.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def make_header(channels, width=WIDTH, height=HEIGHT, groups=None, **fields) -> 
     )
 
 
-def make_file(header, n, seed, smallest=0.3, largest=8.0, elongation=6.0, feature=None):
+def make_file(header, n, seed, smallest=0.3, largest=8.0, elongation=6.0, feature=None, **options):
     """→ (file, Gaussians): ``n`` of random places and shapes; features are one-hot unless given."""
     rng = np.random.default_rng(seed)
     long = np.exp(rng.uniform(np.log(smallest), np.log(largest), n))
@@ -69,7 +69,7 @@ def make_file(header, n, seed, smallest=0.3, largest=8.0, elongation=6.0, featur
     if feature is None:
         feature = np.eye(n, header.channels)
     codes = quantize(header, position, np.stack([long, short], axis=1), rng.uniform(0, 1, (n, 1)), feature)
-    return write(header, [codes]), dequantize(header, codes)
+    return write(header, [codes], **options), dequantize(header, codes)
 
 
 def random_features(header, n, seed=3):
@@ -258,7 +258,17 @@ def test_groups_are_those_of_the_whole(device):
         assert np.array_equal(host(maps["first"]), whole[..., :2])
 
 
-@pytest.mark.gpu
+@needs_cuda
+def test_a_region_of_a_large_file_reads_its_chunks_only(monkeypatch):
+    monkeypatch.setattr(importlib.import_module("igs.decoder.cuda.image"), "_WHOLE_GAUSSIANS", 0)
+    header = make_header(1, width=200, height=150)
+    data, _ = make_file(header, 400, 12, 0.3, 1.5, feature=random_features(header, 400), chunk_size=16)
+    with igs.open(data) as image, igs.open(data, device="cuda") as other:
+        for region in ((0, 0, 8, 8), (1, 1, 2, 2), (90, 70, 4, 3, 2.0)):
+            assert np.abs(image.region(*region).astype(int) - host(other.region(*region)).astype(int)).max() <= 1
+            assert image.bytes_read == other.bytes_read < 0.6 * len(data)
+
+
 @needs_cuda
 @pytest.mark.skipif(cuda.device.SIMULATED, reason="too large for the simulator")
 @pytest.mark.parametrize("fields", [{}, {"top_k": 32, "relative_reach2": np.inf}, SUM, GRADIENT], ids=str)
