@@ -96,7 +96,7 @@ class Recipe:
     plateau_psnr: float = 0.1
     plateau_ssim: float = 1e-3
     # Of large pictures: up to this share of the steps each sees a quarter of the pixels (fitting/interlace.py).
-    interlace: float = 0.85
+    interlace: float = 0.95
     pull_empty: bool = True  # a pixel that nothing reaches pulls its nearest Gaussian
     # -- quantisation: lattice (spec §6.4, entropy-coded) or so many bits per code, where 32 stores float32
     coding: Literal["lattice", "plain"] = "lattice"
