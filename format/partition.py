@@ -19,7 +19,6 @@ from igs.format.fields import ENTRY_BYTES
 F64 = NDArray[np.float64]
 Order = NDArray[np.intp]
 
-REGION = 0.01  # side of the region tuned for, as a share of the picture's: between one pixel and 1 % of the area
 MIN_CHUNK = 8
 MAX_CHUNK = 4096  # a chunk is the least that a reader can fetch and hold
 FINE = 16384  # members up to which all keys are tried
@@ -105,104 +104,30 @@ def _refine(chunks: list[Order], boxes: F64) -> list[Order]:
     """Move Gaussians to chunks where they cost a reader less: those that alone hold a side of their chunk's box, and
     those that fit into the smaller box of another chunk. The cuts, which only ever see one group, can't find these.
     """
-    low, high = boxes[:, :2], boxes[:, 2:]
-    members = [list(c) for c in chunks]
-    count = np.array([float(len(m)) for m in members])
-    lo = np.array([low[m].min(axis=0) for m in members])
-    hi = np.array([high[m].max(axis=0) for m in members])
-    chance = _chance(lo, hi)
-    for _ in range(REFINE_ROUNDS):
-        moved = False
-        for k in range(len(members)):
-            for side in range(4):
-                mine = members[k]
-                if len(mine) <= MIN_CHUNK:
-                    break
-                at = int(low[mine, side].argmin()) if side < 2 else int(high[mine, side - 2].argmax())
-                who, rest = mine[at], mine[:at] + mine[at + 1 :]
-                rest_lo, rest_hi = low[rest].min(axis=0), high[rest].max(axis=0)
-                rest_chance = _chance(rest_lo, rest_hi)
-                saved = count[k] * chance[k] - (count[k] - 1) * rest_chance
-                others = (count > 0) & (count < MAX_CHUNK)
-                others[k] = False
-                cost = (count + 1) * _chance(np.minimum(lo, low[who]), np.maximum(hi, high[who]))
-                np.subtract(cost, count * np.where(others, chance, 0.0), out=cost)
-                cost[~others] = np.inf
-                to = int(cost.argmin())
-                if saved - cost[to] <= 1e-9:
-                    continue
-                members[k] = rest
-                members[to].append(who)
-                count[k] -= 1
-                count[to] += 1
-                lo[k], hi[k], chance[k] = rest_lo, rest_hi, rest_chance
-                lo[to], hi[to] = np.minimum(lo[to], low[who]), np.maximum(hi[to], high[who])
-                chance[to] = _chance(lo[to], hi[to])
-                moved = True
-        owner = np.empty(len(boxes), np.intp)
-        for k, mine in enumerate(members):
-            owner[mine] = k
-        better = _smaller_boxes(low, high, lo, hi, chance, owner)
-        if not moved and (better == owner).all():
-            break
-        ranks = np.argsort(better, kind="stable")
-        count = np.bincount(better, minlength=len(members)).astype(np.float64)
-        members = [list(m) for m in np.split(ranks, np.cumsum(count.astype(np.intp))[:-1])]
-        for k, mine in enumerate(members):
-            if mine:
-                lo[k], hi[k] = low[mine].min(axis=0), high[mine].max(axis=0)
-            else:  # nothing fits into it any more
-                lo[k], hi[k] = np.inf, np.inf
-        chance = np.where(count > 0, _chance(lo, hi), np.inf)
-    return [np.sort(np.array(m)) for m in members if m]
+    from igs.format import partition_kernels  # Numba loads with it
 
-
-def _smaller_boxes(low: F64, high: F64, lo: F64, hi: F64, chance: F64, owner: Order) -> Order:
-    """For each Gaussian the chunk with the least likely box that holds it: its own, unless another is better."""
-    best = owner.copy()
-    block = max(1, 2_000_000 // len(lo))
-    for start in range(0, len(low), block):
-        part = slice(start, start + block)
-        inside = np.ones((len(low[part]), len(lo)), bool)
-        for axis in (0, 1):  # a reduction over two elements would take ten times as long
-            inside &= low[part, axis, None] >= lo[:, axis]
-            inside &= high[part, axis, None] <= hi[:, axis]
-        cost = np.where(inside, chance, np.inf)
-        to = cost.argmin(axis=1)
-        gain = chance[owner[part]] - cost[np.arange(len(to)), to]
-        best[part] = np.where(gain > 1e-12, to, owner[part])
-    return best
+    owner = np.empty(len(boxes), np.int64)
+    for k, members in enumerate(chunks):
+        owner[members] = k
+    low, high = boxes[:, :2].copy(), boxes[:, 2:].copy()
+    partition_kernels.refine(low, high, owner, len(chunks), REFINE_ROUNDS, MIN_CHUNK, MAX_CHUNK)
+    ends = np.cumsum(np.bincount(owner, minlength=len(chunks)))
+    return [members for members in np.split(np.argsort(owner, kind="stable"), ends[:-1]) if len(members)]
 
 
 def _best_cut(members: Order, boxes: F64, bytes_per_gaussian: float, least: int) -> _Cut:
     """The cut that saves the most bytes per read among all places along nine keys, three for large groups."""
+    from igs.format import partition_kernels  # Numba loads with it
+
     n = len(members)
     own = boxes[members]
     low, high = own[:, :2], own[:, 2:]
     center, side = low + high, high - low
     # No tiny slices of large groups: the depth of the tree, and the time, stay bounded.
     least = max(least, n // 32 if n > MAX_CHUNK else 0)
-    places = np.arange(least, n - least + 1)
-    best: _Cut | None = None
-    whole = n * _chance(low.min(axis=0), high.max(axis=0))
-    keys = (*center.T, side.max(axis=1))
+    keys = [*center.T, side.max(axis=1)]
     if n <= FINE:
-        keys += (*side.T, *own.T)
-    for key in keys:
-        ranks = np.argsort(key, kind="stable")
-        lo, hi = low[ranks], high[ranks]
-        left = _chance(np.minimum.accumulate(lo), np.maximum.accumulate(hi))
-        right = _chance(np.minimum.accumulate(lo[::-1]), np.maximum.accumulate(hi[::-1]))[::-1]
-        cost = places * left[places - 1] + (n - places) * right[places % n]
-        k = int(cost.argmin())
-        saving = bytes_per_gaussian * float(whole - cost[k])
-        if best is None or saving > best.saving:
-            best = _Cut(saving, members[ranks], int(places[k]))
-    assert best is not None
-    return best
-
-
-def _chance(low: F64, high: F64) -> F64:
-    """How likely a region of REGION placed at random meets the boxes; low, high: [..., 2] as shares of the picture."""
-    span = np.minimum(high, 1.0) - np.maximum(low - REGION, 0.0)
-    return np.asarray(np.clip(span / (1.0 - REGION), 0.0, 1.0).prod(axis=-1))
+        keys += [*side.T, *own.T]
+    orders = np.argsort(keys, axis=1, kind="stable")
+    saved, key, at = partition_kernels.best_cut(own, orders, least)
+    return _Cut(bytes_per_gaussian * saved, members[orders[key]], at)
