@@ -16,7 +16,7 @@ from igs.encoder.loading.image import load_image
 from igs.encoder.options import EncodeOptions
 from igs.encoder.raster import area
 from igs.encoder.raster.backend import TorchBackend
-from igs.encoder.raster.devices import FALLBACK_STEPS, choose_backend
+from igs.encoder.raster.devices import FALLBACK_STEPS, choose_backend, torch_threads
 from igs.encoder.recipe import Recipe
 from igs.format import open_file
 from igs.format.describe import bits_per_gaussian
@@ -70,8 +70,9 @@ def encode(image: Any, options: EncodeOptions | None = None, **settings: Any) ->
         if isinstance(backend, area.AreaBackend):
             others = [area.AreaBackend(other, backend.points) for other in others]
         backend = levels.LevelBackend([*others, backend])
-    job = Job(source, recipe, options, backend, full)
-    result = targets.to_count(job) if options.psnr is None else targets.to_psnr(job, options.psnr)
+    with torch_threads(backend, options):
+        job = Job(source, recipe, options, backend, full)
+        result = targets.to_count(job) if options.psnr is None else targets.to_psnr(job, options.psnr)
     if result.missed:
         if options.strict_rate:
             raise IgsError(result.missed)

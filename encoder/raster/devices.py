@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -23,8 +24,6 @@ def choose_backend(options: EncodeOptions, recipe: Recipe, warn: Callable[[str],
 
     Raises Unsupported for ``cuda`` without a usable GPU, UsageError where the recipe can't run on one.
     """
-    threads = options.threads or default_threads()
-    torch.set_num_threads(threads)
     gpu = _gpu(options, recipe, warn)
     if gpu is not None:
         return gpu
@@ -33,13 +32,27 @@ def choose_backend(options: EncodeOptions, recipe: Recipe, warn: Callable[[str],
     if not recipe.tiles:
         return TorchBackend(tiles=False)
     if kernels.available():
-        kernels.set_num_threads(threads)
+        kernels.set_num_threads(options.threads or default_threads())
         return KernelBackend()
     warn(
         "the compiled kernels are missing (installed without a C++ compiler): encoding runs in plain torch, "
         f"about 50 times slower and with {FALLBACK_STEPS:g} of the steps"
     )
     return TorchBackend()
+
+
+@contextlib.contextmanager
+def torch_threads(backend: Backend, options: EncodeOptions) -> Iterator[None]:
+    """PyTorch's own threads during a fit, and after it as many as before.
+
+    Where kernels do the work one: between small operations more of them spin, on cores that the kernels want.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads((options.threads or default_threads()) if backend.name == "torch" else 1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _gpu(options: EncodeOptions, recipe: Recipe, warn: Callable[[str], None]) -> Backend | None:
