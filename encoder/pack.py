@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from igs.decoder import holes
-from igs.encoder.fitting.fit import FAR
+from igs.encoder.fitting.descent import FAR
 from igs.encoder.fitting.init import sample_bilinear
 from igs.encoder.raster.backend import Model, scale_parameter
 from igs.encoder.raster.shapes import enlarge, is_matrix, matrix_parameters

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from igs.encoder.fitting import init, init_device, saliency
 from igs.encoder.fitting.checkpoint import FitState, zero_moments
+from igs.encoder.fitting.descent import Descent, plateau, schedule
 from igs.encoder.fitting.growth import SIGMA_LOW, added, draw, growth_plan, new_gaussians
 from igs.encoder.fitting.interlace import Interlace
 from igs.encoder.options import Progress
@@ -39,7 +40,6 @@ PULL = 0.3
 PULL_SHARE = 0.8
 LOWPASS_MOST = 300.0  # pixels², GaussianImage++
 BITS = 38.0  # of a Gaussian in a lattice, about
-FAR = 0.75  # how far out a mean may be, as a share of the picture's side; a chunk's grid of cells holds 1
 EXTEND_RATE = 0.3  # learning rates of a later round: most Gaussians are in place already
 # When Gaussians move, in shares of the steps; while the learning rates are high, so that all can settle again. On four
 # pictures every 0.04 of the steps was 1 % of bytes worse, up to 0.7 no better.
@@ -108,13 +108,7 @@ class Fit:
             gradient=recipe.primitive == "gradient",
             lit=lit,
         )
-        # Learning rates of the feature columns.
-        self._feature_rates = torch.tensor(
-            [recipe.lr_feature] * self.channels + [recipe.lr_gradient] * (2 * self.options.gradient),
-            device=backend.place,
-        )
-        self._rate = float(self._feature_rates.max())
-        self._side = torch.tensor([self.width, self.height], dtype=torch.float32, device=backend.place)
+        self._descent = Descent(recipe, self.options, self.channels, backend)
         self.plan = growth_plan(recipe, self.num_gaussians)
         self.options = dataclasses.replace(self.options, lowpass=self.lowpass(self.plan[0]))
         self.noise: Noise | None = None  # set by who knows the channels' meaning; used from recipe.noise_from on
@@ -241,14 +235,7 @@ class Fit:
 
     def learning_rate(self) -> float:
         """The schedule's factor at the current step."""
-        r, s = self.recipe, self.state
-        progress = (s.step - self._phase[0]) / max(1, self._phase[1])
-        if r.lr_schedule == "steps":
-            return float(self._phase[2] * r.lr_decay_to ** (progress // r.lr_decay_from if r.lr_decay_from else 0))
-        if r.lr_schedule == "exponential":
-            late = max(0.0, (progress - r.lr_decay_from) / max(1e-9, 1 - r.lr_decay_from))
-            return float(self._phase[2] * r.lr_decay_to**late)
-        return s.lr_factor
+        return schedule(self.recipe, self.state, self._phase)
 
     def run(self, until: int | None = None) -> Model:
         """Take steps up to ``until`` (default: the recipe's) and return the best model seen."""
@@ -341,26 +328,7 @@ class Fit:
         grads = result.grads
         if self.learned is not None:
             grads = self.learned.learn(s.model, seen, grads, factor)
-        rates = (r.lr_position, r.lr_scale, r.lr_rotation, self._rate)
-        betas = (r.adam_beta1, r.adam_beta2)
-        for name, value, grad, (m, v), rate in zip(
-            Model.NAMES, s.model.tensors(), grads, s.moments, rates, strict=True
-        ):
-            if rate == 0:
-                continue
-            if name == "position" and r.lr_position_unit == "picture":
-                # The parameter is a share of the picture: Adam's step is the same share of each side.
-                before = value.clone()
-                side = self._side
-                self.backend.adam(value, grad * side, m, v, s.age, rate * factor, betas, r.adam_epsilon)
-                value.copy_(before + (value - before) * side)
-            elif name == "feature" and self.options.gradient:
-                before = value.clone()
-                self.backend.adam(value, grad, m, v, s.age, rate * factor, betas, r.adam_epsilon)
-                value.copy_(before + (value - before) * (self._feature_rates / rate))
-            else:
-                self.backend.adam(value, grad, m, v, s.age, rate * factor, betas, r.adam_epsilon)
-        bound_model(s.model, self.width, self.height)
+        self._descent.step(s, grads, factor)
         s.step += 1
 
     def _keep_safe(self) -> None:
@@ -506,23 +474,7 @@ class Fit:
             self.on_progress(entry)
 
     def _plateau(self) -> bool:
-        """Image-GS's stop: without progress for a while the rates fall, the second time the fit ends."""
-        r, s = self.recipe, self.state
-        if s.step % 100 or len(s.model) < self.num_gaussians:
+        """Whether to end, as there is no more progress."""
+        if self.state.step % 100 or self.count < self.num_gaussians:
             return False
-        psnr, ssim = psnr_of(self.last.mse), self.last.ssim or 0.0
-        if psnr > s.plateau_best[0] + r.plateau_psnr or ssim > s.plateau_best[1] + r.plateau_ssim:
-            s.plateau_best, s.plateau_step = (psnr, ssim), s.step
-        if s.step - s.plateau_step < r.plateau_steps:
-            return False
-        s.plateau_step, s.decays = s.step, s.decays + 1
-        s.lr_factor *= r.lr_decay_to
-        return s.decays >= 2
-
-
-def bound_model(model: Model, width: int, height: int) -> None:
-    """Keep what the format can hold: means within ¾ picture of the picture (room for rounding), bounded deviations."""
-    side = max(width, height)
-    model.position[:, 0].clamp_(-FAR * width, (1 + FAR) * width)
-    model.position[:, 1].clamp_(-FAR * height, (1 + FAR) * height)
-    shapes.bound_shapes(model.scale, model.rotation, model.scale_map, SIGMA_LOW, 4.0 * side + 4.0)
+        return plateau(self.recipe, self.state, psnr_of(self.last.mse), self.last.ssim or 0.0)

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from igs.encoder.fitting.checkpoint import zero_moments
-from igs.encoder.fitting.fit import FAR, Fit, bound_model
+from igs.encoder.fitting.descent import FAR, bound_model
+from igs.encoder.fitting.fit import Fit
 from igs.encoder.fitting.interlace import ORDER, wide_enough
 from igs.encoder.raster.backend import Model
 from igs.encoder.rounding import compensation
