@@ -45,11 +45,11 @@ class Descent:
                 unit, grad = self._side, grad * self._side
             elif name == "feature":
                 unit = self._feature_shares
-            before = None if unit is None else value.clone()
+            before = value if unit is None else value.clone()
             self._backend.adam(
                 value, grad, m, v, state.age, rate * factor, (r.adam_beta1, r.adam_beta2), r.adam_epsilon
             )
-            if before is not None:
+            if unit is not None:
                 value.copy_(before + (value - before) * unit)
         bound_model(state.model, self._width, self._height)
 

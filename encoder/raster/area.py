@@ -44,7 +44,7 @@ def reduced(source: SourceImage, r: int) -> SourceImage:
 
 
 class AreaBackend:
-    """A backend whose pixels are means over ``points`` × ``points`` points. The loss has no SSIM term here."""
+    """A backend whose pixels are means over ``points`` × ``points`` points."""
 
     def __init__(self, backend: Backend, points: int) -> None:
         self.backend, self.points = backend, points
@@ -78,15 +78,10 @@ class AreaBackend:
         return lambda picture: there.gradients(inner(self._spread(picture)), model.scale_map)
 
     def step(self, model: Model, options: RasterOptions, target: Tensor, weights: LossWeights) -> StepResult:
-        """Loss and gradients by absolute and squared error of the means."""
-        if not weights.by_pixel:
-            raise UsageError("loss_ssim, loss_ms_ssim: expected 0 with downsample, whose loss is of means over areas")
-        error = self.render(model, options) - target
-        w = 1.0 if weights.map is None else weights.map
-        l1, l2 = float((w * error.abs()).mean()), float((w * error * error).mean())
-        gradient = w * (weights.l1 * error.sign() + 2 * weights.l2 * error) / error.numel()
+        """Loss of the picture of means, and its gradients. Waits for a device."""
+        loss, mse, ssim, by_picture = self.backend.picture_loss(self.render(model, options), target, weights)
         pull = self.pullback(model, options)
         if pull is None:
             raise UsageError("downsample: expected the compiled kernels, which are missing here")
-        position, scale, rotation, feature = pull(gradient)
-        return StepResult.of(weights.l1 * l1 + weights.l2 * l2, l2, None, (position, scale, rotation, feature))
+        position, scale, rotation, feature = pull(by_picture)
+        return StepResult.of(loss, mse, ssim, (position, scale, rotation, feature))

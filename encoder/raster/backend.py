@@ -119,6 +119,7 @@ class StepResult:
 
 
 Pullback = Callable[[Tensor], tuple[Tensor, ...]]
+PictureLoss = tuple[float, float, float | None, Tensor]  # loss, mean squared error, mean SSIM, dL/dpicture [C, H, W]
 
 
 class Backend(Protocol):
@@ -135,6 +136,7 @@ class Backend(Protocol):
     def render(self, model: Model, options: RasterOptions) -> Tensor: ...
     def step(self, model: Model, options: RasterOptions, target: Tensor, weights: LossWeights) -> StepResult: ...
     def pullback(self, model: Model, options: RasterOptions) -> Pullback | None: ...
+    def picture_loss(self, image: Tensor, target: Tensor, weights: LossWeights) -> PictureLoss: ...
     def removal_costs(
         self, model: Model, options: RasterOptions, target: Tensor, weight: Tensor | None = None
     ) -> Tensor: ...
@@ -184,22 +186,29 @@ class KernelBackend:
             if self._image is None or self._image.shape != target.shape:  # kept: fresh pages cost as much as the work
                 self._image, self._grad = torch.empty_like(target), torch.empty_like(target)
             image = self._rasterizer.forward(*arrays, options, self._image)
-            e1, e2, ssim, grad = kernels.loss_and_gradient(
-                image, target, weights.l1, weights.l2, weights.ssim, out=self._grad, weight=weights.map
-            )
-            assert grad is not None
-            loss = weights.l1 * e1 + weights.l2 * e2 + weights.ssim * (1 - ssim)
-            if weights.ms_ssim:
-                more, by_more = multiscale.loss_and_gradient(image, target, kernels.ssim_and_gradient, weights.map)
-                loss += weights.ms_ssim * float(more)
-                grad.add_(by_more, alpha=weights.ms_ssim)
+            loss, e2, measured, grad = self._picture_loss(image, target, weights, self._grad)
             grads = self._rasterizer.backward(*arrays, options, grad)
-            measured: float | None = ssim if weights.ssim else None
         else:
             e1, e2, grads = self._rasterizer.fused(*arrays, options, target, weights.l1, weights.l2, weight=weights.map)
             loss, measured = weights.l1 * e1 + weights.l2 * e2, None
         scale, rotation = self._shape_gradients(model, grads[1], options)
         return StepResult.of(loss, e2, measured, (grads[0], scale, rotation, grads[2]))
+
+    def picture_loss(self, image: Tensor, target: Tensor, weights: LossWeights) -> PictureLoss:
+        """The loss of a picture [C, H, W], and its gradient by the picture. Waits for the device."""
+        return self._picture_loss(image, target, weights, None)
+
+    def _picture_loss(self, image: Tensor, target: Tensor, weights: LossWeights, out: Tensor | None) -> PictureLoss:
+        e1, e2, ssim, grad = kernels.loss_and_gradient(
+            image, target, weights.l1, weights.l2, weights.ssim, out=out, weight=weights.map
+        )
+        assert grad is not None
+        loss = weights.l1 * e1 + weights.l2 * e2 + weights.ssim * (1 - ssim)
+        if weights.ms_ssim:
+            more, by_more = multiscale.loss_and_gradient(image, target, kernels.ssim_and_gradient, weights.map)
+            loss += weights.ms_ssim * float(more)
+            grad.add_(by_more, alpha=weights.ms_ssim)
+        return loss, e2, ssim if weights.ssim else None, grad
 
     def pullback(self, model: Model, options: RasterOptions) -> Pullback | None:
         """Jᵀ of the picture's Jacobian: takes a picture [C, H, W], gives gradients as Model.NAMES. Use it at once."""
@@ -263,13 +272,24 @@ class TorchBackend:
     def step(self, model: Model, options: RasterOptions, target: Tensor, weights: LossWeights) -> StepResult:
         leaves = tuple(t.detach().clone().requires_grad_() for t in model.tensors())
         image = self._image(leaves, model.scale_map, options)
+        loss = self._loss(image, target, weights)
+        grads = torch.autograd.grad(loss, leaves)
+        mse, ssim = self.measure(image.detach(), target, weights.ssim > 0, weights.map)
+        return StepResult.of(float(loss.detach()), mse, ssim, grads)  # type: ignore[arg-type]
+
+    def _loss(self, image: Tensor, target: Tensor, weights: LossWeights) -> Tensor:
         loss = reference.loss_reference(image, target, weights.l1, weights.l2, weights.ssim, weights.map)
         if weights.ms_ssim:
             ssim_map = reference.ssim_map_reference
             loss = loss + weights.ms_ssim * multiscale.loss_reference(image, target, ssim_map, weights.map)
-        grads = torch.autograd.grad(loss, leaves)
-        mse, ssim = self.measure(image.detach(), target, weights.ssim > 0, weights.map)
-        return StepResult.of(float(loss.detach()), mse, ssim, grads)  # type: ignore[arg-type]
+        return loss
+
+    def picture_loss(self, image: Tensor, target: Tensor, weights: LossWeights) -> PictureLoss:
+        """The loss of a picture [C, H, W], and its gradient by the picture."""
+        leaf = image.detach().clone().requires_grad_()
+        loss = self._loss(leaf, target, weights)
+        (grad,) = torch.autograd.grad(loss, leaf)
+        return float(loss.detach()), *self.measure(image, target, weights.ssim > 0, weights.map), grad
 
     def pullback(self, model: Model, options: RasterOptions) -> Pullback | None:
         """None: dozens of gradients would take longer here than the fit may."""

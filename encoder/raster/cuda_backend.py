@@ -15,7 +15,7 @@ from torch import Tensor
 from igs.csrc.cuda_compile import CudaUnavailable
 from igs.csrc.cuda_driver import DeviceKernels
 from igs.encoder.raster import multiscale, shapes
-from igs.encoder.raster.backend import PERFECT, LossWeights, Model, Pullback, StepResult
+from igs.encoder.raster.backend import PERFECT, LossWeights, Model, PictureLoss, Pullback, StepResult
 from igs.encoder.raster.cuda_kernels import CudaRasterizer, Launcher
 from igs.encoder.raster.reference import RasterOptions
 from igs.encoder.raster.shapes import SIGMA_MAX, SIGMA_MIN
@@ -130,6 +130,17 @@ class CudaBackend:
         means = totals / (target.numel() // raster.pictures)
         measures = functools.partial(_measures, means, weights, more)
         return StepResult(measures, (grads[0], scale, rotation, grads[2]), means)
+
+    def picture_loss(self, image: Tensor, target: Tensor, weights: LossWeights) -> PictureLoss:
+        """The loss of a picture [C, H, W], and its gradient by the picture. Waits for the device."""
+        gradient, more = torch.empty_like(image), 0.0
+        if weights.ms_ssim:
+            term, by_more = multiscale.loss_and_gradient(image, target, self._ssim_and_gradient, weights.map)
+            more = float(term)
+        totals = self._rasterizer.loss(image, target, weights.l1, weights.l2, weights.ssim, gradient, weights.map)
+        if weights.ms_ssim:
+            gradient.add_(by_more, alpha=weights.ms_ssim)
+        return *_measures(totals / target.numel(), weights, more), gradient
 
     def _ssim_and_gradient(self, image: Tensor, target: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
         gradient = torch.empty_like(image)

@@ -36,21 +36,22 @@ def test_reduce_is_the_mean_of_squares():
 
 
 @needs_kernels
+@pytest.mark.parametrize("weights", [LossWeights(0.0, 1.0, 0.0), LossWeights(0.3, 1.0, 0.2, ms_ssim=0.4)])
 @pytest.mark.parametrize("scale_map", ["log", "inverse", "raw", "cholesky", "covariance"])
-def test_gradients_are_those_of_the_mean(scale_map):
+def test_gradients_are_those_of_the_mean(scale_map, weights):
     from igs.encoder.raster.shapes import parameters
 
     generator = torch.Generator().manual_seed(0)
     n, r = 6, 2
-    sigma, turn = torch.rand(n, 2, generator=generator) * 2 + 1, torch.rand(n, generator=generator)
+    sigma, turn = torch.rand(n, 2, generator=generator) * 4 + 2, torch.rand(n, generator=generator)
     scale, rotation = parameters(sigma, turn, scale_map)
     model = Model(
-        torch.rand(n, 2, generator=generator) * 12, scale, rotation, torch.rand(n, 3, generator=generator), scale_map
+        torch.rand(n, 2, generator=generator) * 24, scale, rotation, torch.rand(n, 3, generator=generator), scale_map
     )
-    target = torch.from_numpy(np.ascontiguousarray(picture(12).transpose(2, 0, 1)))
+    target = torch.from_numpy(np.ascontiguousarray(picture(24).transpose(2, 0, 1)))
     options = Fit(target, n, Recipe(growth=False, pull_empty=False), KernelBackend()).options
     backend = AreaBackend(KernelBackend(), r)
-    found = backend.step(model, options, target, LossWeights(0.0, 1.0, 0.0))
+    found = backend.step(model, options, target, weights)
 
     # The same by plain torch, through the larger picture.
     plain = TorchBackend()
@@ -58,8 +59,9 @@ def test_gradients_are_those_of_the_mean(scale_map):
     there = backend._larger(options)
     larger, wide = there.model(Model.of(leaves, scale_map)), there.options(options)
     image = torch.nn.functional.avg_pool2d(plain._image(larger.tensors(), scale_map, wide)[None], r)[0]
-    loss = ((image - target) ** 2).mean()
-    assert found.mse == pytest.approx(float(loss.detach()), rel=1e-4)
+    loss = plain._loss(image, target, weights)
+    assert found.loss == pytest.approx(float(loss.detach()), rel=1e-4)
+    assert found.mse == pytest.approx(float(((image - target) ** 2).mean().detach()), rel=1e-4)
     for grad, expected in zip(found.grads, torch.autograd.grad(loss, leaves), strict=True):
         # Worst seen 3e-5 of the largest.
         assert torch.allclose(grad, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()) + 1e-9)
@@ -79,6 +81,12 @@ def test_quality_is_that_of_the_enlargement():
 
 
 @needs_kernels
+def test_with_ssim_in_the_loss():
+    found = encode(picture(128), num_gaussians=40, downsample=2, steps=20, tune="ms-ssim").report
+    assert found["psnr"] > 20
+
+
+@needs_kernels
 def test_with_levels():
     found = encode(picture(), num_gaussians=40, downsample=2, levels=2, steps=20).report
     assert [level["num_gaussians"] for level in found["levels"]] == [20, 40]
@@ -86,7 +94,7 @@ def test_with_levels():
 
 @pytest.mark.parametrize(("settings", "message"), [
     ({"downsample": 0}, "1 to 16"), ({"downsample": 17}, "1 to 16"), ({"downsample": 2.5}, "1 to 16"),
-    ({"downsample": 9}, "shorter side"), ({"downsample": 2, "loss_ssim": 0.1}, "loss_ssim"),
+    ({"downsample": 9}, "shorter side"),
 ])  # fmt: skip
 def test_what_makes_no_sense(settings, message):
     with pytest.raises(UsageError, match=message):

@@ -17,7 +17,6 @@ from PIL import Image
 from igs.encoder.fitting.fit import Fit
 from igs.encoder.fitting.fit_batch import FitBatch
 from igs.encoder.raster import cuda_backend, kernels, multiscale, reference
-from igs.encoder.raster.area import AreaBackend
 from igs.encoder.raster.backend import KernelBackend, LossWeights, TorchBackend
 from igs.encoder.raster.cuda_backend import CudaBackend
 from igs.encoder.recipe import Recipe
@@ -74,23 +73,23 @@ def test_the_twin_by_finite_differences():
     assert torch.autograd.gradcheck(loss, image.clone().requires_grad_())
 
 
-def backends():
-    yield "kernels", KernelBackend() if kernels.available() else None
-    yield "emulated", CudaBackend(EmulatedKernels(0), torch.device("cpu"), name="emulated")
+def backend_of(name):
+    if name == "emulated":
+        return CudaBackend(EmulatedKernels(0), torch.device("cpu"), name="emulated")
+    if name == "cuda":
+        if not torch.cuda.is_available():
+            pytest.skip("needs a CUDA GPU that PyTorch can use")
+        return cuda_backend.open_device()
+    if not kernels.available():
+        pytest.skip("needs the compiled kernels")
+    return KernelBackend()
 
 
 @pytest.mark.parametrize("name", ["kernels", "emulated", pytest.param("cuda", marks=pytest.mark.gpu)])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("channels", [3, 5])
 def test_steps_of_every_backend(name, weighted, channels):
-    if name == "cuda":
-        if not torch.cuda.is_available():
-            pytest.skip("needs a CUDA GPU that PyTorch can use")
-        backend = cuda_backend.open_device()
-    else:
-        backend = dict(backends())[name]
-    if backend is None:
-        pytest.skip("needs the compiled kernels")
+    backend = backend_of(name)
     _, target = pair(50, 46, channels)
     fit = Fit(target, 40, Recipe(growth=False, relocate=0.0, steps=3), TorchBackend())
     weights = dataclasses.replace(WEIGHTS, map=weight_of(50, 46) if weighted else None)
@@ -105,6 +104,21 @@ def test_steps_of_every_backend(name, weighted, channels):
         assert torch.allclose(a.cpu(), b, atol=2e-4 * float(b.abs().max()))
     alone = backend.step(fit.state.model, options, target.to(backend.place), dataclasses.replace(there, ms_ssim=0.0))
     assert found.loss > alone.loss + 0.01  # the term was there
+
+
+@pytest.mark.parametrize("name", ["kernels", "emulated", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(("ssim", "ms_ssim"), [(0.0, 0.0), (0.3, 0.0), (0.3, 0.5)])
+def test_losses_of_pictures_on_every_backend(name, weighted, ssim, ms_ssim):
+    backend = backend_of(name)
+    image, target = pair(50, 46)
+    weights = LossWeights(0.2, 1.0, ssim, weight_of(50, 46) if weighted else None, ms_ssim)
+    there = weights if weights.map is None else dataclasses.replace(weights, map=weights.map.to(backend.place))
+    loss, mse, mean, gradient = TorchBackend().picture_loss(image, target, weights)
+    found = backend.picture_loss(image.to(backend.place), target.to(backend.place), there)
+    assert found[:2] == pytest.approx((loss, mse), rel=1e-5)
+    assert found[2] == (mean if mean is None else pytest.approx(mean, rel=1e-5))
+    assert torch.allclose(found[3].cpu(), gradient, atol=2e-5 * float(gradient.abs().max()))
 
 
 def test_a_fit_for_it_has_more_of_it():
@@ -131,7 +145,5 @@ def test_weights_keep_their_mean_where_a_row_is_left_out():
 def test_where_it_is_refused():
     target = pair(40, 40)[0]
     recipe = Recipe(growth=False, steps=2, loss_ms_ssim=0.1)
-    with pytest.raises(UsageError, match="loss_ms_ssim"):
-        Fit(target, 20, recipe, AreaBackend(TorchBackend(), 2)).run()
     with pytest.raises(UsageError, match="loss_ms_ssim"):
         FitBatch([target], 20, recipe, CudaBackend(EmulatedKernels(0), torch.device("cpu"), name="emulated"))
