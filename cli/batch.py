@@ -32,15 +32,16 @@ IMAGE_SUFFIXES = frozenset(
 )
 
 
-def one_pair(paths: Sequence[str], out: str | None) -> tuple[str, str]:
-    """IN and OUT of a command that takes one of each."""
+def one_pair(paths: Sequence[str], out: str | None, several: str | None = None) -> tuple[str, str]:
+    """IN and OUT of a command that takes one of each. several: the option that takes more inputs, if there is one."""
+    more = f"; {several} takes several inputs" if several else ""
     if out is not None:
         if len(paths) != 1:
-            raise UsageError(f"expected one input with -o, found {len(paths)}; -d DIR takes several")
+            raise UsageError(f"expected one input with -o, found {len(paths)}" + more)
         return paths[0], out
     if len(paths) != 2:
         found = ", ".join(paths) or "nothing"
-        raise UsageError(f"expected IN OUT, found {found}" + ("; -d DIR takes several inputs" * (len(paths) > 2)))
+        raise UsageError(f"expected IN OUT, found {found}" + more * (len(paths) > 2))
     return paths[0], paths[1]
 
 
@@ -61,7 +62,7 @@ def encode_pairs(
     if directory is None:
         if maps and len(paths) == (1 if out is None else 0):
             paths = ("", *paths)
-        source, target = one_pair(paths, out)
+        source, target = one_pair(paths, out, "-d DIR")
         check_suffix(target, force=force)
         return [(source, target)]
     if maps:

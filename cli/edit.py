@@ -86,7 +86,7 @@ def edit(
             raise UsageError("--in-place and --no-overwrite exclude each other")
         pairs = [(path, path) for path in dict.fromkeys(paths)]
     else:
-        pairs = [batch.one_pair(paths, output)]
+        pairs = [batch.one_pair(paths, output, "--in-place")]
         batch.check_suffix(pairs[0][1], force=force)
         files.check_terminal(pairs[0][1], force=force)
         inputs = [("", pairs[0][0]), *(("--" + n.replace("_", "-"), asked[n]) for n in _READ)]

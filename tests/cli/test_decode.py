@@ -112,7 +112,7 @@ def test_pixel_of_a_normal_map_renormalized(cli: Any, tmp_path: Path, igs_bytes:
     ("args", "code", "expected"),
     [
         (["in.igs"], 1, "expected IN OUT"),
-        (["in.igs", "a.png", "b.png"], 1, "expected IN OUT"),
+        (["in.igs", "a.png", "b.png"], 1, "expected IN OUT, found in.igs, a.png, b.png\n"),
         (["in.igs", "a.xyz"], 1, ".png"),
         (["in.igs", "a"], 1, "--format"),
         (["in.igs", "a.png", "--scale", "2", "--width", "5"], 1, "--scale and --width"),
