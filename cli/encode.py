@@ -301,7 +301,8 @@ class Job:
     def _check_outputs(self, sources: list[str], target: str) -> None:
         """Raise for an output that is an input or another output, or that must not be replaced."""
         o = self.options
-        inputs: list[files.Named] = [*(("", source) for source in sources), ("--saliency-map", o.saliency_map)]
+        inputs: list[files.Named] = [("", source) for source in sources]
+        inputs += [("--saliency-map", o.saliency_map), ("--saliency-weights", o.saliency_weights)]
         if not (o.resume and o.checkpoint and set(files.identities(o.resume)) & set(files.identities(o.checkpoint))):
             inputs.append(("--resume", o.resume))  # a fit may go on in the checkpoint that it comes from
         outputs: list[files.Named] = [("", target), ("--report", self.wishes.report), ("--film", self.wishes.film)]

@@ -50,7 +50,15 @@ def encode_options() -> list[Decorator]:
             type=click.Path(path_type=Path, dir_okay=False),
             metavar="FILE",
             section="What counts more",
-            help="Image to draw the first positions from, instead of a built-in map.",
+            help="Image to draw the first positions from, instead of the map of --saliency.",
+        ),
+        option(
+            "--saliency-weights",
+            type=click.Path(path_type=Path, dir_okay=False),
+            metavar="FILE",
+            section="What counts more",
+            advanced=True,
+            help="Weights of the network EML-Net, .safetensors: needed by --saliency eml-net.",
         ),
         option(
             "--saliency-weight",

@@ -23,7 +23,7 @@ HELP: dict[str, tuple[str, str]] = {
     "shape": (_MODEL, "How shapes are fitted and stored: deviations and angle, Cholesky factor or covariance."),
     "lowpass_alpha": (_MODEL, "Add s = pixels/(X·Gaussians), 300 at most, to all variances (0: not)."),
     "init": (_START, "Where Gaussians start: by gradient, by saliency or at random."),
-    "saliency": (_START, "The built-in map of saliency: what stands out as a whole, or in detail."),
+    "saliency": (_START, "The map of saliency: what stands out as a whole, or in detail; or by the network EML-Net."),
     "init_uniform": (_START, "Share of the positions drawn uniformly, 0 to 1."),
     "init_power": (_START, "Power that the gradient or saliency map is raised to."),
     "init_scale": (_START, "First standard deviation: pixels, or a multiple of the neighbour distance."),

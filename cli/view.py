@@ -5,19 +5,23 @@ from __future__ import annotations
 import contextlib
 import io
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 import click
 
 from igs.cli import batch, common, files
 from igs.cli.common import Console, Number, Numbers, command, given_options, option, to_json
 from igs.cli.output import check_format, format_of, write_image
+from igs.encoder.options import check_saliency
+from igs.encoder.recipe import Saliency
 from igs.format.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from PIL import Image as Pillow
 
+    from igs.format import Group
     from igs.view import Scene
     from igs.view.scene import F32
 
@@ -41,6 +45,7 @@ _MEANT: dict[str, tuple[str, ...]] = {
     "unit": ("error", "overview"),
     "top": ("density", "error", "overview", *OF_A_PICTURE),
     "saliency": ("saliency",),
+    "saliency_weights": ("saliency",),
     "allow_partial": _DRAWN,
 }
 _SIGNATURE = b"\x89IGS"
@@ -98,9 +103,15 @@ def _look(*names: str, **kwargs: Any) -> Any:
     ),
     _look(
         "--saliency",
-        type=click.Choice(["spectral-residual", "fine-grained"]),
+        type=click.Choice(get_args(Saliency)),
         default="spectral-residual",
-        help="Which map of saliency: what stands out as a whole (default), or in detail.",
+        help="Which map of saliency: what stands out as a whole (default), or in detail; or by the network EML-Net.",
+    ),
+    _look(
+        "--saliency-weights",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE",
+        help="Weights of EML-Net, .safetensors: needed by --saliency eml-net.",
     ),
     _look("--max", "top", type=Number(0, open_low=True), metavar="X", help="Upper end of the colour scale."),
     _look("--allow-partial", is_flag=True, help="Open a file that is cut short, up to its last whole level."),
@@ -123,9 +134,11 @@ def view(
     for name, words in given_options(click.get_current_context()).items():
         if kind not in _MEANT.get(name, (kind,)):
             raise UsageError(f"{words[0]}: has no meaning for {kind}")
+    check_saliency(asked["saliency"], asked["saliency_weights"])
     files.check_input(source)
     files.check_terminal(target, force=asked["force"])
-    inputs = [("", source), *(("--against", path) for path in _against(asked["against"]).values())]
+    inputs: list[files.Named] = [("", source), ("--saliency-weights", asked["saliency_weights"])]
+    inputs += [("--against", path) for path in _against(asked["against"]).values()]
     files.check_outputs(inputs, [("", target)], overwrite=not asked["no_overwrite"])
     if kind in OF_A_LOG:
         found: dict[str, Any] = _plot(source, target, asked)
@@ -243,17 +256,21 @@ def _map_of(source: str, kind: str, asked: dict[str, Any]) -> Pillow.Image:
     from igs.view.kinds import map_sheet
 
     data = _read(source, asked)
+    groups: Sequence[Group]
     if _is_file(data):
         with _open(data, source, asked) as scene:
-            pixels = np.asarray(scene.image.decode(dtype="float32"))
+            pixels, groups = np.asarray(scene.image.decode(dtype="float32")), scene.groups
             shown = scene.picture()
     else:
         from igs.view.scene import visible
 
         loaded = load_image(data, name=files.display(source), **_limits(asked))
-        pixels, shown = loaded.pixels, visible(loaded.pixels, loaded.groups)
-    values = init.gradient_map(pixels) if kind == "gradient" else saliency.MAPS[asked["saliency"]](pixels)
+        pixels, groups, shown = loaded.pixels, loaded.groups, visible(loaded.pixels, loaded.groups)
     name = asked["saliency"]
+    if kind == "gradient":
+        values = init.gradient_map(pixels)
+    else:
+        values = saliency.map_of(name, pixels, groups, asked["saliency_weights"])
     return map_sheet(kind, values, shown, asked["top"], beside=asked["beside"], bare=asked["bare"], name=name)
 
 

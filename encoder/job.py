@@ -14,6 +14,7 @@ from igs.decoder import output
 from igs.encoder import colour, levels, metrics, pack, regions, weighting
 from igs.encoder.fitting import checkpoint, interlace
 from igs.encoder.fitting.fit import Fit
+from igs.encoder.fitting.init import resample_map
 from igs.encoder.loading.image import SourceImage, to_stored
 from igs.encoder.options import EncodeOptions
 from igs.encoder.pack import Packed
@@ -59,9 +60,11 @@ class Job:
             self.sections = levels.with_psnr(self.sections, [None] * options.levels)
         mean = target.double().mean(dim=(1, 2)).tolist()
         self.background = tuple(mean) if recipe.blend == "topk" else (0.0,) * self.channels
-        path = options.saliency_map
+        path, by_network = options.saliency_map, regions.network_map(full, options, recipe, self.groups)
         self.weights = None if path is None else regions.map_from_file(path, source.width, source.height)
-        self.loss_map = regions.loss_map(full, options, recipe)  # regions are of the full picture
+        if by_network is not None and recipe.init == "saliency":
+            self.weights = resample_map(by_network, source.width, source.height)
+        self.loss_map = regions.loss_map(full, options, recipe, by_network)  # regions are of the full picture
         if self.loss_map is not None and options.downsample != 1:
             small = area.reduce(self.loss_map[:, :, None].astype(np.float32), options.downsample)[:, :, 0]
             self.loss_map = small / small.mean(dtype=np.float64)

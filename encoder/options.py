@@ -41,6 +41,14 @@ ROI_WEIGHT = 4.0
 TUNE_MS_SSIM = {"psnr": 0.0, "mixed": 0.003, "ms-ssim": 0.01}
 
 
+def check_saliency(name: str, weights: str | Path | None) -> None:
+    """Raise UsageError unless the network has a file of weights, and no other map of saliency has one."""
+    if name == "eml-net" and weights is None:
+        raise UsageError("saliency: expected saliency_weights with eml-net, a .safetensors file, found none")
+    if name != "eml-net" and weights is not None:
+        raise UsageError(f"saliency_weights: expected none but for saliency eml-net, found {weights} for {name}")
+
+
 @dataclasses.dataclass(frozen=True)
 class Progress:
     """One line of the encode log. ``psnr`` and ``ssim`` are of the unquantised fit, None where not measured.
@@ -82,7 +90,8 @@ class EncodeOptions:
     fast_nondeterministic: bool = False  # on a GPU: sums in any order, which differ from run to run
     threads: int | None = None  # None: one per core
     seed: int = 0
-    saliency_map: Path | None = None  # any image instead of a built-in map; resampled to the picture's size
+    saliency_map: Path | None = None  # any image instead of the recipe's map; resampled to the picture's size
+    saliency_weights: Path | None = None  # of the recipe's saliency "eml-net", .safetensors (fitting/eml_net.py)
     # The loss counts a pixel 1 + saliency_weight·saliency, 0 to 1000, with saliency in [0, 1] of the map (regions.py).
     saliency_weight: float = 0.0
     # Regions of interest, (x, y, w, h) or (x, y, w, h, weight): whole pixels inside the upright picture, and what an
@@ -147,4 +156,5 @@ class EncodeOptions:
             recipe = dataclasses.replace(recipe, coding="plain")
         recipe = dataclasses.replace(recipe, **self.overrides)
         recipe.validate()
+        check_saliency(recipe.saliency, self.saliency_weights)
         return recipe

@@ -12,7 +12,7 @@ from typing import Literal
 from igs.format.errors import UsageError
 
 Init = Literal["gradient", "saliency", "random"]
-Saliency = Literal["spectral-residual", "fine-grained"]
+Saliency = Literal["spectral-residual", "fine-grained", "eml-net"]
 ScaleParameter = Literal["raw", "inverse", "log"]
 ShapeParameter = Literal["scale_rotation", "cholesky", "covariance"]
 LrSchedule = Literal["constant", "exponential", "plateau", "steps"]
@@ -49,7 +49,7 @@ class Recipe:
     lowpass_alpha: float = 0.0
     # -- initialisation
     init: Init = "gradient"
-    saliency: Saliency = "spectral-residual"  # which built-in map (fitting/saliency.py) is meant by saliency
+    saliency: Saliency = "spectral-residual"  # which map is meant by saliency (fitting/saliency.py, eml_net.py)
     init_uniform: float = 0.3  # share of positions drawn uniformly (λ in the paper)
     init_power: float = 2.0  # the map is raised to this power before drawing (paper 1, released code 2)
     init_scale: float = 0.6  # standard deviation at the start: pixels, or a multiple of the neighbour distance
@@ -172,8 +172,8 @@ class Recipe:
             ("init", self.init in ("gradient", "saliency", "random"), "gradient, saliency or random"),
             (
                 "saliency",
-                self.saliency in ("spectral-residual", "fine-grained"),
-                "spectral-residual or fine-grained",
+                self.saliency in ("spectral-residual", "fine-grained", "eml-net"),
+                "spectral-residual, fine-grained or eml-net",
             ),
             ("scale_parameter", self.scale_parameter in ("raw", "inverse", "log"), "raw, inverse or log"),
             (

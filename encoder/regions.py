@@ -20,6 +20,7 @@ from igs.encoder.fitting.init import Map, resample_map
 from igs.encoder.loading.image import SourceImage, load_image
 from igs.encoder.options import ROI_WEIGHT, EncodeOptions
 from igs.encoder.recipe import Recipe
+from igs.format import Group
 from igs.format.errors import UsageError
 
 MOST = 1000.0  # of a weight: 30 dB between what matters and what doesn't
@@ -64,11 +65,20 @@ def map_from_file(path: Path, width: int, height: int) -> Map:
     return resample_map(load_image(path).pixels.mean(axis=2, dtype=np.float64), width, height)
 
 
-def loss_map(source: SourceImage, options: EncodeOptions, recipe: Recipe) -> Map | None:
+def network_map(source: SourceImage, options: EncodeOptions, recipe: Recipe, groups: Sequence[Group]) -> Map | None:
+    """Saliency [H, W] by EML-Net, once for all that an encode does with it; None where it does nothing with it."""
+    used = recipe.init == "saliency" or options.saliency_weight
+    if recipe.saliency != "eml-net" or options.saliency_map is not None or not used:
+        return None
+    return saliency.map_of(recipe.saliency, source.pixels, groups, options.saliency_weights)
+
+
+def loss_map(source: SourceImage, options: EncodeOptions, recipe: Recipe, by_network: Map | None = None) -> Map | None:
     """Weights [H, W] of a picture's pixels, of mean 1 and above 0.019; None where all count the same.
 
     The product of the regions' weights (of the last given where they overlap, 1 outside of all) and
-    1 + saliency_weight·saliency in [0, 1]. Raises UsageError for bad regions or weights.
+    1 + saliency_weight·saliency in [0, 1]. by_network: that saliency, where it is EML-Net's and known already.
+    Raises UsageError for bad regions or weights.
     """
     if not (math.isfinite(options.saliency_weight) and 0 <= options.saliency_weight <= MOST):
         raise UsageError(f"saliency_weight: expected 0 to {MOST:g}, found {options.saliency_weight:g}")
@@ -79,8 +89,10 @@ def loss_map(source: SourceImage, options: EncodeOptions, recipe: Recipe) -> Map
     if options.saliency_weight:
         if options.saliency_map is not None:
             found = map_from_file(options.saliency_map, source.width, source.height)
+        elif by_network is not None:
+            found = by_network
         else:
-            found = saliency.MAPS[recipe.saliency](source.pixels)
+            found = saliency.map_of(recipe.saliency, source.pixels, source.groups, options.saliency_weights)
         weights *= 1 + options.saliency_weight * saliency.normalized(found)
     if weights.min() == weights.max():
         return None

@@ -2,17 +2,24 @@
 
 Sources: *spectral residual*, Hou and Zhang, CVPR 2007: large things that the rest of the picture doesn't resemble, at
 the resolution of 64 × 64. *Fine-grained*, Montabone and Soto, Image and Vision Computing 2010: differences between a
-pixel and its surroundings, of several sizes, at full resolution. Maps of trained networks come in as files
-(``--saliency-map``).
+pixel and its surroundings, of several sizes, at full resolution. EML-Net, a trained network, is in eml_net.py; maps of
+others come in as files (``--saliency-map``).
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from igs.encoder.fitting.init import Map, resample_map
+from igs.encoder.options import check_saliency
+from igs.format import Alpha, Colour, Group
+from igs.format.errors import Unsupported
+from igs.format.transfer import CURVED, srgb_from_linear
 
 # Half sides of the surroundings in pixels: three octaves of 12 and of 28, as published.
 _SURROUNDS = (12, 24, 48, 28, 56, 112)
@@ -81,6 +88,40 @@ def _window(n: int, reach: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
 
 
 MAPS = {"spectral-residual": spectral_residual, "fine-grained": fine_grained}
+
+
+def map_of(name: str, pixels: NDArray[np.float32], groups: Sequence[Group], weights: str | Path | None = None) -> Map:
+    """The map [H, W], 0 or more, that a name stands for, of picture values [H, W, C] of these groups.
+
+    weights: of ``eml-net``, a .safetensors file. Raises UsageError for eml-net without or another map with them,
+    InputError for a file that isn't one of its weights, Unsupported where PyTorch or safetensors is missing.
+    """
+    check_saliency(name, weights)
+    if weights is None:
+        return MAPS[name](pixels)
+    try:
+        from igs.encoder.fitting.eml_net import eml_net
+    except ImportError as error:
+        raise Unsupported('eml-net needs PyTorch and safetensors: pip install "igs-codec[encoder,saliency]"') from error
+    return eml_net(seen(pixels, groups), Path(weights))
+
+
+def seen(pixels: NDArray[np.float32], groups: Sequence[Group]) -> NDArray[np.float32]:
+    """Picture values [H, W, C] as RGB [H, W, 3], sRGB in [0, 1]: the colours of the first group, over black.
+
+    Grey is repeated; of other channels than colours the first three, or the first, count; light is cut off at white.
+    """
+    group = groups[0]
+    colours = group.channels - (group.alpha != Alpha.NONE)
+    if group.colour == Colour.CMYK and colours >= 4:
+        rgb = (1 - pixels[:, :, :3]) * (1 - pixels[:, :, 3:4])  # 1 is all ink
+    else:
+        rgb = pixels[:, :, : 3 if colours >= 3 else 1]
+    if group.transfer in CURVED:
+        rgb = srgb_from_linear(rgb).astype(np.float32)
+    if group.alpha != Alpha.NONE:
+        rgb = rgb * np.clip(pixels[:, :, colours : colours + 1], 0, 1)
+    return np.clip(np.broadcast_to(rgb, (*pixels.shape[:2], 3)), 0, 1)
 
 
 def normalized(saliency: Map) -> Map:

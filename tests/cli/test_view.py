@@ -128,6 +128,8 @@ def test_without_matplotlib_the_message_says_what_to_install(
         (["out.png", "-k", "convergence", "--region", "0,0,1,1"], 1, "--region: has no meaning for convergence"),
         (["out.png", "-k", "density", "--on", "paper"], 1, "--on: has no meaning for density"),
         (["out.png", "-k", "gradient", "--saliency", "fine-grained"], 1, "--saliency: has no meaning for gradient"),
+        (["out.png", "-k", "saliency", "--saliency", "eml-net"], 1, "expected saliency_weights with eml-net"),
+        (["out.png", "-k", "ids", "--saliency-weights", "w"], 1, "--saliency-weights: has no meaning for ids"),
         (["out.png", "-k", "ids", "--max", "3"], 1, "--max: has no meaning for ids"),
         (["out.png", "-k", "convergence"], 2, "line 1"),
         (["out.png", "--on", "water"], 1, "water"),

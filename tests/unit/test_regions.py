@@ -131,7 +131,9 @@ def test_saliency_weighs_the_loss(tmp_path) -> None:  # type: ignore[no-untyped-
     ({"roi": [(0, 0, 5)]}, "x, y, w, h and perhaps a weight"), ({"roi": (0, 0, 5, 10)}, "perhaps a weight"),
     ({"roi": ["face"]}, "perhaps a weight"),
     ({"saliency_weight": -1.0}, "0 to 1000, found -1"), ({"saliency_weight": 1e6}, "0 to 1000"),
-    ({"saliency": "best"}, "spectral-residual or fine-grained"),
+    ({"saliency": "best"}, "spectral-residual, fine-grained or eml-net"),
+    ({"saliency": "eml-net"}, "saliency_weights with eml-net, a .safetensors file, found none"),
+    ({"saliency_weights": "w"}, "saliency_weights: expected none but for saliency eml-net, found w for spectral-"),
 ])  # fmt: skip
 def test_what_makes_no_sense(settings: dict, message: str) -> None:
     with pytest.raises(UsageError, match=message):
