@@ -109,7 +109,7 @@ class Gaussians:
             if "effort" in settings:
                 options += ["--effort", str(settings["effort"])]
             report = _run("igs-encode", [source, file, *options, "--json", "--quiet"])
-            info = _run("igs-info", [file, "--json"])
+            info = _run("igs-info", [file, "--bits", "--json"])
             told = {k: report[k] for k in _OF_REPORT if k in report} | {k: info[k] for k in _OF_INFO if k in info}
             return Encoded(file.read_bytes(), told)
 

@@ -226,11 +226,11 @@ def attributes(view: View) -> str:
                 found.append((name, target, known))
                 names += [k for p in known for k in p["details"]["bits_by_attribute"] if k not in names]
     for name, target, points in found:
-        bits = [p["details"]["bits_by_attribute"] for p in points]
-        cells = [mean(b.get(n, 0.0) for b in bits) or 0.0 for n in names]
-        whole = [8 * p["bytes"] / p["details"]["num_gaussians"] for p in points if p["details"].get("num_gaussians")]
-        count = mean(p["details"]["num_gaussians"] for p in points if p["details"].get("num_gaussians"))
-        row = [name, f"{target:g}", f"{count or 0:.0f}", *(f"{c:.2f}" for c in cells), f"{mean(whole) or 0:.2f}"]
+        counts = [p["details"]["num_gaussians"] for p in points]
+        bits = [p["details"]["bits_by_attribute"] for p in points]  # of the whole file
+        cells = [mean(b.get(k, 0.0) / n for b, n in zip(bits, counts, strict=True)) or 0.0 for k in names]
+        whole = mean(8 * p["bytes"] / n for p, n in zip(points, counts, strict=True)) or 0.0
+        row = [name, f"{target:g}", f"{mean(counts) or 0:.0f}", *(f"{c:.2f}" for c in cells), f"{whole:.2f}"]
         rows.append(row)
     if not rows:
         return ""

@@ -406,7 +406,7 @@ def test_every_section_has_its_table() -> None:
     whole = content()
     one = whole["curves"]["set/one"]
     for p in one["igs"]["points"]:
-        p["details"] = {"num_gaussians": 4, "bits_by_attribute": {"position": 10.25, "scale": 9.5}}
+        p["details"] = {"num_gaussians": 4, "bits_by_attribute": {"position": 41.0, "scale": 38.0}}
     for name in ("image-gs", "siren"):
         whole["codecs"][name] = {"label": name.upper(), "versions": ["1"]}
         found = points(TEST, up=-1, rate=2)
