@@ -27,6 +27,7 @@ REGIONS: dict[str, Sequence[tuple[float, ...]]] = {
     "premultiplied_gamma": (WHOLE, DETAIL),
     "premultiplied_clear": ((0, 0, 16, 12, 0.75), (9.5, 9.5, 4, 2.5, 2.5)),
     "transfers": (WHOLE, DETAIL),
+    "gamma_below_0": (WHOLE, DETAIL),
     "groups": (WHOLE, (3.5, 2.25, 2, 1, 2.5)),
     "gradient": (WHOLE, DETAIL),
     "levels_residual": (WHOLE, DETAIL),

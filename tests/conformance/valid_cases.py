@@ -32,6 +32,14 @@ def _file(head: Header, n: int = 8, codec: Codec = Codec.RAW) -> bytes:
     return write(head, [[random_codes(head, n)]], codec=codec)
 
 
+def _with_features(codes: np.ndarray, features: object) -> np.ndarray:
+    """Codes with others in the feature columns: rows of them, or a seed to draw 6 bits of."""
+    columns = codes.shape[1] - 5
+    if isinstance(features, int):
+        features = np.random.default_rng(features).integers(0, 64, (len(codes), columns))
+    return np.concatenate([codes[:, :5], np.asarray(features, np.uint32)], axis=1)
+
+
 def cases() -> Iterator[tuple[str, bytes]]:
     """All of them."""
     yield from _quantizers()
@@ -54,7 +62,8 @@ def _quantizers() -> Iterator[tuple[str, bytes]]:
     yield "float32", _file(header(3, **every))
     rng = np.random.default_rng(3)
     yield "codebook", _file(header(3, feature=q.codebook(rng.uniform(0, 0.5, (2, 8, 3)))))
-    yield "feature_clamp", _file(header(feature=q.affine(0, 2.0**40, 6)), 2)
+    head = header(feature=q.affine(0, 2.0**40, 6))
+    yield "feature_clamp", write(head, [[_with_features(random_codes(head, 3), [[0], [1], [63]])]], codec=Codec.RAW)
 
 
 def _shapes() -> Iterator[tuple[str, bytes]]:
@@ -65,6 +74,10 @@ def _shapes() -> Iterator[tuple[str, bytes]]:
         (ScaleMap.LOG2, q.uniform(-8, 3, 8, shared=True, columns=2)),
     ):
         yield f"scale_{scale_map.name.lower()}", _file(header(scale_map=scale_map, scale=scale))
+    head = header(scale_map=ScaleMap.INVERSE, scale=q.uniform(0, 2, 8, shared=True, columns=2), reach2=9.0, box_shift=0)
+    codes = random_codes(head, 4)
+    codes[3, 2] = 0  # infinitely long, but for the bound
+    yield "scale_inverse_of_0", write(head, [[codes]], codec=Codec.RAW)
     signed = {"scale_map": ScaleMap.RAW, "rotation": q.uniform(-12, 12, 10)}
     yield "cholesky", _file(header(shape=Shape.CHOLESKY, scale=q.uniform([0, 0], [6, 6], 8), **signed))
     yield "covariance", _file(header(shape=Shape.COVARIANCE, scale=q.uniform([-1, -1], [36, 36], 10), **signed))
@@ -112,7 +125,12 @@ def _models() -> Iterator[tuple[str, bytes]]:
         Group(channels=3, transfer=Transfer.LOG, bit_depth=32, alpha=Alpha.PREMULTIPLIED, gamma=0.75, name="log"),
         Group(channels=1, transfer=Transfer.LOG, bit_depth=32, name="signed"),
     )
-    yield "transfers", _file(header(6, groups=light, feature=Quantizer.uniform([0] * 5 + [-0.5], [1] * 5 + [1], 6)))
+    # Beyond what the curves take, and below 0 where there is a sign.
+    feature = Quantizer.uniform([-0.2] * 2 + [0] * 3 + [-6], [1.2] * 2 + [1] * 3 + [6], 6)
+    head = header(6, groups=light, feature=feature)
+    yield "transfers", write(head, [[_with_features(random_codes(head, 8), 4)]], codec=Codec.RAW)
+    dark = header(groups=(Group(channels=1, gamma=2.0),), feature=Quantizer.uniform(-0.5, 1, 6))
+    yield "gamma_below_0", write(dark, [[_with_features(random_codes(dark, 8), 1)]], codec=Codec.RAW)
     clear = header(
         4,
         groups=(dataclasses.replace(rgba, gamma=0.5),),
@@ -169,6 +187,9 @@ def _containers() -> Iterator[tuple[str, bytes]]:
         name = mode.name.lower()
         yield f"levels_{name}", data
         yield f"levels_{name}_partial", data[: head_of(data).level_ends[0]]
+        if mode == LevelMode.RESIDUAL:
+            sparse = dataclasses.replace(leveled, scale=Quantizer.uniform(-3, -1, 4, shared=True, columns=2))
+            yield "levels_residual_holes", write(sparse, [[random_codes(sparse, 4, s)] for s in (3, 4)], codec=Codec.RAW)
         if mode == LevelMode.UNION:
             yield "levels_union_without_tail", data[: head_of(data).level_ends[1]]
 

@@ -15,7 +15,7 @@ from igs.format import Codec, Colour, Group, Header, Quantizer, open_file, write
 from igs.format.codes import CODES
 from igs.format.fields import HEADER_BYTES
 from igs.format.header import ATTRIBUTES, FIXED, parse_fixed, round_f16, round_f32
-from igs.format.lattice import Lattice, Model
+from igs.format.lattice import Lattice, Model, cospi_sinpi, exp2, log2
 
 SPEC = (Path(__file__).resolve().parents[2] / "spec" / "igs.md").read_text()
 
@@ -132,6 +132,19 @@ def test_the_symbols_that_the_specification_lists(monkeypatch: pytest.MonkeyPatc
     assert [tuple(map(int, row)) for row in listed] == seen
     stated = re.findall(r"^\| \d \| ((?:\d+, ){5}\d+) \|$", section("15.2"), re.MULTILINE)
     assert [list(map(int, row.split(", "))) for row in stated] == rows
+
+
+def test_the_elementary_functions_that_the_specification_lists() -> None:
+    functions = {
+        "exp2": exp2,
+        "log2": log2,
+        "cospi": lambda t: cospi_sinpi(t)[0],
+        "sinpi": lambda t: cospi_sinpi(t)[1],
+    }
+    listed = re.findall(r"(\w+)\(([\d.-]+)\) += (-?0x[\da-f.]+p[+-]\d+)", SPEC)
+    assert {name for name, _, _ in listed} == set(functions)
+    for name, argument, value in listed:
+        assert float(functions[name](np.array([float(argument)]))[0]) == float.fromhex(value)
 
 
 def test_the_error_table_is_the_code() -> None:
