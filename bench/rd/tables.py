@@ -216,7 +216,7 @@ def neural(view: View) -> str:
 def attributes(view: View) -> str:
     """Where igs' bits go, per Gaussian, mean over pictures."""
     rows = []
-    names: list[str] = []
+    names: dict[str, None] = {}  # in order
     found = []
     for name in view.sets:
         for target in view.sets[name]["profile"]["rates"]:
@@ -224,7 +224,7 @@ def attributes(view: View) -> str:
             known = [p for p in points if p.get("details", {}).get("bits_by_attribute")]
             if known:
                 found.append((name, target, known))
-                names += [k for p in known for k in p["details"]["bits_by_attribute"] if k not in names]
+                names |= dict.fromkeys(k for p in known for k in p["details"]["bits_by_attribute"])
     for name, target, points in found:
         counts = [p["details"]["num_gaussians"] for p in points]
         bits = [p["details"]["bits_by_attribute"] for p in points]  # of the whole file
