@@ -189,7 +189,8 @@ def _containers() -> Iterator[tuple[str, bytes]]:
         yield f"levels_{name}_partial", data[: head_of(data).level_ends[0]]
         if mode == LevelMode.RESIDUAL:
             sparse = dataclasses.replace(leveled, scale=Quantizer.uniform(-3, -1, 4, shared=True, columns=2))
-            yield "levels_residual_holes", write(sparse, [[random_codes(sparse, 4, s)] for s in (3, 4)], codec=Codec.RAW)
+            levels = [[random_codes(sparse, 4, seed)] for seed in (3, 4)]
+            yield "levels_residual_holes", write(sparse, levels, codec=Codec.RAW)
         if mode == LevelMode.UNION:
             yield "levels_union_without_tail", data[: head_of(data).level_ends[1]]
 
