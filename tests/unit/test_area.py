@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from cuda_emulator import EmulatedKernels
 
 import igs
 from igs.encoder import encode
@@ -12,6 +13,7 @@ from igs.encoder.fitting.fit import Fit
 from igs.encoder.raster import kernels
 from igs.encoder.raster.area import AreaBackend, reduce
 from igs.encoder.raster.backend import KernelBackend, LossWeights, Model, TorchBackend
+from igs.encoder.raster.cuda_backend import CudaBackend
 from igs.encoder.recipe import Recipe
 from igs.format.errors import UsageError
 
@@ -65,6 +67,21 @@ def test_gradients_are_those_of_the_mean(scale_map, weights):
     for grad, expected in zip(found.grads, torch.autograd.grad(loss, leaves), strict=True):
         # Worst seen 3e-5 of the largest.
         assert torch.allclose(grad, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()) + 1e-9)
+
+
+@needs_kernels
+@pytest.mark.parametrize("weights", [LossWeights(0.0, 1.0, 0.0), LossWeights(0.0, 1.0, 0.2, ms_ssim=0.4)])
+def test_steps_of_the_cuda_backend(weights):
+    target = torch.from_numpy(np.ascontiguousarray(picture(26).transpose(2, 0, 1)))
+    fit = Fit(target, 12, Recipe(growth=False, pull_empty=False), KernelBackend())
+    cuda = CudaBackend(EmulatedKernels(0), torch.device("cpu"), name="emulated")
+    expected, found = (
+        AreaBackend(backend, 3).step(fit.state.model, fit.options, target, weights)
+        for backend in (KernelBackend(), cuda)
+    )
+    assert found.loss == pytest.approx(expected.loss, rel=1e-5)
+    for a, b in zip(found.grads, expected.grads, strict=True):
+        assert torch.allclose(a, b, atol=3e-4 * float(b.abs().max()))  # measured: 6e-5, of SSIM
 
 
 @needs_kernels
