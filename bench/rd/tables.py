@@ -267,7 +267,7 @@ def ablation(view: View) -> str:
         f"The codec with one thing changed, on {', '.join(sorted(pictures))}. BD-rate in PSNR against the full"
         " recipe: positive is what the technique saves.\n\n"
     )
-    return text + markdown(["row", "options", "mean PSNR", "dB at equal rate", "BD-rate"], rows)
+    return text + markdown(["row", "options", "mean PSNR", "dB at the rates asked for", "BD-rate"], rows)
 
 
 def rate_control(view: View) -> str:

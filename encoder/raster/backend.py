@@ -186,7 +186,7 @@ class KernelBackend:
             if self._image is None or self._image.shape != target.shape:  # kept: fresh pages cost as much as the work
                 self._image, self._grad = torch.empty_like(target), torch.empty_like(target)
             image = self._rasterizer.forward(*arrays, options, self._image)
-            loss, e2, measured, grad = self._picture_loss(image, target, weights, self._grad)
+            loss, e2, measured, grad = self.picture_loss(image, target, weights, self._grad)
             grads = self._rasterizer.backward(*arrays, options, grad)
         else:
             e1, e2, grads = self._rasterizer.fused(*arrays, options, target, weights.l1, weights.l2, weight=weights.map)
@@ -194,11 +194,10 @@ class KernelBackend:
         scale, rotation = self._shape_gradients(model, grads[1], options)
         return StepResult.of(loss, e2, measured, (grads[0], scale, rotation, grads[2]))
 
-    def picture_loss(self, image: Tensor, target: Tensor, weights: LossWeights) -> PictureLoss:
-        """The loss of a picture [C, H, W], and its gradient by the picture. Waits for the device."""
-        return self._picture_loss(image, target, weights, None)
-
-    def _picture_loss(self, image: Tensor, target: Tensor, weights: LossWeights, out: Tensor | None) -> PictureLoss:
+    def picture_loss(
+        self, image: Tensor, target: Tensor, weights: LossWeights, out: Tensor | None = None
+    ) -> PictureLoss:
+        """The loss of a picture [C, H, W], and its gradient by the picture, in ``out`` if given."""
         e1, e2, ssim, grad = kernels.loss_and_gradient(
             image, target, weights.l1, weights.l2, weights.ssim, out=out, weight=weights.map
         )

@@ -117,12 +117,7 @@ class CudaBackend:
             if self._image is None or self._image.shape != target.shape:
                 self._image, self._grad = torch.empty_like(target), torch.empty_like(target)
             assert self._grad is not None
-            image = raster.forward(options, self._image)
-            if weights.ms_ssim:  # before the loss of the full picture, whose size the gradients' kernels then see
-                more, by_more = multiscale.loss_and_gradient(image, target, self._ssim_and_gradient, weights.map)
-            totals = raster.loss(image, target, weights.l1, weights.l2, weights.ssim, self._grad, weights.map)
-            if weights.ms_ssim:
-                self._grad.add_(by_more, alpha=weights.ms_ssim)
+            totals, more = self._loss(raster.forward(options, self._image), target, weights, self._grad)
             grads = raster.backward(options, self._grad)
         else:
             totals, grads = raster.fused(options, target, weights.l1, weights.l2, weights.map)
@@ -133,14 +128,21 @@ class CudaBackend:
 
     def picture_loss(self, image: Tensor, target: Tensor, weights: LossWeights) -> PictureLoss:
         """The loss of a picture [C, H, W], and its gradient by the picture. Waits for the device."""
-        gradient, more = torch.empty_like(image), 0.0
-        if weights.ms_ssim:
-            term, by_more = multiscale.loss_and_gradient(image, target, self._ssim_and_gradient, weights.map)
-            more = float(term)
+        gradient = torch.empty_like(image)
+        totals, more = self._loss(image, target, weights, gradient)
+        return *_measures(totals / target.numel(), weights, more), gradient
+
+    def _loss(
+        self, image: Tensor, target: Tensor, weights: LossWeights, gradient: Tensor
+    ) -> tuple[Tensor, float | Tensor]:
+        """Sums as ``CudaRasterizer.loss``, and the multiscale term; the gradient of both is written to ``gradient``."""
+        more: float | Tensor = 0.0
+        if weights.ms_ssim:  # before the loss of the full picture, whose size the gradients' kernels then see
+            more, by_more = multiscale.loss_and_gradient(image, target, self._ssim_and_gradient, weights.map)
         totals = self._rasterizer.loss(image, target, weights.l1, weights.l2, weights.ssim, gradient, weights.map)
         if weights.ms_ssim:
             gradient.add_(by_more, alpha=weights.ms_ssim)
-        return *_measures(totals / target.numel(), weights, more), gradient
+        return totals, more
 
     def _ssim_and_gradient(self, image: Tensor, target: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
         gradient = torch.empty_like(image)

@@ -7,10 +7,12 @@ import io
 import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from igs.cli.common import run
 from igs.format import Alpha, Colour, Group, Header, Quantizer, quantize, write
@@ -40,6 +42,15 @@ class _Stream(io.TextIOWrapper):
 
     def isatty(self) -> bool:
         return self.tty
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    """A ramp of 32 × 32 pixels, ``in.png``."""
+    path = tmp_path / "in.png"
+    y, x = np.mgrid[:32, :32]
+    Image.fromarray(np.stack([x * 8, y * 8, (x + y) * 4], axis=2).astype(np.uint8)).save(path)
+    return path
 
 
 @pytest.fixture

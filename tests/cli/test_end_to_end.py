@@ -19,14 +19,6 @@ torch = pytest.importorskip("torch")
 QUICK = ["-n", 20, "--steps", 3]
 
 
-@pytest.fixture
-def picture(tmp_path: Path) -> Path:
-    path = tmp_path / "in.png"
-    y, x = np.mgrid[:32, :32]
-    Image.fromarray(np.stack([x * 8, y * 8, (x + y) * 4], axis=2).astype(np.uint8)).save(path)
-    return path
-
-
 def test_report(cli: Any, picture: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.igs"
     report = cli("igs-encode", picture, out, *QUICK, "--json", "--seed", 1).json
