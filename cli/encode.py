@@ -95,7 +95,7 @@ _PATH = click.Path(path_type=Path, dir_okay=False)
         "--tune",
         type=click.Choice(list(TUNE_MS_SSIM)),
         section="Encoder",
-        help="What the loss is for: squared error, structure, or both (default: the preset's loss).",
+        help="What the loss is for: squared error, structure, or both (default: both, or the preset's own loss).",
     ),
     option(
         "--device",

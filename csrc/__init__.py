@@ -52,6 +52,8 @@ def _declare(lib: ctypes.CDLL) -> None:
             ctypes.c_int,
             [i32, i32, i32, *[_FLOATS] * 3, f32, f32, f32, ctypes.POINTER(ctypes.c_double), _FLOATS],
         ),
+        "igs_halve": (None, [i32, i32, i32, _FLOATS, _FLOATS]),
+        "igs_add_spread": (None, [i32, i32, i32, _FLOATS, f32, _FLOATS]),
         "igs_factors_forward": (None, [i64, i32, f32, f32, f32, *[_FLOATS] * 3]),
         "igs_factors_backward": (None, [i64, i32, f32, f32, f32, *[_FLOATS] * 5]),
         "igs_adam": (None, [i64, i32, *[_FLOATS] * 5, f32, f32, f32, f32]),

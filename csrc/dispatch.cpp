@@ -209,6 +209,13 @@ IGS_EXPORT int igs_loss(int32_t width, int32_t height, int32_t channels, const f
                         const float* weight, float l1, float l2, float ssim, double* sums, float* grad) {
     return table()->loss(width, height, channels, image, target, weight, l1, l2, ssim, sums, grad);
 }
+IGS_EXPORT void igs_halve(int32_t channels, int32_t height, int32_t width, const float* image, float* half) {
+    table()->halve(channels, height, width, image, half);
+}
+IGS_EXPORT void igs_add_spread(int32_t channels, int32_t height, int32_t width, const float* by_half, float factor,
+                               float* by_image) {
+    table()->add_spread(channels, height, width, by_half, factor, by_image);
+}
 IGS_EXPORT void igs_factors_forward(int64_t n, int32_t map, float lo, float hi, float lowpass, const float* scales,
                                     const float* rotations, float* factors) {
     table()->factors_forward(n, map, lo, hi, lowpass, scales, rotations, factors);

@@ -63,6 +63,11 @@ int igs_removal_costs(igs_bins*, const igs_raster*, const float* means, const fl
 int igs_loss(int32_t width, int32_t height, int32_t channels, const float* image, const float* target, const float* weight,
              float l1, float l2, float ssim, double* sums, float* grad);
 
+// half [C, H/2, W/2] ← the means of 2 × 2 values of image [C, H, W]; an odd last row or column is left out.
+void igs_halve(int32_t channels, int32_t height, int32_t width, const float* image, float* half);
+// Its adjoint: by_image [C, H, W] += factor · the gradient by image that by_half [C, H/2, W/2] gives.
+void igs_add_spread(int32_t channels, int32_t height, int32_t width, const float* by_half, float factor, float* by_image);
+
 // factors [N, 3] of scales [N, 2] (a map of the standard deviations, IGS_SCALE_*) and rotations [N] in half-turns.
 // The standard deviations are clamped to [sigma_min, sigma_max]; lowpass is added to both variances.
 void igs_factors_forward(int64_t n, int32_t scale_map, float sigma_min, float sigma_max, float lowpass,

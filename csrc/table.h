@@ -13,6 +13,8 @@ struct Table {
                            float, float, float*, double*, float*, float*, float*);
     int (*removal_costs)(igs_bins*, const igs_raster*, const float*, const float*, const float*, const float*, const float*, float*);
     int (*loss)(int32_t, int32_t, int32_t, const float*, const float*, const float*, float, float, float, double*, float*);
+    void (*halve)(int32_t, int32_t, int32_t, const float*, float*);
+    void (*add_spread)(int32_t, int32_t, int32_t, const float*, float, float*);
     void (*factors_forward)(int64_t, int32_t, float, float, float, const float*, const float*, float*);
     void (*factors_backward)(int64_t, int32_t, float, float, float, const float*, const float*, const float*, float*, float*);
     void (*adam)(int64_t, int32_t, float*, const float*, float*, float*, const int32_t*, float, float, float, float);

@@ -105,7 +105,7 @@ class LevelBackend:
         turn, self._turn = self._turn, self._turn + 1
         if not ends:
             return result
-        level = turn % len(ends)
+        level = (turn + turn // len(ends)) % len(ends)  # each with all terms of the loss in its turn (LossWeights.at)
         end = ends[level]
         part = self._backends[level].step(model.map(lambda t: t[:end].contiguous()), options, target, weights)
         share = self._share(level, result.loss, part.loss)

@@ -72,7 +72,7 @@ class Recipe:
     loss_l1: float = 0.0
     loss_l2: float = 1.0
     loss_ssim: float = 0.0  # weight of 1 − SSIM
-    loss_ms_ssim: float = 0.0  # weight of 1 − SSIM of the picture reduced by 2, 4, 8 and 16
+    loss_ms_ssim: float = 0.003  # weight of 1 − SSIM of the picture reduced by 2, 4, 8 and 16
     scale_parameter: ScaleParameter = "log"
     lr_position: float = 0.3
     lr_position_unit: Literal["pixels", "picture"] = "pixels"  # picture: a share of the width (x) and height (y)

@@ -34,6 +34,19 @@ class FitState:
     plateau_best: tuple[float, float] = (-math.inf, -math.inf)
     plateau_step: int = 0
 
+    def gaussians(self) -> FitState:
+        """A copy of the Gaussians and of what Adam knows of them."""
+        return FitState(self.model.clone(), [(m.clone(), v.clone()) for m, v in self.moments], self.age.clone())
+
+
+def _arrays(state: FitState, prefix: str = "") -> dict[str, Any]:
+    """A state's tensors by name."""
+    arrays: dict[str, Any] = {f"{prefix}age": state.age.cpu().numpy()}
+    for name, value, (m, v) in zip(Model.NAMES, state.model.tensors(), state.moments, strict=True):
+        tensors = {f"{prefix}{name}": value, f"{prefix}m_{name}": m, f"{prefix}v_{name}": v}
+        arrays |= {key: tensor.cpu().numpy() for key, tensor in tensors.items()}
+    return arrays
+
 
 def zero_moments(t: Tensor) -> tuple[Tensor, Tensor]:
     """Adam's m and v of a parameter that has taken no step."""
@@ -43,9 +56,9 @@ def zero_moments(t: Tensor) -> tuple[Tensor, Tensor]:
 def save(fit: Fit, path: Path) -> None:
     """Write a checkpoint (npz, arrays only)."""
     s = fit.state
-    arrays: dict[str, Any] = {"age": s.age.cpu().numpy()}
-    for name, value, (m, v) in zip(Model.NAMES, s.model.tensors(), s.moments, strict=True):
-        arrays |= {name: value.cpu().numpy(), f"m_{name}": m.cpu().numpy(), f"v_{name}": v.cpu().numpy()}
+    arrays = _arrays(s)
+    if fit.before_move is not None:
+        arrays |= _arrays(fit.before_move[1], "before_")
     if fit.best is not None:
         arrays |= {f"best_{n}": t.cpu().numpy() for n, t in zip(Model.NAMES, fit.best.tensors(), strict=True)}
     if fit.safe is not None:
@@ -63,10 +76,11 @@ def save(fit: Fit, path: Path) -> None:
         "plateau_step": s.plateau_step,
         "best_loss": fit.best_loss,
         "safe": None if fit.safe is None else fit.safe[:2],
+        "before_move": None if fit.before_move is None else fit.before_move[0],
         "caution": fit.caution,
         "asked": fit.asked,
         "num_gaussians": fit.num_gaussians,
-        "last": (fit.last.loss, fit.last.mse, fit.last.ssim) if s.step else None,
+        "last": (fit.last_whole.loss, fit.last.mse, fit.last.ssim) if s.step else None,
         "shape": list(fit.target.shape),
         "device": fit.backend.place.type,
         "rng": fit.rng.bit_generator.state,
@@ -101,17 +115,23 @@ def restore(fit: Fit, path: Path) -> None:
             return torch.from_numpy(arrays[name].copy()).to(fit.backend.place)
 
         map_ = fit.recipe.scale_map
-        model = Model.of(map(tensor, Model.NAMES), map_)
-        fit.state = FitState(
-            model,
-            [(tensor(f"m_{n}"), tensor(f"v_{n}")) for n in Model.NAMES],
-            tensor("age"),
-            scalars["step"],
-            scalars["lr_factor"],
-            scalars["decays"],
-            tuple(scalars["plateau_best"]),
-            scalars["plateau_step"],
+
+        def gaussians(prefix: str = "") -> FitState:
+            model = Model.of((tensor(f"{prefix}{n}") for n in Model.NAMES), map_)
+            moments = [(tensor(f"{prefix}m_{n}"), tensor(f"{prefix}v_{n}")) for n in Model.NAMES]
+            return FitState(model, moments, tensor(f"{prefix}age"))
+
+        fit.state = dataclasses.replace(
+            gaussians(),
+            step=scalars["step"],
+            lr_factor=scalars["lr_factor"],
+            decays=scalars["decays"],
+            plateau_best=tuple(scalars["plateau_best"]),
+            plateau_step=scalars["plateau_step"],
         )
+        model = fit.state.model
+        if scalars["before_move"] is not None:
+            fit.before_move = scalars["before_move"], gaussians("before_")
         fit.num_gaussians = scalars["num_gaussians"]
         fit.options = dataclasses.replace(fit.options, lowpass=fit.lowpass(len(model)))
         fit.best_loss = scalars["best_loss"]
@@ -137,7 +157,7 @@ def restore(fit: Fit, path: Path) -> None:
             fit.noise.generator.set_state(tensor("noise").cpu())
         if scalars["last"] is not None:
             nothing, (loss, mse, ssim) = torch.empty(0), scalars["last"]
-            fit.last = StepResult.of(loss, mse, ssim, (nothing, nothing, nothing, nothing))
+            fit.last = fit.last_whole = StepResult.of(loss, mse, ssim, (nothing, nothing, nothing, nothing))
         fit.rng.bit_generator.state = scalars["rng"]
     except UsageError:
         raise

@@ -17,6 +17,7 @@ from igs.encoder.fitting import init_device
 from igs.encoder.fitting.checkpoint import FitState, zero_moments
 from igs.encoder.fitting.fit import Fit
 from igs.encoder.fitting.growth import SIGMA_LOW
+from igs.encoder.raster import multiscale
 from igs.encoder.raster.backend import Model, StepResult, scale_parameter
 from igs.encoder.raster.cuda_backend import CudaBackend
 from igs.encoder.recipe import Recipe
@@ -43,7 +44,6 @@ class FitBatch(Fit):
             "lowpass_alpha": not recipe.lowpass_alpha,
             "quantize_forward": not recipe.quantize_forward and not is_learned(recipe),
             "rate_weight": not recipe.rate_weight,
-            "loss_ms_ssim": not recipe.loss_ms_ssim,
         }
         for name, ok in checks.items():
             if not ok:
@@ -171,19 +171,20 @@ class FitBatch(Fit):
     def _keep_safe(self) -> None:
         """Losses are per picture here: what noise did is not taken back."""
 
-    def _loss_of_means(self, means: Tensor) -> Tensor:
+    def _loss_of_means(self, means: Tensor, more: float | Tensor) -> Tensor:
         w, (e1, e2, s) = self.loss_weights, means.view(-1, 3).unbind(1)
-        return w.l1 * e1 + w.l2 * e2 + w.ssim * (1 - s)
+        return w.l1 * e1 + w.l2 * e2 + w.ssim * (1 - s) + w.ms_ssim * more
 
     def _consider_step(self, result: StepResult) -> None:
         assert result.means_there is not None
-        self._keep_better(self._loss_of_means(result.means_there), self.state.model)
+        self._keep_better(self._loss_of_means(result.means_there, result.multiscale_there), self.state.model)
 
     def consider(self, loss: float, model: Model) -> None:
         """Remember each picture's model if it is its best so far (and finite); ``loss`` is the mean, and not used."""
         image = self.backend.render(model, self.options)
         means = self._many.means(image, self.target, self.loss_weights.ssim > 0)
-        self._keep_better(self._loss_of_means(means), model)
+        more = multiscale.loss(image, self.target, self._many.scales) if self.loss_weights.ms_ssim else 0.0
+        self._keep_better(self._loss_of_means(means, more), model)
 
     def _keep_better(self, loss: Tensor, model: Model) -> None:
         finite = torch.stack([torch.isfinite(self._apart(t)).flatten(1).all(1) for t in model.tensors()]).all(0)

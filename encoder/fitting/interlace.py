@@ -38,7 +38,7 @@ def suits(width: int, height: int, gaussians: int) -> bool:
 
 def steps(recipe: Recipe, width: int, height: int, gaussians: int) -> int:
     """How many steps a fit takes: the recipe's, or more in proportion to how many of them see a quarter."""
-    if recipe.loss_ssim or recipe.loss_ms_ssim or not suits(width, height, gaussians):
+    if recipe.loss_ssim or not suits(width, height, gaussians):
         return recipe.steps
     return round(recipe.steps * (1 + (STEPS - 1) * recipe.interlace / Recipe.interlace))
 
@@ -63,7 +63,7 @@ class Interlace:
     def step(self, backend: Backend, model: Model, options: RasterOptions, turn: int) -> StepResult:
         """``Backend.step`` on one subset: ``turn`` counts. The measures are the subset's."""
         there, target, weights = self._view(turn)
-        result = backend.step(there.model(model), there.options(options), target, weights)
+        result = backend.step(there.model(model), there.options(options), target, weights.at(turn))
         return dataclasses.replace(result, grads=there.gradients(result.grads, model.scale_map))
 
     def pullbacks(
@@ -97,6 +97,6 @@ class Interlace:
                 return picture[..., top::STRIDE, left::STRIDE].contiguous()
 
             map_ = self._weights.map
-            weights = dataclasses.replace(self._weights, map=None if map_ is None else part(map_))
+            weights = dataclasses.replace(self._weights, map=None if map_ is None else part(map_), interlaced=True)
             self._subsets[left, top] = part(self._target), weights
         return self._subsets[left, top]

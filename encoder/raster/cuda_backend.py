@@ -60,6 +60,7 @@ class CudaBackend:
         self.place, self.name, self.device = place, name, device
         self._launcher, self._atomic = launcher, atomic
         self._rasterizer = CudaRasterizer(launcher, place, atomic=atomic, perfect=PERFECT, pictures=pictures)
+        self.scales = multiscale.Operations(self._ssim_and_gradient)
         self._image: Tensor | None = None
         self._grad: Tensor | None = None
 
@@ -124,7 +125,7 @@ class CudaBackend:
         scale, rotation = self._shape_gradients(model, grads[1], options)
         means = totals / (target.numel() // raster.pictures)
         measures = functools.partial(_measures, means, weights, more)
-        return StepResult(measures, (grads[0], scale, rotation, grads[2]), means)
+        return StepResult(measures, (grads[0], scale, rotation, grads[2]), means, more)
 
     def picture_loss(self, image: Tensor, target: Tensor, weights: LossWeights) -> PictureLoss:
         """The loss of a picture [C, H, W], and its gradient by the picture. Waits for the device."""
@@ -138,16 +139,16 @@ class CudaBackend:
         """Sums as ``CudaRasterizer.loss``, and the multiscale term; the gradient of both is written to ``gradient``."""
         more: float | Tensor = 0.0
         if weights.ms_ssim:  # before the loss of the full picture, whose size the gradients' kernels then see
-            more, by_more = multiscale.loss_and_gradient(image, target, self._ssim_and_gradient, weights.map)
+            more, by_half = multiscale.loss_and_gradient(image, target, self.scales, weights.map, weights.shares)
         totals = self._rasterizer.loss(image, target, weights.l1, weights.l2, weights.ssim, gradient, weights.map)
-        if weights.ms_ssim:
-            gradient.add_(by_more, alpha=weights.ms_ssim)
+        if weights.ms_ssim and by_half is not None:
+            multiscale.add_spread(by_half, weights.ms_ssim * weights.ms_ssim_gain, gradient)
         return totals, more
 
     def _ssim_and_gradient(self, image: Tensor, target: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
         gradient = torch.empty_like(image)
         totals = self._rasterizer.loss(image, target, 0.0, 0.0, 1.0, gradient, weight)
-        return totals[2] / target.numel(), gradient
+        return totals[..., 2] / (target.numel() // self._rasterizer.pictures), gradient
 
     def pullback(self, model: Model, options: RasterOptions) -> Pullback:
         """Jᵀ of the picture's Jacobian: takes a picture [C, H, W], gives gradients as Model.NAMES. Use it at once."""
@@ -202,4 +203,8 @@ def _measures(means: Tensor, w: LossWeights, more: float | Tensor = 0.0) -> tupl
     Waits for the device.
     """
     e1, e2, s = means.view(-1, 3).mean(0).tolist()
-    return w.l1 * e1 + w.l2 * e2 + w.ssim * (1 - s) + w.ms_ssim * float(more), e2, s if w.ssim else None
+    return (
+        w.l1 * e1 + w.l2 * e2 + w.ssim * (1 - s) + w.ms_ssim * float(torch.as_tensor(more).mean()),
+        e2,
+        s if w.ssim else None,
+    )

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from igs.csrc import Raster, library
+from igs.encoder.raster import multiscale
 from igs.encoder.raster.reference import RasterOptions
 
 SCALE_MAPS = {"raw": 0, "inverse": 1, "log": 2}
@@ -206,6 +207,26 @@ def ssim_and_gradient(image: Tensor, target: Tensor, weight: Tensor | None = Non
     _, _, ssim, gradient = loss_and_gradient(image, target, 0.0, 0.0, 1.0, weight=weight)
     assert gradient is not None
     return ssim, gradient
+
+
+def half(picture: Tensor) -> Tensor:
+    """See :func:`igs.encoder.raster.multiscale.half`."""
+    c, h, w = picture.shape
+    out = torch.empty(c, h // 2, w // 2)
+    _lib().igs_halve(c, h, w, _check(picture, (c, h, w)).data_ptr(), out.data_ptr())
+    return out
+
+
+def add_spread(by_half: Tensor, factor: float, by_picture: Tensor) -> None:
+    """See :func:`igs.encoder.raster.multiscale.add_spread`."""
+    c, h, w = by_picture.shape
+    if not by_picture.is_contiguous():
+        raise ValueError("expected a contiguous gradient to add to")
+    by_half = _check(by_half, (c, h // 2, w // 2))
+    _lib().igs_add_spread(c, h, w, by_half.data_ptr(), factor, _check(by_picture, (c, h, w)).data_ptr())
+
+
+SCALES = multiscale.Operations(ssim_and_gradient, half, add_spread)
 
 
 class _Loss(torch.autograd.Function):

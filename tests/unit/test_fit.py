@@ -158,7 +158,22 @@ def test_what_noise_spoils_is_taken_back(monkeypatch):
     monkeypatch.setattr(fit.backend, "adam", wild)
     fit.run()
     assert all(torch.equal(a, b) for a, b in zip(fit.best.tensors(), before.tensors(), strict=True))
-    assert fit.coarseness == pytest.approx(fit.recipe.coarseness * fit.best_loss**0.5)
+    assert fit.coarseness == pytest.approx(fit.recipe.coarseness * fit.measures_of(fit.best)[1] ** 0.5)
+
+
+def test_a_move_that_does_not_heal_is_undone():
+    fit = noisy_fit(steps=200, noise_from=1.0)
+    fit.run(100)
+    assert fit.before_move is not None
+    loss, before = fit.before_move
+    fit.last_whole = dataclasses.replace(fit.last_whole, measures=lambda: (1.9 * loss, 0.0, None))
+    assert not fit.undo_move()
+    fit.before_move = loss, before
+    fit.last_whole = dataclasses.replace(fit.last_whole, measures=lambda: (2.1 * loss, 0.0, None))
+    assert fit.undo_move()
+    assert fit.state.model is before.model
+    assert fit.before_move is None
+    assert not fit.undo_move()
 
 
 @pytest.mark.parametrize("step", [20, 46, 50, 60])

@@ -146,7 +146,8 @@ def test_large_pictures_get_more_steps(worth_it):
     plain = steps(interlace=0.0)
     assert steps() == round(interlace.STEPS * plain)
     assert steps(steps=plain) == plain
-    assert steps(tune="ms-ssim") == plain  # whose steps see all pixels
+    assert steps(tune="ms-ssim") == steps()
+    assert steps(loss_ssim=0.1) == plain  # whose steps see all pixels
 
 
 def test_published_recipes_see_all_pixels():

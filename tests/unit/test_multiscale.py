@@ -17,10 +17,10 @@ from PIL import Image
 from igs.encoder.fitting.fit import Fit
 from igs.encoder.fitting.fit_batch import FitBatch
 from igs.encoder.raster import cuda_backend, kernels, multiscale, reference
-from igs.encoder.raster.backend import KernelBackend, LossWeights, TorchBackend
+from igs.encoder.raster.backend import MULTISCALE_EVERY, KernelBackend, LossWeights, Model, TorchBackend
 from igs.encoder.raster.cuda_backend import CudaBackend
+from igs.encoder.raster.reference import RasterOptions
 from igs.encoder.recipe import Recipe
-from igs.format.errors import UsageError
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "antelope_canyon.png"
 WEIGHTS = LossWeights(0.2, 1.0, 0.0, ms_ssim=0.5)
@@ -38,11 +38,14 @@ def weight_of(width, height):
     return weight / weight.mean()
 
 
-def by_autograd(image, target, weight=None):
+def by_autograd(image, target, weight):
     """(SSIM, gradient of 1 − SSIM) of one scale."""
     image = image.detach().clone().requires_grad_()
     ssim = ((1.0 if weight is None else weight) * reference.ssim_map_reference(image, target)).mean()
     return ssim.detach(), torch.autograd.grad(1 - ssim, image)[0]
+
+
+OPERATIONS = multiscale.Operations(by_autograd)
 
 
 @pytest.mark.parametrize(("width", "height"), [(64, 48), (47, 95), (22, 23), (21, 60)])
@@ -52,16 +55,17 @@ def test_the_gradient_is_that_of_the_twin(width, height, weighted):
     weight = weight_of(width, height).double() if weighted else None
     leaf = image.clone().requires_grad_()
     expected = multiscale.loss_reference(leaf, target, reference.ssim_map_reference, weight)
-    found, gradient = multiscale.loss_and_gradient(image, target, by_autograd, weight)
+    found, by_half = multiscale.loss_and_gradient(image, target, OPERATIONS, weight)
     assert float(found) == pytest.approx(float(expected.detach()), abs=1e-12)
-    assert float(multiscale.loss(image, target, by_autograd, weight)) == pytest.approx(float(found), abs=1e-12)
+    assert float(multiscale.loss(image, target, OPERATIONS, weight)) == pytest.approx(float(found), abs=1e-12)
     if min(width, height) < 22:
         assert float(found) == 0.0
-        assert not gradient.any()
+        assert by_half is None
         return
     assert 0.05 < float(found) < 1
-    wanted = torch.autograd.grad(expected, leaf)[0]
-    assert torch.allclose(gradient, wanted, atol=1e-12)
+    gradient = torch.zeros_like(image)
+    multiscale.add_spread(by_half, 1.0, gradient)
+    assert torch.allclose(gradient, torch.autograd.grad(expected, leaf)[0], atol=1e-12)
 
 
 def test_the_twin_by_finite_differences():
@@ -130,7 +134,7 @@ def test_a_fit_for_it_has_more_of_it():
         fit = Fit(target, 100, Recipe(steps=200, loss_ms_ssim=weight), backend)
         assert fit.loss_of(fit.run()) == pytest.approx(fit.best_loss, rel=1e-4)
         image = backend.render(fit.best, fit.options)
-        losses.append(float(multiscale.loss(image, target, by_autograd)))
+        losses.append(float(multiscale.loss(image, target, OPERATIONS)))
     assert losses[1] < 0.98 * losses[0]
 
 
@@ -138,12 +142,56 @@ def test_weights_keep_their_mean_where_a_row_is_left_out():
     weight = torch.full((47, 47), 0.5)
     weight[:40, :40] = 4.0  # what reductions leave out has the small weights
     image = pair(47, 47)[0]
-    found = multiscale.loss(image, image, by_autograd, weight / weight.mean())
+    found = multiscale.loss(image, image, OPERATIONS, weight / weight.mean())
     assert float(found) == pytest.approx(0.0, abs=1e-6)
 
 
-def test_where_it_is_refused():
-    target = pair(40, 40)[0]
-    recipe = Recipe(growth=False, steps=2, loss_ms_ssim=0.1)
-    with pytest.raises(UsageError, match="loss_ms_ssim"):
-        FitBatch([target], 20, recipe, CudaBackend(EmulatedKernels(0), torch.device("cpu"), name="emulated"))
+@pytest.mark.parametrize(("width", "height"), [(40, 32), (41, 33), (1, 7), (3, 2), (130, 5)])
+def test_halves_and_their_adjoint(width, height):
+    if not kernels.available():
+        pytest.skip("needs the compiled kernels")
+    image, other = pair(width, height, 2)
+    half = kernels.half(image)
+    assert torch.allclose(
+        half, multiscale.half(image) if min(width, height) > 1 else torch.zeros(2, height // 2, width // 2)
+    )
+    found, expected = other.clone(), other.clone()
+    kernels.add_spread(half, 0.3, found)
+    multiscale.add_spread(half, 0.3, expected)
+    assert torch.allclose(found, expected, atol=1e-6)
+
+
+def test_a_gain_is_of_the_gradient_only():
+    image, target = pair(50, 46)
+    for backend in (TorchBackend(), backend_of("emulated"), *([KernelBackend()] if kernels.available() else [])):
+        alone = backend.picture_loss(image, target, dataclasses.replace(WEIGHTS, ms_ssim=0.0))
+        once = backend.picture_loss(image, target, WEIGHTS)
+        thrice = backend.picture_loss(image, target, dataclasses.replace(WEIGHTS, ms_ssim_gain=3.0))
+        assert thrice[0] == pytest.approx(once[0], rel=1e-6)
+        assert torch.allclose(thrice[3] - alone[3], 3 * (once[3] - alone[3]), atol=1e-8)
+
+
+def test_some_steps_have_it_for_all():
+    weights = [WEIGHTS.at(turn) for turn in range(2 * MULTISCALE_EVERY)]
+    assert sum(w.ms_ssim * w.ms_ssim_gain for w in weights) == pytest.approx(len(weights) * WEIGHTS.ms_ssim)
+    assert [w.ms_ssim > 0 for w in weights] == [WEIGHTS.whole_at(turn) for turn in range(len(weights))]
+    plain = dataclasses.replace(WEIGHTS, ms_ssim=0.0)
+    assert all(plain.whole_at(turn) and plain.at(turn).by_pixel for turn in range(5))
+
+
+def test_pictures_fitted_together():
+    backend = CudaBackend(EmulatedKernels(0), torch.device("cpu"), name="emulated")
+    targets = pair(48, 40)
+    recipe = Recipe(growth=False, relocate=0.0, steps=12, loss_ms_ssim=0.1, noise_from=1.0)
+    models = FitBatch(targets, 24, recipe, backend).fit()
+    many, weights = backend.of_many(2), LossWeights(0.0, 1.0, 0.0, ms_ssim=0.1)
+    options = RasterOptions(48, 40)
+    together = Model.of(map(torch.cat, zip(*(m.tensors() for m in models), strict=True)), models[0].scale_map)
+    result = many.step(together, options, torch.stack(targets), weights)
+    for k, model in enumerate(models):
+        one = backend.step(model, options, targets[k], weights)
+        assert float(torch.as_tensor(result.multiscale_there)[k]) == pytest.approx(
+            float(one.multiscale_there), rel=1e-5
+        )
+        for a, b in zip(result.grads, one.grads, strict=True):
+            assert torch.allclose(a[24 * k : 24 * (k + 1)], b, atol=1e-6 * float(b.abs().max()) + 1e-9)
