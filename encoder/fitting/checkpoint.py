@@ -57,12 +57,14 @@ def save(fit: Fit, path: Path) -> None:
     """Write a checkpoint (npz, arrays only)."""
     s = fit.state
     arrays = _arrays(s)
-    if fit.before_move is not None:
-        arrays |= _arrays(fit.before_move[1], "before_")
+    guards = fit.guards
+    if guards.before_move is not None:
+        arrays |= _arrays(guards.before_move[1], "before_move_")
     if fit.best is not None:
         arrays |= {f"best_{n}": t.cpu().numpy() for n, t in zip(Model.NAMES, fit.best.tensors(), strict=True)}
-    if fit.safe is not None:
-        arrays |= {f"safe_{n}": t.cpu().numpy() for n, t in zip(Model.NAMES, fit.safe[2].tensors(), strict=True)}
+    if guards.before_noise is not None:
+        named = zip(Model.NAMES, guards.before_noise[2].tensors(), strict=True)
+        arrays |= {f"before_noise_{n}": t.cpu().numpy() for n, t in named}
     if fit.learned is not None:
         arrays |= {f"rounding_{n}": t.cpu().numpy() for n, t in fit.learned.state().items()}
         arrays |= {f"best_rounding_{n}": t.cpu().numpy() for n, t in fit.best_rounding.items()}
@@ -75,9 +77,9 @@ def save(fit: Fit, path: Path) -> None:
         "plateau_best": s.plateau_best,
         "plateau_step": s.plateau_step,
         "best_loss": fit.best_loss,
-        "safe": None if fit.safe is None else fit.safe[:2],
-        "before_move": None if fit.before_move is None else fit.before_move[0],
-        "caution": fit.caution,
+        "before_noise": None if guards.before_noise is None else guards.before_noise[:2],
+        "before_move": None if guards.before_move is None else guards.before_move[0],
+        "caution": guards.caution,
         "asked": fit.asked,
         "num_gaussians": fit.num_gaussians,
         "last": (fit.last_whole.loss, fit.last.mse, fit.last.ssim) if s.step else None,
@@ -131,7 +133,7 @@ def restore(fit: Fit, path: Path) -> None:
         )
         model = fit.state.model
         if scalars["before_move"] is not None:
-            fit.before_move = scalars["before_move"], gaussians("before_")
+            fit.guards.before_move = scalars["before_move"], gaussians("before_move_")
         fit.num_gaussians = scalars["num_gaussians"]
         fit.options = dataclasses.replace(fit.options, lowpass=fit.lowpass(len(model)))
         fit.best_loss = scalars["best_loss"]
@@ -144,10 +146,10 @@ def restore(fit: Fit, path: Path) -> None:
                     fit.quantizers, fit.best_rounding = fit.learned.quantizers(), fit.learned.state()
         if "best_position" in arrays:
             fit.best = Model.of((tensor(f"best_{n}") for n in Model.NAMES), map_)
-        if scalars["safe"] is not None:
-            loss, mse = scalars["safe"]
-            fit.safe = loss, mse, Model.of((tensor(f"safe_{n}") for n in Model.NAMES), map_)
-        fit.caution = scalars["caution"]
+        if scalars["before_noise"] is not None:
+            loss, mse = scalars["before_noise"]
+            fit.guards.before_noise = loss, mse, Model.of((tensor(f"before_noise_{n}") for n in Model.NAMES), map_)
+        fit.guards.caution = scalars["caution"]
         if fit.noise is not None:
             device, here = scalars.get("device", "cpu"), fit.backend.place.type
             if device != here:  # their generators differ

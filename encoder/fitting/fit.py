@@ -21,6 +21,7 @@ from igs.encoder.fitting.checkpoint import FitState, zero_moments
 from igs.encoder.fitting.descent import Descent, plateau, schedule
 from igs.encoder.fitting.growth import SIGMA_LOW, added, draw, growth_plan, new_gaussians
 from igs.encoder.fitting.interlace import Interlace
+from igs.encoder.fitting.safeguards import Safeguards
 from igs.encoder.options import Progress
 from igs.encoder.raster import multiscale, shapes
 from igs.encoder.raster.backend import MULTISCALE_EVERY, PERFECT, Backend, LossWeights, Model, StepResult, psnr_of
@@ -45,11 +46,9 @@ EXTEND_RATE = 0.3  # learning rates of a later round: most Gaussians are in plac
 # pictures every 0.04 of the steps was 1 % of bytes worse, up to 0.7 no better.
 RELOCATE_EVERY, RELOCATE_FROM, RELOCATE_TO = 0.02, 0.04, 0.62
 RELOCATE_LEAST = 16  # steps between two moves in short fits
-# How many times the loss before a move is still there at the next one where the move is undone. Of a dozen fits one had
-# such moves, 3.5 times: 40.10 dB without it, 38.82 with (road_runner, 0.08 bpp). Short fits have 1.6 without harm.
-UNHEALED = 2.0
 # When a fit with a budget looks whether its Gaussians still fit into it, in shares of the steps.
 REVIEWS = (0.62, 0.75, 0.87)
+# Steps: how often the state may become the best one, where the whole loss is known.
 CONSIDER_EVERY = (
     3 * MULTISCALE_EVERY
 )  # steps: how often the state may become the best one, where the whole loss is known
@@ -89,11 +88,7 @@ class Fit:
         self.best_rounding: dict[str, Tensor] = {}
         self.seed = seed
         self.best_loss = math.inf
-        # Before there was noise, as what comes after it may be worse: loss, mean squared error, model.
-        self.safe: tuple[float, float, Model] | None = None
-        # Before the last Gaussians moved: the loss, and what was there. Not of another number of Gaussians.
-        self.before_move: tuple[float, FitState] | None = None
-        self.caution = 1.0  # factor of all learning rates, halved whenever the fit diverged
+        self.guards = Safeguards()
         self._weights = weights
         self.pixels = target.cpu().movedim(-3, -1).numpy()  # a view
         of_pixels = None if loss_map is None else torch.from_numpy(loss_map.astype(np.float32)).to(backend.place)
@@ -190,10 +185,9 @@ class Fit:
         """Move the Gaussians that would be missed least to where the error is; returns how many."""
         s = self.state
         n = int(self.recipe.relocate * len(s.model))
-        if n == 0 or self.undo_move():
+        if n == 0 or self.guards.undo_move(self):
             return 0
-        if not self._noisy():
-            self.before_move = self.last_whole.loss, s.gaussians()
+        self.guards.keep_before_move(self)
         idle = torch.sort(torch.argsort(self.removal_costs(s.model), stable=True)[:n]).values
 
         def among(points: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -206,15 +200,6 @@ class Fit:
             old[idle], m[idle], v[idle] = fresh, 0.0, 0.0
         s.age[idle] = 0
         return n
-
-    def undo_move(self) -> bool:
-        """Go back to before the last move if what it broke has not healed; a move is looked at once, at the next."""
-        before, self.before_move = self.before_move, None
-        if before is None or self._noisy() or not self.last_whole.loss > UNHEALED * before[0]:
-            return False
-        s, gaussians = self.state, before[1]
-        s.model, s.moments, s.age = gaussians.model, gaussians.moments, gaussians.age
-        return True
 
     def shrink(self, n: int) -> None:
         """Keep n Gaussians, without those that would be missed least."""
@@ -231,7 +216,8 @@ class Fit:
 
     def _forget(self) -> None:
         """Of other numbers of Gaussians nothing is better or worse."""
-        self.best, self.best_loss, self.safe, self.before_move = None, math.inf, None, None
+        self.best, self.best_loss = None, math.inf
+        self.guards.forget()
 
     def removal_costs(self, model: Model) -> Tensor:
         """By how much Σw·e² would rise without each Gaussian, about, [N]; where nothing else is, the mean is seen."""
@@ -262,7 +248,7 @@ class Fit:
         end = r.steps if until is None else until
         relocate_every = max(RELOCATE_LEAST, round(RELOCATE_EVERY * r.steps))
         if not s.step and (r.steps == 0 or r.noise_from == 0):  # no step tells how coarse the lattice may be
-            self._measure_state()
+            self.measure_state()
         while s.step < end:
             if self.on_step:  # before Gaussians come: who goes on from a checkpoint lets them come again
                 self.on_step(self)
@@ -276,7 +262,7 @@ class Fit:
                 ):
                     self.relocate()
                 elif r.relocate and s.step % relocate_every == 0:
-                    self.undo_move()
+                    self.guards.undo_move(self)
                 if self.review is not None and s.step in self.reviews:
                     self.shrink(self.review(self))
             self._step(quantized=s.step >= self._phase[0] + self._phase[1] * (1 - r.quantize_forward))
@@ -287,8 +273,7 @@ class Fit:
         if is_learned(r) and self.learned is None and (until is None or until >= sum(self._phase[:2])):
             self._start_rounding()
         self.consider(self.loss_of(s.model), s.model)
-        if self.safe is not None:
-            self._compare_with_safe()
+        self.guards.choose_after_noise(self)
         if self.on_step:
             self.on_step(self)
         if self.best is None or not self.best.is_finite():
@@ -301,7 +286,7 @@ class Fit:
         if self.best is not None:
             s.model = self.best.clone()
         self.learned = None
-        self.before_move = None
+        self.guards.before_move = None
         self.num_gaussians = len(s.model) + n
         if n < 0:
             self.shrink(self.num_gaussians)
@@ -314,11 +299,10 @@ class Fit:
         r, s = self.recipe, self.state
         if quantized and is_learned(r) and self.learned is None:
             self._start_rounding()
-        noisy = self._noisy()
+        noisy = self.noisy()
         if noisy:
             assert self.noise is not None
-            if self.safe is None:
-                self._keep_safe()
+            self.guards.keep_before_noise(self)
             seen = self.noise.add(s.model, self._coarseness_there())
         elif self.learned is not None:
             seen = self.learned.round(s.model)
@@ -345,58 +329,21 @@ class Fit:
         if not self.backend.asynchronous and not result.loss >= PERFECT:
             s.step += 1
             if not math.isfinite(result.loss):
-                self._recover()
+                self.guards.recover(self)
             return  # if perfect, gradients are rounding noise, which Adam would blow up to full steps
         s.age += 1
-        factor = self.learning_rate() * self.caution * (r.quantize_lr if quantized else 1.0)
+        factor = self.learning_rate() * self.guards.caution * (r.quantize_lr if quantized else 1.0)
         grads = result.grads
         if self.learned is not None:
             grads = self.learned.learn(s.model, seen, grads, factor)
         self._descent.step(s, grads, factor)
         s.step += 1
 
-    def _keep_safe(self) -> None:
-        """Remember the best state so far as one to come back to."""
-        model = self.state.model if self.best is None else self.best
-        if model.is_finite():
-            model = model.clone()
-            loss, mse = self.measures_of(model)
-            if math.isfinite(loss):
-                self.safe = loss, mse, model
-
-    def _compare_with_safe(self) -> None:
-        """Take the state before there was noise if it is better than the best one, both seen with the same noise.
-
-        Without noise it often is, by a tenth of a decibel: what noise teaches shows when codes are rounded.
-        """
-        assert self.safe is not None
-        assert self.noise is not None
-        loss, mse, model = self.safe
-        state, losses = self.noise.generator.get_state(), []
-        for candidate in (model, self.best):
-            if candidate is None:
-                losses.append(math.inf)
-                continue
-            self.noise.generator.set_state(state)
-            losses.append(self.loss_of(self.noise.add(candidate, self._coarseness_of(mse))))
-        if not losses[1] <= losses[0]:
-            self.best, self.best_loss = model, loss
-            self.last = self.last_whole = StepResult.of(loss, mse, None, self.last.grads)
-
-    def _measure_state(self) -> None:
+    def measure_state(self) -> None:
         """Let ``last`` be of the state as it is."""
         loss, mse = self.measures_of(self.state.model)
         nothing = torch.empty(0)
         self.last = self.last_whole = StepResult.of(loss, mse, None, (nothing, nothing, nothing, nothing))
-
-    def _recover(self) -> None:
-        """Go back to the last state known to be good, and on in smaller steps; without one the fit is lost."""
-        s, good = self.state, self.best if self.best is not None else self.safe and self.safe[2]
-        if good is not None:
-            s.model, s.moments = good.clone(), [zero_moments(t) for t in good.tensors()]
-            s.age.zero_()
-            self.caution *= 0.5
-            self._measure_state()
 
     def gradient_step(self, model: Model, turn: int, interlaced: bool) -> StepResult:
         """Loss and gradients of a model; ``interlaced``: a quarter of the pixels will do (fitting/interlace.py)."""
@@ -409,7 +356,7 @@ class Fit:
         progress = (self.state.step - self._phase[0]) / max(1, self._phase[1])
         return progress < until and not self.loss_weights.ssim and self.interlace.suits(self.count)
 
-    def _noisy(self) -> bool:
+    def noisy(self) -> bool:
         """Whether this step runs with the noise of the lattice that the model will be rounded to."""
         progress = (self.state.step - self._phase[0]) / max(1, self._phase[1])
         return self.noise is not None and progress >= self.recipe.noise_from
@@ -422,9 +369,9 @@ class Fit:
         weight. Without that division regions of weight 16 had 0.9 to 2.1 dB less and the rest 0.3 to 0.5 dB more (three
         pictures at 0.2 bpp, effort 2), and QR codes 3 and 7 dB less.
         """
-        return self._coarseness_of(self.last.mse)
+        return self.coarseness_of(self.last.mse)
 
-    def _coarseness_of(self, mse: float) -> float:
+    def coarseness_of(self, mse: float) -> float:
         return max(self.recipe.coarseness * math.sqrt(mse / self._emphasis), 0.05)
 
     def _coarseness_there(self) -> float | Tensor:

@@ -17,12 +17,18 @@ from igs.encoder.fitting import init_device
 from igs.encoder.fitting.checkpoint import FitState, zero_moments
 from igs.encoder.fitting.fit import Fit
 from igs.encoder.fitting.growth import SIGMA_LOW
+from igs.encoder.fitting.safeguards import Safeguards
 from igs.encoder.raster import multiscale
 from igs.encoder.raster.backend import Model, StepResult, scale_parameter
 from igs.encoder.raster.cuda_backend import CudaBackend
 from igs.encoder.recipe import Recipe
 from igs.encoder.rounding.learned import is_learned
 from igs.format.errors import UsageError
+
+
+class _BatchSafeguards(Safeguards):
+    def keep_before_noise(self, fit: Fit) -> None:
+        """Losses are per picture here: what noise did is not taken back."""
 
 
 class FitBatch(Fit):
@@ -57,6 +63,7 @@ class FitBatch(Fit):
         self._many = many
         together = torch.stack(list(targets)) if self.pictures > 1 else targets[0]
         super().__init__(together, num_gaussians, recipe, many, seed=seed, log_every=max(1, recipe.steps))
+        self.guards = _BatchSafeguards()
 
     @property
     def count(self) -> int:
@@ -167,9 +174,6 @@ class FitBatch(Fit):
         mse = self.last.means_there.view(-1, 3)[:, 1]
         coarseness = (self.recipe.coarseness * mse.sqrt()).clamp_min(0.05).float()
         return coarseness.repeat_interleave(self.count)
-
-    def _keep_safe(self) -> None:
-        """Losses are per picture here: what noise did is not taken back."""
 
     def _loss_of_means(self, means: Tensor, more: float | Tensor) -> Tensor:
         w, (e1, e2, s) = self.loss_weights, means.view(-1, 3).unbind(1)

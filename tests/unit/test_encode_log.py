@@ -58,7 +58,7 @@ def test_a_coded_fit_goes_on_in_its_noise_as_it_was(tmp_path):
         def keep(fit, path=path, every=every, saved=saved):
             if fit.state.step == every:
                 checkpoint.save(fit, path)
-                saved.append(fit.safe)
+                saved.append(fit.guards.before_noise)
 
         encode(picture(), **settings, on_step=keep)
         assert saved[0] is not None

@@ -164,16 +164,16 @@ def test_what_noise_spoils_is_taken_back(monkeypatch):
 def test_a_move_that_does_not_heal_is_undone():
     fit = noisy_fit(steps=200, noise_from=1.0)
     fit.run(100)
-    assert fit.before_move is not None
-    loss, before = fit.before_move
+    assert fit.guards.before_move is not None
+    loss, before = fit.guards.before_move
     fit.last_whole = dataclasses.replace(fit.last_whole, measures=lambda: (1.9 * loss, 0.0, None))
-    assert not fit.undo_move()
-    fit.before_move = loss, before
+    assert not fit.guards.undo_move(fit)
+    fit.guards.before_move = loss, before
     fit.last_whole = dataclasses.replace(fit.last_whole, measures=lambda: (2.1 * loss, 0.0, None))
-    assert fit.undo_move()
+    assert fit.guards.undo_move(fit)
     assert fit.state.model is before.model
-    assert fit.before_move is None
-    assert not fit.undo_move()
+    assert fit.guards.before_move is None
+    assert not fit.guards.undo_move(fit)
 
 
 @pytest.mark.parametrize("step", [20, 46, 50, 60])
