@@ -184,3 +184,21 @@ def test_quality_is_a_documented_scale():
     assert rate.least_worth(60) == pytest.approx(rate.least_worth(50) / 50 ** (0.1 * (1 + rate.ERROR_FALL)))
     low, high = (small(picture(200, 150), num_gaussians=None, quality=q, steps=2).report["bytes"] for q in (60, 90))
     assert low < high
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"coding": "plain", "codec": "columns"},
+        {"coding": "plain", "codec": "columns", "growth": False},
+        {"preset": "gaussianimage", "codec": "columns"},
+        {"preset": "gaussianimage++", "codec": "columns"},
+    ],
+    ids=str,
+)
+def test_what_a_codec_saves_goes_into_gaussians(settings):
+    size = 4000
+    encoded = encode(picture(120, 90), size=size, steps=60, **settings)
+    one = encoded.report["bits_per_gaussian"] / 8
+    assert len(encoded.data) <= size
+    assert len(encoded.data) >= min(0.98 * size, size - one - 1)
