@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rd import plots, tables
+from rd.notes import OLDER
 from rd.summary import View
 
 INTRODUCTION = """# Rate and distortion
@@ -82,6 +83,9 @@ def _origin(view: View) -> str:
     mixed = [c["label"] for n, c in codecs.items() if view.has(n) and len(c["versions"]) > 1]
     if mixed:
         notes.append(f"Not all points are of one version: {', '.join(mixed)}.")
+    for remark in sorted({OLDER[v] for v in codecs.get("igs", {"versions": ()})["versions"] if v in OLDER}):
+        known = ", ".join(v for v in codecs["igs"]["versions"] if OLDER.get(v) == remark)
+        notes.append(f"Encoded {remark}: points of {known}.")
     skipped = [
         f"- not measured: {line}" for name, line in sorted(view.content["skipped"].items()) if not view.has(name)
     ]
