@@ -95,7 +95,7 @@ _PATH = click.Path(path_type=Path, dir_okay=False)
         "--tune",
         type=click.Choice(list(TUNE_MS_SSIM)),
         section="Encoder",
-        help="What the loss is for: squared error, structure, or both (default: both, or the preset's own loss).",
+        help="What the loss is for: squared error, both, or mostly structure (default: the preset's, or mixed).",
     ),
     option(
         "--device",

@@ -106,7 +106,13 @@ class Job:
         o, step = self.options, fit.state.step
         if o.on_step:
             o.on_step(fit)
-        if o.checkpoint and step and (step % o.checkpoint_every == 0 or step == self.recipe.steps):
+        # None of a later round, which who resumes takes again.
+        if (
+            o.checkpoint
+            and step > 0
+            and (step % o.checkpoint_every == 0 or step == self.recipe.steps)
+            and fit.first_round
+        ):
             checkpoint.save(fit, o.checkpoint)
         if o.render_every and step % o.render_every == 0:
             folder = Path(o.render_dir or ".")

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from igs.encoder.raster.backend import Backend, LossWeights, Model, Pullback, StepResult
+from igs.encoder.fitting.interlace import ORDER
+from igs.encoder.raster.backend import MULTISCALE_EVERY, Backend, LossWeights, Model, Pullback, StepResult
 from igs.encoder.raster.reference import RasterOptions
 from igs.format.errors import UsageError
 
@@ -105,7 +106,9 @@ class LevelBackend:
         turn, self._turn = self._turn, self._turn + 1
         if not ends:
             return result
-        level = (turn + turn // len(ends)) % len(ends)  # each with all terms of the loss in its turn (LossWeights.at)
+        # Each prefix sees every subset of the pixels, with and without the multiscale term, in its turn.
+        period = math.lcm(len(ends), len(ORDER), MULTISCALE_EVERY)
+        level = (turn + turn // period) % len(ends)
         end = ends[level]
         part = self._backends[level].step(model.map(lambda t: t[:end].contiguous()), options, target, weights)
         share = self._share(level, result.loss, part.loss)

@@ -154,6 +154,8 @@ class EncodeOptions:
                 raise UsageError(f"recipe: expected a field of Recipe, found {name!r}")
         if "coding" not in self.overrides and any(name in self.overrides for name in WIDTHS):
             recipe = dataclasses.replace(recipe, coding="plain")
+        if self.tune is None and any(name in self.overrides for name in ("loss_l1", "loss_l2", "loss_ssim")):
+            recipe = dataclasses.replace(recipe, loss_ms_ssim=0.0)  # a loss of one's own: what is said, and no more
         recipe = dataclasses.replace(recipe, **self.overrides)
         recipe.validate()
         check_saliency(recipe.saliency, self.saliency_weights)

@@ -80,6 +80,7 @@ def _recipe(header: Header) -> Recipe:
         init="random",
         growth=False,
         relocate=0.0,
+        loss_ms_ssim=0.0,  # the file's own picture is all there is to reach
         freeze_rounds=_ROUNDS,
         freeze_rate=_RATE,
     )

@@ -13,6 +13,7 @@ from igs.encoder.fitting.fit import Fit
 from igs.encoder.job import Job, Result
 from igs.encoder.options import EncodeOptions
 from igs.encoder.raster.backend import Model
+from igs.encoder.rounding.learned import is_learned
 from igs.format.errors import UsageError
 
 # --psnr: from this share of the pixels on the fit finds the number of Gaussians on its way. Then, in rounds, it grows
@@ -47,7 +48,8 @@ _NOTCH = math.log(2) / 8  # steps are codes of eighths of an octave: less change
 _COARSENESS_SLOPE = 3.3  # a factor of 2 in the steps is about 8 bits of a Gaussian's 38
 _LOWEST = 0.985  # of the limit: below, a second try
 _PSNR_ROUND_STEPS = 0.35  # of the recipe's, per further round
-_MORE_STEPS, _MORE_ROUNDS = 0.2, 2  # of the recipe's, where a file of plain codes has room for more Gaussians
+# Where a file of plain codes has room for more Gaussians: a round's steps, a share of the recipe's, and rounds at most.
+_MORE_STEPS, _MORE_ROUNDS = 0.2, 2
 
 
 def to_count(job: Job) -> Result:
@@ -75,25 +77,30 @@ def to_count(job: Job) -> Result:
     if job.recipe.coding == "lattice":
         return _to_lattice(job, n, limit)
     fit = job.fit(n)
-    if limit is not None and o.codec != "raw":  # which alone takes as many bits as planned by
+    if limit is None or o.codec == "raw":  # raw takes just the bits that the count was planned with
+        model = fit.run()
+        return _within(job, fit, limit, model, *job.pack(model, fit), 1.0)
+    if not is_learned(job.recipe):  # what learned codes will take is not known while Gaussians come
         fit.retarget = lambda f: _affordable(job, f, limit, 1.0)
     model = fit.run()
     packed, data = job.pack(model, fit)
     for _ in range(_MORE_ROUNDS):
-        more = _room(job, len(model), len(data), limit)
+        more, loss = _room(job, len(model), len(data), limit), fit.best_loss
         if not more:
             break
-        model = fit.extend(more, max(1, round(_MORE_STEPS * job.recipe.steps)))
-        packed, data = job.pack(model, fit)
+        larger = fit.extend(more, max(1, round(_MORE_STEPS * job.recipe.steps)))
+        if fit.best_loss > loss:
+            break
+        model, (packed, data) = larger, job.pack(larger, fit)
     return _within(job, fit, limit, model, packed, data, 1.0)
 
 
-def _room(job: Job, count: int, size: int, limit: float | None) -> int:
+def _room(job: Job, count: int, size: int, limit: float) -> int:
     """How many more Gaussians a file can hold whose codec took fewer bits than its codes have."""
-    if limit is None or size >= _LOWEST * limit:
+    if size >= _LOWEST * limit:
         return 0
     fixed = rate.head_bytes(job.recipe, job.groups, job.sections, job.options.levels)
-    wanted = math.ceil(count * (_RATE_AIM * limit - fixed) / max(1, size - fixed))
+    wanted = math.ceil(count * (limit - fixed) / max(1, size - fixed))
     return max(0, min(wanted, _most(job)) - count)
 
 

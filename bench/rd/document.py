@@ -83,9 +83,9 @@ def _origin(view: View) -> str:
     mixed = [c["label"] for n, c in codecs.items() if view.has(n) and len(c["versions"]) > 1]
     if mixed:
         notes.append(f"Not all points are of one version: {', '.join(mixed)}.")
-    for remark in sorted({OLDER[v] for v in codecs.get("igs", {"versions": ()})["versions"] if v in OLDER}):
-        known = ", ".join(v for v in codecs["igs"]["versions"] if OLDER.get(v) == remark)
-        notes.append(f"Encoded {remark}: points of {known}.")
+    versions = sorted({v for n, c in codecs.items() if view.has(n) for v in c["versions"]} & OLDER.keys())
+    for remark in dict.fromkeys(OLDER[v] for v in versions):
+        notes.append(f"Encoded {remark}: points of {', '.join(v for v in versions if OLDER[v] == remark)}.")
     skipped = [
         f"- not measured: {line}" for name, line in sorted(view.content["skipped"].items()) if not view.has(name)
     ]

@@ -265,8 +265,11 @@ def ablation(view: View) -> str:
         rows.append([name, f"`{row['options']}`" if row["options"] else "", f"{quality:.2f}", drop, cell])
     text = (
         f"The codec with one thing changed, on {', '.join(sorted(pictures))}. BD-rate in PSNR against the full"
-        " recipe: positive is what the technique saves.\n\n"
+        " recipe: positive is what the technique saves."
     )
+    known = {p["psnr"] for points in table[full]["curves"].values() for p in points}
+    today = {p["psnr"] for name in table[full]["curves"] for p in view.points(name, "igs")}
+    text += " All rows are of an older version than the curves above.\n\n" if today and known - today else "\n\n"
     return text + markdown(["row", "options", "mean PSNR", "dB at the rates asked for", "BD-rate"], rows)
 
 

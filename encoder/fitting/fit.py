@@ -124,6 +124,11 @@ class Fit:
         self.state = self._initial_state(self.plan[0])
 
     @property
+    def first_round(self) -> bool:
+        """Whether these are the recipe's own steps, and not those of :meth:`extend`."""
+        return self._phase[0] == 0
+
+    @property
     def count(self) -> int:
         """Gaussians there are."""
         return len(self.state.model)
@@ -313,7 +318,7 @@ class Fit:
         self.last, self._plain = result, not (noisy or interlaced)
         grown, whole = self.count >= self.num_gaussians, self.loss_weights.whole_at(s.step)
         if whole:
-            self.last_whole = result  # what log lines tell the loss of
+            self.last_whole = result  # whose loss log lines tell
         if noisy:  # losses of different noise can't be compared: the last state counts
             self.best, self.best_loss = None, math.inf
         elif grown and not interlaced and whole and (s.step % CONSIDER_EVERY == 0 or self.best is None):
@@ -326,7 +331,9 @@ class Fit:
             position, by_scale, rotation, by_feature = result.grads
             grads = position, by_scale + worth * scale, rotation, by_feature + worth * feature
             result = dataclasses.replace(result, grads=grads)
-        if not self.backend.asynchronous and not result.loss >= PERFECT:
+        # The multiscale term has rounding of its own, above what is perfect.
+        left = result.mse if self.loss_weights.ms_ssim and math.isfinite(result.loss) else result.loss
+        if not self.backend.asynchronous and not left >= PERFECT:
             s.step += 1
             if not math.isfinite(result.loss):
                 self.guards.recover(self)
@@ -372,6 +379,7 @@ class Fit:
         return self.coarseness_of(self.last.mse)
 
     def coarseness_of(self, mse: float) -> float:
+        """The same at a mean squared error of the loss."""
         return max(self.recipe.coarseness * math.sqrt(mse / self._emphasis), 0.05)
 
     def _coarseness_there(self) -> float | Tensor:
@@ -400,6 +408,7 @@ class Fit:
             s.model = self.best.clone()
         self.learned = Rounding(s.model, self.recipe, self.seed)
         self.best, self.best_loss = None, math.inf
+        self.guards.before_move = None
 
     def loss_of(self, model: Model) -> float:
         """Loss of a model as it will be seen."""

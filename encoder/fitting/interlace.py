@@ -5,7 +5,8 @@ that nothing is gained.
 
 There are four subsets, of every other row and column; steps take them in turn. Since they are point samples, a step's
 picture is the Gaussians themselves in coordinates half as large: the kernels are the same, and the mean of all subsets'
-gradients is that of all pixels. (A reduced picture instead would be a blurred target.)
+gradients is that of all pixels, but for the multiscale term, which takes a subset for the reduced picture. (A reduced
+picture for all would be a blurred target.)
 """
 
 from __future__ import annotations

@@ -74,7 +74,11 @@ class Safeguards:
 
     def recover(self, fit: Fit) -> None:
         """Go back to the last state known to be good, and on in smaller steps; without one the fit is lost."""
-        s, good = fit.state, fit.best if fit.best is not None else self.before_noise and self.before_noise[2]
+        s, good = fit.state, fit.best
+        if good is None and self.before_noise is not None:
+            good = self.before_noise[2]
+        elif good is None and self.before_move is not None:
+            good = self.before_move[1].model
         if good is not None:
             s.model, s.moments = good.clone(), [zero_moments(t) for t in good.tensors()]
             s.age.zero_()

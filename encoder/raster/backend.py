@@ -66,7 +66,7 @@ def scale_parameter(sigma: Tensor, scale_map: str) -> Tensor:
 
 # Steps that share one gradient of the multiscale term. Not 2 or 4, with which two or three of the four subsets of
 # interlaced steps would never have it. In each, every second, third and fifth step gave 30.13, 30.14, 30.16 and 30.15
-# dB, MS-SSIM 0.9264, 0.9261, 0.9259 and 0.9254, in 23, 17, 15 and 13 s (kodim02, 11, 22 at 0.2 bpp).
+# dB, MS-SSIM 0.9264, 0.9261, 0.9259 and 0.9254 (kodim02, 11, 22 at 0.2 bpp).
 MULTISCALE_EVERY = 3
 
 
@@ -91,11 +91,11 @@ class LossWeights:
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """Of the scales of the multiscale term."""
+        """The shares of the multiscale term's scales."""
         return multiscale.INTERLACED if self.interlaced else multiscale.SHARES
 
     def at(self, turn: int) -> LossWeights:
-        """Those of one of many steps: the multiscale term, as dear as the rest, is in one of a few, and stronger."""
+        """The weights for one step: the multiscale term, which costs as much as the rest, is in one of a few, stronger."""
         if not self.whole_at(turn):
             return dataclasses.replace(self, ms_ssim=0.0)
         return dataclasses.replace(self, ms_ssim_gain=float(MULTISCALE_EVERY))
@@ -117,8 +117,9 @@ class StepResult:
     # Loss, mean squared error, mean SSIM: of a loss with a map the weighted means.
     measures: Callable[[], tuple[float, float, float | None]]
     grads: Grads
-    means_there: Tensor | None = None  # means of |e|, e² and SSIM where they were computed, if that isn't here: [3]
-    multiscale_there: float | Tensor = 0.0  # the multiscale term, there
+    # Means of |e|, e² and SSIM, [3], where they were computed if that isn't here; of B pictures together [B, 3].
+    means_there: Tensor | None = None
+    multiscale_there: float | Tensor = 0.0  # the multiscale term, there; of B pictures together [B]
 
     @staticmethod
     def of(loss: float, mse: float, ssim: float | None, grads: Grads) -> StepResult:

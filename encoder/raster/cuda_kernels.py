@@ -89,7 +89,7 @@ class CudaRasterizer:
         self._constants: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = {}
         self._known: tuple[Any, ...] = ()  # what the capacity was last checked for …
         self._unchecked = 0  # … and how many times it has been trusted since
-        self._frame.atomic, self._frame.perfect = atomic, perfect
+        self._frame.atomic, self._perfect = atomic, perfect
         self._channels = 0
         self._keep: tuple[Tensor, ...] = ()  # a queued kernel may read them still
         self._room("state", 4, torch.int32).zero_()
@@ -291,6 +291,8 @@ class CudaRasterizer:
 
     def _weigh(self, values: int, l1: float, l2: float, ssim: float) -> None:
         self._frame.l1, self._frame.l2, self._frame.ssim = l1 / values, l2 / values, ssim / values
+        # Of no weights nothing is perfect: another term, which the kernels don't know, is all there is.
+        self._frame.perfect = self._perfect if l1 or l2 or ssim else 0.0
 
     def _totals(self) -> Tensor:
         totals = torch.empty(*self._in_front, 3, dtype=torch.float64, device=self.device)

@@ -210,15 +210,15 @@ def ssim_and_gradient(image: Tensor, target: Tensor, weight: Tensor | None = Non
 
 
 def half(picture: Tensor) -> Tensor:
-    """See :func:`igs.encoder.raster.multiscale.half`."""
+    """See :func:`igs.encoder.raster.multiscale.half`; float32 [C, H, W]."""
     c, h, w = picture.shape
-    out = torch.empty(c, h // 2, w // 2)
-    _lib().igs_halve(c, h, w, _check(picture, (c, h, w)).data_ptr(), out.data_ptr())
+    picture, out = _check(picture, (c, h, w)), torch.empty(c, h // 2, w // 2)
+    _lib().igs_halve(c, h, w, picture.data_ptr(), out.data_ptr())
     return out
 
 
 def add_spread(by_half: Tensor, factor: float, by_picture: Tensor) -> None:
-    """See :func:`igs.encoder.raster.multiscale.add_spread`."""
+    """See :func:`igs.encoder.raster.multiscale.add_spread`; float32 [C, H/2, W/2] and [C, H, W]."""
     c, h, w = by_picture.shape
     if not by_picture.is_contiguous():
         raise ValueError("expected a contiguous gradient to add to")

@@ -27,7 +27,10 @@ def half(picture: Tensor) -> Tensor:
 
 
 def add_spread(by_half: Tensor, factor: float, by_picture: Tensor) -> None:
-    """The adjoint of :func:`half`: add ``factor`` times a gradient by the half picture to one by the picture."""
+    """The adjoint of :func:`half`: add ``factor`` times a gradient by the half picture to one by the picture.
+
+    by_half: [..., C, H/2, W/2]; by_picture: [..., C, H, W], changed in place.
+    """
     height, width = by_half.shape[-2:]
     spread = (factor / 4 * by_half).repeat_interleave(2, -2).repeat_interleave(2, -1)
     by_picture[..., : 2 * height, : 2 * width] += spread
@@ -60,9 +63,8 @@ def _reductions(
         image, target = half(image), half(target)
         if weight is not None:
             weight = half(weight.unsqueeze(-3)).squeeze(-3)
-            weight = weight / weight.mean(
-                (-2, -1), keepdim=True
-            )  # which an odd last row or column that is left out has changed
+            # An odd last row or column that is left out has changed the mean.
+            weight = weight / weight.mean((-2, -1), keepdim=True)
         yield share / sum(shares[:count]), image, target, weight
 
 
@@ -87,7 +89,7 @@ def loss(
     weight: Tensor | None = None,
     shares: tuple[float, ...] = SHARES,
 ) -> float | Tensor:
-    """The same of pictures without a gradient."""
+    """The same of pictures [..., C, H, W] without a gradient."""
     total: float | Tensor = 0.0
     for share, reduced, wanted, w in _reductions(image, target, weight, shares, operations.half):
         total = total + share * (1 - operations.ssim(reduced, wanted, w)[0])

@@ -48,6 +48,24 @@ def test_a_coded_fit_of_a_size_goes_on_where_it_was(tmp_path, monkeypatch, at, c
     assert whole.report["num_gaussians"] < 120 if coarser < 1 else whole.report["num_gaussians"] > 140
 
 
+@pytest.mark.parametrize("at", [30, 60])
+def test_a_fit_that_is_filled_up_goes_on_where_it_was(tmp_path, monkeypatch, at):
+    settings = {"steps": 60, "size": 4000, "preset": "gaussianimage", "codec": "columns"}
+    kept, save = tmp_path / "kept.npz", checkpoint.save
+    steps = []
+
+    def keep(fit, path):
+        steps.append(fit.state.step)
+        if fit.state.step == at:
+            save(fit, path)
+
+    monkeypatch.setattr(checkpoint, "save", keep)
+    whole = encode(picture(120, 90), **settings, checkpoint=kept, checkpoint_every=1)
+    assert whole.report["steps"] > 60  # Gaussians were added
+    assert max(steps) == 60
+    assert encode(picture(120, 90), **settings, resume=kept).data == whole.data
+
+
 def test_a_coded_fit_goes_on_in_its_noise_as_it_was(tmp_path):
     settings = {"steps": 60, "num_gaussians": 40, "coarseness": 90.0}  # so coarse that noise is taken back
     whole = encode(picture(), **settings)

@@ -18,6 +18,7 @@ from igs.encoder.metrics import ms_ssim
 from igs.encoder.raster import kernels
 from igs.encoder.raster.backend import Model, scale_parameter
 from igs.encoder.rounding.lattice import Noise, rate_gradients
+from igs.format.errors import UsageError
 
 
 def test_same_input_same_bytes_whatever_the_threads():
@@ -270,3 +271,12 @@ def test_tune_sets_the_loss_and_an_override_wins():
     assert EncodeOptions(preset="image-gs").recipe().loss_l1 == 1.0  # the preset's own
     with pytest.raises(igs.UsageError, match="tune"):
         EncodeOptions(tune="vmaf").recipe()  # type: ignore[arg-type]
+
+
+def test_a_loss_of_ones_own_has_no_further_term():
+    assert EncodeOptions().recipe().loss_ms_ssim > 0
+    assert EncodeOptions(overrides={"loss_l1": 1.0}).recipe().loss_ms_ssim == 0
+    assert EncodeOptions(overrides={"loss_ssim": 0.1, "loss_ms_ssim": 0.2}).recipe().loss_ms_ssim == 0.2
+    assert EncodeOptions(tune="ms-ssim", overrides={"loss_l1": 1.0}).recipe().loss_ms_ssim == 0.01
+    with pytest.raises(UsageError, match="loss weights"):
+        EncodeOptions(overrides={"loss_l2": 0.0}).recipe()
