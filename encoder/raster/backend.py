@@ -95,7 +95,7 @@ class LossWeights:
         return multiscale.INTERLACED if self.interlaced else multiscale.SHARES
 
     def at(self, turn: int) -> LossWeights:
-        """The weights for one step: the multiscale term, as dear as the rest, is in one of a few, and stronger there."""
+        """The weights for one step: the multiscale term, as dear as the rest, is in one of a few, and stronger."""
         if not self.whole_at(turn):
             return dataclasses.replace(self, ms_ssim=0.0)
         return dataclasses.replace(self, ms_ssim_gain=float(MULTISCALE_EVERY))
