@@ -19,7 +19,7 @@ README = common.REPO / "README.md"
 
 def efforts(rows: list[dict]) -> str:
     lines = ["| `-e` | steps | PSNR dB | seconds |", "|---|---|---|---|"]
-    lines += [f"| {r['effort']} | {r['steps']} | {r['psnr']:.2f} | {r['seconds']:.1f} |" for r in rows]
+    lines += [f"| {r['effort']} | {r['steps']} | {r['psnr']:.3f} | {r['seconds']:.1f} |" for r in rows]
     return "\n".join(lines) + "\n"
 
 
