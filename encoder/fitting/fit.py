@@ -49,9 +49,7 @@ RELOCATE_LEAST = 16  # steps between two moves in short fits
 # When a fit with a budget looks whether its Gaussians still fit into it, in shares of the steps.
 REVIEWS = (0.62, 0.75, 0.87)
 # Steps: how often the state may become the best one, where the whole loss is known.
-CONSIDER_EVERY = (
-    3 * MULTISCALE_EVERY
-)  # steps: how often the state may become the best one, where the whole loss is known
+CONSIDER_EVERY = 3 * MULTISCALE_EVERY
 
 
 class Fit:
