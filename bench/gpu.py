@@ -1,12 +1,13 @@
 """Speed of the encoder on a GPU, as a table with the GPU's name; kept in bench/results/gpu.json.
 
-    python bench/gpu.py [first] [steps] [parts] [sizes] [kodak] [together] [large]
+    python bench/gpu.py [first] [steps] [parts] [sizes] [kodak] [together] [large] [--image-gs CHECKOUT]
 
 Without arguments everything. Times are medians between two synchronisations of the device, after runs to warm up, of
 whole fits medians of three; importing, starting the device and compiling stand apart, in the order in which a first fit
 needs them. Exits with 5 where there is no GPU. Pictures are those beside the checkout; where they are missing, the
 example picture, continued by its mirror images, and the rows say so. --check runs everything on tiny pictures, to see
-that it works.
+that it works. --image-gs: a clone of the published Image-GS code, compiled and run beside the steps
+(bench/published.py says what of it is not as published).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import common
@@ -30,6 +32,7 @@ EXAMPLE = common.REPO / "examples" / "antelope_canyon.png"
 # Operations per candidate and pixel, a fused multiply-add counted as two, of three channels (csrc/cuda/raster.cuh).
 FORWARD, BACKWARD = 8 + 18, 35
 TINY = False  # --check
+CHECKOUTS: dict[str, Any] = {"image_gs": None, "fused_ssim": None}  # paths, of --image-gs and --fused-ssim
 
 
 def mirrored(image: PIL.Image.Image, width: int, height: int) -> np.ndarray:
@@ -136,6 +139,7 @@ def steps() -> list[Row]:
     rows = []
     for n, bound in ((10_000, 1.5), (50_000, 2.5)):
         n = 50 if TINY else n
+        reached: dict[str, tuple[float, float]] = {}  # preset: (seconds, dB)
         for preset, what, limit in (
             ("image-gs", "L1 + 0.1·(1 − SSIM)", bound),
             ("gaussianimage", "squared error of a sum, the last half quantised", None),
@@ -143,7 +147,10 @@ def steps() -> list[Row]:
         ):
             seconds, fit, model = fitted(lambda steps, n=n, p=preset: make_fit(pixels, n, p, steps), count)
             what = f"{count} steps of {name}, {side}², {n} Gaussians, {preset}: {what}"
-            rows += [Row(what, seconds, "s", limit), Row("… PSNR", psnr(fit, model), "dB")]
+            reached[preset] = seconds, psnr(fit, model)
+            rows += [Row(what, seconds, "s", limit), Row("… PSNR", reached[preset][1], "dB")]
+        if CHECKOUTS["image_gs"]:
+            rows += beside_published(pixels, n, count, reached)
 
     def loose(steps: int) -> Any:
         fit = make_fit(pixels, n, "default", steps)
@@ -152,6 +159,24 @@ def steps() -> list[Row]:
 
     seconds, *_ = fitted(loose, count)
     return [*rows, Row(f"… {n} Gaussians, default, --fast-nondeterministic", seconds, "s")]
+
+
+def beside_published(pixels: np.ndarray, n: int, count: int, reached: dict[str, tuple[float, float]]) -> list[Row]:
+    """The published code on the same picture, and how far ahead of it the presets are; no rows where it doesn't run."""
+    import published
+
+    try:
+        found = published.measure(**CHECKOUTS, pixels=pixels, gaussians=n, steps=count)
+    except published.Failed as failed:
+        print(f"gpu: {failed}", file=sys.stderr)
+        return []
+    what = f"… the published Image-GS code, stand-ins: {', '.join(found['stand_ins']) or 'none'}"
+    return [
+        Row(what, found["seconds"], "s"),
+        Row("… PSNR", found["psnr"], "dB"),
+        Row("… its time over that of preset image-gs", found["seconds"] / reached["image-gs"][0], "×", 6.0, least=True),
+        Row("… PSNR of the default preset above its", reached["default"][1] - found["psnr"], "dB", 1.0, least=True),
+    ]
 
 
 def fitted(make: Callable[[int], Any], steps: int, runs: int = 3) -> tuple[float, Any, Any]:
@@ -362,11 +387,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)} (default: all)")
     parser.add_argument("--check", action="store_true", help="tiny pictures; only to see that it runs")
+    parser.add_argument("--image-gs", type=Path, metavar="CHECKOUT", help="clone of the published code, to run beside")
+    parser.add_argument("--fused-ssim", type=Path, metavar="CHECKOUT", help="clone of the SSIM that it uses")
     options = parser.parse_args()
     unknown = [s for s in options.sections if s not in SECTIONS]
     if unknown:
         parser.error(f"expected sections of {', '.join(SECTIONS)}, found {unknown[0]}")
     TINY = options.check
+    CHECKOUTS.update(image_gs=options.image_gs, fused_ssim=options.fused_ssim)
     wanted = options.sections or list(SECTIONS)
     rows = {}
     try:
