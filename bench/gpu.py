@@ -96,13 +96,11 @@ def median_of(call: Callable[[], Any], runs: int = 20, warmup: int = 3) -> float
 
 
 def make_fit(pixels: np.ndarray, n: int, preset: str, steps: int, **changes: Any) -> Any:
-    from igs.encoder import PRESETS
     from igs.encoder.fitting.fit import Fit
+    from igs.encoder.options import EncodeOptions
     from igs.encoder.raster.cuda_backend import open_device
 
-    recipe = PRESETS[preset]
-    interval = None if recipe.growth_interval is None else max(1, recipe.growth_interval * steps // recipe.steps)
-    recipe = dataclasses.replace(recipe, steps=steps, growth_interval=interval, **changes)
+    recipe = EncodeOptions(preset=preset, overrides={"steps": steps, **changes}).recipe()
     return Fit(planes(pixels), n, recipe, open_device(), log_every=steps)
 
 

@@ -75,5 +75,5 @@ def test_configuration_is_read_with_its_types(tmp_path: Path) -> None:
 
 
 def test_a_failure_tells_what_the_program_said(tmp_path: Path) -> None:
-    with pytest.raises(published.Failed, match="found no cfgs/default.yaml"):
+    with pytest.raises(published.Failed, match=r"found no cfgs/default\.yaml"):
         published.measure(tmp_path, np.zeros((8, 8, 3), np.uint8), 4, 2)

@@ -34,3 +34,19 @@ def test_what_makes_no_sense(name: str, value: Any) -> None:
 
 def test_what_makes_sense() -> None:
     EncodeOptions(seed=np.int64(3), threads=1024, chunk_size=1, device="cpu", codec="raw").check()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "interval"),
+    [
+        ({}, 500),
+        ({"steps": 20_000}, 500),
+        ({"steps": 300}, 30),
+        ({"steps": 2}, 1),
+        ({"steps": 300, "growth_interval": 200}, 200),
+        ({"steps": 300, "growth_rounds": 0}, 500),
+    ],
+)
+def test_all_gaussians_join_in_time_where_the_steps_are_few(overrides: dict[str, int], interval: int) -> None:
+    recipe = EncodeOptions(preset="image-gs", overrides=overrides).recipe()
+    assert recipe.growth_interval == interval
