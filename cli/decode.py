@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from igs.cli import batch, common, files, maps
-from igs.cli.common import Console, Number, Numbers, command, option, to_json
+from igs.cli import batch, files, maps, options, process
+from igs.cli.console import Console, to_json
 from igs.cli.light import CLIPPED, dtype_for, for_format
+from igs.cli.options import Number, Numbers, command, option
 from igs.cli.output import FORMATS, check_format, choose_depth, format_of, layout_of, to_host, write_image
 from igs.format.errors import Unsupported, UsageError
 
@@ -69,10 +70,10 @@ def _part(*names: str, **kwargs: Any) -> Any:
         section="Decoder",
         help="Where to compute (default auto: the CPU, where one picture is done before a GPU has started).",
     ),
-    common.DECODER_THREADS,
-    common.SIZE_LIMIT,
-    common.DIMENSION_LIMIT,
-    common.MEMORY_LIMIT,
+    options.DECODER_THREADS,
+    options.SIZE_LIMIT,
+    options.DIMENSION_LIMIT,
+    options.MEMORY_LIMIT,
 )
 def decode(
     paths: tuple[str, ...], output: str | None, quiet: bool, verbose: int, as_json: bool, device: str, **asked: Any
@@ -120,7 +121,7 @@ def _open(source: str, console: Console, asked: dict[str, Any]) -> Image:
     else:
         files.check_input(source)
     limits = Limits(pixels=asked["size_limit"], side=asked["dimension_limit"])
-    with common.named(files.display(source)):
+    with process.named(files.display(source)):
         image = open_image(
             data,
             limits=limits,
@@ -135,7 +136,7 @@ def _open(source: str, console: Console, asked: dict[str, Any]) -> Image:
 
 def _pixel(source: str, console: Console, as_json: bool, asked: dict[str, Any]) -> None:
     column, row = asked["pixel"]
-    with _open(source, console, asked) as image, common.named(files.display(source)):
+    with _open(source, console, asked) as image, process.named(files.display(source)):
         if not (0 <= column < image.width and 0 <= row < image.height):
             raise UsageError(f"--pixel {column},{row} is outside the picture of {image.width}×{image.height}")
         level, raw, groups = asked["level"], asked["raw"], asked["group"] or None
@@ -161,7 +162,7 @@ def _decode(source: str, target: str, console: Console, as_json: bool, sizes: li
     format_ = format_of(target, asked["format_name"])
     files.check_terminal(target, force=asked["force"])
     files.check_outputs([("", source)], [("", target)], overwrite=not asked["no_overwrite"])
-    with _open(source, console, asked) as image, common.named(files.display(source)):
+    with _open(source, console, asked) as image, process.named(files.display(source)):
         x, y, w, h = asked["region"] or (0, 0, image.width, image.height)
         scale = _scale(sizes, asked, w, h)
         wanted = None if asked["bit_depth"] is None else int(asked["bit_depth"])
@@ -218,7 +219,7 @@ def _decode(source: str, target: str, console: Console, as_json: bool, sizes: li
 def _decode_maps(
     source: str, target: str, console: Console, as_json: bool, sizes: list[str], asked: dict[str, Any]
 ) -> None:
-    with _open(source, console, asked) as image, common.named(files.display(source)):
+    with _open(source, console, asked) as image, process.named(files.display(source)):
         region = asked["region"] or (0, 0, image.width, image.height)
         scale = _scale(sizes, asked, region[2], region[3])
         samples = max(1.0, region[2] * scale) * max(1.0, region[3] * scale)
@@ -286,7 +287,7 @@ def _sections(image: Image) -> dict[str, bytes]:
 
 
 def main() -> NoReturn:
-    common.main(decode)
+    process.main(decode)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from igs.cli import batch, common, files
-from igs.cli.common import Console, Number, Size, command, option, to_json
+from igs.cli import batch, files, options, process
+from igs.cli.console import Console, to_json
 from igs.cli.metadata import NAMES, changes
+from igs.cli.options import Number, Size, command, option
 from igs.format.errors import UsageError
 
 if TYPE_CHECKING:
@@ -53,9 +54,9 @@ def _rate(*names: str, **kwargs: Any) -> Any:
     *(_rate("--" + n.replace("_", "-"), type=Number(1, 32, whole=True), metavar="N", help=text, advanced=True)
       for n, text in zip(_WIDTHS, ("Bits per coordinate, of plain codes.", "Bits per size.", "Bits per angle.",
                                    "Bits per colour channel."), strict=True)),
-    common.SIZE_LIMIT,
-    common.DIMENSION_LIMIT,
-    common.MEMORY_LIMIT,
+    options.SIZE_LIMIT,
+    options.DIMENSION_LIMIT,
+    options.MEMORY_LIMIT,
 )  # fmt: skip
 def edit(
     paths: tuple[str, ...],
@@ -91,17 +92,17 @@ def edit(
         files.check_terminal(pairs[0][1], force=force)
         inputs = [("", pairs[0][0]), *(("--" + n.replace("_", "-"), asked[n]) for n in _READ)]
         files.check_outputs(inputs, [("", pairs[0][1])], overwrite=not no_overwrite)
-    first = common.EXIT_OK
+    first = process.EXIT_OK
     for source, target in pairs:
         try:
             report = _edit(source, target, not no_overwrite, given, asked, console)
         except Exception as error:
             if len(pairs) == 1:
                 raise
-            code, message = common.describe_error(error)
+            code, message = process.describe_error(error)
             click.echo(f"igs-edit: {message}", err=True)
             if as_json:
-                click.echo(to_json(common.error_object(error, source)))
+                click.echo(to_json(process.error_object(error, source)))
             first = first or code
             continue
         if as_json:
@@ -118,7 +119,7 @@ def _edit(
 
     files.check_input(source)
     data: Any = files.read_stdin(asked["memory_limit"]) if source == files.PIPE else source
-    with common.named(files.display(source)):
+    with process.named(files.display(source)):
         document = before = read(data, Limits(pixels=asked["size_limit"], side=asked["dimension_limit"]))
         wanted = changes(document, asked, console.warn)
         if not wanted and not given and not asked["strip"]:
@@ -191,7 +192,7 @@ def _line(target: str, report: dict[str, Any]) -> str:
 
 
 def main() -> NoReturn:
-    common.main(edit)
+    process.main(edit)
 
 
 if __name__ == "__main__":

@@ -13,9 +13,10 @@ from typing import IO, Any, NoReturn
 import click
 
 import igs
-from igs.cli import batch, common, files, interest, many
-from igs.cli.common import Console, Number, Size, command, given_options, option, to_json
+from igs.cli import batch, files, interest, many, options, process
+from igs.cli.console import Console, to_json
 from igs.cli.maps import MapOptions, encode_options
+from igs.cli.options import Number, Size, command, given_options, option
 from igs.cli.progress import ProgressLine
 from igs.cli.recipe import recipe_options, recipe_overrides
 from igs.cli.watch import Watch, Wishes, words_of
@@ -190,9 +191,9 @@ _PATH = click.Path(path_type=Path, dir_okay=False)
         help="Steps between saves (default 500).",
     ),
     _expert("--resume", type=_PATH, metavar="FILE", help="Continue from a checkpoint."),
-    common.SIZE_LIMIT,
-    common.DIMENSION_LIMIT,
-    common.MEMORY_LIMIT,
+    options.SIZE_LIMIT,
+    options.DIMENSION_LIMIT,
+    options.MEMORY_LIMIT,
 )
 def encode(
     paths: tuple[str, ...],
@@ -255,7 +256,7 @@ def encode(
         click.echo(to_json(report), err=report["output"] == files.PIPE)
     else:
         console.note(job.line(report))
-    return common.EXIT_OK
+    return process.EXIT_OK
 
 
 @dataclasses.dataclass
@@ -381,7 +382,7 @@ def load_encoder() -> Any:
 
 
 def main() -> NoReturn:
-    common.main(encode)
+    process.main(encode)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,9 @@ from typing import Any, NoReturn
 
 import click
 
-from igs.cli import common, files
-from igs.cli.common import Console, command, option, to_json
+from igs.cli import files, options, process
+from igs.cli.console import Console, to_json
+from igs.cli.options import command, option
 
 
 @command(
@@ -17,9 +18,9 @@ from igs.cli.common import Console, command, option, to_json
     option("--chunks", is_flag=True, help="List the chunks too."),
     option("--bits", is_flag=True, help="Tell what each attribute takes; reads all of the file."),
     option("--allow-partial", is_flag=True, help="Open a file that is cut short, up to its last whole level."),
-    common.SIZE_LIMIT,
-    common.DIMENSION_LIMIT,
-    common.MEMORY_LIMIT,
+    options.SIZE_LIMIT,
+    options.DIMENSION_LIMIT,
+    options.MEMORY_LIMIT,
 )
 def info(
     source: str,
@@ -46,7 +47,7 @@ def info(
         files.check_input(source)
     limits = Limits(pixels=size_limit, side=dimension_limit)
     with (
-        common.named(files.display(source)),
+        process.named(files.display(source)),
         open_file(data, limits=limits, allow_partial=allow_partial) as reader,
     ):
         spent = bits_by_attribute(reader) if bits else {}
@@ -81,7 +82,7 @@ def _chunk_lines(entries: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def main() -> NoReturn:
-    common.main(info)
+    process.main(info)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from igs.cli.common import Decorator, Number, option
+from igs.cli.options import Decorator, Number, option
 from igs.encoder.options import ROI_WEIGHT
 
 _FORM = "X,Y,W,H[:WEIGHT]"

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple, Protocol
 
 import click
 
-from igs.cli import batch, common
-from igs.cli.common import Console, Terminated, error_object, to_json
+from igs.cli import batch
+from igs.cli.console import Console, to_json
+from igs.cli.process import EXIT_OK, EXIT_RUNTIME, Terminated, error_object, prepare_process
 from igs.cli.table import table
 from igs.format.threads import default_threads
 
@@ -81,7 +82,7 @@ def run(job: Job, pairs: list[tuple[str, str]], jobs: int, fatal: str) -> int:
     found = [outcomes[number] for number in sorted(outcomes)]
     if not job.as_json and not job.console.quiet:
         click.echo(table(found))
-    return next((int(report["exit_code"]) for report in found if "error" in report), common.EXIT_OK)
+    return next((int(report["exit_code"]) for report in found if "error" in report), EXIT_OK)
 
 
 def _outcomes(job: Job, pairs: list[tuple[str, str]], jobs: int) -> Generator[tuple[int, Outcome], None, None]:
@@ -165,12 +166,12 @@ def _end(processes: list[Any]) -> None:
 def _died(source: str, exitcode: int | None) -> Outcome:
     how = f"signal {-exitcode}" if exitcode is not None and exitcode < 0 else f"exit code {exitcode}"
     message = f"{source}: the process that encoded it ended ({how})"
-    return Outcome({"input": source, "error": message, "exit_code": common.EXIT_RUNTIME}, [])
+    return Outcome({"input": source, "error": message, "exit_code": EXIT_RUNTIME}, [])
 
 
 def _work(connection: Any, job: Job) -> None:
     """A worker: pairs in, outcomes out, until the other end is closed."""
-    common.prepare_process(interruptible=False)  # Ctrl-C reaches all processes of a terminal; the first one acts
+    prepare_process(interruptible=False)  # Ctrl-C reaches all processes of a terminal; the first one acts
     verbose = job.console.verbose
     with contextlib.suppress(EOFError, OSError, Terminated):
         while True:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from igs.cli import files
-from igs.cli.common import Console, Decorator, option
+from igs.cli.console import Console
 from igs.cli.light import CLIPPED, for_format
+from igs.cli.options import Decorator, option
 from igs.cli.output import FORMATS, Format, check_format, choose_depth, layout_of, to_host, write_image
 from igs.format.errors import InputError, UsageError
 

@@ -6,7 +6,7 @@ import sys
 import time
 from typing import IO, Any
 
-from igs.cli.common import Console, to_json
+from igs.cli.console import Console, to_json
 
 _WIDTH = 24  # characters of the bar
 _INTERVAL = 0.1  # seconds between redraws: more can't be seen, and a slow terminal would hold up the fit

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from igs.cli.common import Decorator, Number, option
+from igs.cli.options import Decorator, Number, option
 from igs.encoder.recipe import Recipe
 
 # field → (heading in the help, text). Fields that are not advanced show in the short help too.

@@ -6,17 +6,19 @@ from typing import Any, NoReturn
 
 import click
 
-from igs.cli import common, files
-from igs.cli.common import command, error_object, to_json
+from igs.cli import files, options, process
+from igs.cli.console import to_json
+from igs.cli.options import command
+from igs.cli.process import error_object
 from igs.format.errors import IgsError
 
 
 @command(
     "igs-validate",
     click.argument("sources", nargs=-1, required=True, metavar="IN..."),
-    common.SIZE_LIMIT,
-    common.DIMENSION_LIMIT,
-    common.MEMORY_LIMIT,
+    options.SIZE_LIMIT,
+    options.DIMENSION_LIMIT,
+    options.MEMORY_LIMIT,
 )
 def validate(
     sources: tuple[str, ...],
@@ -45,7 +47,7 @@ def validate(
                 files.check_input(source)
             report = validate_file(data, limits)
         except (IgsError, OSError) as error:  # the file can't be read at all
-            code, message = common.describe_error(error)
+            code, message = process.describe_error(error)
             codes.add(code)
             click.echo(f"igs-validate: {message}", err=True)
             if as_json:
@@ -57,7 +59,7 @@ def validate(
         elif not (quiet and report.valid):
             _print(files.display(source), report)
     # An invalid file is what was asked about, and outranks one that could not be read.
-    return common.EXIT_INVALID if common.EXIT_INVALID in codes else max(codes)
+    return process.EXIT_INVALID if process.EXIT_INVALID in codes else max(codes)
 
 
 def _print(name: str, report: Any) -> None:
@@ -69,7 +71,7 @@ def _print(name: str, report: Any) -> None:
 
 
 def main() -> NoReturn:
-    common.main(validate)
+    process.main(validate)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 import click
 
-from igs.cli import batch, common, files
-from igs.cli.common import Console, Number, Numbers, command, given_options, option, to_json
+from igs.cli import batch, files, options, process
+from igs.cli.console import Console, to_json
+from igs.cli.options import Number, Numbers, command, given_options, option
 from igs.cli.output import check_format, format_of, write_image
 from igs.encoder.options import check_saliency
 from igs.encoder.recipe import Saliency
@@ -115,10 +116,10 @@ def _look(*names: str, **kwargs: Any) -> Any:
     ),
     _look("--max", "top", type=Number(0, open_low=True), metavar="X", help="Upper end of the colour scale."),
     _look("--allow-partial", is_flag=True, help="Open a file that is cut short, up to its last whole level."),
-    common.DECODER_THREADS,
-    common.SIZE_LIMIT,
-    common.DIMENSION_LIMIT,
-    common.MEMORY_LIMIT,
+    options.DECODER_THREADS,
+    options.SIZE_LIMIT,
+    options.DIMENSION_LIMIT,
+    options.MEMORY_LIMIT,
 )
 def view(
     paths: tuple[str, ...], output: str | None, quiet: bool, verbose: int, as_json: bool, kind: str, **asked: Any
@@ -187,7 +188,7 @@ def _open(data: Any, source: str, asked: dict[str, Any], console: Console | None
     from igs.view import Scene
 
     limits = Limits(pixels=asked["size_limit"], side=asked["dimension_limit"])
-    with common.named(files.display(source)):
+    with process.named(files.display(source)):
         scene = Scene(data, limits, asked["threads"], asked["allow_partial"], asked["group"])
     if console is not None and scene.reader.partial:
         console.warn(f"{files.display(source)}: the file is partial; shown as far as it goes")
@@ -200,7 +201,7 @@ def _sheet_of(source: str, kind: str, asked: dict[str, Any], console: Console) -
     with contextlib.ExitStack() as stack:
         scene = stack.enter_context(_open(_read(source, asked), source, asked, console))
         original = None if asked["against"] is None else _original(scene, asked)
-        stack.enter_context(common.named(files.display(source)))
+        stack.enter_context(process.named(files.display(source)))
         names = ("region", "scale", "level", "sample", "seed", "deviations", "on", "beside", "unit", "top", "bare")
         options = Options(source=original, **{name: asked[name] for name in names})
         options.check(scene)
@@ -293,7 +294,7 @@ def _plot(source: str, target: str, asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> NoReturn:
-    common.main(view)
+    process.main(view)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from igs.cli.common import run
+from igs.cli.process import run
 from igs.format import Alpha, Colour, Group, Header, Quantizer, quantize, write
 
 

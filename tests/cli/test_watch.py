@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from igs.cli.common import given_options
 from igs.cli.encode import encode
+from igs.cli.options import given_options
 from igs.cli.watch import words_of
 
 pytest.importorskip("torch", reason="the encoder needs torch")

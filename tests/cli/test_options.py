@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 
 import igs
-from igs.cli import common
-from igs.cli.common import Number, Numbers, Size, describe_error, run, to_json
+from igs.cli import process
+from igs.cli.console import to_json
 from igs.cli.decode import decode
 from igs.cli.edit import edit
 from igs.cli.encode import encode
 from igs.cli.info import info
+from igs.cli.options import Number, Numbers, Size
+from igs.cli.process import describe_error, run
 from igs.cli.recipe import HELP
 from igs.cli.validate import validate
 from igs.cli.view import view
@@ -46,7 +48,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs" / "cli.md"
         (ZeroDivisionError("two\nlines"), 4),
         (Unsupported("x"), 5),
         (KeyboardInterrupt(), 130),
-        (common.Terminated(), 143),
+        (process.Terminated(), 143),
         (BrokenPipeError(), 141),
     ],
 )
