@@ -67,6 +67,7 @@ def main() -> None:
     parser.add_argument("--crop")
     parser.add_argument("--effort", type=int, default=5)
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--no-prefixes", action="store_true", help="a file of one level beside the whole only")
     asked = parser.parse_args()
     settings: dict[str, Any] = {"bpp": asked.bpp, "effort": asked.effort}
     if asked.threads:
@@ -74,7 +75,7 @@ def main() -> None:
     for levels in map(int, asked.levels.split(",")):
         rows = []
         for path in pictures(asked.set, asked.subset, asked.only):
-            table = compare(load(path, asked.side, asked.crop), levels, settings)
+            table = compare(load(path, asked.side, asked.crop), levels, settings, not asked.no_prefixes)
             rows.append({"picture": path.stem, "levels": table})
             print(path.stem, levels, line(table), flush=True)
         mean = mean_of([row["levels"] for row in rows])
@@ -83,8 +84,9 @@ def main() -> None:
 
 
 def line(table: list[dict[str, Any]]) -> str:
-    """Rates, PSNR, and in brackets what it is above files of one level."""
-    return "  ".join(f"{r['bpp']:.3f} bpp {r['psnr']:.2f} dB ({-r['loss']:+.2f})" for r in table)
+    """Rates, PSNR, and in brackets what it is above files of one level, where there are such."""
+    beside = [f" ({-r['loss']:+.2f})" if "loss" in r else "" for r in table]
+    return "  ".join(f"{r['bpp']:.3f} bpp {r['psnr']:.2f} dB{b}" for r, b in zip(table, beside, strict=True))
 
 
 def mean_of(tables: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
@@ -96,7 +98,7 @@ def keep(settings: dict[str, Any], rows: list[dict[str, Any]], mean: list[dict[s
     """Put a table into bench/results/levels.json in the place of one with the same settings."""
     path = common.RESULTS / "levels.json"
     known = json.loads(path.read_text()) if path.exists() else []
-    settings = {k: v for k, v in settings.items() if k != "threads"}
+    settings = {k: v for k, v in settings.items() if k != "threads" and v is not False}
     known = [k for k in known if k["settings"] != settings]
     kept = {"settings": settings, "machine": common.machine(), "igs": sources_version(), "date": common.today()}
     known.append(kept | {"pictures": rows, "mean": mean})

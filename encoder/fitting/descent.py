@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from igs.encoder.fitting.checkpoint import FitState
-from igs.encoder.fitting.growth import SIGMA_LOW
+from igs.encoder.fitting.population import SIGMA_LOW
 from igs.encoder.raster import shapes
 from igs.encoder.raster.backend import Backend, Model
 from igs.encoder.raster.reference import RasterOptions

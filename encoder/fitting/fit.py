@@ -1,4 +1,4 @@
-"""Fitting Gaussians to a picture: initialise, optimise, grow, relocate, decay, stop (Image-GS section 3, and more).
+"""Fitting Gaussians to a picture: optimise, grow, relocate, decay, stop (Image-GS section 3, and more).
 
 The fit knows nothing of files, bits or rates; it returns the best model that it has seen. Everything random comes from
 one generator, so that a seed fixes the result for a given backend.
@@ -16,30 +16,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from igs.encoder.fitting import init, init_device, saliency
-from igs.encoder.fitting.checkpoint import FitState, zero_moments
 from igs.encoder.fitting.descent import Descent, plateau, schedule
-from igs.encoder.fitting.growth import SIGMA_LOW, added, draw, growth_plan, new_gaussians
 from igs.encoder.fitting.interlace import Interlace
+from igs.encoder.fitting.population import Population
 from igs.encoder.fitting.safeguards import Safeguards
 from igs.encoder.options import Progress
-from igs.encoder.raster import multiscale, shapes
+from igs.encoder.raster import multiscale
 from igs.encoder.raster.backend import MULTISCALE_EVERY, PERFECT, Backend, LossWeights, Model, StepResult, psnr_of
-from igs.encoder.raster.reference import RasterOptions
 from igs.encoder.recipe import Recipe
 from igs.encoder.rounding.lattice import Noise, rate_gradients
 from igs.encoder.rounding.learned import Quantizers, Rounding, is_learned
 from igs.encoder.rounding.quantize import straight_through
 from igs.format.errors import IgsError
 
-# dL/dd² of a pixel that nothing reaches, times the number of pixels …
-PULL = 0.3
-# … and the pull begins at this share of R², before a pixel falls out of reach: between the centres, and after
-# rounding, less is in reach. Together these leave no hole to close after the fit, which is what costs: without them it
-# took 0.5 to 1.3 dB off stylised pictures. (1, 0.7), (1, 0.85), (0.3, 0.85), (0.3, 0.8) gave 31.11, 31.20, 31.26, 31.25
-# dB on four of them, and the last is the best on kodim07 and kodim24.
-PULL_SHARE = 0.8
-LOWPASS_MOST = 300.0  # pixels², GaussianImage++
 BITS = 38.0  # of a Gaussian in a lattice, about
 EXTEND_RATE = 0.3  # learning rates of a later round: most Gaussians are in place already
 # When Gaussians move, in shares of the steps; while the learning rates are high, so that all can settle again. On four
@@ -52,7 +41,7 @@ REVIEWS = (0.62, 0.75, 0.87)
 CONSIDER_EVERY = 3 * MULTISCALE_EVERY
 
 
-class Fit:
+class Fit(Population):
     """One picture, one recipe. Call :meth:`run`; then :attr:`best` is the model and :attr:`history` the log."""
 
     def __init__(
@@ -70,10 +59,7 @@ class Fit:
         on_progress: Callable[[Progress], None] | None = None,
         on_step: Callable[[Fit], None] | None = None,  # checkpoints, pictures
     ) -> None:
-        self.target, self.recipe, self.backend = target.contiguous().to(backend.place), recipe, backend
-        self.num_gaussians = self.asked = max(1, num_gaussians)  # where ``retarget`` is set, the first may change
-        self.rng = np.random.default_rng(seed)
-        self.channels, self.height, self.width = target.shape[-3:]
+        super().__init__(target, num_gaussians, recipe, backend, seed=seed, weights=weights, loss_map=loss_map, lit=lit)
         self.log_every = max(1, min(100, recipe.steps // 10) if log_every is None else log_every)
         self.on_progress, self.on_step = on_progress, on_step
         self.history: list[Progress] = []
@@ -87,31 +73,14 @@ class Fit:
         self.seed = seed
         self.best_loss = math.inf
         self.guards = Safeguards()
-        self._weights = weights
-        self.pixels = target.cpu().movedim(-3, -1).numpy()  # a view
-        of_pixels = None if loss_map is None else torch.from_numpy(loss_map.astype(np.float32)).to(backend.place)
         self.loss_weights = LossWeights(
-            recipe.loss_l1, recipe.loss_l2, recipe.loss_ssim, of_pixels, recipe.loss_ms_ssim
+            recipe.loss_l1, recipe.loss_l2, recipe.loss_ssim, self.loss_map, recipe.loss_ms_ssim
         )
         self.interlace = Interlace(self.target, self.loss_weights)
         # The weights' own mean weight: where they lie the error is about so many times smaller than the weighted one.
         self._emphasis = 1.0 if loss_map is None else float(np.mean(np.square(loss_map)))
         self._started = time.perf_counter()
-        self.options = RasterOptions(
-            self.width,
-            self.height,
-            recipe.blend,
-            recipe.top_k,
-            recipe.reach2,
-            recipe.relative_reach2,
-            PULL / (self.width * self.height) if recipe.pull_empty and recipe.blend == "topk" else 0.0,
-            PULL_SHARE,
-            gradient=recipe.primitive == "gradient",
-            lit=lit,
-        )
         self._descent = Descent(recipe, self.options, self.channels, backend)
-        self.plan = growth_plan(recipe, self.num_gaussians)
-        self.options = dataclasses.replace(self.options, lowpass=self.lowpass(self.plan[0]))
         self.noise: Noise | None = None  # set by who knows the channels' meaning; used from recipe.noise_from on
         # How many Gaussians there shall be, asked before the last ones are added, or before any are, and at reviews.
         self.retarget: Callable[[Fit], int] | None = None
@@ -119,116 +88,26 @@ class Fit:
         self.review: Callable[[Fit], int] | None = None
         self.reviews = {round(share * recipe.steps) for share in REVIEWS}
         self._phase = (0, recipe.steps, 1.0)  # first step, steps and peak factor of the current learning-rate schedule
-        self.state = self._initial_state(self.plan[0])
 
     @property
     def first_round(self) -> bool:
         """Whether these are the recipe's own steps, and not those of :meth:`extend`."""
         return self._phase[0] == 0
 
-    @property
-    def count(self) -> int:
-        """Gaussians there are."""
-        return len(self.state.model)
-
     # -- Gaussians come and go
 
-    def lowpass(self, n: int) -> float:
-        """Pixels² that the recipe's filter adds to every variance where there are n Gaussians, as binary32."""
-        alpha = self.recipe.lowpass_alpha
-        return float(np.float32(min(self.width * self.height / (alpha * n), LOWPASS_MOST))) if alpha else 0.0
-
-    def _initial_state(self, n: int) -> FitState:
-        r = self.recipe
-        weights: NDArray[np.float64] | Tensor
-        if self._weights is not None:
-            weights, uniform = self._weights, r.init_uniform
-        elif r.init == "gradient":
-            there = self.backend.asynchronous
-            weights = init_device.gradient_map(self.target) if there else init.gradient_map(self.pixels)
-            uniform = r.init_uniform
-        elif r.init == "saliency":
-            weights, uniform = saliency.MAPS[r.saliency](self.pixels), r.init_uniform
-        else:
-            weights, uniform = np.ones((self.height, self.width)), 1.0
-        points = draw(self, weights, n, uniform, r.init_power, self.loss_weights.map)
-        model = new_gaussians(self, points, points, r.init_scale, r.init_color)
-        model.feature.mul_(r.init_color_gain)
-        return FitState(
-            model,
-            [zero_moments(t) for t in model.tensors()],
-            torch.zeros(n, dtype=torch.int32, device=self.backend.place),
-        )
-
-    def grow(self, n: int) -> None:
-        """Add n Gaussians where the error is, with the colours that the recipe says."""
-        if n <= 0:
-            return
-        s = self.state
-        lowpass = self.lowpass(len(s.model) + n)
-        if lowpass != self.options.lowpass:  # more Gaussians, a narrower filter: what it gave so far becomes theirs
-            shapes.widen(s.model.scale, s.model.rotation, s.model.scale_map, self.options.lowpass - lowpass, SIGMA_LOW)
-            self.options = dataclasses.replace(self.options, lowpass=lowpass)
-        new = added(self, n, lambda points: np.concatenate([s.model.position.cpu().numpy().astype(np.float64), points]))
-        pairs = zip(s.model.tensors(), new.tensors(), strict=True)
-        s.model = Model.of(map(torch.cat, pairs), s.model.scale_map)
-        if self.recipe.keep_adam_state:
-            s.moments = [
-                (torch.cat([m, torch.zeros_like(b)]), torch.cat([v, torch.zeros_like(b)]))
-                for (m, v), b in zip(s.moments, new.tensors(), strict=True)
-            ]
-            s.age = torch.cat([s.age, s.age.new_zeros(n)])
-        else:
-            s.moments = [zero_moments(t) for t in s.model.tensors()]
-            s.age = s.age.new_zeros(len(s.model))
-        self.num_gaussians = max(self.num_gaussians, len(s.model))
-        self._forget()
-
-    def relocate(self) -> int:
-        """Move the Gaussians that would be missed least to where the error is; returns how many."""
-        s = self.state
-        n = int(self.recipe.relocate * len(s.model))
-        if n == 0 or self.guards.undo_move(self):
-            return 0
-        self.guards.keep_before_move(self)
-        idle = torch.sort(torch.argsort(self.removal_costs(s.model), stable=True)[:n]).values
-
-        def among(points: NDArray[np.float64]) -> NDArray[np.float64]:
-            positions = s.model.position.cpu().numpy().astype(np.float64).copy()
-            positions[idle.cpu().numpy()] = points
-            return positions
-
-        new = added(self, n, among)
-        for (m, v), old, fresh in zip(s.moments, s.model.tensors(), new.tensors(), strict=True):
-            old[idle], m[idle], v[idle] = fresh, 0.0, 0.0
-        s.age[idle] = 0
-        return n
-
-    def shrink(self, n: int) -> None:
-        """Keep n Gaussians, without those that would be missed least."""
-        s = self.state
-        if n >= self.count:
-            return
-        order = torch.argsort(self.removal_costs(s.model), stable=True)
-        rows = torch.sort(order[self.count - n :]).values
-        s.model = s.model.map(lambda t: t[rows].clone())
-        s.moments = [(m[rows].clone(), v[rows].clone()) for m, v in s.moments]
-        s.age = s.age[rows].clone()
-        self.num_gaussians = n
-        self._forget()
-
     def _forget(self) -> None:
-        """Of other numbers of Gaussians nothing is better or worse."""
         self.best, self.best_loss = None, math.inf
         self.guards.forget()
 
-    def removal_costs(self, model: Model) -> Tensor:
-        """By how much Σw·e² would rise without each Gaussian, about, [N]; where nothing else is, the mean is seen."""
-        options = self.options
-        if options.blend == "topk":  # to a sum the background is added everywhere, and the fit knows none
-            mean = tuple(self.target.mean(dim=(1, 2)).tolist())  # waits for a device
-            options = dataclasses.replace(options, background=mean)
-        return self.backend.removal_costs(model, options, self.target, self.loss_weights.map)
+    def _move(self) -> None:
+        """Let Gaussians move, while that does good, unless the last move is to be undone."""
+        s, steps = self.state, self.recipe.steps
+        if self.guards.undo_move(self) or not RELOCATE_FROM * steps <= s.step <= RELOCATE_TO * steps:
+            return
+        self.guards.keep_before_move(self)
+        if not self.relocate():
+            self.guards.before_move = None
 
     def _plan_anew(self) -> None:
         """Where Gaussians join, let them be as many as are wanted now, shared among the times that are left."""
@@ -258,14 +137,8 @@ class Fit:
             if s.step > 0:
                 self._plan_anew()
                 self.grow(min(self.plan.get(s.step, 0), self.num_gaussians - self.count))
-                if (
-                    r.relocate
-                    and s.step % relocate_every == 0
-                    and RELOCATE_FROM * r.steps <= s.step <= RELOCATE_TO * r.steps
-                ):
-                    self.relocate()
-                elif r.relocate and s.step % relocate_every == 0:
-                    self.guards.undo_move(self)
+                if r.relocate and s.step % relocate_every == 0:
+                    self._move()
                 if self.review is not None and s.step in self.reviews:
                     self.shrink(self.review(self))
             self._step(quantized=s.step >= self._phase[0] + self._phase[1] * (1 - r.quantize_forward))

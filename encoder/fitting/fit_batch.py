@@ -16,7 +16,7 @@ from torch import Tensor
 from igs.encoder.fitting import init_device
 from igs.encoder.fitting.checkpoint import FitState, zero_moments
 from igs.encoder.fitting.fit import Fit
-from igs.encoder.fitting.growth import SIGMA_LOW
+from igs.encoder.fitting.population import SIGMA_LOW
 from igs.encoder.fitting.safeguards import Safeguards
 from igs.encoder.raster import multiscale
 from igs.encoder.raster.backend import Model, StepResult, scale_parameter
@@ -28,7 +28,10 @@ from igs.format.errors import UsageError
 
 class _BatchSafeguards(Safeguards):
     def keep_before_noise(self, fit: Fit) -> None:
-        """Losses are per picture here: what noise did is not taken back."""
+        """Losses are per picture here: what noise did is not taken back …"""
+
+    def keep_before_move(self, fit: Fit) -> None:
+        """… nor what moving did."""
 
 
 class FitBatch(Fit):
@@ -90,7 +93,7 @@ class FitBatch(Fit):
         return t.view(self.pictures, -1, *t.shape[1:])
 
     def _born(self, points: Tensor, among: Tensor, scale: float) -> Model:
-        """Round Gaussians at ``points`` [B, n, 2], of the pictures' colours; as :func:`growth.new_gaussians`."""
+        """Round Gaussians at ``points`` [B, n, 2], of the pictures' colours; as :meth:`Population._new`."""
         share = math.sqrt(self.width * self.height / max(among.shape[1], 1))
         mode = self.recipe.init_scale_mode
         if mode == "neighbours":
@@ -108,7 +111,7 @@ class FitBatch(Fit):
             self.recipe.scale_map,
         )
 
-    def _initial_state(self, n: int) -> FitState:
+    def _first(self, n: int) -> FitState:
         r = self.recipe
         targets = self._targets
         weights = init_device.gradient_map(targets) if r.init == "gradient" else torch.ones_like(targets[:, 0])

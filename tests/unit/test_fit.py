@@ -16,7 +16,7 @@ import igs
 from igs.encoder import PRESETS
 from igs.encoder.fitting import init
 from igs.encoder.fitting.fit import Fit
-from igs.encoder.fitting.growth import growth_plan
+from igs.encoder.fitting.population import growth_plan
 from igs.encoder.fitting.saliency import spectral_residual
 from igs.encoder.raster import kernels
 from igs.encoder.raster.backend import KernelBackend, TorchBackend
