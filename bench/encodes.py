@@ -16,10 +16,17 @@ from rd.gaussians import sources_version
 CACHE = common.REPO / "bench" / "cache" / "encodes"
 
 
-def encode_once(pixels: np.ndarray, **settings: Any) -> tuple[bytes, dict[str, Any]]:
-    """(file, report); settings are those of igs.encode. How many threads there are does not count."""
+def encode_once(
+    pixels: np.ndarray, maps: tuple[tuple[str, int], ...] = (), **settings: Any
+) -> tuple[bytes, dict[str, Any]]:
+    """(file, report); settings are those of igs.encode. How many threads there are does not count.
+
+    maps: names and numbers of channels, where pixels [H, W, C] are a stack of them.
+    """
     told = {k: v for k, v in settings.items() if k != "threads"}
-    about = json.dumps([sources_version(), pixels.shape, str(pixels.dtype), told], sort_keys=True)
+    about = json.dumps(
+        [sources_version(), pixels.shape, str(pixels.dtype), *([maps] if maps else []), told], sort_keys=True
+    )
     key = hashlib.sha256(about.encode() + np.ascontiguousarray(pixels).tobytes()).hexdigest()
     path = CACHE / f"{key[:24]}.igs"
     report = path.with_suffix(".json")
@@ -28,7 +35,10 @@ def encode_once(pixels: np.ndarray, **settings: Any) -> tuple[bytes, dict[str, A
         from igs.encoder import encode
 
         CACHE.mkdir(parents=True, exist_ok=True)
-        encoded = encode(pixels, **settings)
+        ends = np.cumsum([count for _, count in maps])
+        names = [name for name, _ in maps]
+        stack = dict(zip(names, np.split(pixels, ends[:-1], axis=2), strict=True)) if maps else pixels
+        encoded = encode(stack, **settings)
         path.write_bytes(encoded.data)
         temporary = report.with_suffix(f".{key[24:32]}.tmp")
         temporary.write_text(json.dumps(encoded.report))

@@ -1,10 +1,11 @@
-"""Enlarging and reducing: `python bench/scales.py [up] [down] [--set stylized|kodak|textures] [--subset N] …`.
+"""Enlarging and reducing: `python bench/scales.py [up] [down] [--set stylized|kodak|textures|stacks] [--subset N] …`.
 
 `up`: pictures reduced R = 2 and 4 times, encoded with one Gaussian per 20 pixels of the small picture, enlarged again,
 and compared with the originals; beside them the small picture enlarged by bicubic and Lanczos filters, and an AVIF file
-of it of the same bytes, enlarged by Lanczos. `down`: a file of five levels decoded at ½, ¼ and ⅛, all levels and fewer:
-PSNR against means of the original, and seconds. Resumable: each encode is kept (encodes.py). Results go to
-bench/results/scales.json.
+of it of the same bytes, enlarged by Lanczos. Stacks are whole ones, all maps in one file; as AVIF they are three RGB
+textures of one quality: albedo, normals, and the three grey maps together. `down`: a file of five levels decoded at ½,
+¼ and ⅛, all levels and fewer: PSNR against means of the original, and seconds. Resumable: each encode is kept
+(encodes.py). Results go to bench/results/scales.json.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import levels
 import numpy as np
 from encodes import encode_once
 from PIL import Image
+from rd import stacks
 from rd.gaussians import sources_version
 
 from igs.decoder import open as open_igs
@@ -36,48 +38,51 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
     return float(-10 * np.log10(np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2) / 255**2))
 
 
-def enlarged(small: Image.Image, like: np.ndarray, r: int, filter_: Image.Resampling) -> np.ndarray:
-    """A small picture r times as large, cut to the original's size."""
-    large = np.asarray(small.resize((small.width * r, small.height * r), filter_))
-    return large[: like.shape[0], : like.shape[1]]
+def enlarged(small: np.ndarray, like: np.ndarray, r: int, filter_: Image.Resampling) -> np.ndarray:
+    """A small picture [h, w, C] r times as large, cut to the original's size."""
+    size = small.shape[1] * r, small.shape[0] * r
+    planes = [np.asarray(Image.fromarray(plane).resize(size, filter_)) for plane in np.moveaxis(small, 2, 0)]
+    return np.stack(planes, axis=2)[: like.shape[0], : like.shape[1]]
 
 
-def avif_of(small: Image.Image, size: int) -> tuple[int, Image.Image]:
-    """The best AVIF of at most ``size`` bytes (the smallest one if none is), and what it decodes to.
+def avif_of(small: np.ndarray, size: int) -> tuple[int, np.ndarray]:
+    """The best AVIF of at most ``size`` bytes (the smallest one if none is), and what it decodes to, [h, w, C].
 
-    The better of 4:2:0 and 4:4:4, whose quality goes further.
+    A file for every three channels, all of one quality. The better of 4:2:0 and 4:4:4, whose quality goes further.
     """
+    textures = [Image.fromarray(np.ascontiguousarray(small[..., c : c + 3])) for c in range(0, small.shape[2], 3)]
     found = []
     for subsampling in ("4:2:0", "4:4:4"):
-        best: bytes | None = None
+        best: list[bytes] = []
         low, high = 0, 100
         while low <= high:
             quality = (low + high) // 2
-            out = io.BytesIO()
-            small.save(out, "AVIF", quality=quality, speed=6, subsampling=subsampling)
-            data = out.getvalue()
-            if len(data) <= size or best is None:
+            outs = [io.BytesIO() for _ in textures]
+            for texture, out in zip(textures, outs, strict=True):
+                texture.save(out, "AVIF", quality=quality, speed=6, subsampling=subsampling)
+            data = [out.getvalue() for out in outs]
+            fits = sum(map(len, data)) <= size
+            if fits or not best:
                 best = data
-            low, high = (quality + 1, high) if len(data) <= size else (low, quality - 1)
-        assert best is not None
-        found.append((len(best), Image.open(io.BytesIO(best)).convert("RGB")))
+            low, high = (quality + 1, high) if fits else (low, quality - 1)
+        decoded = [np.asarray(Image.open(io.BytesIO(one)).convert("RGB")) for one in best]
+        found.append((sum(map(len, best)), np.concatenate(decoded, axis=2)))
     fitting = [f for f in found if f[0] <= size] or found
-    return max(fitting, key=lambda f: psnr(np.asarray(f[1]), np.asarray(small)))
+    return max(fitting, key=lambda f: psnr(f[1], small))
 
 
-def up(pixels: np.ndarray, r: int, settings: dict[str, Any]) -> dict[str, Any]:
-    """One row: bytes, and PSNR of each way to the full size."""
-    small = reduce(pixels.astype(np.float32), r)
-    small8 = Image.fromarray(np.floor(small + 0.5).astype(np.uint8))
+def up(pixels: np.ndarray, r: int, settings: dict[str, Any], maps: tuple[tuple[str, int], ...] = ()) -> dict[str, Any]:
+    """One row: bytes, and PSNR of each way to the full size. maps: what the channels [H, W, C] are, of a stack."""
+    small = np.floor(reduce(pixels.astype(np.float32), r) + 0.5).astype(np.uint8)
     count = max(1, small.shape[0] * small.shape[1] // PIXELS_PER_GAUSSIAN)
-    _, report = encode_once(pixels, num_gaussians=count, downsample=r, **settings)
-    avif_bytes, avif = avif_of(small8, report["bytes"])
+    _, report = encode_once(pixels, maps, num_gaussians=count, downsample=r, **settings)
+    avif_bytes, avif = avif_of(small, report["bytes"])
     return {
         "gaussians": count,
         "bytes": report["bytes"],
         "igs": report["psnr"],
-        "bicubic": psnr(enlarged(small8, pixels, r, Image.Resampling.BICUBIC), pixels),
-        "lanczos": psnr(enlarged(small8, pixels, r, Image.Resampling.LANCZOS), pixels),
+        "bicubic": psnr(enlarged(small, pixels, r, Image.Resampling.BICUBIC), pixels),
+        "lanczos": psnr(enlarged(small, pixels, r, Image.Resampling.LANCZOS), pixels),
         "avif_bytes": avif_bytes,
         "avif_lanczos": psnr(enlarged(avif, pixels, r, Image.Resampling.LANCZOS), pixels),
     }
@@ -122,7 +127,7 @@ def keep(section: str, settings: dict[str, Any], rows: Any) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", nargs="*", help="up, down (default: both)")
-    parser.add_argument("--set", default="stylized", choices=SETS)
+    parser.add_argument("--set", default="stylized", choices=[*SETS, "stacks"])
     parser.add_argument("--subset", type=int)
     parser.add_argument("--only", help="parts of pictures' names")
     parser.add_argument("--side", type=int)
@@ -134,18 +139,20 @@ def main() -> None:
     if set(asked.what) - {"up", "down"}:
         parser.error(f"expected up or down, found {' '.join(asked.what)}")
     settings = {"effort": asked.effort} | ({"threads": asked.threads} if asked.threads else {})
-    levels.SETS.update(SETS)
+    levels.SETS.update(SETS, stacks="textures/*")
     paths: list[Path] = levels.pictures(asked.set, asked.subset, asked.only)
     if not asked.what or "up" in asked.what:
         for r in (2, 4):
             rows = []
             for path in paths:
-                rows.append({"picture": path.stem} | up(levels.load(path, asked.side, asked.crop), r, settings))
+                stack = stacks.load(path, asked.side) if path.is_dir() else None
+                pixels = stack.pixels if stack else levels.load(path, asked.side, asked.crop)
+                rows.append({"picture": path.stem} | up(pixels, r, settings, stack.maps if stack else ()))
                 print(r, *(f"{v:.2f}" if isinstance(v, float) else v for v in rows[-1].values()), flush=True)
             mean = {k: float(np.mean([row[k] for row in rows])) for k in rows[0] if k != "picture"}
             print(r, "mean", *(f"{k} {v:.2f}" for k, v in mean.items()), flush=True)
             keep(f"up {r}", vars(asked), [*rows, {"picture": "mean"} | mean])
-    if not asked.what or "down" in asked.what:
+    if (not asked.what or "down" in asked.what) and asked.set != "stacks":
         for path in paths:
             rows = down(levels.load(path, asked.side, asked.crop), asked.bpp, settings)
             for row in rows:
