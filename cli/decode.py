@@ -16,6 +16,7 @@ from igs.cli.console import Console, to_json
 from igs.cli.light import CLIPPED, dtype_for, for_format
 from igs.cli.options import Number, Numbers, command, option
 from igs.cli.output import FORMATS, check_format, choose_depth, format_of, layout_of, to_host, write_image
+from igs.format.describe import counted
 from igs.format.errors import Unsupported, UsageError
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def _open(source: str, console: Console, asked: dict[str, Any]) -> Image:
     else:
         files.check_input(source)
     limits = Limits(pixels=asked["size_limit"], side=asked["dimension_limit"])
-    with process.named(files.display(source)):
+    with files.named(files.display(source)):
         image = open_image(
             data,
             limits=limits,
@@ -136,7 +137,7 @@ def _open(source: str, console: Console, asked: dict[str, Any]) -> Image:
 
 def _pixel(source: str, console: Console, as_json: bool, asked: dict[str, Any]) -> None:
     column, row = asked["pixel"]
-    with _open(source, console, asked) as image, process.named(files.display(source)):
+    with _open(source, console, asked) as image, files.named(files.display(source)):
         if not (0 <= column < image.width and 0 <= row < image.height):
             raise UsageError(f"--pixel {column},{row} is outside the picture of {image.width}×{image.height}")
         level, raw, groups = asked["level"], asked["raw"], asked["group"] or None
@@ -162,7 +163,7 @@ def _decode(source: str, target: str, console: Console, as_json: bool, sizes: li
     format_ = format_of(target, asked["format_name"])
     files.check_terminal(target, force=asked["force"])
     files.check_outputs([("", source)], [("", target)], overwrite=not asked["no_overwrite"])
-    with _open(source, console, asked) as image, process.named(files.display(source)):
+    with _open(source, console, asked) as image, files.named(files.display(source)):
         x, y, w, h = asked["region"] or (0, 0, image.width, image.height)
         scale = _scale(sizes, asked, w, h)
         wanted = None if asked["bit_depth"] is None else int(asked["bit_depth"])
@@ -211,7 +212,7 @@ def _decode(source: str, target: str, console: Console, as_json: bool, sizes: li
     if as_json:
         click.echo(to_json(report), err=target == files.PIPE)
     console.detail(
-        f"{target}: {report['width']}×{report['height']}, {report['channels']} channels of {depth} bits, "
+        f"{target}: {report['width']}×{report['height']}, {counted(report['channels'], 'channel')} of {depth} bits, "
         + _spent(report)
     )
 
@@ -219,7 +220,7 @@ def _decode(source: str, target: str, console: Console, as_json: bool, sizes: li
 def _decode_maps(
     source: str, target: str, console: Console, as_json: bool, sizes: list[str], asked: dict[str, Any]
 ) -> None:
-    with _open(source, console, asked) as image, process.named(files.display(source)):
+    with _open(source, console, asked) as image, files.named(files.display(source)):
         region = asked["region"] or (0, 0, image.width, image.height)
         scale = _scale(sizes, asked, region[2], region[3])
         samples = max(1.0, region[2] * scale) * max(1.0, region[3] * scale)
@@ -230,7 +231,7 @@ def _decode_maps(
     if as_json:
         click.echo(to_json(report))
     for written in report["maps"]:
-        console.detail(f"{written['output']}: {written['channels']} channels of {written['bit_depth']} bits")
+        console.detail(f"{written['output']}: {counted(written['channels'], 'channel')} of {written['bit_depth']} bits")
     console.detail(_spent(report))
 
 

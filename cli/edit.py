@@ -119,16 +119,17 @@ def _edit(
 
     files.check_input(source)
     data: Any = files.read_stdin(asked["memory_limit"]) if source == files.PIPE else source
-    with process.named(files.display(source)):
+    with files.named(files.display(source)):
         document = before = read(data, Limits(pixels=asked["size_limit"], side=asked["dimension_limit"]))
-        wanted = changes(document, asked, console.warn)
+    wanted = changes(document, asked, console.warn)  # names the files that it reads by itself
+    with files.named(files.display(source)):
         if not wanted and not given and not asked["strip"]:
             raise UsageError("nothing to change: expected --strip, --remove, --set-…, --copy-from or fewer bits")
         if asked["strip"]:
             document = document.without_sections()
         if wanted:
             document = document.with_sections(wanted)
-        if given:
+        if given and not _is_within(document, given[0], asked):
             document = _requantised(document, given, asked)
     result = document.to_bytes()
     report = {"input": source, "output": target, **_report(before, document, bool(given))}
@@ -138,6 +139,14 @@ def _edit(
         with files.atomic_output(target, overwrite=overwrite) as out:
             out.write(result)
     return report
+
+
+def _is_within(document: Document, target: str, asked: dict[str, Any]) -> bool:
+    """Whether a limit of bytes is kept already: there is nothing to requantise for."""
+    if target not in ("size", "bpp"):
+        return False
+    limit = asked["size"] if target == "size" else asked["bpp"] * document.header.width * document.header.height / 8
+    return len(document.to_bytes()) <= limit
 
 
 def _requantised(document: Document, given: list[str], asked: dict[str, Any]) -> Document:

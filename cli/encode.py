@@ -22,6 +22,7 @@ from igs.cli.recipe import recipe_options, recipe_overrides
 from igs.cli.watch import Watch, Wishes, words_of
 from igs.encoder.options import TUNE_MS_SSIM, EncodeOptions
 from igs.encoder.presets import PRESETS
+from igs.format.describe import counted
 from igs.format.errors import Unsupported, UsageError
 
 _RATES = ("num_gaussians", "bpp", "size", "psnr", "quality")
@@ -233,6 +234,8 @@ def encode(
     if jobs > 1 and directory is None:
         raise UsageError("-j goes with -d: there is one file to encode")
     map_options = MapOptions.take(parameters)
+    if map_options.transfers and parameters["transfer"] != "auto":
+        raise UsageError("--transfer and --map-transfer exclude each other: the first is that of all maps")
     pairs = batch.encode_pairs(paths, output, directory, force=force, maps=bool(map_options.files))
     if len(pairs) > 1 and (wishes or any(parameters[name] for name in ("checkpoint", "resume", "render_dir", "log"))):
         raise UsageError("--checkpoint, --resume, --render-dir, --log, --report and --film take a single input")
@@ -358,15 +361,15 @@ class Job:
         quality = "exact" if psnr is None else f"{psnr:.2f} dB"
         text = (
             f"{files.display(target) if target != files.PIPE else 'standard output'}: "
-            f"{report['width']}×{report['height']}, {report['num_gaussians']} Gaussians, {report['bytes']} bytes, "
-            f"{report['bpp']:.3f} bpp, {quality}, {report['seconds']:.1f} s"
+            f"{report['width']}×{report['height']}, {counted(report['num_gaussians'], 'Gaussian')}, "
+            f"{report['bytes']} bytes, {report['bpp']:.3f} bpp, {quality}, {report['seconds']:.1f} s"
         )
         if "roi_psnr" in report:
             inside, rest = ("exact" if v is None else f"{v:.2f} dB" for v in (report["roi_psnr"], report["rest_psnr"]))
             text += f"\n  regions of interest: {inside}" + f", elsewhere: {rest}" * (report["roi_share"] < 1)
         for group in report.get("groups", ()):
             own = "exact" if group["psnr"] is None else f"{group['psnr']:.2f} dB"
-            text += f"\n  {group['name'] or 'unnamed'}: {group['channels']} channels, {own}"
+            text += f"\n  {group['name'] or 'unnamed'}: {counted(group['channels'], 'channel')}, {own}"
         return text
 
 

@@ -11,14 +11,34 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
-from igs.format.errors import InputError, UsageError
+from igs.format.errors import InputError, InvalidFile, UsageError
 
 PIPE = "-"
+
+
+class OutputError(InputError):
+    """A file that can't be written; the message names it."""
 
 
 def display(path: str) -> str:
     """How a path is named in messages."""
     return "standard input" if path == PIPE else path
+
+
+@contextlib.contextmanager
+def named(source: str) -> Iterator[None]:
+    """Put the file's name before the message of an error that doesn't carry it."""
+    try:
+        yield
+    except InvalidFile as error:
+        error.args = (f"{source}: {error}",)
+        raise
+    except OutputError:
+        raise
+    except (InputError, UsageError) as error:
+        if source not in str(error):
+            error.args = (f"{source}: {error}",)
+        raise
 
 
 def read_stdin(limit: int) -> bytes:
@@ -71,7 +91,7 @@ Named = tuple[str, Any]  # the option, empty for an argument, and the path that 
 def check_outputs(inputs: Iterable[Named], outputs: Iterable[Named], *, overwrite: bool = True) -> None:
     """Raise before any work is done for what a command must not write: every file that it reads and writes is here.
 
-    UsageError for an output that is an input or another output, by whatever name; InputError for one that exists,
+    UsageError for an output that is an input or another output, by whatever name; OutputError for one that exists,
     where ``overwrite`` is off. Devices and named pipes may be written as often as one likes.
     """
     taken: dict[Any, str] = {}
@@ -86,7 +106,7 @@ def check_outputs(inputs: Iterable[Named], outputs: Iterable[Named], *, overwrit
                     if key in taken:
                         raise UsageError(f"{name}: would overwrite {taken[key]}, the same file")
                 if not overwrite and os.path.exists(path) and not os.path.isdir(path):
-                    raise InputError(f"{name}: exists already (--no-overwrite)")
+                    raise OutputError(f"{name}: exists already (--no-overwrite)")
             taken |= dict.fromkeys(known, f"the {what} {name}")
 
 
@@ -108,7 +128,7 @@ def atomic_output(path: str, *, overwrite: bool = True) -> Iterator[BinaryIO]:
     """A binary file that becomes ``path`` when the block ends well, and is removed on any error or interrupt.
 
     It lies in the same folder meanwhile, as the rename must not cross file systems. What isn't a regular file (a
-    device, a named pipe) is written directly. Raises InputError if ``path`` can't be written, or exists and
+    device, a named pipe) is written directly. Raises OutputError if ``path`` can't be written, or exists and
     ``overwrite`` is off.
     """
     target = Path(os.path.realpath(path))  # a link stays a link, its target is replaced
@@ -117,9 +137,9 @@ def atomic_output(path: str, *, overwrite: bool = True) -> Iterator[BinaryIO]:
     except OSError:
         mode = None
     if mode is not None and stat.S_ISDIR(mode):
-        raise InputError(f"{path}: is a directory")
+        raise OutputError(f"{path}: is a directory")
     if mode is not None and stat.S_ISREG(mode) and not overwrite:
-        raise InputError(f"{path}: exists already (--no-overwrite)")
+        raise OutputError(f"{path}: exists already (--no-overwrite)")
     try:
         if mode is not None and not stat.S_ISREG(mode):
             with open(target, "wb") as stream:
@@ -127,7 +147,7 @@ def atomic_output(path: str, *, overwrite: bool = True) -> Iterator[BinaryIO]:
             return
         handle, temporary = tempfile.mkstemp(prefix=f".{target.name[:100]}.", suffix=".tmp", dir=target.parent)
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from error
+        raise OutputError(f"{path}: {error.strerror or error}") from error
     try:
         os.close(handle)
         with open(temporary, "w+b") as file:  # not fdopen: writers of images look at the name
@@ -141,7 +161,7 @@ def atomic_output(path: str, *, overwrite: bool = True) -> Iterator[BinaryIO]:
     except OSError as error:
         if isinstance(error, BrokenPipeError) or error.filename not in (None, temporary):
             raise
-        raise InputError(f"{path}: {error.strerror or error}") from error
+        raise OutputError(f"{path}: {error.strerror or error}") from error
     finally:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
@@ -164,6 +184,6 @@ def _move_new(temporary: str, target: Path, path: str) -> None:
     try:
         os.link(temporary, target)
     except FileExistsError as error:
-        raise InputError(f"{path}: exists already (--no-overwrite)") from error
+        raise OutputError(f"{path}: exists already (--no-overwrite)") from error
     except OSError:  # a file system without hard links
         os.replace(temporary, target)

@@ -47,7 +47,7 @@ def info(
         files.check_input(source)
     limits = Limits(pixels=size_limit, side=dimension_limit)
     with (
-        process.named(files.display(source)),
+        files.named(files.display(source)),
         open_file(data, limits=limits, allow_partial=allow_partial) as reader,
     ):
         spent = bits_by_attribute(reader) if bits else {}
@@ -59,7 +59,8 @@ def info(
         else:
             text = describe_text(reader)
             if bits:
-                text += "\n" + "\n".join(_bit_lines(spent, reader.num_gaussians))
+                there = sum(level.num_gaussians for level in reader.levels[: reader.available_levels])
+                text += "\n" + "\n".join(_bit_lines(spent, there))
             if chunks:
                 text += "\n" + "\n".join(_chunk_lines(describe(reader, chunks=True)["chunks"]))
         if reader.partial:

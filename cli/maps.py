@@ -17,7 +17,7 @@ from igs.cli.console import Console
 from igs.cli.light import CLIPPED, for_format
 from igs.cli.options import Decorator, option
 from igs.cli.output import FORMATS, Format, check_format, choose_depth, layout_of, to_host, write_image
-from igs.format.errors import InputError, UsageError
+from igs.format.errors import UsageError
 
 if TYPE_CHECKING:
     from igs.decoder import Image
@@ -107,9 +107,7 @@ class MapOptions:
         if source != _NOTHING:
             if not Path(source).is_dir():
                 raise UsageError(f"{files.display(source)}: expected a directory of maps beside --map, or no IN")
-            found, notes = find_maps(Path(source))
-            named = {Path(path).resolve() for path in self.files.values()}
-            found = {name: path for name, path in found.items() if path.resolve() not in named}
+            found, notes = find_maps(Path(source), self.files, " (-d DIR encodes each file by itself)")
         maps = {name: TextureMap(path) for name, path in (found | self.files).items()}
         for flag, values in (("weight", self.weights), ("transfer", self.transfers), ("depth", self.depths)):
             for name in values.keys() - maps.keys():
@@ -226,15 +224,15 @@ def decode_maps(
         plans.append((group, format_, layout, depth, Path(target) / (name + format_.suffixes[0])))
     outputs = [("", path) for *_, path in plans]
     files.check_outputs([("", source)], outputs, overwrite=not asked["no_overwrite"])
-    try:
-        Path(target).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{target}: {error.strerror or error}") from error
     found = image.region(
         *region, scale=scale, dtype="float32", level=asked["level"], raw=asked["raw"],
         groups=[group.name for group in chosen], renormalize=asked["renormalize"],
     )  # fmt: skip
     values = to_host(found)
+    try:
+        Path(target).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise files.OutputError(f"{target}: {error.strerror or error}") from error
     written, first = [], 0
     for group, format_, layout, depth, path in plans:
         part = values[..., first : first + group.channels].copy()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from igs.format.describe import counted
 from igs.format.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -116,4 +117,5 @@ def _check_profile(document: Document, profile: bytes | None, warn: Callable[[st
     space, group = profile[16:20], document.header.groups[0]
     colours = group.channels - (group.alpha != Alpha.NONE)
     if _SPACES.get(space) not in (None, colours):
-        warn(f"the ICC profile is for {space.decode().strip()}, the picture has {colours} channels of colour")
+        has = counted(colours, "channel")
+        warn(f"the ICC profile is for {space.decode().strip()}, the picture has {has} of colour")

@@ -70,18 +70,22 @@ _PILLOW_OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def format_of(path: str, name: str | None) -> Format:
-    """The format named, else that of the path's suffix, PNG for stdout. Raises UsageError for an unknown suffix."""
+def format_of(path: str, name: str | None, formats: Mapping[str, Format] = FORMATS, also: str = "--format") -> Format:
+    """The format named, else that of the path's suffix, PNG for stdout. Raises UsageError for an unknown suffix.
+
+    also: what the message says besides a suffix.
+    """
     if name is not None:
         return FORMATS[name]
     if path == "-":
         return FORMATS["png"]
     suffix = PurePath(path).suffix.lower()
-    for candidate in FORMATS.values():
+    for candidate in formats.values():
         if suffix in candidate.suffixes:
             return candidate
-    known = " ".join(s for candidate in FORMATS.values() for s in candidate.suffixes)
-    raise UsageError(f"{path}: expected a suffix of {known}, or --format, found {suffix or 'none'}")
+    known = " ".join(s for candidate in formats.values() for s in candidate.suffixes)
+    hint = f", or {also}" if also else ""
+    raise UsageError(f"{path}: expected a suffix of {known}{hint}, found {suffix or 'none'}")
 
 
 def layout_of(groups: Sequence[Any]) -> str:
@@ -109,20 +113,20 @@ def choose_depth(format_: Format, source_depth: int, wanted: int | None) -> int:
     return max((depth for depth in format_.depths if depth <= source_depth), default=format_.depths[0])
 
 
-def check_format(format_: Format, layout: str, channels: int, width: int, height: int) -> None:
-    """Raise Unsupported, naming formats that can, if the picture doesn't fit."""
+def check_format(format_: Format, layout: str, channels: int, width: int, height: int, depth: int = 0) -> None:
+    """Raise Unsupported, naming formats that can, if the picture doesn't fit. depth: bits that these hold."""
+    others = _others(layout, depth, max(width, height))
     if layout not in format_.layouts:
         what = f"{channels} {LAYOUTS[layout]}" if layout == "N" else LAYOUTS[layout]
-        raise Unsupported(f"{format_.name} can't hold {what}; {_others(layout=layout)} can")
+        raise Unsupported(f"{format_.name} can't hold {what}; {others} can")
     if max(width, height) > format_.side:
-        raise Unsupported(
-            f"{format_.name} can't hold {width}×{height}: at most {format_.side} a side; {_others(layout=layout)} can"
-        )
+        raise Unsupported(f"{format_.name} can't hold {width}×{height}: at most {format_.side} a side; {others} can")
 
 
-def _others(layout: str = "", depth: int = 0) -> str:
-    unlimited = [f for f in FORMATS.values() if f.side == 2**31 - 1]
-    names = [f.name for f in unlimited if (not layout or layout in f.layouts) and (not depth or depth in f.depths)]
+def _others(layout: str = "", depth: int = 0, side: int = 0) -> str:
+    """The formats that hold so much, in words."""
+    fitting = [f for f in FORMATS.values() if f.side >= side]
+    names = [f.name for f in fitting if (not layout or layout in f.layouts) and (not depth or depth in f.depths)]
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 

@@ -10,12 +10,12 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import click
 
-from igs.format.errors import IgsError, InputError, InvalidFile, UsageError
+from igs.format.errors import IgsError, InvalidFile
 
 EXIT_OK, EXIT_USAGE, EXIT_IO, EXIT_INVALID, EXIT_RUNTIME, EXIT_UNSUPPORTED = range(6)
 EXIT_INTERRUPTED = 128 + 2  # as a shell reports SIGINT
@@ -122,17 +122,3 @@ def error_object(error: BaseException, source: str) -> dict[str, Any]:
     if isinstance(error, InvalidFile):
         found |= {"code": error.code, "offset": error.offset}
     return found
-
-
-@contextlib.contextmanager
-def named(source: str) -> Iterator[None]:
-    """Put the file's name before the message of an error that doesn't carry it."""
-    try:
-        yield
-    except InvalidFile as error:
-        error.args = (f"{source}: {error}",)
-        raise
-    except (InputError, UsageError) as error:
-        if source not in str(error):
-            error.args = (f"{source}: {error}",)
-        raise

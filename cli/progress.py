@@ -7,6 +7,7 @@ import time
 from typing import IO, Any
 
 from igs.cli.console import Console, to_json
+from igs.format.describe import counted
 
 _WIDTH = 24  # characters of the bar
 _INTERVAL = 0.1  # seconds between redraws: more can't be seen, and a slow terminal would hold up the fit
@@ -63,7 +64,7 @@ class ProgressLine:
         return "#" * done + "." * (_WIDTH - done)
 
     def _text(self, progress: Any) -> str:
-        parts = [f"{progress.step}/{progress.steps}", f"{progress.num_gaussians} Gaussians"]
+        parts = [f"{progress.step}/{progress.steps}", counted(progress.num_gaussians, "Gaussian")]
         if self.psnr is not None:
             parts.append(f"{self.psnr:.2f} dB")
         if self.console.verbose > 1:

@@ -14,10 +14,10 @@ import click
 from igs.cli import batch, files, options, process
 from igs.cli.console import Console, to_json
 from igs.cli.options import Number, Numbers, command, given_options, option
-from igs.cli.output import check_format, format_of, write_image
+from igs.cli.output import FORMATS, check_format, format_of, write_image
 from igs.encoder.options import check_saliency
 from igs.encoder.recipe import Saliency
-from igs.format.errors import InputError, UsageError
+from igs.format.errors import InputError, InvalidFile, UsageError
 
 if TYPE_CHECKING:
     from PIL import Image as Pillow
@@ -144,13 +144,13 @@ def view(
     if kind in OF_A_LOG:
         found: dict[str, Any] = _plot(source, target, asked)
     else:
-        format_ = format_of(target, None)
-        check_format(format_, "RGB", 3, 1, 1)
+        format_ = format_of(target, None, {f.name: f for f in FORMATS.values() if 8 in f.depths}, also="")
+        check_format(format_, "RGB", 3, 1, 1, depth=8)
         if kind in OF_A_PICTURE:
             sheet = _map_of(source, kind, asked)
         else:
             sheet = _sheet_of(source, kind, asked, console)
-        check_format(format_, "RGB", 3, sheet.width, sheet.height)
+        check_format(format_, "RGB", 3, sheet.width, sheet.height, depth=8)
         with contextlib.ExitStack() as stack:
             if target == files.PIPE:
                 out: Any = io.BytesIO()
@@ -188,8 +188,14 @@ def _open(data: Any, source: str, asked: dict[str, Any], console: Console | None
     from igs.view import Scene
 
     limits = Limits(pixels=asked["size_limit"], side=asked["dimension_limit"])
-    with process.named(files.display(source)):
-        scene = Scene(data, limits, asked["threads"], asked["allow_partial"], asked["group"])
+    with files.named(files.display(source)):
+        try:
+            scene = Scene(data, limits, asked["threads"], asked["allow_partial"], asked["group"])
+        except InvalidFile as error:
+            if error.code == "E_SIGNATURE":
+                kinds = " and ".join(f"-k {kind}" for kind in OF_A_PICTURE)
+                error.args = (f"{error} (pictures by themselves are for {kinds})",)
+            raise
     if console is not None and scene.reader.partial:
         console.warn(f"{files.display(source)}: the file is partial; shown as far as it goes")
     return scene
@@ -201,7 +207,7 @@ def _sheet_of(source: str, kind: str, asked: dict[str, Any], console: Console) -
     with contextlib.ExitStack() as stack:
         scene = stack.enter_context(_open(_read(source, asked), source, asked, console))
         original = None if asked["against"] is None else _original(scene, asked)
-        stack.enter_context(process.named(files.display(source)))
+        stack.enter_context(files.named(files.display(source)))
         names = ("region", "scale", "level", "sample", "seed", "deviations", "on", "beside", "unit", "top", "bare")
         options = Options(source=original, **{name: asked[name] for name in names})
         options.check(scene)

@@ -52,6 +52,7 @@ class LevelBackend:
         self.whole = self._backends[-1]
         self.name, self.device = self.whole.name, self.whole.device
         self.place, self.asynchronous, self.separable = self.whole.place, self.whole.asynchronous, False
+        self.num_levels = len(self._backends)
         self._fit: Fit | None = None
         self._turn = 0
 

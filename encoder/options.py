@@ -155,7 +155,12 @@ class EncodeOptions:
         for name in self.overrides:
             if name not in known:
                 raise UsageError(f"recipe: expected a field of Recipe, found {name!r}")
-        if "coding" not in self.overrides and any(name in self.overrides for name in WIDTHS):
+        widths = [name for name in WIDTHS if name in self.overrides]
+        if widths and self.overrides.get("coding") == "lattice":
+            raise UsageError(
+                f"{widths[0]}: expected plain coding beside it, found a lattice, which has steps, not bits"
+            )
+        if widths and "coding" not in self.overrides:
             recipe = dataclasses.replace(recipe, coding="plain")
         if self.tune is None and any(name in self.overrides for name in ("loss_l1", "loss_l2", "loss_ssim")):
             recipe = dataclasses.replace(recipe, loss_ms_ssim=0.0)  # a loss of one's own: what is said, and no more

@@ -22,6 +22,8 @@ from igs.format import open_file
 from igs.format.describe import bits_per_gaussian
 from igs.format.errors import IgsError, InputError, UsageError
 
+MUCH_METADATA = 0.25  # of a file's bytes
+
 
 @dataclasses.dataclass(frozen=True)
 class Encoded:
@@ -79,6 +81,9 @@ def encode(image: Any, options: EncodeOptions | None = None, **settings: Any) ->
         warn(result.missed)
     if options.levels > 1:
         result = job.with_levels(result)
+    metadata = sum(map(len, (source.sections | options.sections).values()))
+    if metadata > MUCH_METADATA * len(result.data):
+        warn(f"metadata takes {metadata} of {len(result.data)} bytes; without it the picture could have them")
     report = _report(job, result, time.perf_counter() - started)
     return Encoded(result.data, report)
 

@@ -61,8 +61,12 @@ def inside(roi: Sequence[Region], width: int, height: int) -> NDArray[np.bool_]:
 
 
 def map_from_file(path: Path, width: int, height: int) -> Map:
-    """Any image as a map [H, W] of the picture's size, 0 or more. Raises InputError for one that can't be read."""
-    return resample_map(load_image(path).pixels.mean(axis=2, dtype=np.float64), width, height)
+    """Any image as a map [H, W] of the picture's size, 0 or more: its colours' mean, over black where it has alpha.
+
+    Raises InputError for one that can't be read.
+    """
+    source = load_image(path)
+    return resample_map(saliency.flat(source.pixels, source.groups).mean(axis=2, dtype=np.float64), width, height)
 
 
 def network_map(source: SourceImage, options: EncodeOptions, recipe: Recipe, groups: Sequence[Group]) -> Map | None:

@@ -28,7 +28,6 @@ _FACTOR = 3.0
 # -q: a multiple of what photographs get. The forecast knows no error that never falls, as noise and grain have: those
 # would take Gaussians without end, and gain nothing.
 _MOST_OF_QUALITY = 2
-_MUCH_METADATA = 0.25  # of the bytes asked for
 _TRIM_TRIALS = 8
 # Rate control of lattice files
 _RATE_AIM = 1.004  # of the limit before freezing, which takes 0.2 to 0.6 % off; what is too much is left out after it
@@ -66,9 +65,6 @@ def to_count(job: Job) -> Result:
             n = rate.gaussians_for_quality(_quality(o), job.recipe, job.channels, job.pixels)
         else:
             n = rate.gaussians_for_bytes(limit, job.recipe, job.groups, job.sections, o.levels)
-            metadata = sum(map(len, job.sections.values()))
-            if metadata > _MUCH_METADATA * limit:
-                job.warn(f"metadata takes {metadata} of {limit:.0f} bytes; without it the picture could have them")
         smallest = rate.smallest_file(job.recipe, job.groups, job.sections, o.levels)
         if o.size is not None and o.size < smallest:
             raise UsageError(f"size: expected {smallest} or more, about the smallest file of it, found {o.size}")

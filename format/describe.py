@@ -170,14 +170,20 @@ def describe(file: FileReader, chunks: bool = False) -> dict[str, Any]:
     return found
 
 
+def counted(number: int, what: str) -> str:
+    """A number and what it counts, in words: "1 level", "3 levels"."""
+    return f"{number} {what}" + "s" * (number != 1)
+
+
 def describe_text(file: FileReader) -> str:
     """The same for people: one short line per fact."""
     d = describe(file)
     q2 = "none" if d["relative_reach2"] is None else f"{d['relative_reach2']:g}"
     blend = d["blend"] + (f", K = {d['top_k']}" if d["top_k"] else "")
     lines = [
-        f"{d['width']} × {d['height']} pixels, {d['channels']} channels",
-        f"{d['num_gaussians']} Gaussians of {d['bits_per_gaussian']} bits in {d['num_chunks']} chunks",
+        f"{d['width']} × {d['height']} pixels, {counted(d['channels'], 'channel')}",
+        f"{counted(d['num_gaussians'], 'Gaussian')} of {d['bits_per_gaussian']} bits in "
+        + counted(d["num_chunks"], "chunk"),
         f"{d['file_bytes']} bytes, {d['bpp']:.4f} bits per pixel; head {d['head_bytes']} bytes",
         f"blend {blend}; R² = {d['reach2']:g}, Q² = {q2}; lowpass {d['lowpass']:g}",
         f"shape {d['shape']}, scale_map {d['scale_map']}, primitive {d['primitive']}",
@@ -201,12 +207,14 @@ def describe_text(file: FileReader) -> str:
         lines.append(f"group {group['name']!r}: {about}, gamma {group['gamma']:g}")
     lines.append("background: " + " ".join(f"{v:g}" for v in d["background"]))
     if len(d["levels"]) > 1 or d["partial"]:
-        lines.append(f"{len(d['levels'])} levels, {d['level_mode']}")
+        lines.append(f"{counted(len(d['levels']), 'level')}, {d['level_mode']}")
         for number, level in enumerate(d["levels"]):
             psnr = "" if level["psnr"] is None else f", {level['psnr']:.2f} dB"
             missing = "" if number < d["available_levels"] else ", missing"
             size = f"{level['end']} bytes, {level['bpp']:.4f} bits per pixel{psnr}"
-            lines.append(f"level {number}: {level['num_gaussians']} Gaussians, to the end of it {size}{missing}")
+            lines.append(
+                f"level {number}: {counted(level['num_gaussians'], 'Gaussian')}, to the end of it {size}{missing}"
+            )
     if d["partial"]:
         lines.append(f"partial: {d['available_levels']} of {len(d['levels'])} levels present")
     for s in d["sections"]:

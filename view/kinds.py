@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
+from igs.format.describe import counted
 from igs.format.errors import UsageError
 from igs.view import maps
 from igs.view.canvas import U8, Bar, Panel, compose, framed, rounded_up, to_u8
@@ -86,14 +87,18 @@ def _scale(o: Options, area: Region, longest: float) -> float:
     return math.floor(2 * scale) / 2 if scale >= 1 else scale
 
 
-def facts(scene: Scene) -> str:
-    """Size and rate in a line."""
-    bpp = 8 * scene.reader.file_bytes / (scene.width * scene.height)
-    return f"{scene.reader.num_gaussians} Gaussians, {scene.reader.file_bytes} bytes, {bpp:.3f} bpp"
+def facts(scene: Scene, level: int | None = None) -> str:
+    """Size and rate in a line, of the file up to a level; None: of all that is there."""
+    reader = scene.reader
+    size, count = reader.file_bytes, reader.num_gaussians
+    if level is not None or reader.partial:
+        shown = reader.levels[: reader.available_levels if level is None else level + 1]
+        size, count = shown[-1].end, sum(l.num_gaussians for l in shown)
+    return f"{counted(count, 'Gaussian')}, {size} bytes, {8 * size / (scene.width * scene.height):.3f} bpp"
 
 
 def _decoded(scene: Scene, o: Options, area: Region, scale: float, title: str = "Decoded") -> Panel:
-    return Panel(to_u8(scene.picture(area, scale, o.level)), title, facts(scene))
+    return Panel(to_u8(scene.picture(area, scale, o.level)), title, facts(scene, o.level))
 
 
 def placed(drawn: Drawn, area: Region, scale: float) -> tuple[F64, F64]:
@@ -267,7 +272,7 @@ def _levels(scene: Scene, o: Options) -> list[Panel]:
         first, last = reader.level_range(level)
         count = sum(l.num_gaussians for l in reader.levels if first <= l.first_chunk < last)
         picture = to_u8(scene.picture(area, scale, level))
-        panels.append(Panel(picture, f"Level {level}: {count} Gaussians", note))
+        panels.append(Panel(picture, f"Level {level}: {counted(count, 'Gaussian')}", note))
     return panels
 
 
@@ -283,7 +288,7 @@ def _zoom(scene: Scene, o: Options) -> list[Panel]:
     overview = np.asarray(
         Image.fromarray(to_u8(whole)).resize((max(1, round(scene.width * shrink)), side), Image.Resampling.LANCZOS)
     )
-    panels = [Panel(framed(overview, (box[0], box[1], box[2], box[3])), "Decoded", facts(scene))]
+    panels = [Panel(framed(overview, (box[0], box[1], box[2], box[3])), "Decoded", facts(scene, o.level))]
     if original is not None:
         pixels = _enlarged(original, area, scale, Image.Resampling.NEAREST, times)
         panels.append(Panel(pixels, f"The original's pixels, {scale / times:g}x"))

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import zipfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,21 @@ def zero_moments(t: Tensor) -> tuple[Tensor, Tensor]:
     return torch.zeros_like(t), torch.zeros_like(t)
 
 
+def _about(fit: Fit) -> dict[str, Any]:
+    """What a fit is of and the recipe doesn't say, by the name that messages have for it."""
+
+    def crc(values: Tensor | None) -> int | None:
+        return None if values is None else zlib.crc32(np.ascontiguousarray(values.cpu().numpy()).tobytes())
+
+    return {
+        "picture": crc(fit.target),
+        "weighting of pixels (roi, saliency_weight)": crc(fit.loss_map),
+        "number of levels": getattr(fit.backend, "num_levels", 1),
+        "downsample": getattr(fit.backend, "points", 1) != 1,
+        "seed": fit.seed,
+    }
+
+
 def save(fit: Fit, path: Path) -> None:
     """Write a checkpoint (npz, arrays only)."""
     s = fit.state
@@ -84,6 +100,7 @@ def save(fit: Fit, path: Path) -> None:
         "num_gaussians": fit.num_gaussians,
         "last": (fit.last_whole.loss, fit.last.mse, fit.last.ssim) if s.step else None,
         "shape": list(fit.target.shape),
+        "about": _about(fit),
         "device": fit.backend.place.type,
         "rng": fit.rng.bit_generator.state,
         "recipe": {k: str(v) for k, v in dataclasses.asdict(fit.recipe).items()},
@@ -104,7 +121,9 @@ def restore(fit: Fit, path: Path) -> None:
             raise InputError(
                 f"{path}: checkpoint of a picture {scalars['shape']}, this one is {list(fit.target.shape)}"
             )
-
+        for name, value in _about(fit).items():
+            if scalars["about"][name] != value:
+                raise UsageError(f"{path}: expected a checkpoint of this very fit, found one with another {name}")
         for name, value in dataclasses.asdict(fit.recipe).items():
             if scalars["recipe"].get(name) != str(value):
                 raise UsageError(

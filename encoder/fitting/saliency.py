@@ -98,12 +98,26 @@ def map_of(name: str, pixels: NDArray[np.float32], groups: Sequence[Group], weig
     """
     check_saliency(name, weights)
     if weights is None:
-        return MAPS[name](pixels)
+        return MAPS[name](flat(pixels, groups))
     try:
         from igs.encoder.fitting.eml_net import eml_net
     except ImportError as error:
         raise Unsupported('eml-net needs PyTorch and safetensors: pip install "igs-codec[encoder,saliency]"') from error
     return eml_net(seen(pixels, groups), Path(weights))
+
+
+def flat(pixels: NDArray[np.float32], groups: Sequence[Group]) -> NDArray[np.float32]:
+    """Picture values [H, W, C] without alpha, [H, W, C']: colours are over black, and ink is turned into light."""
+    parts, first = [], 0
+    for group in groups:
+        part = pixels[..., first : first + group.channels]
+        first += group.channels
+        alpha = part[..., -1:] if group.alpha != Alpha.NONE else None
+        colours = part if alpha is None else part[..., :-1]
+        if group.colour == Colour.CMYK:
+            colours = 1 - colours
+        parts.append(colours if alpha is None else colours * np.clip(alpha, 0, 1))
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
 
 
 def seen(pixels: NDArray[np.float32], groups: Sequence[Group]) -> NDArray[np.float32]:

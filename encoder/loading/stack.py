@@ -101,12 +101,17 @@ def load_stack(
     return SourceImage(pixels, groups, {}, notes, depth, name, weights)
 
 
-def find_maps(folder: Path) -> tuple[dict[str, Path], list[str]]:
+def find_maps(
+    folder: Path, named: Mapping[str, str | Path] | None = None, hint: str = ""
+) -> tuple[dict[str, Path], list[str]]:
     """The maps in a directory, by the names of their roles, in a fixed order; and remarks on what was left out.
 
     Files whose names say nothing are left out, and a normal map of the other convention beside one whose y points up.
-    Raises InputError where no map is found, or two of one kind.
+    named: maps that are known already, by name; neither their files nor others of their role are looked at. hint: what
+    the message adds where no map is found. Raises InputError for that, and for two of one kind.
     """
+    named = named or {}
+    known_files = {Path(path).resolve() for path in named.values()}
     try:
         files = sorted(p for p in folder.iterdir() if p.suffix.lower() in MAP_SUFFIXES and p.is_file())
     except OSError as error:
@@ -118,18 +123,20 @@ def find_maps(folder: Path) -> tuple[dict[str, Path], list[str]]:
     found: dict[map_names.Role, Path] = {}
     notes = []
     for path, role in zip(files, roles, strict=True):
+        if path.resolve() in known_files or (role is not None and role.name in named):
+            continue
         if role is None:
-            notes.append(f"{path}: left out, not a known map's name (--map NAME={path.name} takes it)")
+            notes.append(f"{path}: left out, not a known map's name (--map NAME={path} takes it)")
         elif role in found:
             both = f"{found[role].name} and {path.name}"
             raise InputError(f"{folder}: expected one {role.name} map, found {both} (--map NAME=FILE says which)")
         else:
             found[role] = path
-    if not found:
+    if not found and not named:
         known = ", ".join(role.name for role in map_names.ROLES[:9])
-        raise InputError(f"{folder}: expected maps such as {known}, found none (-d DIR encodes each file by itself)")
+        raise InputError(f"{folder}: expected maps such as {known}, found none{hint}")
     ordered = {role.name: found[role] for role in sorted(found, key=map_names.order_of)}
-    if "normal_dx" in ordered and ("normal_gl" in ordered or "normal" in ordered):
+    if "normal_dx" in ordered and {"normal_gl", "normal"} & (ordered.keys() | named.keys()):
         notes.append(f"{ordered.pop('normal_dx')}: left out, the same normals with y turned are there (--map takes it)")
     return ordered, notes
 

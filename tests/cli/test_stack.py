@@ -271,3 +271,28 @@ def test_maps_of_other_sizes_are_resampled(cli: Any, stack: Path, decoded: Path,
     for args in ((), ("--group", "height")):
         result = cli("igs-view", stack, tmp_path / "o.png", "-k", "error", "--against", decoded, *args)
         assert result.code == 0, result.err
+
+
+def test_a_named_map_decides_between_two_of_a_kind(
+    cli: Any, folder: Path, tmp_path: Path, fake_encoder: list[Any]
+) -> None:
+    other = folder / "wall_diffuse_1k.png"
+    other.write_bytes((folder / "wall_albedo_1k.png").read_bytes())
+    unknown = folder / "wall_foo_1k.png"
+    unknown.write_bytes((folder / "wall_rough_1k.png").read_bytes())
+    assert "--map NAME=FILE says which" in cli("igs-encode", folder, tmp_path / "out.igs").err
+    named = ("--map", f"albedo={other}", "--map", f"dust={unknown}")
+    result = cli("igs-encode", folder, tmp_path / "out.igs", *named)
+    assert (result.code, "left out" in result.err) == (0, False), result.err
+    assert sorted(g.name for g in fake_encoder[0][0].groups) == ["albedo", "dust", "normal_gl", "roughness"]
+
+
+def test_one_transfer_is_said_at_most(cli: Any, folder: Path, tmp_path: Path) -> None:
+    result = cli("igs-encode", folder, tmp_path / "out.igs", "--map-transfer", "albedo=linear", "--transfer", "srgb")
+    assert (result.code, "--transfer and --map-transfer exclude each other" in result.err) == (1, True)
+
+
+def test_a_refused_region_leaves_no_directory(cli: Any, stack: Path, tmp_path: Path) -> None:
+    out = tmp_path / "maps"
+    assert cli("igs-decode", stack, f"{out}/", "--region", "100,0,10,10").code == 1
+    assert not out.exists()

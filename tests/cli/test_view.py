@@ -147,10 +147,36 @@ def test_messages(
 
 
 def test_what_is_no_igs_file(cli: Any, tmp_path: Path, original: Path) -> None:
-    assert cli("igs-view", original, tmp_path / "out.png").code == 3
+    refused = cli("igs-view", original, tmp_path / "out.png")
+    assert (refused.code, "for -k gradient and -k saliency" in refused.err) == (3, True)
     assert cli("igs-view", tmp_path / "none.igs", tmp_path / "out.png").code == 2
     assert cli("igs-view", original, original).code == 1
     assert cli("igs-view", FILE, original, "--no-overwrite").code == 2
+
+
+@pytest.mark.parametrize(("name", "code"), [("out.exr", 1), ("out.npy", 0), ("out.xyz", 1), ("out.pgm", 5)])
+def test_sheets_are_of_8_bits(cli: Any, tmp_path: Path, name: str, code: int) -> None:
+    result = cli("igs-view", FILE, tmp_path / name)
+    assert (result.code, "internal" in result.err) == (code, False), result.err
+    assert not [word for word in (".tif .exr", "exr, ", "--format") if word in result.err]
+
+
+def test_captions_are_of_what_is_shown(cli: Any, tmp_path: Path, igs_bytes: Any) -> None:
+    from igs.view.kinds import facts
+    from igs.view.scene import Scene
+
+    data = igs_bytes(levels=3)
+    with Scene(data) as scene:
+        whole, first = facts(scene), facts(scene, 0)
+        end = scene.reader.levels[1].end
+    assert whole.startswith(f"180 Gaussians, {len(data)} bytes")
+    assert first.startswith("60 Gaussians")
+    with Scene(data[:end], allow_partial=True) as scene:
+        assert facts(scene).startswith(f"120 Gaussians, {end} bytes")
+    (tmp_path / "part.igs").write_bytes(data[:end])
+    lines = cli("igs-info", tmp_path / "part.igs", "--allow-partial", "--bits").text.splitlines()
+    position = next(line for line in lines if line.split()[:1] == ["position"]).split()
+    assert float(position[-1]) == pytest.approx(8 * float(position[1]) / 120, abs=0.01)
 
 
 def test_info_tells_bits(cli: Any) -> None:

@@ -24,6 +24,15 @@ def test_resume_gives_the_same_file(tmp_path):
     for change, message in (({"num_gaussians": 31}, "with 30 Gaussians"), ({"steps": 41}, "with steps 40")):
         with pytest.raises(igs.UsageError, match=message):
             encode(picture(), **(settings | change), resume=kept)
+    for change, message in (
+        ({"seed": 3}, "another seed"),
+        ({"levels": 2, "steps": 40}, "another number of levels"),
+        ({"roi": [(0, 0, 5, 5)]}, "another weighting of pixels"),
+    ):
+        with pytest.raises(igs.UsageError, match=message):
+            encode(picture(), **(settings | change), resume=kept)
+    with pytest.raises(igs.UsageError, match="another picture"):
+        encode(255 - picture(), **settings, resume=kept)
     with pytest.raises(igs.UsageError, match="resume"):
         encode(picture(), psnr=20.0, resume=kept)
     with pytest.raises(igs.UsageError, match="coding"):

@@ -32,6 +32,12 @@ def test_what_makes_no_sense(name: str, value: Any) -> None:
         igs.encode(np.zeros((8, 8, 3), np.uint8), num_gaussians=2, steps=1, **{name: value})
 
 
+def test_bits_are_of_plain_codes() -> None:
+    assert EncodeOptions(overrides={"pos_bits": 10}).recipe().coding == "plain"
+    with pytest.raises(UsageError, match="pos_bits: expected plain coding"):
+        EncodeOptions(overrides={"pos_bits": 10, "coding": "lattice"}).recipe()
+
+
 def test_what_makes_sense() -> None:
     EncodeOptions(seed=np.int64(3), threads=1024, chunk_size=1, device="cpu", codec="raw").check()
 

@@ -158,6 +158,10 @@ def test_small_pictures_get_some_gaussians_and_metadata_is_not_counted():
     warnings = []
     encode(image, size=6000, steps=1, sections={"soft": bytes(5000)}, on_warning=warnings.append)
     assert "metadata takes 5000" in warnings[0]
+    encode(image, num_gaussians=9, steps=1, sections={"soft": bytes(5000)}, on_warning=warnings.append)
+    assert "metadata takes 5000" in warnings[1]
+    encode(image, num_gaussians=9, levels=3, steps=1, on_warning=warnings.append)
+    assert len(warnings) == 2
 
 
 def test_size_that_one_gaussian_exceeds_is_an_error():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -118,6 +119,36 @@ def test_saliency_weighs_the_loss(tmp_path) -> None:  # type: ignore[no-untyped-
     assert found is not None
     assert found[10, 10] / found[10, 50] == pytest.approx(4)
     assert found[2, 2] / found[10, 50] == pytest.approx(8)
+
+
+def test_a_map_with_alpha_is_seen_over_black(tmp_path: Path) -> None:
+    from PIL import Image
+
+    grey = np.pad(np.full((4, 3), 200, np.uint8), ((0, 0), (0, 3)))
+    opaque = np.full_like(grey, 255)
+    maps = {"L": grey, "LA": np.dstack([grey, opaque]), "RGBA": np.dstack([grey] * 3 + [opaque])}
+    maps["hidden"] = np.dstack([opaque, np.where(grey, 200, 0).astype(np.uint8)])
+    found = []
+    for name, pixels in maps.items():
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+        found.append(loss_map(waves(), saliency_weight=3.0, saliency_map=tmp_path / f"{name}.png"))
+    for other in found[1:]:
+        np.testing.assert_allclose(other, found[0], atol=1e-6)
+    Image.fromarray(255 - np.dstack([grey] * 3 + [opaque * 0 + 255]), "CMYK").save(tmp_path / "ink.tif")
+    ink = loss_map(waves(), saliency_weight=3.0, saliency_map=tmp_path / "ink.tif")
+    assert ink is not None
+    assert ink[0, 0] > ink[0, -1]
+
+
+@pytest.mark.parametrize("name", ["spectral-residual", "fine-grained"])
+def test_saliency_knows_nothing_of_colours_that_nobody_sees(name: str) -> None:
+    seen = np.random.default_rng(0).random((48, 64, 4), np.float32)
+    seen[:, 32:, 3] = 0
+    hidden = seen.copy()
+    hidden[:, 32:, :3] = 0.7
+    one, other = (loss_map(p, saliency_weight=8.0, overrides={"saliency": name}) for p in (seen, hidden))
+    assert one is not None
+    np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize(("settings", "message"), [
