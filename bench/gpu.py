@@ -18,6 +18,7 @@ import json
 import statistics
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ EXAMPLE = common.REPO / "examples" / "antelope_canyon.png"
 # Operations per candidate and pixel, a fused multiply-add counted as two, of three channels (csrc/cuda/raster.cuh).
 FORWARD, BACKWARD = 8 + 18, 35
 TINY = False  # --check
+CALLS = 10  # between two events
 CHECKOUTS: dict[str, Any] = {"image_gs": None, "fused_ssim": None}  # paths, of --image-gs and --fused-ssim
 
 
@@ -79,7 +81,7 @@ def seconds_of(call: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def median_of(call: Callable[[], Any], runs: int = 20, warmup: int = 3) -> float:
-    """Median seconds of a call on the device, by events."""
+    """Median seconds of a call on the device, by events around several calls: a single one's are its launches."""
     import torch
 
     for _ in range(warmup):
@@ -88,10 +90,11 @@ def median_of(call: Callable[[], Any], runs: int = 20, warmup: int = 3) -> float
     for _ in range(1 if TINY else runs):
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         begin.record()
-        call()
+        for _ in range(CALLS):
+            call()
         end.record()
         end.synchronize()
-        times.append(begin.elapsed_time(end) / 1e3)
+        times.append(begin.elapsed_time(end) / 1e3 / CALLS)
     return statistics.median(times)
 
 
@@ -141,7 +144,7 @@ def steps() -> list[Row]:
         for preset, what, limit in (
             ("image-gs", "L1 + 0.1·(1 − SSIM)", bound),
             ("gaussianimage", "squared error of a sum, the last half quantised", None),
-            ("default", "squared error", None),
+            ("default", "squared error, SSIM of reduced pictures", None),
         ):
             seconds, fit, model = fitted(lambda steps, n=n, p=preset: make_fit(pixels, n, p, steps), count)
             what = f"{count} steps of {name}, {side}², {n} Gaussians, {preset}: {what}"
@@ -178,17 +181,14 @@ def beside_published(pixels: np.ndarray, n: int, count: int, reached: dict[str, 
 
 
 def fitted(make: Callable[[int], Any], steps: int, runs: int = 3) -> tuple[float, Any, Any]:
-    """(median seconds of so many whole fits, the last fit, its model), after one of five steps to warm up."""
+    """(median seconds of all steps of a fit with its growth, the last fit, its model), after a short one to warm up."""
     make(5).run()
     times = []
     for _ in range(1 if TINY else runs):
-        seconds, (fit, model) = seconds_of(lambda: _run(make(steps)))
+        fit = make(steps)
+        seconds, model = seconds_of(fit.run)
         times.append(seconds)
     return statistics.median(times), fit, model
-
-
-def _run(fit: Any) -> tuple[Any, Any]:
-    return fit, fit.run()
 
 
 def ceilings(place: Any) -> tuple[float, float]:
@@ -394,24 +394,27 @@ def main() -> int:
     TINY = options.check
     CHECKOUTS.update(image_gs=options.image_gs, fused_ssim=options.fused_ssim)
     wanted = options.sections or list(SECTIONS)
-    rows = {}
-    try:
-        for name in ["first", *(w for w in wanted if w != "first")]:  # which finds out whether there is a GPU
-            if name == "first":
-                reason = _why_not()
-                if reason:
-                    print(f"gpu: {reason}", file=sys.stderr)
-                    return EXIT_UNSUPPORTED
+    reason = why_not()
+    if reason:
+        print(f"gpu: {reason}", file=sys.stderr)
+        return EXIT_UNSUPPORTED
+    machine, failed = {}, 0
+    for name in ["first", *(w for w in wanted if w != "first")]:
+        try:
             found = SECTIONS[name]()
-            rows[name] = [dataclasses.asdict(row) for row in found]
-            print(f"\n{name}", *found, sep="\n", flush=True)
-    finally:
-        if rows and not TINY:
-            _keep(rows)
-    return 0
+        except Exception:  # the others' figures are worth having all the same
+            traceback.print_exc()
+            failed = 1
+            continue
+        machine = machine or _machine()  # while the device answers
+        print(f"\n{name}", *found, sep="\n", flush=True)
+        if not TINY:
+            _keep(name, machine, found)
+    print("\n" + ", ".join(f"{key} {value}" for key, value in machine.items()))
+    return failed
 
 
-def _why_not() -> str | None:
+def why_not() -> str | None:
     """Why nothing can be measured here, without loading what `first` times; None where it can be."""
     from igs.csrc.cuda_compile import CudaUnavailable
     from igs.csrc.cuda_driver import driver
@@ -423,17 +426,18 @@ def _why_not() -> str | None:
     return None
 
 
-def _keep(rows: dict[str, Any]) -> None:
+def _machine() -> dict[str, Any]:
     import torch
 
+    return {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda, **common.machine()}
+
+
+def _keep(section: str, machine: dict[str, Any], rows: list[Row]) -> None:
     common.RESULTS.mkdir(exist_ok=True)
     path = common.RESULTS / "gpu.json"
     known = json.loads(path.read_text()) if path.exists() else {}
-    machine = {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda, **common.machine()}
-    date = time.strftime("%Y-%m-%d")
-    known |= {name: {"machine": machine, "date": date, "rows": found} for name, found in rows.items()}
+    known[section] = {"machine": machine, "date": common.today(), "rows": [dataclasses.asdict(row) for row in rows]}
     path.write_text(json.dumps(known, indent=1) + "\n")
-    print("\n" + ", ".join(f"{key} {value}" for key, value in machine.items()))
 
 
 if __name__ == "__main__":

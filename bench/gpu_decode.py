@@ -15,6 +15,7 @@ import argparse
 import dataclasses
 import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -25,7 +26,7 @@ import numpy as np
 import PIL.Image
 from common import Row
 from decode import fitted
-from gpu import EXAMPLE, picture
+from gpu import EXAMPLE, picture, why_not
 
 import igs
 from igs.decoder import cuda as igs_cuda
@@ -168,17 +169,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--effort", type=int, default=1, help="of the fits, made once (default 1)")
     parser.add_argument("--check", action="store_true", help="tiny pictures; only to see that it runs")
+    parser.add_argument("--prepare", action="store_true", help="only fit the files that are not in bench/cache")
     options = parser.parse_args()
     if options.check:
         global RUNS
         RUNS = 1
-    missing = igs_cuda.why_not()
-    if missing is not None or (igs_cuda.device.SIMULATED and not options.check):
-        print(f"gpu_decode: {missing or 'expected a CUDA GPU, found the simulator'}", file=sys.stderr)
+    reason = _why_not(options.check)
+    if reason is not None and not options.prepare:
+        print(f"gpu_decode: {reason}", file=sys.stderr)
         return EXIT_UNSUPPORTED
     side, few, many, times, number, points = (
         (16, 20, 30, 2, 3, 20) if options.check else (2048, 10_000, 50_000, 4, 1024, 10**8)
     )
+    if not options.prepare:  # by another process: what they load and start is not to be here yet
+        subprocess.run([sys.executable, __file__, *sys.argv[1:], "--prepare"], check=True)
     source, pixels = picture(side)
     paths = common.kodak()[: 2 if options.check else None]
     name = f"{len(paths)} Kodak images" if paths else EXAMPLE.stem
@@ -187,30 +191,54 @@ def main() -> int:
         small = [image.resize((16, 16)) for image in small]
     data, dense = (fitted(PIL.Image.fromarray(pixels), n, options.effort) for n in (few, many))
     files = [fitted(image, 20 if options.check else 3000, options.effort) for image in small]
+    if options.prepare:
+        return 0
 
-    rows = first_picture(files[0])
-    with igs.open(data) as image, igs.open(dense) as other:
-        layers, more = image.all_layers(), other.all_layers()
-    rows += rendering(f"{source}, {side}², {few} Gaussians", layers, side, 0.4)
-    rows += rendering(f"{source}, {side}², {many} Gaussians", more, side, 0.8)
-    tiled = side_by_side(layers, side, times)
-    rows += rendering(f"{side * times}², {few * times**2} Gaussians", tiled, side * times, 5.0)
-    rows += from_bytes(paths[0].stem if paths else name, files[0])
-    rows += from_bytes(f"{side}²", data)
-    rows += random_points(data, points)
-    rows += stream(name, files, number)
-    machine = {"gpu": igs_cuda.name(), **common.machine()}
-    print(", ".join(f"{key} {value}" for key, value in machine.items()))
-    for row in rows:
-        print(dataclasses.replace(row, bound=None) if options.check else row)
-    if not options.check:
-        kept = {
-            "machine": machine,
-            "date": time.strftime("%Y-%m-%d"),
-            "rows": [dataclasses.asdict(row) for row in rows],
-        }
-        (common.RESULTS / "gpu_decode.json").write_text(json.dumps(kept, indent=1) + "\n")
+    def dense_rows(gaussians: int, file: bytes, bound: float) -> list[Row]:
+        with igs.open(file) as image:
+            return rendering(f"{source}, {side}², {gaussians} Gaussians", image.all_layers(), side, bound)
+
+    def large_rows() -> list[Row]:
+        with igs.open(data) as image:
+            tiled = side_by_side(image.all_layers(), side, times)
+        return rendering(f"{side * times}², {few * times**2} Gaussians", tiled, side * times, 5.0)
+
+    sections: list[Callable[[], list[Row]]] = [
+        lambda: first_picture(files[0]),
+        lambda: dense_rows(few, data, 0.4),
+        lambda: dense_rows(many, dense, 0.8),
+        large_rows,
+        lambda: from_bytes(paths[0].stem if paths else name, files[0]),
+        lambda: from_bytes(f"{side}²", data),
+        lambda: random_points(data, points),
+        lambda: stream(name, files, number),
+    ]
+    rows: list[Row] = []
+    for section in sections:
+        found = section()
+        for row in found:
+            print(dataclasses.replace(row, bound=None) if options.check else row, flush=True)
+        rows += found
+        if not options.check:  # after each: what comes later may fail
+            _keep(rows)
+    print(", ".join(f"{key} {value}" for key, value in _machine().items()))
     return 0
+
+
+def _why_not(check: bool) -> str | None:
+    """Why nothing can be measured here, without loading what `first_picture` times."""
+    if igs_cuda.device.SIMULATED:
+        return None if check else "expected a CUDA GPU, found the simulator"
+    return why_not()
+
+
+def _machine() -> dict[str, Any]:
+    return {"gpu": igs_cuda.name(), **common.machine()}
+
+
+def _keep(rows: list[Row]) -> None:
+    kept = {"machine": _machine(), "date": common.today(), "rows": [dataclasses.asdict(row) for row in rows]}
+    (common.RESULTS / "gpu_decode.json").write_text(json.dumps(kept, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -57,6 +57,7 @@ PACKAGES = (
     "torchvision",
     "yaml",
 )
+_CUDA_HOME = "/usr/local/cuda"
 GROWTHS = 4  # as many as the published configuration has
 
 
@@ -125,6 +126,8 @@ def plain_ssim(img1: torch.Tensor, img2: torch.Tensor) -> torch.Tensor:
 
 def compile_extension(name: str, sources: list[Path], include: list[Path]) -> types.ModuleType:
     """A PyTorch extension of CUDA sources, for the GPU at hand. Raises what the compiler says."""
+    if Path(_CUDA_HOME).is_dir():  # where nvcc on the path is a wrapper, its folder is not the toolkit's
+        os.environ.setdefault("CUDA_HOME", _CUDA_HOME)
     from torch.utils.cpp_extension import load
 
     files, folders = [str(p) for p in sources], [str(p) for p in include]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from igs.decoder.cuda import arrays
 from igs.decoder.cuda import cells as table
 from igs.decoder.cuda.device import load
 from igs.decoder.cuda.specialize import Kind, cell_kernel, enough
@@ -175,7 +176,9 @@ class Arena:
             totals = cuda.to_device(np.zeros(2, np.int64))
             try:
                 entries = [cuda.device_array(room, np.uint32) for room in rooms]
-            except Exception as error:  # the driver's own kinds of "out of memory"
+            except Exception as error:
+                if not arrays.no_room(error):
+                    raise
                 raise self._too_many(max(rooms)) from error
             common = (self._layers, self._rules)
             cell_kernel("fill_coarse")[enough(coarse), table.RUN](

@@ -10,6 +10,8 @@ import numpy as np
 from igs.decoder.cuda.device import SIMULATED, load
 from igs.format.errors import UsageError
 
+_OUT_OF_MEMORY = 2  # CUDA_ERROR_OUT_OF_MEMORY
+
 
 class _Interface:
     """An array interface and whatever keeps its memory."""
@@ -56,11 +58,18 @@ def _of_dlpack(cuda: Any, array: Any, stream: Any) -> Any:
     return cuda.as_cuda_array(_Interface(interface, memory))
 
 
-def empty(shape: tuple[int, ...], dtype: Any) -> Any:
-    """A new device array, or UsageError if there is no room for it."""
+def no_room(error: Exception) -> bool:
+    """Whether an error of the driver means that memory ran out, and not that something else went wrong before."""
+    return getattr(error, "code", _OUT_OF_MEMORY) == _OUT_OF_MEMORY
+
+
+def empty(shape: tuple[int, ...], dtype: Any, stream: Any = 0) -> Any:
+    """A new device array that work on a stream fills, or UsageError if there is no room for it."""
     try:
         made = load().device_array(shape, dtype)
-    except Exception:  # the driver's own kinds of "out of memory"
+    except Exception as error:
+        if not no_room(error):
+            raise
         size = math.prod(shape) * np.dtype(dtype).itemsize
         raise UsageError(
             f"scale: a result of {shape} {dtype} values, {size} bytes, does not fit on the device"
@@ -69,13 +78,15 @@ def empty(shape: tuple[int, ...], dtype: Any) -> Any:
         return made
     from igs.decoder.cuda.device_array import DeviceArray
 
-    return DeviceArray(made.shape, made.strides, made.dtype, made.stream, made.gpu_data)
+    return DeviceArray(
+        made.shape, made.strides, made.dtype, stream, made.gpu_data
+    )  # who copies it waits for the stream
 
 
 def output(out: Any, shape: tuple[int, ...], dtype: Any, stream: Any = 0) -> tuple[Any, Any]:
     """→ (the array to return, a flat view of it for kernels): ``out`` itself if given, and fit."""
     if out is None:
-        made = empty(shape, dtype)
+        made = empty(shape, dtype, stream)
         return made, made.reshape(math.prod(shape))
     array = view(out, "out", stream)
     if array is None:
@@ -127,4 +138,6 @@ def stream_of(stream: Any) -> Any:
 def wait_for_uploads(stream: Any) -> None:
     """Tables and points come by the default stream; work on another one must not begin before."""
     if stream != 0:
-        load().default_stream().synchronize()
+        uploaded = load().event(timing=False)
+        uploaded.record()
+        uploaded.wait(stream)

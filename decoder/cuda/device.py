@@ -26,7 +26,7 @@ def why_not() -> str | None:
         from numba import cuda
 
         found = cuda.is_available()
-        reason = "" if found else "the driver finds none"
+        reason = "" if found else _what_is_missing(cuda)
         if found:
             cuda.current_context()
     except Exception as error:  # drivers and their bindings fail in many ways; all mean the same here
@@ -34,6 +34,13 @@ def why_not() -> str | None:
     if found:
         return None
     return f"expected a CUDA GPU with its driver, found none ({reason}); nvidia-smi should list one, then: {HELP}"
+
+
+def _what_is_missing(cuda: Any) -> str:
+    """Numba asks for a driver and for the compiler's library at once."""
+    if cuda.cudadrv.driver.driver.is_available:
+        return "the driver finds one, but libnvvm is missing: CUDA_HOME may say where the toolkit is"
+    return "the driver finds none"
 
 
 def available() -> bool:

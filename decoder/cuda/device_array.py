@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from numba import cuda
 from numba.cuda.cudadrv.devicearray import DeviceNDArray
 
 
@@ -16,8 +17,13 @@ class DeviceArray(DeviceNDArray):  # type: ignore[misc,unused-ignore]
         return StridedMemoryView.from_cuda_array_interface(self, stream_ptr=-1)
 
     def __dlpack__(self, **options: Any) -> Any:
-        """The DLPack protocol: a capsule; options are the protocol's."""
-        return self._memory().__dlpack__(**options)
+        """The DLPack protocol: a capsule; options are the protocol's. Waits for what fills it, unless told not to."""
+        if options.get("stream") != -1:
+            (self.stream or cuda.default_stream()).synchronize()
+        memory = self._memory()
+        if not hasattr(memory, "__dlpack__"):
+            raise BufferError("this version of cuda-core gives no DLPack; __cuda_array_interface__ is there")
+        return memory.__dlpack__(**options)
 
     def __dlpack_device__(self) -> tuple[int, int]:
         """The DLPack protocol: (2, number of the GPU)."""

@@ -202,13 +202,9 @@ class Fit(Population):
             position, by_scale, rotation, by_feature = result.grads
             grads = position, by_scale + worth * scale, rotation, by_feature + worth * feature
             result = dataclasses.replace(result, grads=grads)
-        # The multiscale term has rounding of its own, above what is perfect.
-        left = result.mse if self.loss_weights.ms_ssim and math.isfinite(result.loss) else result.loss
-        if not self.backend.asynchronous and not left >= PERFECT:
+        if not self.backend.asynchronous and self._is_settled(result):  # others would have to wait for the loss
             s.step += 1
-            if not math.isfinite(result.loss):
-                self.guards.recover(self)
-            return  # if perfect, gradients are rounding noise, which Adam would blow up to full steps
+            return
         s.age += 1
         factor = self.learning_rate() * self.guards.caution * (r.quantize_lr if quantized else 1.0)
         grads = result.grads
@@ -216,6 +212,17 @@ class Fit(Population):
             grads = self.learned.learn(s.model, seen, grads, factor)
         self._descent.step(s, grads, factor)
         s.step += 1
+
+    def _is_settled(self, result: StepResult) -> bool:
+        """Whether there is no step to take: the fit diverged, and goes back, or is perfect.
+
+        Then gradients are rounding noise, which Adam would blow up to full steps.
+        """
+        if not math.isfinite(result.loss):
+            self.guards.recover(self)
+            return True
+        # The multiscale term has rounding of its own, above what is perfect.
+        return (result.mse if self.loss_weights.ms_ssim else result.loss) < PERFECT
 
     def measure_state(self) -> None:
         """Let ``last`` be of the state as it is."""

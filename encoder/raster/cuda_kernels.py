@@ -87,8 +87,8 @@ class CudaRasterizer:
         self._frame, self._buffers = Frame(), dict[str, Tensor]()
         self._adam, self._betas = Adam(), (-1.0, -1.0)
         self._constants: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = {}
-        self._known: tuple[Any, ...] = ()  # what the capacity was last checked for …
-        self._unchecked = 0  # … and how many times it has been trusted since
+        # Numbers of Gaussians and options that the capacity was checked for → how many times it was trusted since.
+        self._trusted: dict[tuple[int, RasterOptions], int] = {}
         self._frame.atomic, self._perfect = atomic, perfect
         self._channels = 0
         self._keep: tuple[Tensor, ...] = ()  # a queued kernel may read them still
@@ -138,19 +138,18 @@ class CudaRasterizer:
         self._room("first", n + 1, torch.int32)
         if not f.capacity:
             self._list_room(4 * tiles + 16 * n)
-        known = (n, o)
-        check = not trust or known != self._known or self._unchecked >= CHECK_EVERY
+        trusted = self._trusted.get((n, o), CHECK_EVERY) if trust else CHECK_EVERY
         self._count(tiles, n, o)
-        if check:
+        if trusted >= CHECK_EVERY:
             needed = int(self._buffers["state"][0])  # waits for the device
             if needed > _FULL * f.capacity:
-                if needed >= 2**30:
+                if needed >= 2**30 - 64:
                     raise MemoryError("the Gaussians reach over more than 2^30 tiles: too many for a GPU's lists")
                 self._list_room(int(_ROOM * needed) + 64)
                 self._count(tiles, n, o)
-            self._known, self._unchecked = known, 0
-        else:
-            self._unchecked += 1
+            self._trusted = {key: times for key, times in self._trusted.items() if key[0] == n}
+            trusted = -1
+        self._trusted[n, o] = trusted + 1
         self._launch("igs_fill", _warps(n), 256)
         self._launch("igs_order", _warps(tiles), 256)
 

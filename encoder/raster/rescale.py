@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 
+import torch
 from torch import Tensor
 
 from igs.encoder.raster import shapes
@@ -13,6 +15,12 @@ from igs.encoder.raster.reference import RasterOptions
 
 # d(parameter there)/d(parameter here) as powers of the factor: of ``Model.scale`` and of ``Model.rotation``.
 _POWERS = {"log": (0, 0), "raw": (1, 0), "inverse": (-1, 0), "cholesky": (1, 1), "covariance": (2, 2)}
+
+
+@functools.lru_cache(maxsize=64)
+def _offset(left: float, top: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """[2], kept: making one waits for a device."""
+    return torch.tensor([left, top], dtype=dtype, device=device)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +36,9 @@ class Rescaled:
     def model(self, model: Model) -> Model:
         """A model as it is there."""
         f = self.factor
-        position = model.position - model.position.new_tensor([self.left, self.top]) if self._moves else model.position
+        position = model.position
+        if self._moves:
+            position = position - _offset(self.left, self.top, position.dtype, position.device)
         if model.scale_map == "log":
             scale, rotation = model.scale + math.log(f), model.rotation
         else:

@@ -150,6 +150,25 @@ def test_a_step_is_not_waited_for(backend):
     assert result.ssim is None
 
 
+def test_a_fit_waits_for_few_of_its_steps(backend):
+    fit = Fit(target(), 20, Recipe(steps=40, growth=False, relocate=0.0), backend)
+    waited = []
+    for _ in range(12):
+        fit._step(False)
+        waited.append("_measured" in vars(fit.last))
+    assert [step for step, one in enumerate(waited) if one] == [0, 9]  # CONSIDER_EVERY
+
+
+def test_lists_are_looked_at_once_for_each_size(backend):
+    fit, raster = Fit(target(), 20, Recipe(steps=4), backend), backend._rasterizer
+    model = fit.state.model
+    sizes = [dataclasses.replace(fit.options, width=width) for width in (20, 21)]
+    for _ in range(3):
+        for o in sizes:
+            raster.bin(model.position, backend._factors(model, o), model.feature, o, trust=True)
+    assert raster._trusted == {(len(model), o): 2 for o in sizes}
+
+
 def test_models_on_the_host_give_results_there(backend):
     fit = Fit(target(), 20, Recipe(steps=4), backend)
     here = fit.state.model.map(torch.Tensor.cpu)
