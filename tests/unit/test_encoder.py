@@ -102,7 +102,6 @@ def test_bits_per_code_ask_for_plain_coding():
     assert EncodeOptions().recipe().coding == "lattice"
     for name in ("pos_bits", "scale_bits", "rot_bits", "feat_bits"):
         assert EncodeOptions(overrides={name: 9}).recipe().coding == "plain"
-        assert EncodeOptions(overrides={name: 9, "coding": "lattice"}).recipe().coding == "lattice"
     assert small(picture(), feat_bits=6).report["bits_per_gaussian"] == 2 * 14 + 2 * 8 + 10 + 3 * 6
 
 
