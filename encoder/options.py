@@ -133,7 +133,7 @@ class EncodeOptions:
 
         The effort scales the preset's steps (and the interval of growth with them); an override of ``steps`` wins, and
         shortens the interval where the last Gaussians would join after GROWN_BY of the steps.
-        Bits per code are what plain coding has: an override of ``WIDTHS`` asks for it, unless ``coding`` is given too.
+        Bits per code are what plain coding has: an override of ``WIDTHS`` asks for it.
         """
         if self.preset not in PRESETS:
             raise UsageError(f"preset: expected one of {', '.join(PRESETS)}, found {self.preset!r}")

@@ -90,11 +90,16 @@ def _scale(o: Options, area: Region, longest: float) -> float:
 def facts(scene: Scene, level: int | None = None) -> str:
     """Size and rate in a line, of the file up to a level; None: of all that is there."""
     reader = scene.reader
-    size, count = reader.file_bytes, reader.num_gaussians
+    size = reader.file_bytes
     if level is not None or reader.partial:
-        shown = reader.levels[: reader.available_levels if level is None else level + 1]
-        size, count = shown[-1].end, sum(l.num_gaussians for l in shown)
-    return f"{counted(count, 'Gaussian')}, {size} bytes, {8 * size / (scene.width * scene.height):.3f} bpp"
+        size = reader.levels[reader.available_levels - 1 if level is None else level].end
+    return f"{_drawn_by(scene, level)}, {size} bytes, {8 * size / (scene.width * scene.height):.3f} bpp"
+
+
+def _drawn_by(scene: Scene, level: int | None) -> str:
+    """How many Gaussians a level is decoded from: of levels that replace one another its own."""
+    first, last = scene.reader.level_range(level)
+    return counted(sum(l.num_gaussians for l in scene.reader.levels if first <= l.first_chunk < last), "Gaussian")
 
 
 def _decoded(scene: Scene, o: Options, area: Region, scale: float, title: str = "Decoded") -> Panel:
@@ -269,10 +274,8 @@ def _levels(scene: Scene, o: Options) -> list[Panel]:
             values, original = compared(scene, o, "levels", level)
             mse = float(np.mean((values - original) ** 2, dtype=np.float64))
             note += f", {-10 * math.log10(mse):.2f} dB" if mse > 0 else ", no error"
-        first, last = reader.level_range(level)
-        count = sum(l.num_gaussians for l in reader.levels if first <= l.first_chunk < last)
         picture = to_u8(scene.picture(area, scale, level))
-        panels.append(Panel(picture, f"Level {level}: {counted(count, 'Gaussian')}", note))
+        panels.append(Panel(picture, f"Level {level}: {_drawn_by(scene, level)}", note))
     return panels
 
 

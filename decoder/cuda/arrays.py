@@ -60,7 +60,7 @@ def _of_dlpack(cuda: Any, array: Any, stream: Any) -> Any:
 
 def no_room(error: Exception) -> bool:
     """Whether an error of the driver means that memory ran out, and not that something else went wrong before."""
-    return getattr(error, "code", _OUT_OF_MEMORY) == _OUT_OF_MEMORY
+    return isinstance(error, (MemoryError, OverflowError)) or getattr(error, "code", None) == _OUT_OF_MEMORY
 
 
 def empty(shape: tuple[int, ...], dtype: Any, stream: Any = 0) -> Any:
@@ -78,9 +78,8 @@ def empty(shape: tuple[int, ...], dtype: Any, stream: Any = 0) -> Any:
         return made
     from igs.decoder.cuda.device_array import DeviceArray
 
-    return DeviceArray(
-        made.shape, made.strides, made.dtype, stream, made.gpu_data
-    )  # who copies it waits for the stream
+    # Who copies it waits for the stream.
+    return DeviceArray(made.shape, made.strides, made.dtype, stream, made.gpu_data)
 
 
 def output(out: Any, shape: tuple[int, ...], dtype: Any, stream: Any = 0) -> tuple[Any, Any]:

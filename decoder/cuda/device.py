@@ -39,7 +39,7 @@ def why_not() -> str | None:
 def _what_is_missing(cuda: Any) -> str:
     """Numba asks for a driver and for the compiler's library at once."""
     if cuda.cudadrv.driver.driver.is_available:
-        return "the driver finds one, but libnvvm is missing: CUDA_HOME may say where the toolkit is"
+        return "no libnvvm for the one that is there: CUDA_HOME may say where the toolkit is"
     return "the driver finds none"
 
 

@@ -127,8 +127,11 @@ class FitBatch(Fit):
         error = error.view(self.pictures, self.height, self.width)
         return init_device.draw_positions(error, n, 0.0, self.recipe.growth_error_power, self._seed())
 
-    def shrink(self, n: int) -> None:
-        raise NotImplementedError("pictures that are fitted together have no budget of bytes")
+    def _least_missed(self, n: int) -> Tensor:
+        """n of each picture."""
+        costs = self._apart(self.removal_costs(self.state.model))
+        rows = torch.argsort(costs, dim=1, stable=True)[:, :n]  # [B, n]
+        return (rows + self.count * torch.arange(self.pictures, device=rows.device)[:, None]).flatten()
 
     def grow(self, n: int) -> None:
         if n <= 0:
@@ -155,11 +158,9 @@ class FitBatch(Fit):
         s, n = self.state, int(self.recipe.relocate * self.count)
         if n == 0:
             return 0
-        idle = torch.argsort(self._apart(self.removal_costs(s.model)), dim=1, stable=True)[:, :n]  # [B, n]
-        points = self._drawn(n)
-        among = self._apart(s.model.position).double().scatter(1, idle[..., None].expand(-1, -1, 2), points)
-        new = self._born(points, among, self.recipe.growth_scale)
-        rows = (idle + self.count * torch.arange(self.pictures, device=idle.device)[:, None]).flatten()
+        rows, points = self._least_missed(n), self._drawn(n)
+        among = s.model.position.double().index_copy(0, rows, points.flatten(0, 1))
+        new = self._born(points, self._apart(among), self.recipe.growth_scale)
         for (m, v), old, fresh in zip(s.moments, s.model.tensors(), new.tensors(), strict=True):
             old[rows], m[rows], v[rows] = fresh, 0.0, 0.0
         s.age[rows] = 0

@@ -152,8 +152,9 @@ class Population:
         s = self.state
         if n >= self.count:
             return
-        order = torch.argsort(self.removal_costs(s.model), stable=True)
-        rows = torch.sort(order[self.count - n :]).values
+        kept = torch.ones(len(s.model), dtype=torch.bool, device=self.backend.place)
+        kept[self._least_missed(self.count - n)] = False
+        rows = kept.nonzero().squeeze(1)
         s.model = s.model.map(lambda t: t[rows].clone())
         s.moments = [(m[rows].clone(), v[rows].clone()) for m, v in s.moments]
         s.age = s.age[rows].clone()
@@ -166,7 +167,7 @@ class Population:
         n = int(self.recipe.relocate * len(s.model))
         if n == 0:
             return 0
-        idle = torch.sort(torch.argsort(self.removal_costs(s.model), stable=True)[:n]).values
+        idle = self._least_missed(n)
 
         def among(points: NDArray[np.float64]) -> NDArray[np.float64]:
             positions = s.model.position.cpu().numpy().astype(np.float64).copy()
@@ -178,6 +179,10 @@ class Population:
             old[idle], m[idle], v[idle] = fresh, 0.0, 0.0
         s.age[idle] = 0
         return n
+
+    def _least_missed(self, n: int) -> Tensor:
+        """Rows of the n Gaussians without which the error would rise least, in their order."""
+        return torch.sort(torch.argsort(self.removal_costs(self.state.model), stable=True)[:n]).values
 
     def removal_costs(self, model: Model) -> Tensor:
         """By how much Σw·e² would rise without each Gaussian, about, [N]; where nothing else is, the mean is seen."""

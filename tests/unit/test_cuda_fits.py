@@ -278,6 +278,16 @@ def test_gaussians_of_each_picture_that_are_missed_least_move_where_its_error_is
     assert (moments == 0).all(1).nonzero().squeeze(1).tolist() == moved
 
 
+def test_a_smaller_batch_keeps_the_same_number_of_each_picture(backend):
+    batch = FitBatch([target(), 1 - target()], 20, Recipe(steps=9, growth=False, relocate=0.0), backend)
+    before = batch.state.model.clone()
+    kept = batch.removal_costs(before).view(2, 20).argsort(1)[:, 6:].sort(1).values.cpu() + torch.tensor([[0], [20]])
+    batch.shrink(14)
+    assert (batch.count, batch.num_gaussians, batch.best) == (14, 14, None)
+    assert torch.equal(batch.state.model.position, before.position[kept.flatten().to(before.position.device)])
+    assert all(len(model) == 14 for model in batch.fit())
+
+
 def test_what_pictures_cannot_share_is_refused(backend):
     for changes, name in (({"init": "saliency"}, "init"), ({"lr_schedule": "plateau"}, "lr_schedule")):
         with pytest.raises(igs.UsageError, match=f"{name}: expected a value that pictures fitted together can share"):
