@@ -92,9 +92,12 @@ class LevelBackend:
 
     def _share(self, level: int, whole: float, part: float) -> float:
         """Factor of a prefix's gradient beside the whole picture's: what counts are relative changes of the loss."""
+        return self._worth(level) * whole / part if part > 0 else 0.0
+
+    def _worth(self, level: int) -> float:
+        """What a decibel of a prefix is worth in decibels of the whole picture."""
         n = len(self._backends) - 1
-        tilt = 1 + TILT * (1 - 2 * level / (n - 1)) if n > 1 else 1.0
-        return WEIGHT * math.sqrt(n) * tilt * whole / part if part > 0 else 0.0
+        return WEIGHT * math.sqrt(n) * (1 + TILT * (1 - 2 * level / (n - 1)) if n > 1 else 1.0)
 
     def _error(self, backend: Backend, model: Model, options: RasterOptions) -> float:
         weight = self.fit.loss_weights.map
@@ -112,6 +115,12 @@ class LevelBackend:
         level = (turn + turn // period) % len(ends)
         end = ends[level]
         part = self._backends[level].step(model.map(lambda t: t[:end].contiguous()), options, target, weights)
+        there = result.loss_there(weights), part.loss_there(weights)
+        if there[0] is not None and there[1] is not None:  # neither is waited for
+            factor = torch.where(there[1] > 0, self._worth(level) * there[0] / there[1], 0.0)
+            for all_, few in zip(result.grads, part.grads, strict=True):
+                all_[:end].addcmul_(few, factor.to(few.dtype))
+            return result
         share = self._share(level, result.loss, part.loss)
         for all_, few in zip(result.grads, part.grads, strict=True):
             all_[:end].add_(few, alpha=share)

@@ -44,6 +44,17 @@ def draw_positions(
     return torch.stack([index % w, index // w], dim=-1) + within
 
 
+def top_positions(error: Tensor, n: int) -> Tensor:
+    """The centres [..., n, 2] of the n pixels with the largest error of each map [..., H, W].
+
+    See :func:`igs.encoder.fitting.init.top_positions`.
+    """
+    w = error.shape[-1]
+    order = torch.sort(error.flatten(-2), dim=-1, descending=True, stable=True).indices
+    index = order[..., torch.arange(n, device=order.device) % order.shape[-1]]
+    return torch.stack([index % w, index // w], dim=-1).double() + 0.5
+
+
 def neighbour_distance(points: Tensor, among: Tensor, limit: float) -> Tensor:
     """Mean distance [B, n] from each of points [B, n, 2] to its three nearest others of ``among`` [B, m, 2].
 
@@ -75,4 +86,4 @@ def sample_bilinear(pictures: Tensor, points: Tensor) -> Tensor:
 
     fx, fy = (x - x0)[..., None].float(), (y - y0)[..., None].float()
     top = at(y0, x0) * (1 - fx) + at(y0, x1) * fx
-    return top * (1 - fy) + (at(y1, x0) * (1 - fx) + at(y1, x1) * fx) * fy
+    return (top * (1 - fy) + (at(y1, x0) * (1 - fx) + at(y1, x1) * fx) * fy).contiguous()

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
-from collections.abc import Callable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from igs.encoder.fitting import init, init_device, saliency
+from igs.encoder.fitting import saliency
 from igs.encoder.fitting.checkpoint import FitState, zero_moments
+from igs.encoder.fitting.places import DevicePlaces, HostPlaces, Places
 from igs.encoder.raster import shapes
 from igs.encoder.raster.backend import Backend, Model, scale_parameter
 from igs.encoder.raster.reference import RasterOptions
@@ -51,14 +52,15 @@ def growth_plan(recipe: Recipe, n: int) -> dict[int, int]:
 
 
 class Population:
-    """As many Gaussians for one picture as there are now, with what Adam knows of them, in :attr:`state`.
+    """The Gaussians that there are now, with what Adam knows of them, in :attr:`state`.
 
-    Everything random comes from :attr:`rng`.
+    Of one picture or, where the backend draws many at once, of each as many: those of the first picture, then those of
+    the second, and so on. Everything random comes from :attr:`rng`.
     """
 
     def __init__(
         self,
-        target: Tensor,  # [C, H, W] stored values
+        target: Tensor,  # [C, H, W] stored values, or [B, C, H, W] of B > 1 pictures
         num_gaussians: int,
         recipe: Recipe,
         backend: Backend,
@@ -72,7 +74,8 @@ class Population:
         self.num_gaussians = self.asked = max(1, num_gaussians)  # the first may change on the way
         self.rng = np.random.default_rng(seed)
         self.channels, self.height, self.width = target.shape[-3:]
-        self.pixels = target.cpu().movedim(-3, -1).numpy()  # a view
+        self.pictures = math.prod(target.shape[:-3])
+        self._places: Places = DevicePlaces(self.rng) if backend.asynchronous else HostPlaces(self.rng)
         self.loss_map = None if loss_map is None else torch.from_numpy(loss_map.astype(np.float32)).to(backend.place)
         self._weights = weights
         self.plan = growth_plan(recipe, self.num_gaussians)
@@ -93,8 +96,12 @@ class Population:
 
     @property
     def count(self) -> int:
-        """Gaussians there are."""
-        return len(self.state.model)
+        """Gaussians there are, of each picture."""
+        return len(self.state.model) // self.pictures
+
+    def apart(self, t: Tensor) -> Tensor:
+        """[B, N, …] of one row per Gaussian, [B·N, …]."""
+        return t.view(self.pictures, -1, *t.shape[1:])
 
     def lowpass(self, n: int) -> float:
         """Pixels² that the recipe's filter adds to every variance where there are n Gaussians, as binary32."""
@@ -103,52 +110,57 @@ class Population:
 
     def _first(self, n: int) -> FitState:
         r = self.recipe
-        weights: NDArray[np.float64] | Tensor
-        if self._weights is not None:
-            weights, uniform = self._weights, r.init_uniform
-        elif r.init == "gradient":
-            there = self.backend.asynchronous
-            weights = init_device.gradient_map(self.target) if there else init.gradient_map(self.pixels)
-            uniform = r.init_uniform
-        elif r.init == "saliency":
-            weights, uniform = saliency.MAPS[r.saliency](self.pixels), r.init_uniform
-        else:
-            weights, uniform = np.ones((self.height, self.width)), 1.0
-        points = self._draw(weights, n, uniform, r.init_power, self.loss_map)
+        points = self._places.draw(self._position_map(), n, self._uniform, r.init_power, self.loss_map)
         model = self._new(points, points, r.init_scale, r.init_color)
         model.feature.mul_(r.init_color_gain)
-        return FitState(
-            model,
-            [zero_moments(t) for t in model.tensors()],
-            torch.zeros(n, dtype=torch.int32, device=self.backend.place),
-        )
+        age = torch.zeros(len(model), dtype=torch.int32, device=self.backend.place)
+        return FitState(model, [zero_moments(t) for t in model.tensors()], age)
+
+    @property
+    def _uniform(self) -> float:
+        """The share of first positions that the map of positions has no say in."""
+        return 1.0 if self._weights is None and self.recipe.init == "random" else self.recipe.init_uniform
+
+    def _position_map(self) -> Tensor:
+        """How likely first positions are, up to a factor: [B, H, W]."""
+        r, place = self.recipe, self.backend.place
+        if self._weights is not None:
+            return torch.from_numpy(self._weights)[None].to(place)
+        if r.init == "gradient":
+            return self._places.gradient_map(self.target)
+        if r.init == "saliency":
+            pictures = self.target.cpu().view(-1, *self.target.shape[-3:]).movedim(-3, -1).numpy()
+            return torch.stack([torch.from_numpy(saliency.MAPS[r.saliency](p)) for p in pictures]).to(place)
+        return torch.ones(self.pictures, self.height, self.width, dtype=torch.float64, device=place)
 
     def grow(self, n: int) -> None:
-        """Add n Gaussians where the error is, with the colours that the recipe says."""
+        """Add n Gaussians to each picture where the error is, with the colours that the recipe says."""
         if n <= 0:
             return
         s = self.state
-        lowpass = self.lowpass(len(s.model) + n)
+        lowpass = self.lowpass(self.count + n)
         if lowpass != self.options.lowpass:  # more Gaussians, a narrower filter: what it gave so far becomes theirs
             shapes.widen(s.model.scale, s.model.rotation, s.model.scale_map, self.options.lowpass - lowpass, SIGMA_LOW)
             self.options = dataclasses.replace(self.options, lowpass=lowpass)
-        new = self._added(n, lambda points: np.concatenate([s.model.position.cpu().numpy().astype(np.float64), points]))
-        pairs = zip(s.model.tensors(), new.tensors(), strict=True)
-        s.model = Model.of(map(torch.cat, pairs), s.model.scale_map)
+        points, residual = self._where_error_is(n)
+        new = self._added(points, torch.cat([self.apart(s.model.position).double(), points], dim=1), residual)
+
+        def join(old: Tensor, fresh: Tensor) -> Tensor:
+            return torch.cat([self.apart(old), self.apart(fresh)], dim=1).flatten(0, 1)
+
+        s.model = Model.of(map(join, s.model.tensors(), new.tensors()), s.model.scale_map)
         if self.recipe.keep_adam_state:
-            s.moments = [
-                (torch.cat([m, torch.zeros_like(b)]), torch.cat([v, torch.zeros_like(b)]))
-                for (m, v), b in zip(s.moments, new.tensors(), strict=True)
-            ]
-            s.age = torch.cat([s.age, s.age.new_zeros(n)])
+            zeros = [torch.zeros_like(t) for t in new.tensors()]
+            s.moments = [(join(m, z), join(v, z)) for (m, v), z in zip(s.moments, zeros, strict=True)]
+            s.age = join(s.age, s.age.new_zeros(n * self.pictures))
         else:
             s.moments = [zero_moments(t) for t in s.model.tensors()]
             s.age = s.age.new_zeros(len(s.model))
-        self.num_gaussians = max(self.num_gaussians, len(s.model))
+        self.num_gaussians = max(self.num_gaussians, self.count)
         self._forget()
 
     def shrink(self, n: int) -> None:
-        """Keep n Gaussians, without those that would be missed least."""
+        """Keep n Gaussians of each picture, without those that would be missed least."""
         s = self.state
         if n >= self.count:
             return
@@ -163,98 +175,92 @@ class Population:
 
     def relocate(self) -> int:
         """Move the Gaussians that would be missed least to where the error is; returns how many."""
-        s = self.state
-        n = int(self.recipe.relocate * len(s.model))
+        s, n = self.state, int(self.recipe.relocate * self.count)
         if n == 0:
             return 0
-        idle = self._least_missed(n)
-
-        def among(points: NDArray[np.float64]) -> NDArray[np.float64]:
-            positions = s.model.position.cpu().numpy().astype(np.float64).copy()
-            positions[idle.cpu().numpy()] = points
-            return positions
-
-        new = self._added(n, among)
+        rows = self._least_missed(n)
+        points, residual = self._where_error_is(n)
+        among = s.model.position.double().index_copy(0, rows, points.flatten(0, 1))
+        new = self._added(points, self.apart(among), residual)
         for (m, v), old, fresh in zip(s.moments, s.model.tensors(), new.tensors(), strict=True):
-            old[idle], m[idle], v[idle] = fresh, 0.0, 0.0
-        s.age[idle] = 0
-        return n
+            old[rows], m[rows], v[rows] = fresh, 0.0, 0.0
+        s.age[rows] = 0
+        return n * self.pictures
 
     def _least_missed(self, n: int) -> Tensor:
-        """Rows of the n Gaussians without which the error would rise least, in their order."""
-        return torch.sort(torch.argsort(self.removal_costs(self.state.model), stable=True)[:n]).values
+        """Rows of the n Gaussians of each picture without which its error would rise least, in their order."""
+        costs = self.apart(self.removal_costs(self.state.model))
+        rows = torch.sort(torch.argsort(costs, dim=1, stable=True)[:, :n], dim=1).values  # [B, n]
+        return (rows + self.count * torch.arange(self.pictures, device=rows.device)[:, None]).flatten()
 
     def removal_costs(self, model: Model) -> Tensor:
-        """By how much Σw·e² would rise without each Gaussian, about, [N]; where nothing else is, the mean is seen."""
+        """By how much Σw·e² would rise without each Gaussian, about, [B·N].
+
+        Where nothing else is, the mean is seen, of many pictures theirs together.
+        """
         options = self.options
         if options.blend == "topk":  # to a sum the background is added everywhere, and the fit knows none
-            mean = tuple(self.target.mean(dim=(1, 2)).tolist())  # waits for a device
-            options = dataclasses.replace(options, background=mean)
+            options = dataclasses.replace(options, background=self._mean)
         return self.backend.removal_costs(model, options, self.target, self.loss_map)
+
+    @functools.cached_property
+    def _mean(self) -> tuple[float, ...]:
+        """Of each channel."""
+        return tuple(
+            self.target.mean(dim=(-2, -1)).view(-1, self.channels).mean(0).tolist()
+        )  # waits for a device, once
 
     def _forget(self) -> None:
         """What was known of other numbers of Gaussians is no longer so."""
 
     # -- new ones
 
-    def _draw(
-        self, weights: NDArray[np.floating] | Tensor, n: int, uniform: float, power: float, factor: Tensor | None = None
-    ) -> NDArray[np.float64]:
-        """:func:`igs.encoder.fitting.init.draw_positions` of a map [H, W], on the device that holds it."""
-        if isinstance(weights, Tensor):
-            seed = int(self.rng.integers(2**63))
-            return np.asarray(init_device.draw_positions(weights, n, uniform, power, seed, factor).cpu().numpy())
-        by = None if factor is None else factor.cpu().numpy().astype(np.float64)
-        return init.draw_positions(weights, n, uniform, power, self.rng, by)
-
-    def _new(self, points: NDArray[np.float64], among: NDArray[np.float64], scale: float, color: bool) -> Model:
-        """Round Gaussians at ``points`` [n, 2] pixels, as large as the recipe says of ``scale`` and of all positions.
-
-        among: all positions there will be, [m, 2]. color: take the picture's; otherwise random ones.
-        """
-        n, workers = len(points), -1 if self.backend.asynchronous else 1  # the processor's cores idle beside a GPU
-        if self.recipe.init_scale_mode == "neighbours":
-            limit = 2 * math.sqrt(self.width * self.height / max(len(among), 1)) + 1
-            sigma = scale * init.neighbour_distance(points, among, limit, workers)
-        elif self.recipe.init_scale_mode == "area":
-            sigma = np.full(n, scale * math.sqrt(self.width * self.height / max(len(among), 1)))
-        else:
-            sigma = np.full(n, scale)
-        if color:
-            feature = init.sample_bilinear(self.pixels, points)
-        else:
-            feature = self.rng.random((n, self.channels), dtype=np.float32)
-        map_ = self.recipe.scale_map
-        if self.options.gradient:
-            feature = np.pad(feature, ((0, 0), (0, 2)))
-        # A filter widens what is fitted: the deviations asked for are those of the picture.
-        sigma = np.sqrt(np.maximum(np.maximum(sigma, 0.3) ** 2 - self.options.lowpass, SIGMA_LOW**2))
-        sigmas = torch.from_numpy(np.repeat(sigma[:, None], 2, axis=1).astype(np.float32))
-        new = Model(
-            torch.from_numpy(points.astype(np.float32)),
-            scale_parameter(sigmas, map_),
-            torch.zeros(n),
-            torch.from_numpy(feature),
-            map_,
-        )
-        return new.map(lambda t: t.to(self.backend.place))
-
-    def _added(self, n: int, among: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> Model:
-        """n new Gaussians where the error is; ``among`` gives all positions for the new ones."""
+    def _where_error_is(self, n: int) -> tuple[Tensor, Tensor]:
+        """n points in each picture [B, n, 2], by its error, and what it has more than is drawn [B, C, H, W]."""
         r = self.recipe
         residual = self.target - self.backend.render(self.state.model, self.options)
-        error = residual.abs().sum(dim=0)
+        residual = residual.view(-1, *residual.shape[-3:])
+        error = residual.abs().sum(dim=1)
         if self.loss_map is not None:  # what the loss sees is the weight times the error squared
             error = error * self.loss_map.sqrt()
         if r.growth_where == "top":
-            points = init.top_positions(error.cpu().numpy().astype(np.float64), n)
-        else:
-            there = self.backend.asynchronous
-            points = self._draw(error if there else error.numpy(), n, 0.0, r.growth_error_power)
-        new = self._new(points, among(points), r.growth_scale, True)
-        if r.growth_color == "zero":
+            return self._places.top(error, n), residual
+        return self._places.draw(error, n, 0.0, r.growth_error_power), residual
+
+    def _added(self, points: Tensor, among: Tensor, residual: Tensor) -> Model:
+        """Gaussians that join others, at ``points`` [B, n, 2]; ``among``: all positions there will be, [B, m, 2]."""
+        new = self._new(points, among, self.recipe.growth_scale, True)
+        if self.recipe.growth_color == "zero":
             new.feature.zero_()
-        elif r.growth_color == "residual":
-            missing = init.sample_bilinear(residual.permute(1, 2, 0).cpu().numpy(), points)
-            new.feature[:, : self.channels] = torch.from_numpy(missing).to(new.feature.device)
+        elif self.recipe.growth_color == "residual":
+            new.feature[:, : self.channels] = self._places.values(residual, points).flatten(0, 1)
         return new
+
+    def _new(self, points: Tensor, among: Tensor, scale: float, color: bool) -> Model:
+        """Round Gaussians at ``points`` [B, n, 2], as large as the recipe says of ``scale`` and of all positions.
+
+        among: all positions there will be, [B, m, 2]. color: take the picture's; otherwise random ones.
+        """
+        share = math.sqrt(self.width * self.height / max(among.shape[1], 1))
+        mode = self.recipe.init_scale_mode
+        if mode == "neighbours":
+            sigma = scale * self._places.neighbour_distance(points, among, 2 * share + 1)
+        else:
+            sigma = torch.full_like(points[..., 0], scale * share if mode == "area" else scale)
+        if color:
+            feature = self._places.values(self.target, points).flatten(0, 1)
+        else:
+            drawn = self.rng.random((math.prod(points.shape[:2]), self.channels), dtype=np.float32)
+            feature = torch.from_numpy(drawn).to(self.backend.place)
+        if self.options.gradient:
+            feature = torch.nn.functional.pad(feature, (0, 2))
+        # A filter widens what is fitted: the deviations asked for are those of the picture.
+        sigma = (sigma.clamp_min(0.3).square() - self.options.lowpass).clamp_min(SIGMA_LOW**2).sqrt().flatten().float()
+        map_ = self.recipe.scale_map
+        return Model(
+            points.flatten(0, 1).float(),
+            scale_parameter(sigma[:, None].repeat(1, 2), map_),
+            torch.zeros_like(sigma),
+            feature,
+            map_,
+        )

@@ -126,6 +126,10 @@ class StepResult:
         """Of measures that are known."""
         return StepResult(lambda: (loss, mse, ssim), grads)
 
+    def loss_there(self, weights: LossWeights) -> Tensor | None:
+        """The loss where it was computed if that isn't here, float64 [], of B pictures together [B]."""
+        return None if self.means_there is None else loss_of_means(self.means_there, weights, self.multiscale_there)
+
     @functools.cached_property
     def _measured(self) -> tuple[float, float, float | None]:
         return self.measures()
@@ -141,6 +145,12 @@ class StepResult:
     @property
     def ssim(self) -> float | None:
         return self._measured[2]
+
+
+def loss_of_means(means: Tensor, w: LossWeights, more: float | Tensor = 0.0) -> Tensor:
+    """The loss of means of |e|, e² and SSIM, [..., 3]. more: its multiscale term."""
+    e1, e2, ssim = means.unbind(-1)
+    return w.l1 * e1 + w.l2 * e2 + w.ssim * (1 - ssim) + w.ms_ssim * more
 
 
 Pullback = Callable[[Tensor], tuple[Tensor, ...]]

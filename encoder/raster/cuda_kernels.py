@@ -355,6 +355,8 @@ class CudaRasterizer:
             a.beta1, a.beta2, a.rest1, a.rest2 = *betas, 1 - betas[0], 1 - betas[1]
             a.log1, a.log2 = (math.log(b) if b else -math.inf for b in betas)
             self._betas = betas
+        if not (values.is_contiguous() and m.is_contiguous() and v.is_contiguous()):
+            raise ValueError("adam: expected values and moments that are contiguous")
         grads = grads.contiguous()
         a.values, a.grads, a.age = values.data_ptr(), grads.data_ptr(), age.data_ptr()
         a.m, a.v, a.lr, a.epsilon = m.data_ptr(), v.data_ptr(), lr, epsilon

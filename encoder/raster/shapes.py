@@ -123,15 +123,14 @@ def bound_shapes(scale: Tensor, rotation: Tensor, scale_map: str, low: float, hi
     else:
         sxx, syy, sxy = covariance_entries(scale.double(), rotation.double(), scale_map)
         m, h, d = _eigen(sxx, syy, sxy)
-        bad = ((m - h < low * low) | (m + h > high * high)).nonzero().squeeze(1)
-        if len(bad) == 0:
-            return
-        m, h, d, sxy = m[bad], h[bad], d[bad], sxy[bad]
+        bad = (m - h < low * low) | (m + h > high * high)
         big, small = (m + h).clamp(low * low, high * high), (m - h).clamp(low * low, high * high)
-        m, half = (big + small) / 2, (big - small) / 2
+        mean, half = (big + small) / 2, (big - small) / 2
         stretch = torch.where(h > 0, half / h.clamp_min(_TINY), torch.zeros_like(h))
-        new = matrix_parameters(m + d * stretch, m - d * stretch, sxy * stretch, scale_map)
-        scale[bad], rotation[bad] = new[0].to(scale.dtype), new[1].to(scale.dtype)
+        new = matrix_parameters(mean + d * stretch, mean - d * stretch, sxy * stretch, scale_map)
+        # Chosen, not written by index: a device needn't say how many there are.
+        scale.copy_(torch.where(bad[:, None], new[0].to(scale.dtype), scale))
+        rotation.copy_(torch.where(bad, new[1].to(rotation.dtype), rotation))
 
 
 def enlarge(scale: Tensor, rotation: Tensor, scale_map: str, factor: Tensor) -> tuple[Tensor, Tensor]:

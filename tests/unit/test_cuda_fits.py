@@ -17,10 +17,12 @@ from igs.encoder import encode, pipeline
 from igs.encoder.fitting import checkpoint, init, init_device
 from igs.encoder.fitting.fit import Fit
 from igs.encoder.fitting.fit_batch import FitBatch
+from igs.encoder.fitting.places import DevicePlaces
+from igs.encoder.levels import LevelBackend
 from igs.encoder.options import EncodeOptions
 from igs.encoder.presets import PRESETS
 from igs.encoder.raster import cuda_backend, devices, kernels
-from igs.encoder.raster.backend import KernelBackend, LossWeights, Model, TorchBackend
+from igs.encoder.raster.backend import KernelBackend, LossWeights, Model, StepResult, TorchBackend
 from igs.encoder.raster.cuda_backend import CudaBackend
 from igs.encoder.recipe import Recipe
 from igs.encoder.rounding.lattice import Noise
@@ -169,6 +171,27 @@ def test_lists_are_looked_at_once_for_each_size(backend):
     assert raster._trusted == {(len(model), o): 2 for o in sizes}
 
 
+@pytest.mark.parametrize("weights", [LossWeights(0.2, 1.0, 0.1), LossWeights(0.0, 1.0, 0.0, None, 0.3)])
+def test_steps_of_levels_wait_for_nothing_and_are_those_of_the_cpu(weights, backend, monkeypatch):
+    model, found, known = None, [], []
+    for results, make in ((found, lambda: backend.of_many(1)), (known, other_backend)):
+        several = LevelBackend([make() for _ in range(3)])
+        fit = several.fit = Fit(target(48, 32), 30, Recipe(steps=9, growth=False, relocate=0.0), several)
+        if model is None:
+            model = fit.state.model
+            model.scale[:, 0].mul_(1.2)
+            monkeypatch.setattr(StepResult, "_measured", property(lambda _: pytest.fail("a step was waited for")))
+        else:
+            monkeypatch.undo()
+        for turn in range(4):
+            here = model.map(lambda t, place=several.place: t.to(place))
+            results.append(several.step(here, fit.options, fit.target, weights.at(turn)).grads)
+    for a, b in zip(found, known, strict=True):
+        for there, here in zip(a, b, strict=True):
+            # Measured worst: 2.5e-6 of the largest.
+            torch.testing.assert_close(there.cpu(), here, rtol=1e-3, atol=2e-5 * float(here.abs().max()))
+
+
 def test_models_on_the_host_give_results_there(backend):
     fit = Fit(target(), 20, Recipe(steps=4), backend)
     here = fit.state.model.map(torch.Tensor.cpu)
@@ -289,14 +312,68 @@ def test_a_smaller_batch_keeps_the_same_number_of_each_picture(backend):
 
 
 def test_what_pictures_cannot_share_is_refused(backend):
-    for changes, name in (({"init": "saliency"}, "init"), ({"lr_schedule": "plateau"}, "lr_schedule")):
+    for changes, name in (({"rate_weight": 1.0}, "rate_weight"), ({"lr_schedule": "plateau"}, "lr_schedule")):
         with pytest.raises(igs.UsageError, match=f"{name}: expected a value that pictures fitted together can share"):
             FitBatch([target()], 4, Recipe(**changes), backend)
     with pytest.raises(igs.UsageError, match="expected pictures of one shape"):
         FitBatch([target(), target(20, 20)], 4, Recipe(), backend)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"init": "saliency"},
+        {"init": "random", "init_color": False},
+        {"growth_where": "top", "growth_color": "zero"},
+        {"growth_color": "residual"},
+        {"blend": "sum", "lowpass_alpha": 20.0},
+        {"primitive": "gradient"},
+    ],
+    ids=lambda c: ",".join(c),
+)
+def test_recipes_of_one_picture_are_those_of_many(changes, backend):
+    pictures = [target(), 1 - target()]
+    batch = FitBatch(pictures, 24, Recipe(steps=18, relocate=0.1, **changes), backend, seed=2)
+    drawn = batch.backend.render(batch.state.model, batch.options)
+    first = [backend.measure(image, t, False)[0] for image, t in zip(drawn, pictures, strict=True)]
+    models = batch.fit()
+    assert [len(m) for m in models] == [24, 24]
+    for model, t, before in zip(models, pictures, first, strict=True):
+        assert backend.measure(backend.render(model, batch.options), t, False)[0] < 0.8 * before
+
+
 # -- draws on the device
+
+
+def test_all_of_a_fit_lies_where_its_backend_is(backend):
+    """What grows and moves is drawn, sized and coloured by tensors of the device alone."""
+    seen = []
+
+    class Watched(DevicePlaces):
+        def __getattribute__(self, name):
+            found = super().__getattribute__(name)
+            if name not in ("gradient_map", "draw", "top", "neighbour_distance", "values"):
+                return found
+
+            def called(*arguments, **named):
+                result = found(*arguments, **named)
+                seen.append((name, {t.device for t in (*arguments, result) if isinstance(t, torch.Tensor)}))
+                return result
+
+            return called
+
+    fit = Fit(target(), 30, Recipe(steps=26), backend, seed=3)
+    fit._places = Watched(fit.rng)
+    fit.run()
+    assert {name for name, _ in seen} == {"draw", "neighbour_distance", "values"}
+    assert {place for _, places in seen for place in places} == {fit.target.device}
+
+
+@pytest.mark.parametrize("n", [1, 7, 25])
+def test_the_largest_errors_are_found_alike(n):
+    errors = torch.randint(0, 5, (2, 3, 4), generator=torch.Generator().manual_seed(n)).float()  # many are equal
+    for error, found in zip(errors, init_device.top_positions(errors, n), strict=True):
+        np.testing.assert_array_equal(found.numpy(), init.top_positions(error.double().numpy(), n))
 
 
 def test_distances_and_values_at_points_agree():

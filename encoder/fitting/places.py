@@ -1,0 +1,98 @@
+"""Where new Gaussians go, what lies there and how far apart they are: on the host, or on the device of the pictures.
+
+Both sides have the same distributions, with other random numbers. Shapes: pictures [B, C, H, W] (none in front on the
+host, which knows one), maps [B, H, W], points [B, n, 2] (x, y in pixels, float64).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from igs.encoder.fitting import init, init_device
+
+
+class Places(Protocol):
+    """What :class:`igs.encoder.fitting.population.Population` asks."""
+
+    def gradient_map(self, pictures: Tensor) -> Tensor:
+        """‖∇I‖ of each picture."""
+        ...
+
+    def draw(self, maps: Tensor, n: int, uniform: float, power: float, factor: Tensor | None = None) -> Tensor:
+        """n points in each picture, see :func:`igs.encoder.fitting.init.draw_positions`. factor: [H, W] or as maps."""
+        ...
+
+    def top(self, maps: Tensor, n: int) -> Tensor:
+        """The centres of each map's n largest pixels."""
+        ...
+
+    def neighbour_distance(self, points: Tensor, among: Tensor, limit: float) -> Tensor:
+        """Mean distance [B, n] of each point to its three nearest others of ``among`` [B, m, 2]."""
+        ...
+
+    def values(self, pictures: Tensor, points: Tensor) -> Tensor:
+        """What the pictures hold at points, between pixel centres: [B, n, C] float32."""
+        ...
+
+
+class HostPlaces:
+    """In NumPy and SciPy, for one picture in the processor's memory."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._rng = rng
+
+    @staticmethod
+    def _one(tensor: Tensor, dims: int) -> NDArray[Any]:
+        """The only picture's array, without the batch in front; a view."""
+        return tensor.reshape(tensor.shape[-dims:]).numpy()
+
+    def _pixels(self, pictures: Tensor) -> NDArray[np.float32]:
+        return np.moveaxis(self._one(pictures, 3), 0, -1)
+
+    def gradient_map(self, pictures: Tensor) -> Tensor:
+        return torch.from_numpy(init.gradient_map(self._pixels(pictures)))[None]
+
+    def draw(self, maps: Tensor, n: int, uniform: float, power: float, factor: Tensor | None = None) -> Tensor:
+        by = None if factor is None else factor.numpy().astype(np.float64)
+        return torch.from_numpy(init.draw_positions(self._one(maps, 2), n, uniform, power, self._rng, by))[None]
+
+    def top(self, maps: Tensor, n: int) -> Tensor:
+        return torch.from_numpy(init.top_positions(self._one(maps, 2).astype(np.float64), n))[None]
+
+    def neighbour_distance(self, points: Tensor, among: Tensor, limit: float) -> Tensor:
+        found = init.neighbour_distance(self._one(points, 2), self._one(among, 2), limit)
+        return torch.from_numpy(found)[None]
+
+    def values(self, pictures: Tensor, points: Tensor) -> Tensor:
+        return torch.from_numpy(init.sample_bilinear(self._pixels(pictures), self._one(points, 2)))[None]
+
+
+class DevicePlaces:
+    """In PyTorch, where the pictures are: nothing of a picture's size or of all Gaussians is brought home."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._rng = rng
+
+    @staticmethod
+    def _many(pictures: Tensor) -> Tensor:
+        return pictures.view(-1, *pictures.shape[-3:])
+
+    def gradient_map(self, pictures: Tensor) -> Tensor:
+        return init_device.gradient_map(self._many(pictures))
+
+    def draw(self, maps: Tensor, n: int, uniform: float, power: float, factor: Tensor | None = None) -> Tensor:
+        return init_device.draw_positions(maps, n, uniform, power, int(self._rng.integers(2**63)), factor)
+
+    def top(self, maps: Tensor, n: int) -> Tensor:
+        return init_device.top_positions(maps, n)
+
+    def neighbour_distance(self, points: Tensor, among: Tensor, limit: float) -> Tensor:
+        return init_device.neighbour_distance(points, among, limit)
+
+    def values(self, pictures: Tensor, points: Tensor) -> Tensor:
+        return init_device.sample_bilinear(self._many(pictures), points)
