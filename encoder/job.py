@@ -79,7 +79,8 @@ class Job:
 
     def fit(self, num_gaussians: int) -> Fit:
         o = self.options
-        fit = Fit(
+        kind = levels.LevelledFit if self.options.levels > 1 else Fit
+        fit = kind(
             self.target,
             num_gaussians,
             self.recipe,

@@ -67,7 +67,7 @@ def encode(image: Any, options: EncodeOptions | None = None, **settings: Any) ->
         recipe = dataclasses.replace(recipe, interlace=0.0)  # of means there are no point samples
     if options.levels > 1:
         if "steps" not in options.overrides:
-            recipe = dataclasses.replace(recipe, steps=round(levels.STEPS * recipe.steps))
+            recipe = dataclasses.replace(recipe, steps=levels.steps_of(recipe.steps, options.levels))
         others = [choose_backend(options, recipe, lambda message: None) for _ in range(options.levels - 1)]
         if isinstance(backend, area.AreaBackend):
             others = [area.AreaBackend(other, backend.points) for other in others]

@@ -37,11 +37,15 @@ def draw_positions(
     power: float,
     rng: np.random.Generator,
     factor: Map | None = None,
+    *,
+    as_drawn: bool = False,
 ) -> NDArray[np.float64]:
     """n positions [n, 2] (x, y in pixels), each inside a pixel drawn with (1 − uniform)·map^power + uniform share.
 
     No pixel is drawn twice while there are enough of them; inside its pixel a position is uniform. factor: of each
     pixel's probability, [H, W], above 0; none: 1. Computed in the map's precision: binary32 takes a third of the time.
+
+    They come row by row; ``as_drawn``: in the order of the draw, so that the first of them are a draw of fewer.
     """
     h, w = weights.shape
     p = np.maximum(weights, 0).ravel()
@@ -60,7 +64,8 @@ def draw_positions(
     while (missing := n - sum(map(len, chosen))) > 0:  # more Gaussians than pixels
         of_all = p.astype(np.float64)
         chosen.append(rng.choice(p.size, min(missing, p.size), p=of_all / of_all.sum()))
-    index = np.sort(np.concatenate(chosen))
+    index = np.concatenate(chosen)
+    index = index[np.argsort(times[index], kind="stable")] if as_drawn else np.sort(index)
     return np.stack([index % w, index // w], axis=1) + rng.random((n, 2))
 
 

@@ -23,7 +23,7 @@ def gradient_map(target: Tensor) -> Tensor:
 def draw_positions(
     weights: Tensor, n: int, uniform: float, power: float, seed: int, factor: Tensor | None = None
 ) -> Tensor:
-    """n positions [..., n, 2] (x, y in pixels, float64) drawn from each of the maps [..., H, W], in random order.
+    """n positions [..., n, 2] (x, y in pixels, float64) drawn from each map [..., H, W], in the order of the draw.
 
     See :func:`igs.encoder.fitting.init.draw_positions`.
     """

@@ -58,6 +58,9 @@ class Population:
     the second, and so on. Everything random comes from :attr:`rng`.
     """
 
+    # Whether the first Gaussians are a picture by themselves, and therefore must not all be from its top.
+    nested = False
+
     def __init__(
         self,
         target: Tensor,  # [C, H, W] stored values, or [B, C, H, W] of B > 1 pictures
@@ -75,7 +78,8 @@ class Population:
         self.rng = np.random.default_rng(seed)
         self.channels, self.height, self.width = target.shape[-3:]
         self.pictures = math.prod(target.shape[:-3])
-        self._places: Places = DevicePlaces(self.rng) if backend.asynchronous else HostPlaces(self.rng)
+        there = backend.asynchronous
+        self._places: Places = DevicePlaces(self.rng) if there else HostPlaces(self.rng, as_drawn=self.nested)
         self.loss_map = None if loss_map is None else torch.from_numpy(loss_map.astype(np.float32)).to(backend.place)
         self._weights = weights
         self.plan = growth_plan(recipe, self.num_gaussians)
@@ -142,7 +146,8 @@ class Population:
         if lowpass != self.options.lowpass:  # more Gaussians, a narrower filter: what it gave so far becomes theirs
             shapes.widen(s.model.scale, s.model.rotation, s.model.scale_map, self.options.lowpass - lowpass, SIGMA_LOW)
             self.options = dataclasses.replace(self.options, lowpass=lowpass)
-        points, residual = self._where_error_is(n)
+        error, residual = self._error(self.backend.render(s.model, self.options))
+        points = self._where(error, n)
         new = self._added(points, torch.cat([self.apart(s.model.position).double(), points], dim=1), residual)
 
         def join(old: Tensor, fresh: Tensor) -> Tensor:
@@ -175,17 +180,25 @@ class Population:
 
     def relocate(self) -> int:
         """Move the Gaussians that would be missed least to where the error is; returns how many."""
-        s, n = self.state, int(self.recipe.relocate * self.count)
-        if n == 0:
+        s, rows = self.state, self._moving()
+        if len(rows) == 0:
             return 0
-        rows = self._least_missed(n)
-        points, residual = self._where_error_is(n)
+        points, residual = self._goals(rows)
         among = s.model.position.double().index_copy(0, rows, points.flatten(0, 1))
         new = self._added(points, self.apart(among), residual)
         for (m, v), old, fresh in zip(s.moments, s.model.tensors(), new.tensors(), strict=True):
             old[rows], m[rows], v[rows] = fresh, 0.0, 0.0
         s.age[rows] = 0
-        return n * self.pictures
+        return len(rows)
+
+    def _moving(self) -> Tensor:
+        """Rows of the Gaussians that are to move."""
+        return self._least_missed(int(self.recipe.relocate * self.count))
+
+    def _goals(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Points [B, n, 2] for Gaussians to move to, and what the picture has more than is drawn [B, C, H, W]."""
+        error, residual = self._error(self.backend.render(self.state.model, self.options))
+        return self._where(error, len(rows) // self.pictures), residual
 
     def _least_missed(self, n: int) -> Tensor:
         """Rows of the n Gaussians of each picture without which its error would rise least, in their order."""
@@ -215,17 +228,20 @@ class Population:
 
     # -- new ones
 
-    def _where_error_is(self, n: int) -> tuple[Tensor, Tensor]:
-        """n points in each picture [B, n, 2], by its error, and what it has more than is drawn [B, C, H, W]."""
-        r = self.recipe
-        residual = self.target - self.backend.render(self.state.model, self.options)
+    def _error(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """The error of each pixel as the loss sees it [B, H, W], and what the target has more [B, C, H, W]."""
+        residual = self.target - image
         residual = residual.view(-1, *residual.shape[-3:])
         error = residual.abs().sum(dim=1)
         if self.loss_map is not None:  # what the loss sees is the weight times the error squared
             error = error * self.loss_map.sqrt()
-        if r.growth_where == "top":
-            return self._places.top(error, n), residual
-        return self._places.draw(error, n, 0.0, r.growth_error_power), residual
+        return error, residual
+
+    def _where(self, error: Tensor, n: int) -> Tensor:
+        """n points [B, n, 2] by the error."""
+        if self.recipe.growth_where == "top":
+            return self._places.top(error, n)
+        return self._places.draw(error, n, 0.0, self.recipe.growth_error_power)
 
     def _added(self, points: Tensor, among: Tensor, residual: Tensor) -> Model:
         """Gaussians that join others, at ``points`` [B, n, 2]; ``among``: all positions there will be, [B, m, 2]."""

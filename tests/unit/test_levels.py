@@ -132,7 +132,7 @@ def test_plain_coding_and_a_psnr_target():
 def small_fit(count: int = 3) -> tuple[levels.LevelBackend, Fit, Model]:
     backend = levels.LevelBackend([TorchBackend() for _ in range(count)])
     target = torch.from_numpy(np.ascontiguousarray(picture()[:24, :24].transpose(2, 0, 1)))
-    fit = Fit(target, 12, Recipe(steps=10, growth=False), backend)
+    fit = levels.LevelledFit(target, 12, Recipe(steps=10, growth=False, relocate=0.3), backend)
     backend.fit = fit
     return backend, fit, fit.state.model
 
@@ -174,6 +174,39 @@ def test_a_prefix_would_miss_its_gaussians_too():
     assert torch.allclose(found[4:8], whole[4:8] + cost, rtol=1e-4)
     assert torch.all(found[:4] != whole[:4])
     assert torch.allclose(found[8:], whole[8:])
+
+
+def test_every_level_moves_what_it_misses_least_to_where_its_pictures_err():
+    backend, fit, model = small_fit()
+    costs = fit.removal_costs(model)
+    least = [4 * level + int(costs[4 * level : 4 * level + 4].argmin()) for level in range(3)]
+    before = model.clone()
+    drawn = []
+    fit._where = lambda error, n: drawn.append(error[0]) or torch.full((1, n, 2), 3.5, dtype=torch.float64)
+    assert fit.relocate() == 3
+    moved = (fit.state.model.position != before.position).any(1).nonzero().squeeze(1).tolist()
+    assert moved == least
+    errors = []
+    for _, worth, image in backend.pictures(before, fit.options):
+        error = fit._error(image)[0][0]
+        errors.append(worth * error.square() / error.square().mean())
+    for level, found in enumerate(drawn):
+        assert torch.allclose(found, sum(errors[level:]).sqrt(), rtol=1e-4)
+
+
+def test_the_first_level_is_no_part_of_the_picture():
+    """Of a picture with as much to draw everywhere its Gaussians lie above and below its middle."""
+    backend = levels.LevelBackend([TorchBackend() for _ in range(8)])
+    stripes = 0.5 + 0.4 * torch.sin(torch.arange(64.0))[:, None].expand(3, 64, 64)
+    fit = levels.LevelledFit(stripes, 400, Recipe(steps=10), backend)
+    y = fit.state.model.position[:50, 1]
+    assert 0.3 < float((y > 32).float().mean()) < 0.7
+    assert float(Fit(stripes, 400, Recipe(steps=10), TorchBackend()).state.model.position[:50, 1].max()) < 40
+
+
+@pytest.mark.parametrize(("count", "steps"), [(1, 100), (2, 150), (5, 250), (16, 250)])
+def test_more_levels_take_more_steps(count, steps):
+    assert levels.steps_of(100, count) == steps
 
 
 @pytest.mark.skipif(not kernels.available(), reason="needs the compiled kernels")
