@@ -40,6 +40,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--subset", type=int, metavar="N", help="only N pictures of each set, evenly spread")
     parser.add_argument("--rates", type=_numbers, metavar="B,…", help="bits per pixel in place of each set's own")
+    parser.add_argument("--more-rates", type=_numbers, metavar="B,…", help="further ones, for curves but not BD-rates")
     parser.add_argument("--effort", type=int, metavar="E", help="igs-encode's effort (default: its own)")
     parser.add_argument("--only", metavar="CODEC,…", help="these codecs, and `ablation`, only; --list names them")
     parser.add_argument("--everywhere", action="store_true", help="dear codecs on all pictures, not on a few")
@@ -129,7 +130,8 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{codec.name:16} {codec.label:32} {codec.missing() or codec.version}")
         return 0
     try:
-        picture_sets = [sets.find(f, options.rates, options.subset) for f in folders(options.folders)]
+        chosen = options.rates, options.subset, options.more_rates
+        picture_sets = [sets.find(folder, *chosen) for folder in folders(options.folders)]
     except (OSError, ValueError) as error:
         raise SystemExit(f"rate_distortion: {error}") from None
     codecs = runnable(codecs, content)

@@ -23,9 +23,9 @@ from igs.encoder.raster.backend import MULTISCALE_EVERY, PERFECT, Backend, LossW
 from igs.encoder.raster.reference import RasterOptions
 from igs.format.errors import UsageError
 
-# What a decibel of all n prefixes together is worth, in decibels of the whole picture, over √n, and how much more the
-# first of them counts than their mean, and the last less (docs/levels.md).
-WEIGHT, TILT = 0.55, 0.3
+# What a decibel of a prefix is worth in decibels of the whole picture, of more than four on the mean less, and how much
+# more the first of them counts than their mean, and the last less (docs/levels.md).
+WEIGHT, TILT = 0.275, 0.3
 KEY = "level_psnr"  # in the section json
 
 
@@ -98,9 +98,10 @@ class LevelBackend:
         return [(b, prefix, _share(worth, error, self._error(b, prefix, options))) for b, prefix, worth in prefixes]
 
     def _worth(self, level: int) -> float:
-        """What a decibel of a prefix is worth in decibels of the whole picture."""
+        """What a decibel of a prefix is worth in decibels of the whole picture, times the number of prefixes."""
         n = len(self._backends) - 1
-        return WEIGHT * math.sqrt(n) * (1 + TILT * (1 - 2 * level / (n - 1)) if n > 1 else 1.0)
+        tilt = 1 + TILT * (1 - 2 * level / (n - 1)) if n > 1 else 1.0
+        return WEIGHT * min(n, 2 * math.sqrt(n)) * tilt
 
     def _error(self, backend: Backend, model: Model, options: RasterOptions) -> float:
         weight = self.fit.loss_weights.map

@@ -35,7 +35,7 @@ published Gaussian codecs, which are presets of igs here, go through `igs-encode
   rate; the mean is taken over the qualities that both curves reach. Where these overlap by less than 0.3 dB there is
   no such number: the tables say `above on n` (igs' qualities at these rates lie above all of the other codec's) or
   `below on n`, pictures that the mean before it does not contain.
-- **±** is the standard deviation over pictures.
+- **±** is the standard deviation over pictures; `of n` how many of them a metric was measured on, where not on all.
 - In figures a ring marks where a codec's mean curve crosses that of igs.
 - JPEG: progressive, optimised; JPEG and AVIF: the better of 4:2:0 and 4:4:4 at every rate.
 """
@@ -89,9 +89,6 @@ def _origin(view: View) -> str:
     skipped = [
         f"- not measured: {line}" for name, line in sorted(view.content["skipped"].items()) if not view.has(name)
     ]
-    if partial := view.content.get("partial_metrics"):
-        titles = " and ".join(tables.TITLES[m] for m in partial)
-        notes.append(f"{titles} will follow: not all points have it yet.")
     if not view.has("igs"):
         notes.append("There are no points of igs itself yet.")
     return "\n".join([*lines, "", table, *(f"{n}\n" for n in notes), *skipped, ""])

@@ -42,7 +42,6 @@ def draw(view: View, folder: Path) -> dict[str, Drawn]:
     matplotlib.rcParams |= {"grid.alpha": 0.3, "path.simplify": True}
     folder.mkdir(parents=True, exist_ok=True)
     files = {}
-    metrics = [m for m in view.content.get("metrics", ["psnr"]) if m in AXES][:3]
     groups = {
         "curves": (*OURS, *CLASSICAL),
         "presets": ("igs", *PRESETS, "webp"),
@@ -57,7 +56,12 @@ def draw(view: View, folder: Path) -> dict[str, Drawn]:
             # Curves of different pictures can't share a plot: only those that all of its codecs were measured on.
             pictures = view.pictures(name, None, shown)
             file = f"rd-{name}-{what}.svg"
-            if pictures and _figure(view, [(AXES[m], m, pictures) for m in metrics], shown, folder / file):
+            panels = []
+            for metric in view.metrics[:3]:
+                some = [p for p in pictures if view.measured(p, shown, metric)]
+                title = AXES[metric] if len(some) == len(pictures) else f"{AXES[metric]}, {len(some)} pictures"
+                panels += [(title, metric, some)] if some else []
+            if panels and _figure(view, panels, shown, folder / file):
                 files[f"{name}/{what}"] = file, len(pictures)
         categories = view.categories(name)
         shown = [c for c in ("igs", *CLASSICAL) if view.pictures(name, None, (c,))]

@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from rd.curves import METRICS
 from rd.measure import Outcome
 from rd.sets import PictureSet
 
@@ -98,18 +97,10 @@ def save(content: dict[str, Any], path: Path, machine: dict[str, Any]) -> None:
     """Write the file, a point per line: small, and readable in a diff."""
     content["machine"] = machine
     content["date"] = time.strftime("%Y-%m-%d")
-    counts = {m: sum(m in p for p in _points(content)) for m in METRICS}
-    # A mean over what happens to have been measured would mix different pictures: all points, or none.
-    content["metrics"] = [m for m in METRICS if counts[m] and counts[m] == max(counts.values())]
-    content["partial_metrics"] = [m for m in METRICS if 0 < counts[m] < max(counts.values())]
     path.parent.mkdir(exist_ok=True)
     temporary = path.with_suffix(".tmp")
     temporary.write_text(_text(content) + "\n")
     temporary.replace(path)
-
-
-def _points(content: dict[str, Any]) -> Iterable[dict[str, Any]]:
-    return (p for curves in content["curves"].values() for c in curves.values() for p in c["points"])
 
 
 def _text(value: Any, indent: int = 0) -> str:

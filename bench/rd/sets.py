@@ -60,11 +60,16 @@ class PictureSet:
         return {"name": self.name, "profile": asdict(self.profile), "pictures": pictures}
 
 
-def find(folder: Path, rates: tuple[float, ...] | None = None, subset: int | None = None) -> PictureSet:
+def find(
+    folder: Path,
+    rates: tuple[float, ...] | None = None,
+    subset: int | None = None,
+    more_rates: tuple[float, ...] | None = None,
+) -> PictureSet:
     """The pictures in a folder and in its direct sub-folders, which are its categories.
 
-    `rates` replaces the profile's; `subset` leaves so many, spread evenly over the folder's order. Raises ValueError
-    where there is none.
+    `rates` and `more_rates` replace the profile's, `rates` alone both; `subset` leaves so many, spread evenly over the
+    folder's order. Raises ValueError where there is none.
     """
     name = folder.resolve().name
     pictures = []
@@ -82,8 +87,9 @@ def find(folder: Path, rates: tuple[float, ...] | None = None, subset: int | Non
         pictures = spread(pictures, subset)
     mean = sum(p.width * p.height for p in pictures) / len(pictures)
     profile = SMALL if mean < _SMALL else LARGE
-    if rates:
-        profile = Profile(rates, (), 2.5 * max(rates), profile.some, profile.few)
+    if rates or more_rates:
+        rates, more = rates or profile.rates, more_rates or ()
+        profile = Profile(rates, more, max([2.5 * max(rates), *more]), profile.some, profile.few)
     return PictureSet(name, profile, tuple(pictures))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rd.curves import Comparison, bd_rate
+from rd.curves import METRICS, Comparison, bd_rate
 
 
 @dataclass
@@ -63,6 +63,16 @@ class View:
     def has(self, codec: str) -> bool:
         return any(codec in curves for curves in self.curves.values())
 
+    @property
+    def metrics(self) -> list[str]:
+        """Those that some points have."""
+        points = [p for curves in self.curves.values() for c in curves.values() for p in c["points"]]
+        return [m for m in METRICS if any(m in p for p in points)]
+
+    def measured(self, picture: str, codecs: Sequence[str], metric: str) -> bool:
+        """Whether all points of these codecs have the metric: a curve of some of them would be another one."""
+        return all(metric in p for c in codecs for p in self.points(picture, c))
+
     def pictures(self, set_name: str, category: str | None = None, codecs: Sequence[str] = ()) -> list[str]:
         """Names of a set's pictures that have points of all the codecs named."""
         rows = self.sets[set_name]["pictures"]
@@ -94,11 +104,13 @@ class View:
         """A codec against another on the pictures that have both.
 
         The test's points are those up to the set's highest BD rate, or all of them (`whole`); the anchor's are always
-        all, as it is read only where the test has a quality.
+        all, as it is read only where the test has a quality. Pictures without the metric are left out.
         """
         summary = Summary()
         up_to = None if whole else self.top(set_name)
         for picture in self.pictures(set_name, category, (test, anchor)):
+            if not self.measured(picture, (test, anchor), metric):
+                continue
             comparison = bd_rate(self.points(picture, test, up_to), self.points(picture, anchor), metric)
             summary.add(picture, comparison)
         return summary

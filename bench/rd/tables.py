@@ -23,39 +23,44 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _metrics(view: View) -> list[str]:
-    return view.content.get("metrics", ["psnr"])
-
-
 def _span(rates: Sequence[float]) -> str:
     return f"{min(rates):g}–{max(rates):g} bpp"
 
 
-def _compared(view: View, name: str, test: str, anchors: Iterable[str], whole: bool = False) -> list[list[str]]:
-    """Rows of a BD-rate table: anchor, pictures, a cell for every metric."""
-    rows = []
-    for anchor in anchors:
-        cells = [view.compare(name, test, anchor, m, whole=whole) for m in _metrics(view)]
-        if cells[0].count:
-            rows.append([view.label(anchor), str(cells[0].count), *(c.text() for c in cells)])
-    return rows
+def _compared(view: View, name: str, test: str, anchors: Iterable[str], whole: bool = False) -> str:
+    """A BD-rate table: anchor, pictures, a column for every metric that is there; empty without a row."""
+    rows = {a: [view.compare(name, test, a, m, whole=whole) for m in view.metrics] for a in anchors}
+    rows = {anchor: cells for anchor, cells in rows.items() if cells[0].count}
+    shown = [k for k in range(len(view.metrics)) if any(cells[k].count for cells in rows.values())]
+    if not rows:
+        return ""
+
+    def text(cell: Summary, all_: int) -> str:
+        return cell.text() + (f" (of {cell.count})" if 0 < cell.count < all_ else "")
+
+    head = ["against", "pictures", *(TITLES[view.metrics[k]] for k in shown)]
+    return markdown(
+        head,
+        [
+            [view.label(anchor), str(cells[0].count), *(text(cells[k], cells[0].count) for k in shown)]
+            for anchor, cells in rows.items()
+        ],
+    )
 
 
 def bd_rates(view: View, name: str) -> str:
     """The set's BD-rates against the classical codecs, at its own rates and over the whole curve."""
     profile = view.sets[name]["profile"]
-    head = ["against", "pictures", *(TITLES[m] for m in _metrics(view))]
     parts = []
     for test in OURS:
         if not view.has(test):
             continue
-        if rows := _compared(view, name, test, CLASSICAL):
-            label = view.label(test)
-            parts.append(f"BD-rate of {label} at {_span(profile['rates'])}:\n\n{markdown(head, rows)}")
+        if table := _compared(view, name, test, CLASSICAL):
+            parts.append(f"BD-rate of {view.label(test)} at {_span(profile['rates'])}:\n\n{table}")
         # Without further rates the whole curve is the same.
-        if test == "igs" and profile["more_rates"] and (rows := _compared(view, name, test, CLASSICAL, whole=True)):
+        if test == "igs" and profile["more_rates"] and (table := _compared(view, name, test, CLASSICAL, whole=True)):
             rates = [*profile["rates"], *profile["more_rates"]]
-            parts.append(f"The same over the whole curve, {_span(rates)}:\n\n{markdown(head, rows)}")
+            parts.append(f"The same over the whole curve, {_span(rates)}:\n\n{table}")
     return "\n".join(parts)
 
 
@@ -162,13 +167,12 @@ def worse_than_webp(view: View) -> str:
 
 def presets(view: View) -> str:
     """igs against our presets of the published codecs, on the pictures that they were measured on."""
-    head = ["preset", "pictures", *(TITLES[m] for m in _metrics(view))]
     parts = []
     for name in view.sets:
         measured = [c for c in PRESETS if view.pictures(name, None, (c,))]
-        if rows := _compared(view, name, "igs", measured):
+        if table := _compared(view, name, "igs", measured):
             rates = [p["target"] for c in measured for q in view.pictures(name) for p in view.points(q, c)]
-            parts.append(f"{name}, presets at {_span(rates)}; BD-rate of igs against\n\n{markdown(head, rows)}")
+            parts.append(f"{name}, presets at {_span(rates)}; BD-rate of igs:\n\n{table}")
             parts.append(_best_of(view, name, measured))
     if not parts:
         return ""

@@ -330,7 +330,6 @@ def content(test_up: float = 0.0) -> dict:
         "curves": {
             p["name"]: {"igs": {"points": igs[i]}, "webp": {"points": webp}} for i, p in enumerate(found)
         },
-        "metrics": ["psnr", "ms_ssim", "flip"],
         "date": "2025-01-01",
     }  # fmt: skip
 
@@ -346,6 +345,27 @@ def test_pictures_without_overlap_are_in_the_tables(up: float, relation: str) ->
     assert relation in tables.every_picture(view).splitlines()[-1]
     assert relation in tables.by_category(view, "set")
     assert ("set/two: no overlap" in tables.worse_than_webp(view)) == (relation == "below")
+
+
+def test_a_metric_counts_where_all_points_have_it() -> None:
+    """Of the pictures where both curves are whole; how many these are stands with the number."""
+    found = content()
+    for picture, by_codec in found["curves"].items():
+        for codec, curve in by_codec.items():
+            curve["points"] = [p | {"flip": 1 - p["ms_ssim"]} for p in curve["points"]]
+            if picture == "set/two" and codec == "igs":
+                del curve["points"][1]["flip"]
+    view = summary.View(found)
+    assert view.compare("set", "igs", "webp", "psnr").count == 2
+    assert set(view.compare("set", "igs", "webp", "flip").percent) == {"set/one"}
+    head, _, row = tables.bd_rates(view, "set").splitlines()[2:5]
+    assert head == "| against | pictures | PSNR | MS-SSIM | FLIP |"
+    assert row.endswith("% (of 1) |")
+    assert row.count("(of") == 1
+    for by_codec in found["curves"].values():
+        for point in by_codec["webp"]["points"]:
+            del point["flip"]
+    assert "FLIP" not in tables.bd_rates(summary.View(found), "set")
 
 
 def test_pictures_worse_than_webp_are_named() -> None:
@@ -382,7 +402,7 @@ def test_results_keep_what_a_run_does_not_have(folder: Path, bench: Bench, tmp_p
     assert set(again["curves"]["set/flat/one"]) == {"coarse", "other"}
     assert set(again["curves"]["set/noisy/two"]) == {"coarse"}
     results.save(again, file, {})
-    assert (again["metrics"], again["partial_metrics"]) == (["psnr", "ms_ssim"], ["flip"])
+    assert summary.View(again).metrics == ["psnr", "ms_ssim", "flip"]
     assert again["curves"]["set/flat/one"]["coarse"]["points"][0]["details"] == {"num_gaussians": 7}
 
 

@@ -139,7 +139,7 @@ def small_fit(count: int = 3) -> tuple[levels.LevelBackend, Fit, Model]:
 
 def weight(end: int) -> float:
     """Of the prefixes of 4 and of 8 Gaussians."""
-    return levels.WEIGHT * 2**0.5 * (1 + levels.TILT if end == 4 else 1 - levels.TILT)
+    return levels.WEIGHT * 2 * (1 + levels.TILT if end == 4 else 1 - levels.TILT)
 
 
 def test_gradient_is_the_wholes_and_a_prefixs_in_turn():
