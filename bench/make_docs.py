@@ -77,9 +77,10 @@ def speed(results: dict[str, dict]) -> str:
         if key.startswith("without compiled kernels"):
             kernels, plain = section["rows"]
             add(
-                "kodim07, 3000 Gaussians, in plain PyTorch, as without a compiler: whole process, peak memory"
-                f" (with the kernels {kernels['seconds']:.1f} s)",
-                f"{plain['seconds']:.0f} s, {plain['peak_MiB']:.0f} MiB",
+                f"kodim07, 3000 Gaussians, in plain PyTorch, as without a compiler, {plain['steps']} steps: whole process,"
+                f" PSNR, peak memory (with the kernels {kernels['steps']} steps in {kernels['seconds']:.1f} s,"
+                f" {kernels['psnr']:.2f} dB)",
+                f"{plain['seconds']:.0f} s, {plain['psnr']:.2f} dB, {plain['peak_MiB']:.0f} MiB",
             )
     wanted = (
         ("full decode 2048²", "whole picture, 2048², 10 000 Gaussians (86 KB, coded), to 8 bits, two threads"),

@@ -226,7 +226,9 @@ def _decode_maps(
         samples = max(1.0, region[2] * scale) * max(1.0, region[3] * scale)
         _check_memory(int(samples) * image.channels * 8, asked["memory_limit"])
         stem = "image" if source == files.PIPE else Path(source).stem
-        fields = maps.decode_maps(image, source, target, stem, region, scale, asked, console)
+        kept = len(image.groups) == 1 and not asked["no_metadata"]  # that of a picture; maps of a stack have none
+        sections = _sections(image) if kept else {}
+        fields = maps.decode_maps(image, source, target, stem, region, scale, asked, sections, console)
         report: dict[str, Any] = {"input": source, "output": target, **fields, **_computed(image)}
     if as_json:
         click.echo(to_json(report))

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -202,11 +202,12 @@ def decode_maps(
     region: tuple[float, float, float, float],
     scale: float,
     asked: dict[str, Any],
+    sections: Mapping[str, bytes],
     console: Console,
 ) -> dict[str, Any]:
     """Write every group, or those asked for, into a directory; returns the report's fields.
 
-    stem: of the file of a group without a name. Everything that can be refused is refused before the first is written.
+    stem: of the file of a group without a name. sections: metadata for every file. Everything that can be refused is refused before the first is written.
     """
     start = time.perf_counter()
     chosen, _ = image.groups.select(asked["group"] or range(len(image.groups)))
@@ -241,7 +242,9 @@ def decode_maps(
         if clipped:
             console.warn(f"{path.name}: " + CLIPPED.format(clipped))
         with files.atomic_output(str(path), overwrite=not asked["no_overwrite"]) as out:
-            write_image(out, pixels, format_, layout, {})
+            notes = write_image(out, pixels, format_, layout, sections)
+        for note in notes:
+            (console.warn if "ICC" in note else console.detail)(note)
         written.append(Written(group.name, str(path), format_.name, group.channels, depth))
     return {
         "width": values.shape[1],

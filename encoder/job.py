@@ -23,6 +23,7 @@ from igs.encoder.raster.backend import Backend, Model, TorchBackend
 from igs.encoder.recipe import Recipe
 from igs.encoder.rounding import freeze
 from igs.encoder.rounding.lattice import Noise, Steps
+from igs.encoder.whole_file import whole_file
 from igs.format import lit_channels
 from igs.format.lattice import rgb_groups
 
@@ -118,7 +119,8 @@ class Job:
         if o.render_every and step % o.render_every == 0:
             folder = Path(o.render_dir or ".")
             folder.mkdir(parents=True, exist_ok=True)
-            self._picture(fit.state.model.map(torch.Tensor.cpu), fit).save(folder / f"step_{step:06d}.png")
+            with whole_file(folder / f"step_{step:06d}.png") as file:
+                self._picture(fit.state.model.map(torch.Tensor.cpu), fit).save(file)
 
     def _picture(self, model: Model, fit: Fit) -> Image.Image:
         stored = self.backend.render(self.gains.unweighted(model), fit.options)

@@ -31,7 +31,7 @@ class Recipe:
     blend: Literal["topk", "sum"] = "topk"
     primitive: Literal["constant", "gradient"] = "constant"  # gradient: a slope of brightness besides the colour
     # The relative reach already keeps far Gaussians out; at 32 the K smallest rarely have to be selected (among 3.7 %
-    # of the candidates instead of 96 % at K = 10). A step takes 52 instead of 57 ms (2048², 10K Gaussians, squared
+    # of the candidates instead of 96 % at K = 10). A step takes 54 instead of 66 ms (2048², 10K Gaussians, squared
     # error, bench/results/cpu.json); with the first kernels it was about half, at the same quality (−0.04 dB on four
     # Kodak images).
     top_k: int = 32
@@ -39,7 +39,7 @@ class Recipe:
     # equally well (32.22, 32.22, 32.20 dB on four Kodak images). What they trade are the bytes that a read of one pixel
     # takes (R² = 16, 17, 18: 7.8, 8.1, 8.3 % of a file of 10K Gaussians) and the smoothness of a zoom ((16, 12),
     # (17, 11), (18, 11): 0.009, 0.004, 0.002 steps of more than 2 of 255 levels per pixel of line). These were measured
-    # on an early state of the encoder. Today (16.5, 11) reads 7.8 % and has 0.0017 such steps (bench/results/cpu.json).
+    # on an early state of the encoder. Today (16.5, 11) reads 7.9 % and has 0.0032 such steps (bench/results/cpu.json).
     reach2: float = 16.5
     relative_reach2: float = 11.0
     # How the shape is fitted and stored (spec §6.2).

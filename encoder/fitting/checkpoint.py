@@ -16,6 +16,7 @@ from torch import Tensor
 
 from igs.encoder.raster.backend import Model, StepResult
 from igs.encoder.rounding.learned import Rounding
+from igs.encoder.whole_file import whole_file
 from igs.format.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -106,9 +107,8 @@ def save(fit: Fit, path: Path) -> None:
         "recipe": {k: str(v) for k, v in dataclasses.asdict(fit.recipe).items()},
     }
     arrays["scalars"] = np.frombuffer(json.dumps(scalars).encode(), np.uint8)
-    temporary = path.with_name(path.name + ".tmp.npz")
-    np.savez(temporary, **arrays)
-    temporary.replace(path)
+    with whole_file(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)
 
 
 def restore(fit: Fit, path: Path) -> None:

@@ -279,6 +279,12 @@ def test_metadata_is_written_back(cli: Any, tmp_path: Path, igs_bytes: Make) -> 
     assert load_image(tmp_path / "n.png").sections == {}
     result = cli("igs-decode", "-", tmp_path / "o.ppm", stdin=data)
     assert (result.code, result.err) == (0, "warning: ppm has no place for the ICC profile\n")
+    assert cli("igs-decode", "-", f"{tmp_path}/maps/", stdin=data).err == ""
+    (found,) = (tmp_path / "maps").iterdir()
+    assert load_image(found).sections == sections
+    assert cli("igs-decode", "-", f"{tmp_path}/bare/", "--no-metadata", stdin=data).code == 0
+    (found,) = (tmp_path / "bare").iterdir()
+    assert load_image(found).sections == {}
 
 
 @pytest.mark.parametrize(("suffix", "depth"), [("png", 8), ("png", 16), ("jpg", 8), ("tif", 8), ("tif", 16)])

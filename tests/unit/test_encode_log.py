@@ -11,6 +11,7 @@ from encoder_cases import picture, small
 import igs
 from igs.encoder import encode, targets
 from igs.encoder.fitting import checkpoint
+from igs.encoder.whole_file import whole_file
 
 
 def test_resume_gives_the_same_file(tmp_path):
@@ -121,3 +122,13 @@ def test_the_last_log_line_is_measured():
     assert [p.step for p in seen] == [8, 16, 24, 32, 40, 46]
     assert seen[-1].psnr is not None
     assert seen[-1].ssim is not None
+
+
+def test_a_file_on_the_way_appears_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "state.npz"
+    with whole_file(path) as file:
+        file.write_bytes(b"first")
+    with pytest.raises(KeyboardInterrupt), whole_file(path) as file:
+        file.write_bytes(b"second, cut sh")
+        raise KeyboardInterrupt
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("state.npz", b"first")]
