@@ -207,7 +207,8 @@ def decode_maps(
 ) -> dict[str, Any]:
     """Write every group, or those asked for, into a directory; returns the report's fields.
 
-    stem: of the file of a group without a name. sections: metadata for every file. Everything that can be refused is refused before the first is written.
+    stem: of the file of a group without a name. sections: metadata for every file. Everything that can be refused is
+    refused before the first is written.
     """
     start = time.perf_counter()
     chosen, _ = image.groups.select(asked["group"] or range(len(image.groups)))

@@ -126,9 +126,14 @@ def test_the_last_log_line_is_measured():
 
 def test_a_file_on_the_way_appears_whole_or_not_at_all(tmp_path):
     path = tmp_path / "state.npz"
-    with whole_file(path) as file:
-        file.write_bytes(b"first")
-    with pytest.raises(KeyboardInterrupt), whole_file(path) as file:
-        file.write_bytes(b"second, cut sh")
-        raise KeyboardInterrupt
+
+    def write(values: bytes, error: type[BaseException] | None = None) -> None:
+        with whole_file(path) as file:
+            file.write_bytes(values)
+            if error:
+                raise error
+
+    write(b"first")
+    with pytest.raises(KeyboardInterrupt):
+        write(b"second, cut sh", KeyboardInterrupt)
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("state.npz", b"first")]
