@@ -77,8 +77,8 @@ def speed(results: dict[str, dict]) -> str:
         if key.startswith("without compiled kernels"):
             kernels, plain = section["rows"]
             add(
-                f"kodim07, 3000 Gaussians, in plain PyTorch, as without a compiler, {plain['steps']} steps: whole process,"
-                f" PSNR, peak memory (with the kernels {kernels['steps']} steps in {kernels['seconds']:.1f} s,"
+                f"kodim07, 3000 Gaussians, in plain PyTorch, as without a compiler, {plain['steps']} steps: whole"
+                f" process, PSNR, peak memory (with the kernels {kernels['steps']} steps in {kernels['seconds']:.1f} s,"
                 f" {kernels['psnr']:.2f} dB)",
                 f"{plain['seconds']:.0f} s, {plain['psnr']:.2f} dB, {plain['peak_MiB']:.0f} MiB",
             )

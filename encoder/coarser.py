@@ -190,20 +190,23 @@ class _Job:
         if close and header.blend == Blend.TOPK:
             codes = self._without_holes(header, values, codes)
         if header.lattice is not None:
-            every = np.concatenate(codes)
-            header = dataclasses.replace(header, lattice=best_record(header, every, dequantize(header, every)))
+            every, ends = np.concatenate(codes), np.cumsum([len(c) for c in codes]).tolist()
+            best = best_record(header, every, dequantize(header, every), ends)
+            header = dataclasses.replace(header, lattice=best)
         return write(header, codes, codec=self.codec, sections=self.sections)
 
     def _without_holes(self, header: Header, values: list[Values], codes: list[Codes]) -> list[Codes]:
-        """Grow Gaussians until all points of the picture that some reached before are reached again."""
-        union = header.level_mode == LevelMode.UNION
-        if union:  # levels are shown together
-            sizes = np.cumsum([len(c) for c in codes])[:-1]
-            merged = tuple(np.concatenate(parts) for parts in zip(*values, strict=True))
-            values, before = [merged], [Gaussians.concatenate(self.before)]  # type: ignore[list-item]
-            closed = _closed(header, values[0], before[0])
-            return np.split(closed, sizes)
-        return [_closed(header, v, before) for v, before in zip(values, self.before, strict=True)]
+        """Grow Gaussians until all points of the picture that some reached before are reached again, at every level."""
+        if header.level_mode != LevelMode.UNION:
+            return [_closed(header, v, before) for v, before in zip(values, self.before, strict=True)]
+        values, ends = list(values), np.cumsum([len(c) for c in codes])
+        for level in range(len(values)):  # each is drawn with those before it
+            merged: Any = tuple(np.concatenate(parts) for parts in zip(*values[: level + 1], strict=True))
+            closed = _closed(header, merged, Gaussians.concatenate(self.before[: level + 1]))
+            codes[: level + 1] = np.split(closed, ends[:level])
+            if not np.array_equal(closed, quantize(header, *merged)):
+                values[: level + 1] = [values_of(header, c) for c in codes[: level + 1]]
+        return codes
 
 
 def _closed(header: Header, values: Values, before: Gaussians) -> Codes:

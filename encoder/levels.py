@@ -19,12 +19,20 @@ from torch import Tensor
 
 from igs.encoder.fitting.fit import Fit
 from igs.encoder.fitting.interlace import ORDER
-from igs.encoder.raster.backend import MULTISCALE_EVERY, PERFECT, Backend, LossWeights, Model, Pullback, StepResult
+from igs.encoder.raster.backend import (
+    MULTISCALE_EVERY,
+    PERFECT,
+    Backend,
+    LossWeights,
+    Model,
+    Pullback,
+    StepResult,
+)
 from igs.encoder.raster.reference import RasterOptions
 from igs.format.errors import UsageError
 
-# What a decibel of a prefix is worth in decibels of the whole picture, of more than four on the mean less, and how much
-# more the first of them counts than their mean, and the last less (docs/levels.md).
+# What a decibel of all n prefixes together is worth in decibels of the whole picture, over n^¾, and how much more the
+# first of them counts than their mean, and the last less (docs/levels.md).
 WEIGHT, TILT = 0.275, 0.3
 KEY = "level_psnr"  # in the section json
 
@@ -51,9 +59,11 @@ class LevelBackend:
     def __init__(self, backends: Sequence[Backend]) -> None:
         self._backends = list(backends)
         self.whole = self._backends[-1]
-        self.name, self.device = self.whole.name, self.whole.device
+        self.name, self.device, self.scratch = self.whole.name, self.whole.device, self.whole.scratch
         self.place, self.asynchronous, self.separable = self.whole.place, self.whole.asynchronous, False
         self.num_levels = len(self._backends)
+        for backend in self._backends[:-1]:  # steps come one after the other
+            backend.scratch = self.whole.scratch
         self._fit: Fit | None = None
         self._turn = 0
 
@@ -84,10 +94,11 @@ class LevelBackend:
         for level, (backend, end) in enumerate(zip(self._backends, ends, strict=False)):
             yield backend, model.map(lambda t, e=end: t[:e].contiguous()), self._worth(level) / len(ends)  # type: ignore[misc]
 
-    def pictures(self, model: Model, options: RasterOptions) -> list[tuple[int, float, Tensor]]:
+    def pictures(self, model: Model, options: RasterOptions) -> Iterator[tuple[int, float, Tensor]]:
         """Of every prefix and of the whole: how many Gaussians, what a decibel is worth, and what they draw."""
-        found = [(len(prefix), worth, b.render(prefix, options)) for b, prefix, worth in self._prefixes(model)]
-        return [*found, (len(model), 1.0, self.whole.render(model, options))]
+        for backend, prefix, worth in self._prefixes(model):
+            yield len(prefix), worth, backend.render(prefix, options)
+        yield len(model), 1.0, self.whole.render(model, options)
 
     def _weighted(self, model: Model, options: RasterOptions) -> list[tuple[Backend, Model, float]]:
         """All prefixes but the whole, with what their squared errors count beside its: each has its turn in so many."""
@@ -101,7 +112,7 @@ class LevelBackend:
         """What a decibel of a prefix is worth in decibels of the whole picture, times the number of prefixes."""
         n = len(self._backends) - 1
         tilt = 1 + TILT * (1 - 2 * level / (n - 1)) if n > 1 else 1.0
-        return WEIGHT * min(n, 2 * math.sqrt(n)) * tilt
+        return WEIGHT * n**0.75 * tilt
 
     def _error(self, backend: Backend, model: Model, options: RasterOptions) -> float:
         weight = self.fit.loss_weights.map
@@ -130,23 +141,24 @@ class LevelBackend:
             all_[:end].add_(few, alpha=share)
         return result
 
-    def pullback(self, model: Model, options: RasterOptions) -> Pullback | None:
+    def pullback(self, model: Model, options: RasterOptions, pull: bool = False) -> Pullback | None:
         """For random signs: Jᵀ of the whole picture and of all prefixes, so that JᵀJ is what ``step`` minimises."""
         weighted = self._weighted(model, options)
-        whole = self.whole.pullback(model, options)
+        whole = self.whole.pullback(model, options, pull)
         if whole is None:
             return None
-        parts = [(backend.pullback(prefix, options), share**0.5) for backend, prefix, share in weighted]
+        parts = [(backend.pullback(prefix, options, pull), share**0.5) for backend, prefix, share in weighted]
         weight = self.fit.loss_weights.map
         root = 1.0 if weight is None else weight.sqrt()  # that the signs come with, which stays where it is
 
         def apply(picture: Tensor) -> tuple[Tensor, ...]:
             total = whole(picture)
-            height = picture.shape[-2]
+            height, width = picture.shape[-2:]
             for k, (part, share) in enumerate(parts):
                 assert part is not None
                 # Other signs at each point: what two levels do to the same pixel must not be taken for one effect.
-                rolled = torch.roll(picture / root, (k + 1) * height // (len(parts) + 1), dims=-2) * root
+                by = [(k + 1) * side // (len(parts) + 1) for side in (height, width)]
+                rolled = torch.roll(picture / root, by, dims=(-2, -1)) * root
                 for all_, few in zip(total, part(rolled), strict=True):
                     all_[: len(few)].add_(few, alpha=share)
             return total
@@ -206,18 +218,29 @@ class LevelledFit(Fit):
         return torch.sort(torch.cat(found)).values
 
     def _goals(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        found = [
-            (end, worth, *self._error(image))
-            for end, worth, image in self.backend.pictures(self.state.model, self.options)
-        ]
-        shares = [worth * error.square() / error.square().mean().clamp_min(PERFECT) for _, worth, error, _ in found]
-        points, start = [], 0
-        for level, (end, *_) in enumerate(found):
-            n = int(((rows >= start) & (rows < end)).sum())
-            if n:
-                points.append(self._where(torch.stack(shares[level:]).sum(0).sqrt(), n))
-            start = end
-        return torch.cat(points, dim=1), found[-1][-1]
+        ends, errors = [], []
+        for end, worth, image in self.backend.pictures(self.state.model, self.options):
+            error, residual = self._error(image)
+            ends.append(end)
+            mean = error.square_().mean()
+            errors.append(error.mul_(worth / mean.clamp_min(PERFECT)))
+        points = []
+        for level, (start, end) in enumerate(pairwise([0, *ends])):
+            if n := int(((rows >= start) & (rows < end)).sum()):
+                points.append(self._where(torch.stack(errors[level:]).sum(0).sqrt(), n))
+        return torch.cat(points, dim=1), residual
+
+    def _least_missed(self, n: int) -> Tensor:
+        """Of every level its share, so that those that stay keep their levels."""
+        costs, left = self.removal_costs(self.state.model), self.count - n
+        ends = self.backend.ends(self.state.model)
+        after = ends_of(max(left, self.backend.num_levels), self.backend.num_levels)[: len(ends) - 1]
+        found, gone = [], 0
+        for start, end, stays in zip([0, *ends], ends, [*after, left], strict=False):
+            here = min(max(end - stays - gone, 0), end - start, n - gone)
+            found.append(start + torch.argsort(costs[start:end], stable=True)[:here])
+            gone += here
+        return torch.sort(torch.cat(found)).values
 
 
 # -- what a file says of its levels

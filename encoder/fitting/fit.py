@@ -63,6 +63,7 @@ class Fit(Population):
         self.log_every = max(1, min(100, recipe.steps // 10) if log_every is None else log_every)
         self.on_progress, self.on_step = on_progress, on_step
         self.history: list[Progress] = []
+        self._quantized = False  # whether steps see the model rounded
         self._plain = True  # whether the last step saw all pixels, and no noise
         self._measured_step = 0  # when somebody who listens was last told more than steps know
         self.best: Model | None = None
@@ -163,27 +164,29 @@ class Fit(Population):
             s.model = self.best.clone()
         self.learned = None
         self.guards.before_move = None
-        self.num_gaussians = len(s.model) + n
         if n < 0:
-            self.shrink(self.num_gaussians)
+            self.shrink(self.count + n)
         else:
+            self.num_gaussians = self.count + n
             self.grow(n)
         self._phase = (s.step, steps, EXTEND_RATE)
         return self.run(s.step + steps)
 
     def _step(self, quantized: bool) -> None:
         r, s = self.recipe, self.state
-        if quantized and is_learned(r) and self.learned is None:
-            self._start_rounding()
+        if quantized and not self._quantized:
+            if not is_learned(r):  # losses of plain rounding can't be compared with those before
+                self.best, self.best_loss = None, math.inf
+            elif self.learned is None:
+                self._start_rounding()
+        self._quantized = quantized
         noisy = self.noisy()
         if noisy:
             assert self.noise is not None
             self.guards.keep_before_noise(self)
             seen = self.noise.add(s.model, self._coarseness_there())
-        elif self.learned is not None:
-            seen = self.learned.round(s.model)
         else:
-            seen = straight_through(s.model, r, self.width, self.height) if quantized else s.model
+            seen = self._seen(s.model)
         interlaced = self.interlaced(r.interlace)
         result = self.gradient_step(seen, s.step, interlaced)
         self.last, self._plain = result, not (noisy or interlaced)
@@ -212,6 +215,12 @@ class Fit(Population):
             grads = self.learned.learn(s.model, seen, grads, factor)
         self._descent.step(s, grads, factor)
         s.step += 1
+
+    def _seen(self, model: Model) -> Model:
+        """The model as steps see it now, but for noise: rounded as its file will hold it, or as it is."""
+        if self.learned is not None:
+            return self.learned.round(model)
+        return straight_through(model, self.recipe, self.width, self.height) if self._quantized else model
 
     def _is_settled(self, result: StepResult) -> bool:
         """Whether there is no step to take: the fit diverged, and goes back, or is perfect.
@@ -295,7 +304,7 @@ class Fit(Population):
     def measures_of(self, model: Model) -> tuple[float, float]:
         """Loss and mean squared error of a model as it will be seen."""
         model = model.map(lambda t: t.to(self.backend.place))
-        image = self.backend.render(self.learned.round(model) if self.learned else model, self.options)
+        image = self.backend.render(self._seen(model), self.options)
         w = self.loss_weights
         mse, ssim = self.backend.measure(image, self.target, w.ssim > 0, w.map)
         loss = w.l2 * mse + w.ssim * (1 - (ssim or 0.0))

@@ -64,8 +64,9 @@ def draw_positions(
     while (missing := n - sum(map(len, chosen))) > 0:  # more Gaussians than pixels
         of_all = p.astype(np.float64)
         chosen.append(rng.choice(p.size, min(missing, p.size), p=of_all / of_all.sum()))
-    index = np.concatenate(chosen)
-    index = index[np.argsort(times[index], kind="stable")] if as_drawn else np.sort(index)
+    if as_drawn:
+        chosen[0] = chosen[0][np.argsort(times[chosen[0]], kind="stable")]
+    index = np.concatenate(chosen) if as_drawn else np.sort(np.concatenate(chosen))
     return np.stack([index % w, index // w], axis=1) + rng.random((n, 2))
 
 

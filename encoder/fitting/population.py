@@ -45,7 +45,7 @@ def growth_plan(recipe: Recipe, n: int) -> dict[int, int]:
         if recipe.growth_interval is not None:
             at = min(k * recipe.growth_interval, recipe.steps - 1)
         else:
-            at = max(1, round(recipe.growth_until * recipe.steps * k / rounds))
+            at = min(max(1, round(recipe.growth_until * recipe.steps * k / rounds)), recipe.steps - 1)
         share = (n - start) * k // rounds - (n - start) * (k - 1) // rounds
         plan[at] = plan.get(at, 0) + share
     return plan

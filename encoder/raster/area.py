@@ -48,7 +48,7 @@ class AreaBackend:
 
     def __init__(self, backend: Backend, points: int) -> None:
         self.backend, self.points = backend, points
-        self.name, self.device = backend.name, backend.device
+        self.name, self.device, self.scratch = backend.name, backend.device, backend.scratch
         self.place, self.asynchronous, self.separable = backend.place, backend.asynchronous, False
 
     def __getattr__(self, name: str) -> Any:
@@ -69,10 +69,10 @@ class AreaBackend:
         large = self.backend.render(there.model(model), there.options(options))
         return torch.nn.functional.avg_pool2d(large[None], self.points)[0]
 
-    def pullback(self, model: Model, options: RasterOptions) -> Pullback | None:
-        """Jᵀ of the picture of means."""
+    def pullback(self, model: Model, options: RasterOptions, pull: bool = False) -> Pullback | None:
+        """Jᵀ of the picture of means. pull: add what the options pull to points that nothing reaches."""
         there = self._larger(options)
-        inner = self.backend.pullback(there.model(model), there.options(options))
+        inner = self.backend.pullback(there.model(model), there.options(options), pull)
         if inner is None:
             return None
         return lambda picture: there.gradients(inner(self._spread(picture)), model.scale_map)
@@ -80,7 +80,7 @@ class AreaBackend:
     def step(self, model: Model, options: RasterOptions, target: Tensor, weights: LossWeights) -> StepResult:
         """Loss of the picture of means, and its gradients. Waits for a device."""
         loss, mse, ssim, by_picture = self.backend.picture_loss(self.render(model, options), target, weights)
-        pull = self.pullback(model, options)
+        pull = self.pullback(model, options, pull=True)
         if pull is None:
             raise UsageError("downsample: expected the compiled kernels, which are missing here")
         position, scale, rotation, feature = pull(by_picture)

@@ -153,6 +153,19 @@ def loss_of_means(means: Tensor, w: LossWeights, more: float | Tensor = 0.0) -> 
     return w.l1 * e1 + w.l2 * e2 + w.ssim * (1 - ssim) + w.ms_ssim * more
 
 
+class Scratch:
+    """A picture and its gradient, kept from step to step: fresh pages cost as much as the work."""
+
+    def __init__(self) -> None:
+        self._both: tuple[Tensor, Tensor] | None = None
+
+    def like(self, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Room of the target's shape for both, with anything in it."""
+        if self._both is None or self._both[0].shape != target.shape:
+            self._both = torch.empty_like(target), torch.empty_like(target)
+        return self._both
+
+
 Pullback = Callable[[Tensor], tuple[Tensor, ...]]
 PictureLoss = tuple[float, float, float | None, Tensor]  # loss, mean squared error, mean SSIM, dL/dpicture [C, H, W]
 
@@ -166,11 +179,12 @@ class Backend(Protocol):
     # Whether step() returns before it is done. Its gradients are zero then where the loss is below PERFECT, which the
     # host would have to wait to find out.
     asynchronous: bool
+    scratch: Scratch  # may be shared by backends that take no steps at the same time
     separable: bool  # whether a pixel is one point of the picture of Gaussians, whatever other pixels there are
 
     def render(self, model: Model, options: RasterOptions) -> Tensor: ...
     def step(self, model: Model, options: RasterOptions, target: Tensor, weights: LossWeights) -> StepResult: ...
-    def pullback(self, model: Model, options: RasterOptions) -> Pullback | None: ...
+    def pullback(self, model: Model, options: RasterOptions, pull: bool = False) -> Pullback | None: ...
     def picture_loss(self, image: Tensor, target: Tensor, weights: LossWeights) -> PictureLoss: ...
     def removal_costs(
         self, model: Model, options: RasterOptions, target: Tensor, weight: Tensor | None = None
@@ -191,8 +205,7 @@ class KernelBackend:
         self._rasterizer = kernels.Rasterizer()
         self.name, self.device = f"kernels-{kernels.target()}", "cpu"
         self.place, self.asynchronous, self.separable = torch.device("cpu"), False, True
-        self._image: Tensor | None = None
-        self._grad: Tensor | None = None
+        self.scratch = Scratch()
 
     def _factors(self, model: Model, options: RasterOptions) -> Tensor:
         if shapes.is_matrix(model.scale_map):
@@ -218,10 +231,9 @@ class KernelBackend:
         arrays = model.position, factors, model.feature
         self._rasterizer.bin(*arrays, options)
         if not weights.by_pixel:
-            if self._image is None or self._image.shape != target.shape:  # kept: fresh pages cost as much as the work
-                self._image, self._grad = torch.empty_like(target), torch.empty_like(target)
-            image = self._rasterizer.forward(*arrays, options, self._image)
-            loss, e2, measured, grad = self.picture_loss(image, target, weights, self._grad)
+            room = self.scratch.like(target)
+            image = self._rasterizer.forward(*arrays, options, room[0])
+            loss, e2, measured, grad = self.picture_loss(image, target, weights, room[1])
             grads = self._rasterizer.backward(*arrays, options, grad)
         else:
             e1, e2, grads = self._rasterizer.fused(*arrays, options, target, weights.l1, weights.l2, weight=weights.map)
@@ -245,11 +257,14 @@ class KernelBackend:
                 kernels.add_spread(by_half, weights.ms_ssim * weights.ms_ssim_gain, grad)
         return loss, e2, ssim if weights.ssim else None, grad
 
-    def pullback(self, model: Model, options: RasterOptions) -> Pullback | None:
-        """Jᵀ of the picture's Jacobian: takes a picture [C, H, W], gives gradients as Model.NAMES. Use it at once."""
+    def pullback(self, model: Model, options: RasterOptions, pull: bool = False) -> Pullback | None:
+        """Jᵀ of the picture's Jacobian: takes a picture [C, H, W], gives gradients as Model.NAMES. Use it at once.
+
+        pull: add what the options pull to pixels that nothing reaches.
+        """
         factors = self._factors(model, options)
         arrays = model.position, factors, model.feature
-        plain = dataclasses.replace(options, pull=0.0)
+        plain = options if pull else dataclasses.replace(options, pull=0.0)
         self._rasterizer.bin(*arrays, plain)
 
         def apply(picture: Tensor) -> tuple[Tensor, ...]:
@@ -288,7 +303,7 @@ class TorchBackend:
     def __init__(self, tiles: bool = True) -> None:
         self._rasterize = tiled.rasterize_tiled if tiles else reference.rasterize_reference
         self._removal_costs = tiled.removal_costs_tiled if tiles else reference.removal_costs_reference
-        self.name, self.device = "torch", "cpu"
+        self.name, self.device, self.scratch = "torch", "cpu", Scratch()
         self.place, self.asynchronous, self.separable = torch.device("cpu"), False, True
 
     def _factors(self, scale: Tensor, rotation: Tensor, scale_map: str, options: RasterOptions) -> Tensor:
@@ -328,7 +343,7 @@ class TorchBackend:
         (grad,) = torch.autograd.grad(loss, leaf)
         return float(loss.detach()), *self.measure(image, target, weights.ssim > 0, weights.map), grad
 
-    def pullback(self, model: Model, options: RasterOptions) -> Pullback | None:
+    def pullback(self, model: Model, options: RasterOptions, pull: bool = False) -> Pullback | None:
         """None: dozens of gradients would take longer here than the fit may."""
         return None
 

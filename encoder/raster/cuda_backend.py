@@ -15,7 +15,7 @@ from torch import Tensor
 from igs.csrc.cuda_compile import CudaUnavailable
 from igs.csrc.cuda_driver import DeviceKernels
 from igs.encoder.raster import multiscale, shapes
-from igs.encoder.raster.backend import PERFECT, LossWeights, Model, PictureLoss, Pullback, StepResult
+from igs.encoder.raster.backend import PERFECT, LossWeights, Model, PictureLoss, Pullback, Scratch, StepResult
 from igs.encoder.raster.cuda_kernels import CudaRasterizer, Launcher
 from igs.encoder.raster.reference import RasterOptions
 from igs.encoder.raster.shapes import SIGMA_MAX, SIGMA_MIN
@@ -61,8 +61,7 @@ class CudaBackend:
         self._launcher, self._atomic = launcher, atomic
         self._rasterizer = CudaRasterizer(launcher, place, atomic=atomic, perfect=PERFECT, pictures=pictures)
         self.scales = multiscale.Operations(self._ssim_and_gradient)
-        self._image: Tensor | None = None
-        self._grad: Tensor | None = None
+        self.scratch = Scratch()
 
     def of_many(self, pictures: int) -> CudaBackend:
         """The same for so many pictures at once: pictures are [B, C, H, W] there, and measures B."""
@@ -115,11 +114,9 @@ class CudaBackend:
         self._bin(model, options, trust=True)
         more: float | Tensor = 0.0
         if not (weights.by_pixel and raster.fusible):
-            if self._image is None or self._image.shape != target.shape:
-                self._image, self._grad = torch.empty_like(target), torch.empty_like(target)
-            assert self._grad is not None
-            totals, more = self._loss(raster.forward(options, self._image), target, weights, self._grad)
-            grads = raster.backward(options, self._grad)
+            image, gradient = self.scratch.like(target)
+            totals, more = self._loss(raster.forward(options, image), target, weights, gradient)
+            grads = raster.backward(options, gradient)
         else:
             totals, grads = raster.fused(options, target, weights.l1, weights.l2, weights.map)
         scale, rotation = self._shape_gradients(model, grads[1], options)
@@ -150,10 +147,13 @@ class CudaBackend:
         totals = self._rasterizer.loss(image, target, 0.0, 0.0, 1.0, gradient, weight)
         return totals[..., 2] / (target.numel() // self._rasterizer.pictures), gradient
 
-    def pullback(self, model: Model, options: RasterOptions) -> Pullback:
-        """Jᵀ of the picture's Jacobian: takes a picture [C, H, W], gives gradients as Model.NAMES. Use it at once."""
+    def pullback(self, model: Model, options: RasterOptions, pull: bool = False) -> Pullback:
+        """Jᵀ of the picture's Jacobian: takes a picture [C, H, W], gives gradients as Model.NAMES. Use it at once.
+
+        pull: add what the options pull to pixels that nothing reaches.
+        """
         here, home = self._here(model), model.position.device
-        plain = dataclasses.replace(options, pull=0.0)
+        plain = options if pull else dataclasses.replace(options, pull=0.0)
         self._bin(here, plain)
         self._rasterizer.forward(plain)
 

@@ -22,6 +22,7 @@ from igs.encoder.raster import kernels
 from igs.encoder.raster.backend import KernelBackend, TorchBackend
 from igs.encoder.recipe import Recipe
 from igs.encoder.rounding.lattice import Noise
+from igs.encoder.rounding.quantize import straight_through
 
 # -- initialisation
 
@@ -50,6 +51,32 @@ def test_the_first_positions_of_a_draw_are_a_draw_of_fewer():
     assert (drawn[:, :50, 1] >= 30).mean() == pytest.approx(0.75, abs=0.06)
     assert (rows[:, :50, 1] >= 30).mean() < 0.1
     np.testing.assert_allclose(np.sort(np.floor(rows), axis=1), np.sort(np.floor(drawn), axis=1))  # the same pixels
+
+
+def test_more_positions_than_pixels_in_the_order_of_the_draw():
+    """The first as many as there are pixels are one in each."""
+    points = init.draw_positions(np.ones((2, 3)), 20, 0.3, 1.0, np.random.default_rng(0), as_drawn=True)
+    assert len(np.unique(np.floor(points[:6]), axis=0)) == 6
+
+
+@pytest.mark.parametrize("until", [0.3, 0.99, 1.0])
+@pytest.mark.parametrize("steps", [2, 3, 8, 200])
+def test_all_gaussians_join_before_the_last_step(until, steps):
+    plan = growth_plan(Recipe(steps=steps, growth_until=until), 50)
+    assert sum(plan.values()) == 50
+    assert max(plan) < steps
+
+
+def test_plain_rounding_is_judged_by_itself():
+    """With few bits the state that was best without rounding isn't what steps with rounding must beat."""
+    coarse = {"pos_bits": 6, "scale_bits": 3, "rot_bits": 3, "feat_bits": 3, "coding": "plain"}
+    target = torch.rand(3, 24, 24, generator=torch.Generator().manual_seed(1))
+    fit = Fit(target, 20, Recipe(steps=40, quantize_forward=0.5, **coarse), TorchBackend())
+    fit.run()
+    assert fit.best_loss == pytest.approx(fit.loss_of(fit.best))
+    rounded = straight_through(fit.best, fit.recipe, 24, 24)
+    fit._quantized = False
+    assert fit.loss_of(rounded) == pytest.approx(fit.best_loss)
 
 
 def test_more_positions_than_pixels():

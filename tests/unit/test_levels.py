@@ -139,7 +139,7 @@ def small_fit(count: int = 3) -> tuple[levels.LevelBackend, Fit, Model]:
 
 def weight(end: int) -> float:
     """Of the prefixes of 4 and of 8 Gaussians."""
-    return levels.WEIGHT * 2 * (1 + levels.TILT if end == 4 else 1 - levels.TILT)
+    return levels.WEIGHT * 2**0.75 * (1 + levels.TILT if end == 4 else 1 - levels.TILT)
 
 
 def test_gradient_is_the_wholes_and_a_prefixs_in_turn():
@@ -192,6 +192,37 @@ def test_every_level_moves_what_it_misses_least_to_where_its_pictures_err():
         errors.append(worth * error.square() / error.square().mean())
     for level, found in enumerate(drawn):
         assert torch.allclose(found, sum(errors[level:]).sqrt(), rtol=1e-4)
+
+
+def test_fewer_gaussians_stay_in_their_levels():
+    for n in range(1, 9):
+        _, fit, model = small_fit()
+        costs = fit.removal_costs(model)
+        before = [model.position[4 * level : 4 * level + 4].clone() for level in range(3)]
+        least = [costs[4 * level : 4 * level + 4].argsort() for level in range(3)]
+        fit.shrink(12 - n)
+        ends = [0, *levels.ends_of(12 - n, 3)]
+        for level in range(3):
+            stay = fit.state.model.position[ends[level] : ends[level + 1]]
+            kept = least[level][4 - len(stay) :].sort().values
+            assert torch.equal(stay, before[level][kept]), (n, level)
+
+
+def test_what_is_missed_is_judged_before_levels_end_elsewhere(monkeypatch):
+    """A fit that leaves Gaussians out looks at the prefixes that it has fitted."""
+    backend, fit, model = small_fit()
+    fit.best = model
+    seen = []
+    monkeypatch.setattr(fit, "removal_costs", lambda m: seen.append(backend.ends(m)) or torch.arange(12.0))
+    monkeypatch.setattr(fit, "run", lambda until: None)
+    fit.extend(-6, 1)
+    assert seen == [[4, 8, 12]]
+    assert backend.ends(fit.state.model) == [2, 4, 6]
+
+
+def test_levels_share_the_room_of_their_steps():
+    backend, _, _ = small_fit()
+    assert len({id(b.scratch) for b in backend._backends}) == 1
 
 
 def test_the_first_level_is_no_part_of_the_picture():

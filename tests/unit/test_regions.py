@@ -220,6 +220,7 @@ def test_backends_agree_on_a_weighted_step(losses: dict) -> None:
 @needs_kernels
 def test_means_over_areas_are_weighted_too() -> None:
     fit = a_fit(AreaBackend(KernelBackend(), 2), left_half())
+    fit.options = dataclasses.replace(fit.options, pull=0.0)  # which isn't of pixels' errors
     image = fit.backend.render(fit.state.model, fit.options)
     weights = dataclasses.replace(fit.loss_weights, ms_ssim=0.0)  # of pixels by themselves
     found = fit.backend.step(fit.state.model, fit.options, fit.target, weights)
@@ -259,8 +260,8 @@ def test_levels_leave_the_weights_where_they_are() -> None:
     for part in backend._backends[:-1]:
         inner = part.pullback
 
-        def spied(model, options, inner=inner):  # type: ignore[no-untyped-def]
-            apply = inner(model, options)
+        def spied(model, options, pull, inner=inner):  # type: ignore[no-untyped-def]
+            apply = inner(model, options, pull)
             return lambda picture: (seen.append(picture), apply(picture))[1]
 
         part.pullback = spied  # type: ignore[method-assign]

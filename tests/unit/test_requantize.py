@@ -124,6 +124,23 @@ def test_levels_stay_levels(mode: LevelMode, lattice: bool) -> None:
     assert validate_file(file.to_bytes()).valid
 
 
+@pytest.mark.parametrize("coarser", [2.0, 8.0])
+def test_no_level_gets_holes(coarser: float) -> None:
+    """A point that the first level reached is reached by it again, also where a later one would do."""
+    torch = pytest.importorskip("torch", reason="the encoder needs torch")
+    assert torch
+    y, x = np.mgrid[:60, :80]
+    pixels = np.stack([x * 3, y * 4, 128 + 100 * np.sin(x / 5)], 2).astype(np.uint8)
+    data = igs.encode(pixels, num_gaussians=40, levels=4, steps=20).data
+    files = [open_file(d) for d in (data, requantize(data, coarser=coarser).to_bytes())]
+    for level in range(4):
+        bare = []
+        for file in files:
+            chunks = range(sum(x.num_chunks for x in file.levels[: level + 1]))
+            bare.append(len(holes(file.header, Gaussians.concatenate(file.read_gaussians(chunks)))))
+        assert bare == [0, 0], level
+
+
 def plain(**fields: Any) -> Header:
     return head(False, **fields)
 
