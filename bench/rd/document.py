@@ -101,6 +101,11 @@ def _figure(figures: dict[str, plots.Drawn], what: str) -> str:
     file, count = figures[what]
     over = f"Mean over the {count} pictures" if count > 1 else "The one picture"
     caption = f"{over} of {what.split('/')[0]} with points of every codec shown; each curve where all have one."
+    if what.endswith("/curves"):
+        caption += (
+            " Where a panel is of fewer, these are the ones whose files reach from 0.6 of the highest rate to it in all"
+            " codecs."
+        )
     return f"![{caption}](images/{file})\n\n{caption}\n"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rd.curves import Curve, crossings, mean_curve
+from rd.curves import Curve, crossings, envelope, mean_curve
 from rd.summary import View
 
 CLASSICAL = ("jpeg", "webp", "jxl", "avif")
@@ -53,12 +53,17 @@ def draw(view: View, folder: Path) -> dict[str, Drawn]:
             special = [c for c in shown if c in (*PRESETS, *NEURAL)]
             if not shown or (what != "curves" and not special):
                 continue
+            if what == "curves":  # a recipe of ours that was tried on some pictures only has its rows in the tables
+                count = {c: len(view.pictures(name, None, (c,))) for c in shown}
+                shown = [c for c in shown if c not in OURS or count[c] >= count.get("igs", 0)]
             # Curves of different pictures can't share a plot: only those that all of its codecs were measured on.
             pictures = view.pictures(name, None, shown)
             file = f"rd-{name}-{what}.svg"
             panels = []
             for metric in view.metrics[:3]:
                 some = [p for p in pictures if view.measured(p, shown, metric)]
+                if what == "curves":
+                    some = _shared(view, some, shown, metric, view.top(name))
                 title = AXES[metric] if len(some) == len(pictures) else f"{AXES[metric]}, {len(some)} pictures"
                 panels += [(title, metric, some)] if some else []
             if panels and _figure(view, panels, shown, folder / file):
@@ -70,6 +75,21 @@ def draw(view: View, folder: Path) -> dict[str, Drawn]:
         if len(panels) > 1 and _figure(view, [p for p in panels if p[2]], shown, folder / file):
             files[f"{name}/categories"] = file, sum(len(p) for _, _, p in panels)
     return files
+
+
+def _shared(view: View, pictures: list[str], codecs: Sequence[str], metric: str, top: float) -> list[str]:
+    """All the pictures, or, where some codec's curves have no rate in common, those that all codecs span.
+
+    That is from 0.6 of the highest rate on: a flat picture's files end where a busy one's begin.
+    """
+    if all(mean_curve([view.points(p, c) for p in pictures], metric) for c in codecs):
+        return pictures
+
+    def spans(picture: str, codec: str) -> bool:
+        curve = envelope(view.points(picture, codec), metric)
+        return bool(curve) and curve[0][0] <= 0.6 * top and curve[-1][0] >= 0.97 * top
+
+    return [p for p in pictures if all(spans(p, c) for c in codecs)] or pictures
 
 
 def _figure(view: View, panels: Sequence[tuple[str, str, list[str]]], codecs: Sequence[str], path: Path) -> bool:

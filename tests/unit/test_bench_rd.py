@@ -368,6 +368,18 @@ def test_a_metric_counts_where_all_points_have_it() -> None:
     assert "FLIP" not in tables.bd_rates(summary.View(found), "set")
 
 
+def test_a_figure_is_of_pictures_that_all_codecs_span() -> None:
+    pytest.importorskip("matplotlib")
+    from rd import plots
+
+    found = content()
+    names = [p["name"] for p in found["sets"][0]["pictures"]]
+    assert plots._shared(summary.View(found), names, ["igs", "webp"], "psnr", 0.4) == names
+    curve = found["curves"]["set/two"]["webp"]
+    curve["points"] = [p | {"bpp": 100 * p["bpp"]} for p in curve["points"]]  # no rate in common with the other's
+    assert plots._shared(summary.View(found), names, ["igs", "webp"], "psnr", 0.4) == ["set/one"]
+
+
 def test_pictures_worse_than_webp_are_named() -> None:
     assert tables.worse_than_webp(summary.View(content())) == "None of 2.\n"
     lines = tables.worse_than_webp(summary.View(content(-1.5)))
