@@ -210,12 +210,8 @@ class LevelledFit(Fit):
     nested = True
 
     def _moving(self) -> Tensor:
-        costs, share = self.removal_costs(self.state.model), self.recipe.relocate
-        found = [
-            start + torch.argsort(costs[start:end], stable=True)[: round(share * (end - start))]
-            for start, end in pairwise([0, *self.backend.ends(self.state.model)])
-        ]
-        return torch.sort(torch.cat(found)).values
+        ends = self.backend.ends(self.state.model)
+        return self._least_of_each(ends, [round(self.recipe.relocate * (b - a)) for a, b in pairwise([0, *ends])])
 
     def _goals(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         ends, errors = [], []
@@ -232,14 +228,21 @@ class LevelledFit(Fit):
 
     def _least_missed(self, n: int) -> Tensor:
         """Of every level its share, so that those that stay keep their levels."""
-        costs, left = self.removal_costs(self.state.model), self.count - n
-        ends = self.backend.ends(self.state.model)
+        left, ends = self.count - n, self.backend.ends(self.state.model)
         after = ends_of(max(left, self.backend.num_levels), self.backend.num_levels)[: len(ends) - 1]
-        found, gone = [], 0
+        shares: list[int] = []
         for start, end, stays in zip([0, *ends], ends, [*after, left], strict=False):
-            here = min(max(end - stays - gone, 0), end - start, n - gone)
-            found.append(start + torch.argsort(costs[start:end], stable=True)[:here])
-            gone += here
+            gone = sum(shares)
+            shares.append(min(max(end - stays - gone, 0), end - start, n - gone))
+        return self._least_of_each(ends, shares)
+
+    def _least_of_each(self, ends: list[int], shares: list[int]) -> Tensor:
+        """Rows of those of each level that would be missed least, so many of each, in their order."""
+        costs = self.removal_costs(self.state.model)
+        found = [
+            start + torch.argsort(costs[start:end], stable=True)[:share]
+            for (start, end), share in zip(pairwise([0, *ends]), shares, strict=True)
+        ]
         return torch.sort(torch.cat(found)).values
 
 
