@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,7 +27,32 @@ _RIDGE = 0.02  # of the diagonal: the matrices are estimates
 # Steps that an attribute may move to make up for others. What hardly shows could move without end, until it does show:
 # without a bound some Gaussians of kodim07 went hundreds of pixels, and one seed in four lost 0.17 dB more than others.
 _MOST = 2.0
-_MAJOR, _MINOR, _ANGLE, _X, _Y, _FEATURE = range(6)
+_MAJOR, _MINOR, _ANGLE, _X, _Y, _SLOPES = range(6)
+
+
+class Sensitivities(NamedTuple):
+    """JᵀWJ of the picture's Jacobian, of each Gaussian by itself; without what is zero, as no channel shows in another.
+
+    Its form are scales 1, 2, rotation, x, y, and the slopes of Gaussians that carry a gradient: G numbers.
+    """
+
+    form: F64  # [N, G, G]
+    mixed: F64  # [N, G, C]: a number of the form and a channel's value
+    value: F64  # [N]: a channel's value, the same for all
+
+    def without_values(self) -> tuple[F64, F64]:
+        """What a change of the form costs when the values follow it [N, G, G], and how they do [N, C, G].
+
+        The mean over random signs is less sure of ``mixed`` the more channels there are: of as many as there were signs
+        it would be all chance. That share is taken off.
+        """
+        known = max(0.0, 1 - self.mixed.shape[2] / PROBES)
+        response = -known * self.mixed.transpose(0, 2, 1) / ((1 + _RIDGE) * self.value + 1e-9)[:, None, None]
+        unit = np.sqrt(np.einsum("nii->ni", self.form) + 1e-9)
+        unit = unit[:, :, None] * unit[:, None, :]
+        size, direction = np.linalg.eigh((self.form + self.mixed @ response) / unit)
+        size = np.maximum(size + _RIDGE, _RIDGE)  # of 1 % of a picture's Gaussians there are negative ones
+        return np.einsum("nij,nj,nkj->nik", direction, size, direction) * unit, response
 
 
 def sorted_axes(model: Model) -> Model:
@@ -42,22 +68,23 @@ def sorted_axes(model: Model) -> Model:
 def sensitivities(
     pullback: Callable[[Tensor], tuple[Tensor, ...]], shape: tuple[int, ...], seed: int, probes: int = PROBES,
     place: torch.device | str = "cpu", weight: Tensor | None = None,
-) -> F64:  # fmt: skip
-    """Blocks JᵀWJ of the picture's Jacobian, float64 [N, 5 + F, 5 + F]: scales 1, 2, rotation, x, y, features.
+) -> Sensitivities:  # fmt: skip
+    """How a picture of this shape, [C, H, W], changes with each Gaussian's attributes.
 
     pullback: Jᵀ of a picture [C, H, W], as Model.NAMES. weight: W of each pixel [H, W], none: 1.
     An average over random signs, times √W: its expectation is exact.
     """
     generator = torch.Generator(place).manual_seed(seed)
     root = 1.0 if weight is None else weight.sqrt()
-    total: Tensor | None = None
+    channels = shape[0]
+    total: list[Tensor] = []
     for _ in range(probes):
         position, scale, rotation, feature = pullback(_signs(shape, generator) * root)
-        g = torch.cat([scale, rotation[:, None], position, feature], dim=1).double()
-        outer = g[:, :, None] * g[:, None, :]
-        total = outer if total is None else total.add_(outer)
-    assert total is not None
-    return np.asarray((total / probes).cpu().numpy())
+        g = torch.cat([scale, rotation[:, None], position, feature[:, channels:]], dim=1).double()
+        values = feature[:, :channels].double()
+        products = g[:, :, None] * g[:, None, :], g[:, :, None] * values[:, None, :], values.square().mean(1)
+        total = [t.add_(p) for t, p in zip(total, products, strict=True)] if total else list(products)
+    return Sensitivities(*((t / probes).cpu().numpy() for t in total))
 
 
 def _signs(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -70,23 +97,24 @@ def _signs(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 
 
 def codes(
-    model: Model, lattice: Lattice, rgb: list[int], blocks: F64 | None, bounds: tuple[F64, F64]
+    model: Model, lattice: Lattice, rgb: list[int], blocks: Sensitivities | None, bounds: tuple[F64, F64]
 ) -> NDArray[np.uint32]:
     """Codes table uint32 [N, 5 + F] of a model with log scales, axes sorted. bounds: of the means, (x, y) each.
 
     blocks: as ``sensitivities`` gives; None rounds each attribute to its nearest code.
     """
-    columns = 5 + model.feature.shape[1]
     if blocks is None:
         arrays = (a.double().numpy() for a in (model.position, model.sigmas(), model.rotation, model.feature))
         position, sigma, turn, feature = arrays
         return la.encode(lattice, position, sigma, turn, feature, rgb)
-    diagonal = np.einsum("nii->ni", blocks)
-    matrix = blocks + np.eye(columns) * (_RIDGE * diagonal + 1e-9)[:, :, None]
+    matrix, response = blocks.without_values()
+    channels = response.shape[1]
+    feature = model.feature.double().numpy()
     x = np.concatenate(
-        [model.scale.numpy(), model.rotation.numpy()[:, None], model.position.numpy(), model.feature.numpy()], axis=1
+        [model.scale.numpy(), model.rotation.numpy()[:, None], model.position.numpy(), feature[:, channels:]], axis=1
     ).astype(np.float64)
     start = x.copy()
+    slopes = list(range(_SLOPES, x.shape[1]))
 
     def bound(column: int, most: F64) -> F64:
         """A column, no further from where it was."""
@@ -97,12 +125,13 @@ def codes(
         error = value - x[:, column]
         if column == _ANGLE:
             error -= np.round(error)
-        rest = rest + list(range(_FEATURE, columns))
-        shift = np.linalg.solve(matrix[:, rest][:, :, rest], (matrix[:, rest, column] * error[:, None])[:, :, None])
-        x[:, rest] -= shift[:, :, 0]
+        rest = rest + slopes
+        if rest:
+            shift = np.linalg.solve(matrix[:, rest][:, :, rest], (matrix[:, rest, column] * error[:, None])[:, :, None])
+            x[:, rest] -= shift[:, :, 0]
         x[:, column] = value
 
-    table = np.zeros((len(x), columns), np.uint32)
+    table = np.zeros((len(x), _SLOPES + feature.shape[1]), np.uint32)
     step = la.step_value(lattice.minor)
     root = np.clip(np.exp(x[:, _MINOR] / 2), la.ROOT_MIN, la.ROOT_MAX)
     table[:, 2] = np.floor((root - la.ROOT_MIN) / step + 0.5)
@@ -129,7 +158,11 @@ def codes(
     x[:, _X] = bound(_X, _MOST * (points + np.abs(q / p) * rows))
     i = np.floor((x[:, _X] + (q / p) * x[:, _Y]) / points + 0.5)
     settle(_X, i * points - (q / p) * x[:, _Y], [])
-    values, before = (la.decorrelate(a[:, _FEATURE:], rgb) if lattice.ycbcr else a[:, _FEATURE:] for a in (x, start))
+    change = x - start
+    change[:, _ANGLE] -= np.round(change[:, _ANGLE])
+    followed = feature[:, :channels] + np.einsum("ncg,ng->nc", response, change)
+    moved = np.concatenate([followed, x[:, _SLOPES:]], axis=1)
+    values, before = (la.decorrelate(a, rgb) if lattice.ycbcr else a for a in (moved, feature))
     steps = np.array([la.step_value(e) for e in lattice.feature]) * feature_gain[:, None]
     values = np.clip(values, before - _MOST * steps, before + _MOST * steps)
     signed = np.concatenate([i[:, None], j[:, None], np.floor(values / steps + 0.5)], axis=1)

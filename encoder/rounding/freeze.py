@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from igs.encoder.fitting.checkpoint import zero_moments
@@ -15,6 +14,7 @@ from igs.encoder.fitting.fit import Fit
 from igs.encoder.fitting.interlace import ORDER, wide_enough
 from igs.encoder.raster.backend import Model
 from igs.encoder.rounding import compensation
+from igs.encoder.rounding.compensation import Sensitivities
 from igs.format.lattice import Lattice
 
 
@@ -59,7 +59,7 @@ def freeze(fit: Fit, lattice: Lattice, rgb: list[int], seed: int = 0, rounds: in
     return best.map(Tensor.cpu)
 
 
-def _sensitivities(fit: Fit, model: Model, seed: int) -> NDArray[np.float64] | None:
+def _sensitivities(fit: Fit, model: Model, seed: int) -> Sensitivities | None:
     """What rounding does to the picture (compensation.py); None on a backend that takes too long to tell.
 
     Where pixels can be seen apart each probe sees a quarter of them, so that all together take a quarter of the time:
@@ -71,12 +71,12 @@ def _sensitivities(fit: Fit, model: Model, seed: int) -> NDArray[np.float64] | N
             return None
         shape, weight = tuple(fit.target.shape), fit.loss_weights.map
         return compensation.sensitivities(pullback, shape, seed, place=fit.backend.place, weight=weight)
-    total = None
-    for k, (pullback, shape, weight) in enumerate(fit.interlace.pullbacks(fit.backend, model, fit.options)):
-        probes, place = compensation.PROBES // len(ORDER), fit.backend.place
-        part = compensation.sensitivities(pullback, shape, seed + k, probes, place, weight)
-        total = part if total is None else total + part
-    return total
+    probes, place = compensation.PROBES // len(ORDER), fit.backend.place
+    parts = [
+        compensation.sensitivities(pullback, shape, seed + k, probes, place, weight)
+        for k, (pullback, shape, weight) in enumerate(fit.interlace.pullbacks(fit.backend, model, fit.options))
+    ]
+    return Sensitivities(*map(sum, zip(*parts, strict=True))) if parts else None
 
 
 def _adapt(fit: Fit, model: Model, moments: list[tuple[Tensor, Tensor]], age: Tensor, frozen: Tensor) -> None:

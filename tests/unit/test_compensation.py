@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pytest
 import torch
 
-from igs.encoder.raster.backend import Model
+from igs.encoder.raster.backend import LossWeights, Model, TorchBackend
+from igs.encoder.raster.reference import RasterOptions
 from igs.encoder.rounding import compensation
+from igs.encoder.rounding.compensation import Sensitivities
 from igs.encoder.rounding.lattice import Steps
 from igs.format import lattice as la
 
@@ -30,15 +33,31 @@ def gaussians(seed: int) -> tuple[Model, np.ndarray]:
     return Model(position, scale, rotation, feature, "log"), columns
 
 
-def matrices(seed: int, probes: int) -> np.ndarray:
-    """Blocks [N, 8, 8] from as many random gradients: of fewer than 8 there are directions in which nothing counts."""
+def matrices(seed: int, rows: int) -> Sensitivities:
+    """Of so many random points of each channel: of less than two there are directions in which nothing counts."""
     rng = np.random.default_rng(seed)
-    sizes = np.array([3.0, 3.0, 9.0, 2.0, 2.0, 4.0, 4.0, 4.0])  # of about what a step of each changes
-    g = rng.normal(size=(N, probes, 8)) * sizes * np.exp(rng.normal(size=(N, 1, 1)) * 3)
-    return np.einsum("npi,npj->nij", g, g) / probes
+    sizes = np.array([3.0, 3.0, 9.0, 2.0, 2.0, 4.0])  # of about what a step of each changes
+    scale = np.exp(rng.normal(size=(N, 1, 1)) * 3)
+    form = rng.normal(size=(N, 3, rows, 5)) * sizes[:5] * scale[..., None]
+    value = rng.normal(size=(N, rows)) * sizes[5] * scale[..., 0]
+    return Sensitivities(
+        np.einsum("ncpi,ncpj->nij", form, form) / rows,
+        np.einsum("ncpi,np->nic", form, value) / rows,
+        np.square(value).mean(1),
+    )
 
 
-def moved(model: Model, columns: np.ndarray, blocks: np.ndarray | None) -> np.ndarray:
+def whole(blocks: Sensitivities) -> np.ndarray:
+    """The matrices [N, G + C, G + C] that the parts are of."""
+    form, channels = blocks.form.shape[1], blocks.mixed.shape[2]
+    matrix = np.zeros((len(blocks.value), form + channels, form + channels))
+    matrix[:, :form, :form], matrix[:, :form, form:] = blocks.form, blocks.mixed
+    matrix[:, form:, :form] = blocks.mixed.transpose(0, 2, 1)
+    matrix[:, form:, form:] = np.eye(channels) * blocks.value[:, None, None]
+    return matrix
+
+
+def moved(model: Model, columns: np.ndarray, blocks: Sensitivities | None) -> np.ndarray:
     """How far rounding moves each column [N, 8]."""
     codes = compensation.codes(model, LATTICE, [0], blocks, BOUNDS)
     there = compensation.decoded(codes, LATTICE, [0])
@@ -52,11 +71,11 @@ def moved(model: Model, columns: np.ndarray, blocks: np.ndarray | None) -> np.nd
 
 def test_compensation_lowers_what_the_matrices_measure() -> None:
     model, columns = gaussians(0)
-    blocks = matrices(1, 12)
+    blocks = matrices(1, 4)
 
-    def error(blocks_known: np.ndarray | None) -> np.ndarray:
-        change = moved(model, columns, blocks_known)
-        return np.einsum("ni,nij,nj->n", change, blocks, change)
+    def error(known: Sensitivities | None) -> np.ndarray:
+        change = moved(model, columns, known)
+        return np.einsum("ni,nij,nj->n", change, whole(blocks), change)
 
     ratio = error(blocks) / error(None)
     assert np.exp(np.log(ratio).mean()) < 0.8
@@ -65,8 +84,8 @@ def test_compensation_lowers_what_the_matrices_measure() -> None:
 
 def test_no_attribute_moves_far_where_nothing_holds_it() -> None:
     model, columns = gaussians(2)
-    for probes in (1, 3, 8):
-        change = np.abs(moved(model, columns, matrices(probes, probes)))
+    for rows in (1, 2, 3):
+        change = np.abs(moved(model, columns, matrices(rows, rows)))
         sigma1, root = np.exp(columns[:, 0]), np.exp(columns[:, 1] / 2)
         most = compensation._MOST + 0.5
         octave = la.step_value(LATTICE.ratio) / root * math.log(2)
@@ -76,6 +95,48 @@ def test_no_attribute_moves_far_where_nothing_holds_it() -> None:
         plain = np.abs(moved(model, columns, None))
         assert (np.hypot(change[:, 3], change[:, 4]) <= 8 * sigma1).all()
         assert (change[:, 5:] <= 10 * (plain[:, 5:].max() + 1e-9)).all()
+
+
+@pytest.mark.parametrize("blend", ["topk", "sum"])
+def test_parts_are_those_of_the_jacobian(blend: str) -> None:
+    """Of every channel, and nothing is left out: a change of one channel's value doesn't show in another."""
+    rng = np.random.default_rng(3)
+    shape, size = (3, 8, 12), np.array([12.0, 8.0])
+    parts = rng.uniform(0, size, (5, 2)), rng.uniform(0.5, 1.3, (5, 2)), rng.uniform(0, 1, 5), rng.uniform(0, 1, (5, 3))
+    model = Model.of((torch.from_numpy(part).float() for part in parts), "log")
+    weight = torch.from_numpy(rng.uniform(0.5, 2.0, shape[1:])).float()
+    options, backend = RasterOptions(12, 8, top_k=4, blend=blend), TorchBackend()
+    image, squared = backend.render(model, options), LossWeights(0.0, 1.0, 0.0)
+
+    def pullback(picture: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """From the gradient of the squared distance to a picture that differs by this one."""
+        grads = backend.step(model, options, image - picture, squared).grads
+        return tuple(grad * (picture.numel() / 2) for grad in grads)
+
+    points = torch.eye(image.numel()).view(-1, *shape) * weight.sqrt()
+    rows = [(s, r[:, None], p, f) for p, s, r, f in map(pullback, points)]
+    jacobian = np.stack([torch.cat(row, dim=1).double().numpy() for row in rows])
+    exact = np.einsum("pni,pnj->nij", jacobian, jacobian)
+    found = compensation.sensitivities(pullback, shape, 0, probes=800, weight=weight)
+    root = np.sqrt(np.einsum("nii->ni", exact))
+    unit = root[:, :, None] * root[:, None, :]
+    seen = unit > 1e-9 * unit.max()
+    assert (np.abs(whole(found) - exact)[seen] < 0.2 * unit[seen]).all()  # 1/√800 is 0.035
+    across = exact[:, 5:, 5:][:, ~np.eye(3, dtype=bool)]
+    assert (across == 0).all()
+
+
+def test_of_as_many_channels_as_signs_the_values_say_nothing() -> None:
+    """Of 64 signs a mean over 64 channels is chance: what it makes of a form's change must stay small."""
+    rng = np.random.default_rng(4)
+    signs = rng.normal(size=(50, compensation.PROBES, 5 + 64))  # no number has to do with another
+    products = np.einsum("npi,npj->nij", signs, signs) / compensation.PROBES
+    values = np.einsum("nii->ni", products[:, 5:, 5:]).mean(1)
+    matrix, response = Sensitivities(products[:, :5, :5], products[:, :5, 5:], values).without_values()
+    assert (response == 0).all()
+    assert (np.linalg.eigvalsh(matrix)[:, 0] > 0.2).all()
+    half = Sensitivities(products[:, :5, :5], products[:, :5, 5:37], values).without_values()
+    assert (np.linalg.eigvalsh(half[0])[:, 0] > 0).all()
 
 
 def test_random_signs() -> None:

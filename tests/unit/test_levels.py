@@ -250,16 +250,17 @@ def test_sensitivities_are_those_of_all_levels():
     joint.fit = fit
     plain, shape = KernelBackend(), tuple(fit.target.shape)
 
-    def blocks(pullback, probes):
-        return compensation.sensitivities(pullback, shape, 3, probes)
+    def sizes(pullback):
+        blocks = compensation.sensitivities(pullback, shape, 3, 400)
+        return np.concatenate([np.einsum("nii->ni", blocks.form), blocks.value[:, None]], axis=1)
 
-    found = np.einsum("nii->ni", blocks(joint.pullback(model, fit.options), 400))
+    found = sizes(joint.pullback(model, fit.options))
     expected, errors = 0.0, []
     for end in (12, 4, 8):
         part = model.map(lambda t, e=end: t[:e].contiguous())
         errors.append(plain.measure(plain.render(part, fit.options), fit.target, False)[0])
         share = 1.0 if end == 12 else weight(end) * errors[0] / errors[-1] / 2
-        one = np.einsum("nii->ni", blocks(plain.pullback(part, fit.options), 400))
+        one = sizes(plain.pullback(part, fit.options))
         expected = expected + np.pad(one * share, ((0, 12 - end), (0, 0)))
     # An average over 400 random pictures: a few per cent.
     seen = expected > 0  # round Gaussians have no angle
