@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
+import hashlib
+import importlib
 import json
 import os
 import platform
@@ -11,13 +14,22 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
 
 REPO = Path(__file__).resolve().parent.parent
 DATA = REPO.parent / "shared" / "data"
 RESULTS = Path(__file__).resolve().parent / "results"
+SETS = {
+    "stylized": "stylized/*/*.png",
+    "kodak": "kodak/*.png",
+    "textures": "textures/*/*.png",  # single maps
+    "stacks": "textures/*",
+}
+_ENCODER = tuple(f"igs.encoder.{part}" for part in ("loading", "raster", "fitting", "rounding"))
+_PACKAGES = ("igs", "igs.format", "igs.decoder", "igs.encoder", *_ENCODER, "igs.csrc", "igs.cli")
+_SOURCES = {".py", ".cpp", ".h", ".inc"}
 
 
 @dataclasses.dataclass
@@ -69,6 +81,18 @@ def today() -> str:
     return time.strftime("%Y-%m-%d")
 
 
+@functools.cache
+def sources_version() -> str:
+    """igs' version and the first hex digits of a hash over its sources for the CPU: another byte, another codec."""
+    digest = hashlib.sha256()
+    for package in _PACKAGES:
+        for folder in importlib.import_module(package).__path__:
+            for path in sorted(Path(folder).iterdir()):
+                if path.suffix in _SOURCES:
+                    digest.update(f"{package}/{path.name}\0".encode() + path.read_bytes() + b"\0")
+    return f"igs {importlib.import_module('igs').__version__} ({digest.hexdigest()[:12]})"
+
+
 def _seconds(call: Callable[[], Any], runs: int, warmup: int) -> list[float]:
     for _ in range(warmup):
         call()
@@ -105,16 +129,33 @@ def peak_and_seconds(code: str, told: list[str] | None = None) -> tuple[float, f
 
 def save(section: str, rows: list[dict[str, Any]], show: bool = True) -> None:
     """Print a section's rows (if asked) and keep them in bench/results/cpu.json with the machine's description."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / "cpu.json"
-    known = json.loads(path.read_text()) if path.exists() else {}
-    known[section] = {"machine": machine(), "date": today(), "rows": rows}
-    path.write_text(json.dumps(known, indent=1) + "\n")
+    keep_section("cpu.json", section, {"machine": machine(), "date": today(), "rows": rows})
     if not show:
         return
     print(f"\n{section}")
     for row in rows:
         print("  " + "  ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items()))
+
+
+def keep_section(file: str, section: str, entry: dict[str, Any]) -> None:
+    """Put an entry into bench/results, in the place of the one of that section."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / file
+    known = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps(known | {section: entry}, indent=1) + "\n")
+
+
+def keep_settings(file: str, settings: dict[str, Any], entry: dict[str, Any], but: Container[str] = ()) -> None:
+    """Put an entry into bench/results, in the place of those with the same settings ``but`` for some."""
+
+    def counted(of: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in of.items() if name not in but}
+
+    path = RESULTS / file
+    known = json.loads(path.read_text()) if path.exists() else []
+    known = [k for k in known if counted(k["settings"]) != counted(settings)]
+    about = {"settings": counted(settings), "machine": machine(), "igs": sources_version(), "date": today()}
+    path.write_text(json.dumps([*known, about | entry], indent=1) + "\n")
 
 
 def kodak(count: int | None = None) -> list[Path]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import common
 import numpy as np
-from rd.gaussians import sources_version
+from common import sources_version
 
 CACHE = common.REPO / "bench" / "cache" / "encodes"
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import statistics
 import sys
 import time
@@ -433,11 +432,8 @@ def _machine() -> dict[str, Any]:
 
 
 def _keep(section: str, machine: dict[str, Any], rows: list[Row]) -> None:
-    common.RESULTS.mkdir(exist_ok=True)
-    path = common.RESULTS / "gpu.json"
-    known = json.loads(path.read_text()) if path.exists() else {}
-    known[section] = {"machine": machine, "date": common.today(), "rows": [dataclasses.asdict(row) for row in rows]}
-    path.write_text(json.dumps(known, indent=1) + "\n")
+    entry = {"machine": machine, "date": common.today(), "rows": [dataclasses.asdict(row) for row in rows]}
+    common.keep_section("gpu.json", section, entry)
 
 
 if __name__ == "__main__":

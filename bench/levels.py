@@ -8,7 +8,6 @@ on the longer side, `--crop WxH` takes their middle. Results go to bench/results
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,11 @@ import common
 import numpy as np
 from encodes import encode_once
 from PIL import Image
-from rd.gaussians import sources_version
-
-SETS = {"kodak": "kodak/*.png", "stylized": "stylized/*/*.png"}
 
 
 def pictures(name: str, subset: int | None, only: str | None) -> list[Path]:
     """Every n-th picture of a set so that ``subset`` remain, or those whose name contains ``only``."""
-    found = sorted(common.DATA.glob(SETS[name]))
+    found = sorted(common.DATA.glob(common.SETS[name]))
     if only:
         return [p for p in found if any(part in p.stem for part in only.split(","))]
     return found if subset is None else found[:: max(1, len(found) // subset)][:subset]
@@ -42,14 +38,19 @@ def load(path: Path, side: int | None, crop: str | None) -> np.ndarray:
         return np.asarray(im)
 
 
-def compare(pixels: np.ndarray, levels: int, settings: dict[str, Any], prefixes: bool = True) -> list[dict[str, Any]]:
-    """One row per level: bytes, PSNR, and the PSNR of a file of one level of these bytes."""
+def compare(pixels: np.ndarray, levels: int, settings: dict[str, Any], prefixes: str = "all") -> list[dict[str, Any]]:
+    """One row per level: bytes, PSNR, and the PSNR of a file of one level of these bytes, where there is one.
+
+    There is for the whole, and for prefixes: all, the one next to half of the bytes, or none.
+    """
     found = encode_once(pixels, levels=levels, **settings)[1]
     settings = {k: v for k, v in settings.items() if k != "bpp"}
-    rows = []
+    rows, ends = [], [level["bytes"] for level in found["levels"]]
+    half = min(range(levels), key=lambda n: abs(ends[n] - ends[-1] / 2))
+    beside = {"all": range(levels), "half": {half, levels - 1}, "none": {levels - 1}}[prefixes]
     for number, level in enumerate(found["levels"]):
         row = {k: level[k] for k in ("num_gaussians", "bytes", "bpp", "psnr")}
-        if prefixes or number == levels - 1:
+        if number in beside:
             row["single"] = encode_once(pixels, size=level["bytes"], **settings)[1]["psnr"]
             row["loss"] = row["single"] - row["psnr"]
         rows.append(row)
@@ -58,7 +59,7 @@ def compare(pixels: np.ndarray, levels: int, settings: dict[str, Any], prefixes:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--set", default="kodak", choices=SETS)
+    parser.add_argument("--set", default="kodak", choices=("kodak", "stylized"))
     parser.add_argument("--levels", default="2,5")
     parser.add_argument("--bpp", type=float, default=0.305)
     parser.add_argument("--subset", type=int)
@@ -67,7 +68,7 @@ def main() -> None:
     parser.add_argument("--crop")
     parser.add_argument("--effort", type=int, default=5)
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--no-prefixes", action="store_true", help="a file of one level beside the whole only")
+    parser.add_argument("--prefixes", default="all", choices=("all", "half", "none"), help="that have a file beside")
     asked = parser.parse_args()
     settings: dict[str, Any] = {"bpp": asked.bpp, "effort": asked.effort}
     if asked.threads:
@@ -75,12 +76,13 @@ def main() -> None:
     for levels in map(int, asked.levels.split(",")):
         rows = []
         for path in pictures(asked.set, asked.subset, asked.only):
-            table = compare(load(path, asked.side, asked.crop), levels, settings, not asked.no_prefixes)
+            table = compare(load(path, asked.side, asked.crop), levels, settings, asked.prefixes)
             rows.append({"picture": path.stem, "levels": table})
             print(path.stem, levels, line(table), flush=True)
         mean = mean_of([row["levels"] for row in rows])
         print("mean", levels, line(mean), flush=True)
-        keep(vars(asked) | {"levels": levels}, rows, mean)
+        settings_kept = vars(asked) | {"levels": levels}
+        common.keep_settings("levels.json", settings_kept, {"pictures": rows, "mean": mean}, but=("threads",))
 
 
 def line(table: list[dict[str, Any]]) -> str:
@@ -91,18 +93,10 @@ def line(table: list[dict[str, Any]]) -> str:
 
 def mean_of(tables: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
     """The mean of each number over pictures."""
-    return [{k: float(np.mean([t[k] for t in same])) for k in same[0]} for same in zip(*tables, strict=True)]
-
-
-def keep(settings: dict[str, Any], rows: list[dict[str, Any]], mean: list[dict[str, Any]]) -> None:
-    """Put a table into bench/results/levels.json in the place of one with the same settings."""
-    path = common.RESULTS / "levels.json"
-    known = json.loads(path.read_text()) if path.exists() else []
-    settings = {k: v for k, v in settings.items() if k != "threads" and v is not False}
-    known = [k for k in known if k["settings"] != settings]
-    kept = {"settings": settings, "machine": common.machine(), "igs": sources_version(), "date": common.today()}
-    known.append(kept | {"pictures": rows, "mean": mean})
-    path.write_text(json.dumps(known, indent=1) + "\n")
+    return [
+        {k: float(np.mean([t[k] for t in same])) for k in same[0] if all(k in t for t in same)}
+        for same in zip(*tables, strict=True)
+    ]
 
 
 if __name__ == "__main__":

@@ -21,7 +21,6 @@ import numpy as np
 from encodes import encode_once
 from make_docs import fill
 from PIL import Image
-from rd.gaussians import sources_version
 
 from igs.encoder.presets import PRESETS
 
@@ -248,7 +247,7 @@ def main() -> None:
         results = {
             "machine": common.machine(),
             "date": common.today(),
-            "igs": sources_version(),
+            "igs": common.sources_version(),
             "subset": arguments.subset,
             "pictures": {name: list(p.shape) for name, p in bench.pictures.items()},
             "choices": choices(bench),

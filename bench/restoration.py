@@ -34,7 +34,6 @@ from rd import degradations, metrics
 from rd.cache import Key, Store
 from rd.codecs import CLASSICAL
 from rd.degradations import Degradation, Pixels
-from rd.gaussians import sources_version
 from rd.sets import fingerprint
 
 from igs.decoder import open as open_igs
@@ -122,7 +121,7 @@ class Lab:
             with open_igs(encoded.data) as im:
                 return im.decode(), details
 
-        return self.point("restoration/igs", sources_version(), {"bpp": bpp, "effort": effort}, make)
+        return self.point("restoration/igs", common.sources_version(), {"bpp": bpp, "effort": effort}, make)
 
     def rival(self, codec: str, size: int) -> Row | None:
         """The best WebP or AVIF of at most `size` bytes; the smallest, with `over`, where none is."""
@@ -320,7 +319,7 @@ def keep(settings: Row, rows: list[Row]) -> None:
     """Put rows into bench/results/restoration.json in the place of those with the same settings, one row a line."""
     known = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
     known = [k for k in known if k["settings"] != settings]
-    versions = {p: importlib.metadata.version(p) for p in ("pillow", "scipy")} | {"igs": sources_version()}
+    versions = {p: importlib.metadata.version(p) for p in ("pillow", "scipy")} | {"igs": common.sources_version()}
     known.append({"settings": settings, "machine": common.machine() | versions, "rows": rows})
     parts = []
     for entry in known:
@@ -352,7 +351,7 @@ def render(settings: Row) -> None:
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--set", default="stylized", choices=levels.SETS)
+    parser.add_argument("--set", default="stylized", choices=("kodak", "stylized"))
     parser.add_argument("--crop", metavar="WxH", help="the pictures' middle (default: 512x512, without --side)")
     parser.add_argument("--side", type=int, help="reduce pictures to so many pixels on the longer side")
     parser.add_argument("--subset", type=int, metavar="N", help="only N pictures, evenly spread")

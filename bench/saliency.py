@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -236,13 +234,10 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; default: all")
     parser.add_argument("--effort", type=int, default=2)
     asked = parser.parse_args()
-    path = common.RESULTS / "saliency.json"
     for name in asked.parts or PARTS:
         rows = PARTS[name](asked.effort)
-        known = json.loads(path.read_text()) if path.exists() else {}
         setting = {"side": SIDE, "bpp": BPP, "effort": asked.effort, "machine": common.machine()}
-        known[name] = {**setting, "date": time.strftime("%Y-%m-%d"), "rows": rows}
-        path.write_text(json.dumps(known, indent=1) + "\n")
+        common.keep_section("saliency.json", name, {**setting, "date": common.today(), "rows": rows})
 
 
 if __name__ == "__main__":

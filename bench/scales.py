@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import functools
 import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +22,10 @@ import numpy as np
 from encodes import encode_once
 from PIL import Image
 from rd import stacks
-from rd.gaussians import sources_version
 
 from igs.decoder import open as open_igs
 from igs.encoder.raster.area import reduce
 
-SETS = {"stylized": "stylized/*/*.png", "kodak": "kodak/*.png", "textures": "textures/*/*.png"}
 PIXELS_PER_GAUSSIAN = 20
 SCALES = (0.5, 0.25, 0.125)
 
@@ -114,20 +111,14 @@ def keep(section: str, settings: dict[str, Any], rows: Any) -> None:
 
     Of `down`, which is one picture's, it doesn't count which others were asked for.
     """
-    path = common.RESULTS / "scales.json"
-    known = json.loads(path.read_text()) if path.exists() else []
     apart = {"what", "threads"} | ({"subset", "only"} if section.startswith("down") else set())
-    settings = {"section": section} | {k: v for k, v in settings.items() if k not in apart}
-    known = [k for k in known if {n: v for n, v in k["settings"].items() if n not in apart} != settings]
-    about = {"settings": settings, "machine": common.machine(), "igs": sources_version(), "date": common.today()}
-    known.append(about | {"rows": rows})
-    path.write_text(json.dumps(known, indent=1) + "\n")
+    common.keep_settings("scales.json", {"section": section} | settings, {"rows": rows}, but=apart)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", nargs="*", help="up, down (default: both)")
-    parser.add_argument("--set", default="stylized", choices=[*SETS, "stacks"])
+    parser.add_argument("--set", default="stylized", choices=common.SETS)
     parser.add_argument("--subset", type=int)
     parser.add_argument("--only", help="parts of pictures' names")
     parser.add_argument("--side", type=int)
@@ -139,7 +130,6 @@ def main() -> None:
     if set(asked.what) - {"up", "down"}:
         parser.error(f"expected up or down, found {' '.join(asked.what)}")
     settings = {"effort": asked.effort} | ({"threads": asked.threads} if asked.threads else {})
-    levels.SETS.update(SETS, stacks="textures/*")
     paths: list[Path] = levels.pictures(asked.set, asked.subset, asked.only)
     if not asked.what or "up" in asked.what:
         for r in (2, 4):

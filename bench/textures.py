@@ -15,7 +15,6 @@ import argparse
 import contextlib
 import json
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ from typing import Any
 import common
 from rd import blocks, stacks, texture_tables
 from rd.cache import Key, Store
-from rd.gaussians import sources_version
 from rd.sets import fingerprint, spread
 from rd.stacks import Stack
 
@@ -121,7 +119,7 @@ class Bench:
         for rate in o.rates:
             settings = {"bppc": rate, "effort": o.effort}
             run = lambda r=rate: stacks.joint(stack, r, o.effort, o.threads)  # noqa: E731
-            points.append(self.point(stack, "igs", sources_version(), settings, run))
+            points.append(self.point(stack, "igs", common.sources_version(), settings, run))
         return [p for p in points if p]
 
     def apart(self, stack: Stack) -> dict[str, list[dict[str, Any]]]:
@@ -134,7 +132,7 @@ class Bench:
             for rate in APART_RATES:
                 settings = {"bppc": rate, "effort": o.effort, "map": name}
                 run = lambda r=rate, s=alone, n=name: stacks.single(s, n, r, o.effort, o.threads)  # noqa: E731
-                points.append(self.point(alone, "igs", sources_version(), settings, run))
+                points.append(self.point(alone, "igs", common.sources_version(), settings, run))
             found[name] = [p for p in points if p]
         return found
 
@@ -161,7 +159,7 @@ def main(arguments: list[str] | None = None) -> int:
             run[stack.name] = texture_tables.kept(found)
             if options.no_apart and "apart" in known:
                 run[stack.name]["apart"] = known["apart"]
-        content |= {"machine": common.machine(), "date": time.strftime("%Y-%m-%d")}
+        content |= {"machine": common.machine(), "date": common.today()}
         options.results.parent.mkdir(exist_ok=True)
         options.results.write_text(texture_tables.to_json(content))
     print(texture_tables.write(content, options.page))

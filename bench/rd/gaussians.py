@@ -7,8 +7,6 @@ decoded. What an encoder reports of itself is kept beside the point, but never i
 from __future__ import annotations
 
 import functools
-import hashlib
-import importlib
 import io
 import json
 import re
@@ -22,17 +20,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from common import sources_version
 from numpy.typing import NDArray
 from PIL import Image
 
 from rd.codecs import Encoded, Settings
 from rd.sets import Profile
 
-_ENCODER = tuple(f"igs.encoder.{part}" for part in ("loading", "raster", "fitting", "rounding"))
-_PACKAGES = ("igs", "igs.format", "igs.decoder", "igs.encoder", *_ENCODER, "igs.csrc", "igs.cli")
 _OF_REPORT: tuple[str, ...] = ("num_gaussians", "steps", "seconds", "rate_met")
 _OF_INFO: tuple[str, ...] = ("bits_by_attribute", "bits_per_gaussian", "head_bytes", "num_chunks")
-_SOURCES = {".py", ".cpp", ".cu", ".h", ".inc"}
 
 
 def command(name: str) -> str:
@@ -42,18 +38,6 @@ def command(name: str) -> str:
     if not found:
         raise FileNotFoundError(f"expected the command {name} beside {sys.executable} or on the path, found neither")
     return found
-
-
-@functools.cache
-def sources_version() -> str:
-    """igs' version and the first hex digits of a hash over its sources: another byte in them, another codec."""
-    digest = hashlib.sha256()
-    for package in _PACKAGES:
-        for folder in importlib.import_module(package).__path__:
-            for path in sorted(Path(folder).iterdir()):
-                if path.suffix in _SOURCES:
-                    digest.update(f"{package}/{path.name}\0".encode() + path.read_bytes() + b"\0")
-    return f"igs {importlib.import_module('igs').__version__} ({digest.hexdigest()[:12]})"
 
 
 @functools.cache

@@ -21,7 +21,7 @@ EXACT = 99.0  # dB, written where the pictures are equal and PSNR would be infin
 _TAPS = np.exp(-0.5 * ((np.arange(11) - 5) / 1.5) ** 2)
 _TAPS /= _TAPS.sum()
 _SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # the paper's, fine to coarse
-_C1, _C2 = 0.01**2, 0.03**2  # the paper's constants for values in [0, 1]
+C1, C2 = 0.01**2, 0.03**2  # the paper's constants for values in [0, 1]
 
 Pixels = NDArray[np.uint8]  # [H, W, 3]
 
@@ -42,19 +42,19 @@ def ms_ssim(source: NDArray, decoded: NDArray) -> float:
     for scale, weight in enumerate(_SCALE_WEIGHTS):
         if min(a.shape[:2]) < len(_TAPS):
             break
-        mean_a, mean_b = _smooth(a), _smooth(b)
-        variance_a, variance_b = _smooth(a * a) - mean_a**2, _smooth(b * b) - mean_b**2
-        covariance = _smooth(a * b) - mean_a * mean_b
-        similarity = (2 * covariance + _C2) / (variance_a + variance_b + _C2)
+        mean_a, mean_b = smooth(a), smooth(b)
+        variance_a, variance_b = smooth(a * a) - mean_a**2, smooth(b * b) - mean_b**2
+        covariance = smooth(a * b) - mean_a * mean_b
+        similarity = (2 * covariance + C2) / (variance_a + variance_b + C2)
         if scale == len(_SCALE_WEIGHTS) - 1:  # luminance counts at the coarsest scale only
-            similarity *= (2 * mean_a * mean_b + _C1) / (mean_a**2 + mean_b**2 + _C1)
+            similarity *= (2 * mean_a * mean_b + C1) / (mean_a**2 + mean_b**2 + C1)
         # A negative mean has no real power; it takes pictures that have nothing in common.
         score *= np.maximum(similarity.mean((0, 1)), 1e-6) ** weight
         a, b = _half(a), _half(b)
     return float(score.mean())
 
 
-def _smooth(x: NDArray[np.float64]) -> NDArray[np.float64]:
+def smooth(x: NDArray[np.float64]) -> NDArray[np.float64]:
     """[H, W, C] → [H − 10, W − 10, C]: the window's weighted mean where it lies inside."""
     x = correlate1d(x, _TAPS, axis=0)[5:-5]
     return correlate1d(x, _TAPS, axis=1)[:, 5:-5]

@@ -7,10 +7,11 @@ pictures and codecs can be measured one after the other and in different places.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+import common
 
 from rd.measure import Outcome
 from rd.sets import PictureSet
@@ -96,7 +97,7 @@ def add_row(content: dict[str, Any], name: str, options: str, outcome: Outcome) 
 def save(content: dict[str, Any], path: Path, machine: dict[str, Any]) -> None:
     """Write the file, a point per line: small, and readable in a diff."""
     content["machine"] = machine
-    content["date"] = time.strftime("%Y-%m-%d")
+    content["date"] = common.today()
     path.parent.mkdir(exist_ok=True)
     temporary = path.with_suffix(".tmp")
     temporary.write_text(_text(content) + "\n")

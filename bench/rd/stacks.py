@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from rd.metrics import _C1, _C2, _smooth, psnr
+from rd.metrics import C1, C2, psnr, smooth
 
 Pixels = NDArray[np.uint8]
 
@@ -56,11 +56,11 @@ def load(folder: Path, side: int | None) -> Stack:
 def ssim(source: NDArray[Any], decoded: NDArray[Any]) -> float:
     """Mean SSIM (Wang et al. 2004) of pictures [H, W, C] in [0, 1]: 11-tap window, valid part, all channels."""
     a, b = np.asarray(source, np.float64), np.asarray(decoded, np.float64)
-    mean_a, mean_b = _smooth(a), _smooth(b)
-    variances = _smooth(a * a) - mean_a**2 + _smooth(b * b) - mean_b**2
-    covariance = _smooth(a * b) - mean_a * mean_b
-    luminance = (2 * mean_a * mean_b + _C1) / (mean_a**2 + mean_b**2 + _C1)
-    return float((luminance * (2 * covariance + _C2) / (variances + _C2)).mean())
+    mean_a, mean_b = smooth(a), smooth(b)
+    variances = smooth(a * a) - mean_a**2 + smooth(b * b) - mean_b**2
+    covariance = smooth(a * b) - mean_a * mean_b
+    luminance = (2 * mean_a * mean_b + C1) / (mean_a**2 + mean_b**2 + C1)
+    return float((luminance * (2 * covariance + C2) / (variances + C2)).mean())
 
 
 def quality(stack: Stack, decoded: NDArray[Any]) -> dict[str, Any]:

@@ -37,9 +37,9 @@ def test_ssim_has_the_windows_and_constants_of_the_metric(image: torch.Tensor) -
     noisy = (image + 0.1 * torch.randn(image.shape, generator=torch.Generator().manual_seed(2))).clamp(0, 1)
     whole = torch.nn.functional.pad(image, (5,) * 4), torch.nn.functional.pad(noisy, (5,) * 4)
     a, b = (x[0].permute(1, 2, 0).double().numpy() for x in whole)
-    mean_a, mean_b = metrics._smooth(a), metrics._smooth(b)
-    variances = metrics._smooth(a * a) - mean_a**2 + metrics._smooth(b * b) - mean_b**2
-    covariance = metrics._smooth(a * b) - mean_a * mean_b
+    mean_a, mean_b = metrics.smooth(a), metrics.smooth(b)
+    variances = metrics.smooth(a * a) - mean_a**2 + metrics.smooth(b * b) - mean_b**2
+    covariance = metrics.smooth(a * b) - mean_a * mean_b
     expected = (2 * mean_a * mean_b + 1e-4) / (mean_a**2 + mean_b**2 + 1e-4)
     expected *= (2 * covariance + 9e-4) / (variances + 9e-4)
     assert published.plain_ssim(image, noisy).item() == pytest.approx(float(np.mean(expected)), abs=1e-5)
