@@ -244,14 +244,14 @@ def parts() -> list[Row]:
     add("forward", lambda: raster.forward(options, image), FORWARD * pixels_done, values + planes_)
     add(
         "backward, and sums over the tiles",
-        lambda: raster.backward(options, grad),
+        lambda: raster.backward(grad),
         BACKWARD * pixels_done,
         2 * values + planes_,
     )
     add("L1 and SSIM with gradient", lambda: raster.loss(image, target, 1.0, 0.0, 0.1, grad), 0, 3 * values)
     add(
         "forward, squared error and backward in one",
-        lambda: raster.fused(options, target, 0.0, 1.0),
+        lambda: raster.fused(target, 0.0, 1.0),
         (FORWARD + BACKWARD) * pixels_done,
         values,
     )

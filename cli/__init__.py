@@ -1,4 +1,4 @@
-"""The commands igs-encode, igs-decode, igs-edit, igs-info and igs-validate: one file each, documented in docs/cli.md.
+"""The commands igs-encode, igs-decode, igs-edit, igs-info, igs-validate and igs-view: one file each (docs/cli.md).
 
 Imported before anything heavy. Until ``process.main`` takes over, Ctrl-C has nothing to tidy up and ends the process at
 once, with the exit code of an interrupt instead of a traceback out of some import.

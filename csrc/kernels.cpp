@@ -17,6 +17,7 @@
 #include "rasterize.inc"
 #include "loss.inc"
 #include "optimize.inc"
+#include "fma_peak.inc"
 
 #define IGS_JOIN2(a, b) a##b
 #define IGS_JOIN(a, b) IGS_JOIN2(a, b)

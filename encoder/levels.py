@@ -174,23 +174,6 @@ class LevelBackend:
             costs[: len(prefix)].add_(backend.removal_costs(prefix, options, target, weight), alpha=share)
         return costs
 
-    def render(self, model: Model, options: RasterOptions) -> Tensor:
-        """The whole picture."""
-        return self.whole.render(model, options)
-
-    def measure(
-        self, image: Tensor, target: Tensor, ssim: bool, weight: Tensor | None = None
-    ) -> tuple[float, float | None]:
-        """As the last level's backend."""
-        return self.whole.measure(image, target, ssim, weight)
-
-    def adam(
-        self, values: Tensor, grads: Tensor, m: Tensor, v: Tensor, age: Tensor, lr: float, betas: tuple[float, float],
-        epsilon: float,
-    ) -> None:  # fmt: skip
-        """As the last level's backend."""
-        self.whole.adam(values, grads, m, v, age, lr, betas, epsilon)
-
 
 def _share(worth: float, whole: float, part: float) -> float:
     """Factor of a prefix's gradient beside the whole picture's: what counts are relative changes of the loss."""

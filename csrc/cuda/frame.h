@@ -5,7 +5,7 @@
 // of the first before those of the second. N and `tiles` below count those of all pictures, W·H and C one's.
 //
 // All arrays are dense, row-major and on the device; lengths are pixels, images planar [B, C, H, W]. The order of the fields is
-// that of the ctypes twin in encoder/cuda_rasterizer.py, which a test compares by offset.
+// that of the ctypes twin in encoder/raster/cuda_kernels.py, which a test compares by offset.
 #pragma once
 
 namespace igs {
@@ -48,7 +48,7 @@ struct Frame {
     float l1, l2, ssim, perfect;  // weights divided by C·H·W; a loss below `perfect` gives gradients of 0
 };
 
-// What a step of Adam is given. Laid out as Adam in encoder/cuda_kernels.py.
+// What a step of Adam is given. Laid out as Adam in encoder/raster/cuda_kernels.py.
 struct Adam {
     float* values;  // [rows, columns], as are grads, m and v
     const float* grads;

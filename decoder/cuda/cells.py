@@ -56,7 +56,7 @@ def find_row(table, column, value):
 
 
 @cuda.jit(device=True)
-def cell_edges(layer, first, shift, number, across):
+def cell_edges(first, shift, number, across):
     """First and last unit of cell ``number`` of ``across``; those at the border go on for ever."""
     low = first + (number << shift)
     high = low + (1 << shift) - 1
@@ -170,8 +170,8 @@ def fill_coarse(words, stride, layers, rules, boxes, totals, entries, cells):
     down = (layers[layer, ROWS] + (1 << COARSE) - 1) >> COARSE
     shift = layers[layer, SHIFT] + COARSE
     number = cell - layers[layer, FIRST_COARSE]
-    left, right = cell_edges(layer, layers[layer, LEFT], shift, number % across, across)
-    top, bottom = cell_edges(layer, layers[layer, TOP], shift, number // across, down)
+    left, right = cell_edges(layers[layer, LEFT], shift, number % across, across)
+    top, bottom = cell_edges(layers[layer, TOP], shift, number // across, down)
     reach2 = rules[layers[layer, RULE], 0]
     first_run = layers[layer, FIRST_RUN]
     first = layers[layer, GAUSSIAN]
@@ -224,8 +224,8 @@ def fill_cells(words, layers, rules, coarse_entries, coarse, totals, entries, ce
     number = cell - layers[layer, FIRST_CELL]
     column = number % across
     row = number // across
-    left, right = cell_edges(layer, layers[layer, LEFT], layers[layer, SHIFT], column, across)
-    top, bottom = cell_edges(layer, layers[layer, TOP], layers[layer, SHIFT], row, layers[layer, ROWS])
+    left, right = cell_edges(layers[layer, LEFT], layers[layer, SHIFT], column, across)
+    top, bottom = cell_edges(layers[layer, TOP], layers[layer, SHIFT], row, layers[layer, ROWS])
     reach2 = rules[layers[layer, RULE], 0]
     parent = layers[layer, FIRST_COARSE] + (row >> COARSE) * layers[layer, COARSE_COLUMNS] + (column >> COARSE)
     first = np.int64(coarse[parent, 0])

@@ -220,7 +220,7 @@ class Fit(Population):
         """The model as steps see it now, but for noise: rounded as its file will hold it, or as it is."""
         if self.learned is not None:
             return self.learned.round(model)
-        return straight_through(model, self.recipe, self.width, self.height) if self._quantized else model
+        return straight_through(model, self.recipe) if self._quantized else model
 
     def _is_settled(self, result: StepResult) -> bool:
         """Whether there is no step to take: the fit diverged, and goes back, or is perfect.

@@ -116,9 +116,9 @@ class CudaBackend:
         if not (weights.by_pixel and raster.fusible):
             image, gradient = self.scratch.like(target)
             totals, more = self._loss(raster.forward(options, image), target, weights, gradient)
-            grads = raster.backward(options, gradient)
+            grads = raster.backward(gradient)
         else:
-            totals, grads = raster.fused(options, target, weights.l1, weights.l2, weights.map)
+            totals, grads = raster.fused(target, weights.l1, weights.l2, weights.map)
         scale, rotation = self._shape_gradients(model, grads[1], options)
         means = totals / (target.numel() // raster.pictures)
         measures = functools.partial(_measures, means, weights, more)
@@ -158,7 +158,7 @@ class CudaBackend:
         self._rasterizer.forward(plain)
 
         def apply(picture: Tensor) -> tuple[Tensor, ...]:
-            position, by_factor, feature = self._rasterizer.backward(plain, picture.to(self.place).contiguous())
+            position, by_factor, feature = self._rasterizer.backward(picture.to(self.place).contiguous())
             grads = position, *self._shape_gradients(here, by_factor, plain), feature
             return tuple(g.to(home) for g in grads)
 
@@ -169,7 +169,7 @@ class CudaBackend:
     ) -> Tensor:
         """By how much Σw·e² would rise without each Gaussian, [N]. weight: w of each pixel [H, W], none: 1."""
         self._bin(self._here(model), options)
-        costs = self._rasterizer.removal_costs(options, target.to(self.place).contiguous(), self._moved(weight))
+        costs = self._rasterizer.removal_costs(target.to(self.place).contiguous(), self._moved(weight))
         return costs.to(model.position.device)
 
     def _moved(self, weight: Tensor | None) -> Tensor | None:

@@ -209,7 +209,7 @@ class CudaRasterizer:
             self._draw("igs_forward", first, active)
         return image
 
-    def backward(self, o: RasterOptions, grad_image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(self, grad_image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Gradients of means, factors and features for dL/dimage [C, H, W], after :meth:`forward` of the same."""
         self._point(grad_image=grad_image)
         grads = self._gradients()
@@ -220,7 +220,7 @@ class CudaRasterizer:
         return grads
 
     def fused(
-        self, o: RasterOptions, target: Tensor, l1: float, l2: float, weight: Tensor | None = None
+        self, target: Tensor, l1: float, l2: float, weight: Tensor | None = None
     ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
         """One pass for L = l1·mean w|e| + l2·mean w·e²: (Σw|e|, Σw·e², 0 as float64 [3], gradients). Up to 4 channels.
 
@@ -239,7 +239,7 @@ class CudaRasterizer:
         self._gather()
         return totals, grads
 
-    def removal_costs(self, o: RasterOptions, target: Tensor, weight: Tensor | None = None) -> Tensor:
+    def removal_costs(self, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """Of what was binned; see :func:`igs.encoder.raster.reference.removal_costs_reference`."""
         f, atomic = self._frame, self._frame.atomic
         self._point(target=target)

@@ -57,7 +57,6 @@ class Rasterizer:
     def __init__(self) -> None:
         self._lib = _lib()
         self._bins = ctypes.c_void_p(self._lib.igs_bins_create())
-        self.entries = 0
 
     def __del__(self) -> None:
         if getattr(self, "_bins", None):
@@ -78,10 +77,10 @@ class Rasterizer:
     def bin(self, means: Tensor, factors: Tensor, features: Tensor, o: RasterOptions) -> int:
         """Rebuild the tile lists; returns the number of (tile, Gaussian) entries."""
         raster, _keep = self._raster(means, features, o)
-        self.entries = self._lib.igs_bin(self._bins, ctypes.byref(raster), means.data_ptr(), factors.data_ptr())
-        if self.entries < 0:
+        entries: int = self._lib.igs_bin(self._bins, ctypes.byref(raster), means.data_ptr(), factors.data_ptr())
+        if entries < 0:
             raise MemoryError("no memory for the tile lists")
-        return self.entries
+        return entries
 
     def forward(
         self, means: Tensor, factors: Tensor, features: Tensor, o: RasterOptions, out: Tensor | None = None

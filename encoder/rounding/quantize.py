@@ -83,7 +83,7 @@ def choose_quantizers(
     return pos, shared(scale, recipe.scale_bits), rot, feat
 
 
-def straight_through(model: Model, recipe: Recipe, width: int, height: int) -> Model:
+def straight_through(model: Model, recipe: Recipe) -> Model:
     """The model as it would be after rounding; gradients taken there go to the unrounded one (Image-GS 3.4)."""
 
     def rounded(t: Tensor, bits: int, lo: Tensor, hi: Tensor) -> Tensor:

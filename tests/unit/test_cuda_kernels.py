@@ -116,10 +116,10 @@ def draw(rasterizer, arrays, o, weight, target):
     means, scales, rotations, features, weight, target = (t.to(rasterizer.device) for t in (*arrays, weight, target))
     rasterizer.bin(means, rasterizer.factors(scales, rotations, "log", 2**-6, 2**15, 0.0), features, o)
     image = rasterizer.forward(o)
-    grads = rasterizer.backward(o, weight)
+    grads = rasterizer.backward(weight)
     grad = torch.empty_like(image)
     totals = rasterizer.loss(image, target, 0.3, 0.4, 0.5, grad)
-    fused = rasterizer.fused(o, target, 0.2, 0.8) if rasterizer.fusible else (totals, grads)
+    fused = rasterizer.fused(target, 0.2, 0.8) if rasterizer.fusible else (totals, grads)
     return [t.cpu() for t in (image, *grads, totals, grad, fused[0], *fused[1])]
 
 
@@ -165,7 +165,7 @@ def test_lists_that_do_not_fit_give_no_gradient_and_grow_at_the_next_look(make, 
     target = torch.rand(3, 40, 70, device=rasterizer.device)
     for step in range(3):
         _, _, _keep = bin_scene(rasterizer, 60, o, 4, trust=True)
-        _, grads = rasterizer.fused(o, target, 0.0, 1.0)
+        _, grads = rasterizer.fused(target, 0.0, 1.0)
         assert all(bool(g.any()) == (step == 2) for g in grads)
         assert bool(rasterizer._buffers["state"][1]) == (step < 2)
     rasterizer._list_room(8)
@@ -194,7 +194,7 @@ def test_a_perfect_picture_gives_no_gradient(make):
     _, _, _keep = bin_scene(rasterizer, 30, o, 4)
     target = rasterizer.forward(o)
     for shift, learns in ((0.0, False), (1e-3, True)):
-        _, grads = rasterizer.fused(o, target + shift, 0.0, 1.0)
+        _, grads = rasterizer.fused(target + shift, 0.0, 1.0)
         assert all(bool(g.any()) == learns for g in grads)
 
 

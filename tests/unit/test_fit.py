@@ -74,7 +74,7 @@ def test_plain_rounding_is_judged_by_itself():
     fit = Fit(target, 20, Recipe(steps=40, quantize_forward=0.5, **coarse), TorchBackend())
     fit.run()
     assert fit.best_loss == pytest.approx(fit.loss_of(fit.best))
-    rounded = straight_through(fit.best, fit.recipe, 24, 24)
+    rounded = straight_through(fit.best, fit.recipe)
     fit._quantized = False
     assert fit.loss_of(rounded) == pytest.approx(fit.best_loss)
 

@@ -65,7 +65,7 @@ class Cuda:
         factors = self.rasterizer.factors(scales, rotations, *self.shape)
         self.rasterizer.bin(means, factors, features, o)
         image = self.rasterizer.forward(o)
-        by_mean, by_factor, by_feature = self.rasterizer.backward(o, weight)
+        by_mean, by_factor, by_feature = self.rasterizer.backward(weight)
         shape = self.rasterizer.factors_gradient(scales, rotations, by_factor, *self.shape)
         return [t.cpu() for t in (image, by_mean, *shape, by_feature)]
 
@@ -78,13 +78,13 @@ class Cuda:
     def fused(self, arrays, o, target, l1, l2, weight=None):
         means, scales, rotations, features, target, weight = self.there(*arrays, target, weight)
         self.rasterizer.bin(means, self.rasterizer.factors(scales, rotations, *self.shape), features, o)
-        totals, grads = self.rasterizer.fused(o, target, l1, l2, weight)
+        totals, grads = self.rasterizer.fused(target, l1, l2, weight)
         return *(totals / target.numel()).tolist()[:2], [g.cpu() for g in grads]
 
     def removal_costs(self, arrays, o, target, weight=None):
         means, scales, rotations, features, target, weight = self.there(*arrays, target, weight)
         self.rasterizer.bin(means, self.rasterizer.factors(scales, rotations, *self.shape), features, o)
-        return self.rasterizer.removal_costs(o, target, weight).cpu()
+        return self.rasterizer.removal_costs(target, weight).cpu()
 
     def adam(self, values, grads, m, v, age, lr, betas, epsilon):
         lie = self.there(values, grads, m, v, age)
