@@ -17,7 +17,7 @@ from igs.cli.light import CLIPPED, dtype_for, for_format
 from igs.cli.options import Number, Numbers, command, option
 from igs.cli.output import FORMATS, check_format, choose_depth, format_of, layout_of, to_host, write_image
 from igs.format.describe import counted
-from igs.format.errors import Unsupported, UsageError
+from igs.format.errors import InvalidFile, Unsupported, UsageError
 
 if TYPE_CHECKING:
     from igs.decoder import Image
@@ -190,7 +190,7 @@ def _decode(source: str, target: str, console: Console, as_json: bool, sizes: li
             else:
                 out = stack.enter_context(files.atomic_output(target, overwrite=not asked["no_overwrite"]))
             pixels = _pixels(image, (x, y, w, h, scale), depth, format_.name, groups, asked, console)
-            sections = {} if asked["no_metadata"] else _sections(image)
+            sections = {} if asked["no_metadata"] else _sections(image, console)
             notes = write_image(out, pixels, format_, layout, sections)
         if target == files.PIPE:
             files.write_stdout(out.getvalue())
@@ -227,7 +227,7 @@ def _decode_maps(
         _check_memory(int(samples) * image.channels * 8, asked["memory_limit"])
         stem = "image" if source == files.PIPE else Path(source).stem
         kept = len(image.groups) == 1 and not asked["no_metadata"]  # that of a picture; maps of a stack have none
-        sections = _sections(image) if kept else {}
+        sections = _sections(image, console) if kept else {}
         fields = maps.decode_maps(image, source, target, stem, region, scale, asked, sections, console)
         report: dict[str, Any] = {"input": source, "output": target, **fields, **_computed(image)}
     if as_json:
@@ -285,8 +285,16 @@ def _check_memory(needed: int, limit: int) -> None:
         )
 
 
-def _sections(image: Image) -> dict[str, bytes]:
-    return {str(key): bytes(image.metadata[key]) for key in ("iccp", "exif", "xmpd", "phys") if key in image.metadata}
+def _sections(image: Image, console: Console) -> dict[str, bytes]:
+    """What an output can hold of the metadata; what is damaged is told of and left out (spec §13)."""
+    found: dict[str, bytes] = {}
+    for key in ("iccp", "exif", "xmpd", "phys"):
+        try:
+            if key in image.metadata:
+                found[key] = bytes(image.metadata[key])
+        except InvalidFile as error:
+            console.warn(f"{error}; left out")
+    return found
 
 
 def main() -> NoReturn:

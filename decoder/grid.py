@@ -14,7 +14,7 @@ import numpy.typing as npt
 from igs.format.errors import UsageError
 
 UNIT = 1 << 14  # units per pixel
-BOUND = 1 << 30  # coordinates are in [-BOUND, BOUND - 1] units; outside is background
+BOUND = 1 << 30  # coordinates are in [-BOUND, BOUND - 1] units
 _MAX_SIDE = 1 << 20  # of a decoded region, in samples: keeps sizes far inside 64-bit arithmetic
 
 
@@ -45,7 +45,7 @@ def to_units(coordinates: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 def _axis(start: float, samples: int, reduction: int, scale: float) -> npt.NDArray[np.int32]:
     whole = np.arange(samples, dtype=np.float64)[:, None]
     part = (np.arange(reduction, dtype=np.float64) + 0.5) / reduction
-    return to_units(((whole + part) / scale + start).ravel()).astype(np.int32)
+    return np.minimum(to_units(((whole + part) / scale + start).ravel()), BOUND - 1).astype(np.int32)
 
 
 def check_finite(**numbers: float) -> None:
@@ -53,7 +53,7 @@ def check_finite(**numbers: float) -> None:
     for name, value in numbers.items():
         try:
             finite = math.isfinite(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             finite = False
         if not finite:
             raise UsageError(f"{name}: expected a finite number, found {value!r}")
@@ -66,6 +66,7 @@ def make_grid(x: float, y: float, w: float, h: float, scale: float, width: int, 
     than 2^20 samples a side.
     """
     check_finite(x=x, y=y, w=w, h=h, scale=scale)
+    x, y, w, h, scale = (float(number) for number in (x, y, w, h, scale))  # small types of NumPy's would overflow
     if not scale > 0:
         raise UsageError(f"scale: expected above 0, found {scale}")
     for name, start, length, whole in (("x", x, w, width), ("y", y, h, height)):

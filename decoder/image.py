@@ -230,7 +230,7 @@ class Image:
         level = self._check_level(level)
         try:
             array = np.ascontiguousarray(points, dtype=np.float64)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise UsageError(f"points: expected numbers [N, 2], found {error}") from None
         if array.ndim != 2 or array.shape[1] != 2:
             raise UsageError(f"points: expected shape [N, 2], found {list(array.shape)}")
@@ -265,8 +265,8 @@ class Image:
                 f"pixel: expected a column of 0 to {self.width - 1} and a row of 0 to {self.height - 1}, "
                 f"found {x!r}, {y!r}"
             )
-        xs = np.array([x * UNIT + UNIT // 2], np.int32)
-        ys = np.array([y * UNIT + UNIT // 2], np.int32)
+        xs = np.array([int(x) * UNIT + UNIT // 2], np.int32)  # int: a small type of NumPy's would overflow
+        ys = np.array([int(y) * UNIT + UNIT // 2], np.int32)
         out = np.empty((1, self.channels), np.float32)
         self._sample_few(xs, ys, self._check_level(level), out)
         if not (raw or self._plain):
@@ -338,8 +338,9 @@ class Image:
                     xs, ys, done, end, chunks, boxes, store.loaded, store.starts, store.ends, every.means,
                     every.factors, every.features, part.floats, self._rule.top_k, self._rule.sum_blend, target,
                 )  # fmt: skip
-                if missing >= 0:
-                    store.load(np.array([missing]))
+                if missing >= 0:  # with it all others that this point needs, lest each begins the scan anew
+                    px, py = xs[done] / UNIT, ys[done] / UNIT
+                    store.load(chunks[(boxes[0] <= px) & (boxes[2] >= px) & (boxes[1] <= py) & (boxes[3] >= py)])
             if number:
                 out += target
 
@@ -349,7 +350,7 @@ class Image:
 
         def layers(cells: Cells) -> list[Layer]:
             found = self._near(cells, level) if self._two_stage else np.arange(*self._reader.level_range(level))
-            needed = chunks_needed(cells.starts, cells.ordered, cells.bounds, self._boxes(found))
+            needed = chunks_needed(cells.starts, cells.ordered, cells.bounds, cells.grid, self._boxes(found))
             return self._layers(found[needed], level)
 
         size = (self.width * UNIT, self.height * UNIT, self.num_gaussians)
@@ -357,7 +358,7 @@ class Image:
 
     def _near(self, cells: Cells, level: int) -> Chunks:
         """Chunks of a two-stage index around the points: asked for by blocks of cells, to read little of the index."""
-        found = [np.empty(0, np.intp)]
+        found = np.zeros(self._reader.num_chunks, bool)
         filled = np.diff(cells.starts).reshape(cells.rows, cells.columns) > 0
         bounds = cells.bounds.reshape(cells.rows, cells.columns, 4) / UNIT
         for row in range(0, cells.rows, _BLOCK_CELLS):
@@ -366,8 +367,8 @@ class Image:
                 if filled[block].any():
                     boxes = bounds[block][filled[block]]
                     (x0, y0), (x1, y1) = boxes[:, :2].min(axis=0).tolist(), boxes[:, 2:].max(axis=0).tolist()
-                    found.append(self._reader.chunks_in_box(x0, y0, x1, y1, level))
-        return np.unique(np.concatenate(found))
+                    found[self._reader.chunks_in_box(x0, y0, x1, y1, level)] = True
+        return found.nonzero()[0]
 
     # -- opening and closing
 

@@ -52,8 +52,10 @@ class DecodedPictures(Iterator[Any]):
             taken = [self._pending.popleft()]
             while self._pending and len(taken) < self._batch and self._pending[0].done():
                 taken.append(self._pending.popleft())
-            self._fill()  # before waiting: the workers go on meanwhile
-            self._ready.extend(self._outcomes(taken))
+            try:
+                self._fill()  # before waiting: the workers go on meanwhile
+            finally:  # where the sources raise, what was taken comes after that
+                self._ready.extend(self._outcomes(taken))
         outcome = self._ready.popleft()
         if isinstance(outcome, IgsError) and self._errors == "raise":
             raise outcome

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from igs.format.errors import InvalidFile
+from igs.format.sections import content_problem, parse_json
 
 
 class Metadata(Mapping[str, Any]):
@@ -21,13 +21,16 @@ class Metadata(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         data = self._sections[name]
-        try:
-            if name == "json":
-                return json.loads(data.decode("utf-8"))
-            return data.decode("utf-8") if name == "soft" else data
-        except (ValueError, RecursionError) as error:
-            expected = "a JSON object in UTF-8" if name == "json" else "UTF-8"
-            raise InvalidFile("E_SECTION_CONTENT", f"section {name}: expected {expected}, found {error}") from None
+        problem = content_problem(name, data)
+        if problem is not None:
+            expected, found = problem
+            raise InvalidFile("E_SECTION_CONTENT", f"section {name}: expected {expected}, found {found}")
+        if name == "json":
+            return parse_json(data)
+        return data.decode("utf-8") if name == "soft" else data
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._sections  # without reading it
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._sections)

@@ -27,7 +27,7 @@ def output_dtype(dtype: Any) -> np.dtype[Any]:
         found: np.dtype[Any] | None = np.dtype(dtype)
     except TypeError:
         found = None
-    if found is None or found.name not in _DTYPES:
+    if found is None or found.name not in _DTYPES or not found.isnative:
         raise UsageError(f"dtype: expected {', '.join(_DTYPES)}, found {dtype!r}")
     return found
 

@@ -121,6 +121,12 @@ def values_at(  # type: ignore[no-untyped-def]
 
 
 @kernel
+def cell_along(distance, per_unit, cells):  # type: ignore[no-untyped-def]
+    """The number along a side of the cell at a distance (units) from the grid's origin: of the first to the last."""
+    return int(min(max(distance * per_unit, 0.0), cells - 1.0))
+
+
+@kernel
 def sort_into_cells(xs, ys, cells):  # type: ignore[no-untyped-def]
     """Order points by cell.
 
@@ -136,9 +142,7 @@ def sort_into_cells(xs, ys, cells):  # type: ignore[no-untyped-def]
         if xs[i] == NOWHERE:
             cell_of[i] = -1
             continue
-        column = min(max(int((xs[i] - x0) * per_unit), 0), columns - 1)
-        row = min(max(int((ys[i] - y0) * per_unit), 0), rows - 1)
-        cell_of[i] = row * columns + column
+        cell_of[i] = cell_along(ys[i] - y0, per_unit, rows) * columns + cell_along(xs[i] - x0, per_unit, columns)
         starts[cell_of[i] + 1] += 1
     for cell in range(columns * rows):
         starts[cell + 1] += starts[cell]
@@ -179,13 +183,23 @@ def cell_bounds(starts, ordered):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def chunks_needed(starts, ordered, bounds, boxes):  # type: ignore[no-untyped-def]
-    """Which chunks have a point in their closed box: boxes float64 [4, chunks] pixels → bool [chunks]."""
+def chunks_needed(starts, ordered, bounds, grid, boxes):  # type: ignore[no-untyped-def]
+    """Which chunks have a point in their closed box: boxes float64 [4, chunks] pixels → bool [chunks].
+
+    grid: as ``sort_into_cells`` takes it.
+    """
     needed = np.zeros(boxes.shape[1], np.bool_)
+    columns, rows = int(grid[3]), int(grid[4])
     for chunk in range(boxes.shape[1]):
         x0, y0 = boxes[0, chunk] * UNITS, boxes[1, chunk] * UNITS
         x1, y1 = boxes[2, chunk] * UNITS, boxes[3, chunk] * UNITS
-        for cell in range(len(starts) - 1):
+        if not (x0 <= x1 and y0 <= y1):  # a box that isn't known
+            continue
+        left, right = cell_along(x0 - grid[0], grid[2], columns), cell_along(x1 - grid[0], grid[2], columns)
+        top, bottom = cell_along(y0 - grid[1], grid[2], rows), cell_along(y1 - grid[1], grid[2], rows)
+        for number in range((bottom - top + 1) * (right - left + 1)):
+            row, column = divmod(number, right - left + 1)
+            cell = (top + row) * columns + left + column
             if starts[cell] == starts[cell + 1]:
                 continue
             if bounds[cell, 0] > x1 or bounds[cell, 2] < x0 or bounds[cell, 1] > y1 or bounds[cell, 3] < y0:

@@ -47,8 +47,8 @@ class Cells:
         self.columns, self.rows = int(np.ceil(w / side)), int(np.ceil(h / side))
         self.per_unit = 1.0 / side
         self.x0, self.y0 = float(x0), float(y0)
-        description = np.array([x0, y0, self.per_unit, self.columns, self.rows], np.float64)
-        self.starts, self.order, self.ordered = sort_into_cells(xs, ys, description)
+        self.grid = np.array([x0, y0, self.per_unit, self.columns, self.rows], np.float64)
+        self.starts, self.order, self.ordered = sort_into_cells(xs, ys, self.grid)
         self.bounds = cell_bounds(self.starts, self.ordered)
         self.lows_x, self.highs_x = self._edges(self.x0, self.columns)
         self.lows_y, self.highs_y = self._edges(self.y0, self.rows)

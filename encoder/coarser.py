@@ -109,7 +109,7 @@ class _Job:
 
     def __init__(self, document: Document) -> None:
         self.header, self.size = document.header, len(document.to_bytes())
-        self.sections = without_level_psnr({s.type: s.data for s in document.sections})
+        self.sections = without_level_psnr(document.section_data())
         self.codec = Codec(int(document.entries["codec"].max()))
         with open_file(document.to_bytes(), document.limits) as file:
             self.levels = [

@@ -52,7 +52,7 @@ def _model(model: Model) -> dict[str, Any]:
 
 
 def bits_per_gaussian(file: FileReader) -> float:
-    """Of the codes; where these are entropy-coded, what they took on average."""
+    """Of the codes; of a lattice, whose codes have no width, what they took on average."""
     head = file.head
     if head.header.lattice is None:
         return head.header.bits_per_gaussian
@@ -175,6 +175,19 @@ def counted(number: int, what: str) -> str:
     return f"{number} {what}" + "s" * (number != 1)
 
 
+def _in_words(section: str, data: bytes) -> str:
+    """What is shown of a section's content."""
+    if section == "phys":
+        density = resolution({"phys": data})
+        return (
+            ""
+            if density is None
+            else ", {:.1f} × {:.1f} pixels per inch".format(*(v * METRES_PER_INCH for v in density))
+        )
+    words = data.decode(errors="replace")
+    return ", " + "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in words)
+
+
 def describe_text(file: FileReader) -> str:
     """The same for people: one short line per fact."""
     d = describe(file)
@@ -219,11 +232,10 @@ def describe_text(file: FileReader) -> str:
         lines.append(f"partial: {d['available_levels']} of {len(d['levels'])} levels present")
     for s in d["sections"]:
         text = f"section {s['type']}: {s['bytes']} bytes, {s['place']}" + ("" if s["present"] else ", missing")
-        density = resolution({"phys": file.sections["phys"]}) if s["type"] == "phys" and s["present"] else None
-        if density is not None:
-            text += f", {density[0] * METRES_PER_INCH:.1f} × {density[1] * METRES_PER_INCH:.1f} pixels per inch"
-        if s["type"] == "soft" and s["present"]:
-            words = file.sections["soft"].decode(errors="replace")
-            text += ", " + "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in words)
+        if s["present"] and s["type"] in ("phys", "soft"):
+            try:
+                text += _in_words(s["type"], file.sections[s["type"]])
+            except InvalidFile:
+                text += ", damaged"
         lines.append(text)
     return "\n".join(lines)

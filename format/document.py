@@ -7,11 +7,12 @@ byte, whoever wrote it. Nothing is dequantised.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import zlib
+from collections.abc import Container, Mapping
 from typing import Any
 
 from igs.format import sections as sx
-from igs.format.errors import UsageError
+from igs.format.errors import InvalidFile, UsageError
 from igs.format.fields import BLOCK_ENTRIES
 from igs.format.head import Head, build_head
 from igs.format.header import Header
@@ -24,7 +25,8 @@ from igs.format.reader import open_file
 class Document:
     """head: parsed. entries: the whole index. start: the bytes before the payloads. payloads: all that the file holds.
 
-    sections: those that the file holds. partial: levels or sections are missing.
+    sections: those that the file holds. partial: levels or sections are missing. damaged: sections that don't match
+    their checksum, which stay as they are, can be removed or replaced, and are not passed on as if they were sound.
     """
 
     head: Head
@@ -34,6 +36,7 @@ class Document:
     sections: tuple[sx.Section, ...]
     partial: bool
     limits: Limits
+    damaged: frozenset[str] = frozenset()
 
     @property
     def header(self) -> Header:
@@ -47,13 +50,27 @@ class Document:
     def with_sections(self, changes: Mapping[str, bytes | None]) -> Document:
         """A copy with sections added or replaced, and removed where the value is None; the others stay as they are.
 
-        Raises UsageError for a partial file (the index of what is missing would no longer be true) or a bad type.
+        Raises UsageError for a partial file (the index of what is missing would no longer be true) or a bad type,
+        InvalidFile where a damaged section would stay.
         """
         if self.partial:
             raise UsageError("sections of a partial file can't be changed: its missing part would no longer fit")
-        kept = [s for s in self.sections if s.type not in changes]
+        kept = self._sound(but=changes)
         added = sx.arrange({name: data for name, data in changes.items() if data is not None})
         return self._rebuilt(sx.in_order([*kept, *added]))
+
+    def section_data(self) -> dict[str, bytes]:
+        """The metadata by section type; InvalidFile if one is damaged."""
+        return {s.type: s.data for s in self._sound()}
+
+    def _sound(self, but: Container[str] = ()) -> list[sx.Section]:
+        kept = [s for s in self.sections if s.type not in but]
+        for section in kept:
+            if section.type in self.damaged:
+                raise InvalidFile(
+                    "E_SECTION_CRC", f"section {section.type}: expected its checksum to match, found other bytes"
+                )
+        return kept
 
     def without_sections(self) -> Document:
         """A copy without any metadata; critical sections stay."""
@@ -70,6 +87,8 @@ class Document:
 def read(source: Any, limits: Limits | None = None) -> Document:
     """The document of a file (path, bytes, file object); everything but the Gaussians themselves is checked.
 
+    A section that doesn't match its checksum is no error (spec §13): it is named in ``damaged``.
+
     Raises InvalidFile (LimitExceeded, UnsupportedFile), InputError.
     """
     limits = limits or Limits()
@@ -84,7 +103,7 @@ def read(source: Any, limits: Limits | None = None) -> Document:
         payloads = file.read_bytes(
             head.payload_offset, head.level_ends[file.available_levels - 1] - head.payload_offset
         )
-        sections = tuple(
-            sx.Section(name, data, file.sections.entries[name].place) for name, data in file.sections.items()
-        )
-        return Document(head, file.entries, start, payloads, sections, file.partial, limits)
+        held = file.sections
+        sections = tuple(sx.Section(name, held.raw(name), entry.place) for name, entry in held.entries.items())
+        damaged = frozenset(s.type for s in sections if zlib.crc32(s.data) != held.entries[s.type].crc)
+        return Document(head, file.entries, start, payloads, sections, file.partial, limits, damaged)

@@ -170,7 +170,7 @@ def _check_index(head: Head, limits: Limits, levels_offset: int) -> None:
     """The rows in the head, and their sums."""
     rows, header = head.rows, head.header
     if head.two_stage:
-        ix.check_nodes(rows, limits, head.index_offset)
+        ix.check_nodes(rows, head.num_chunks, limits, head.index_offset)
     else:
         ix.check_entries(rows, header, limits, head.index_offset)
     counts = sum(rows["count"].tolist())

@@ -172,9 +172,17 @@ def check_entries(entries: Entries, header: Header, limits: Limits, offset: int,
     limits.check("gaussians_per_byte", float((count / size).max()), offset)
 
 
-def check_nodes(nodes: Entries, limits: Limits, offset: int) -> None:
-    """Every node by itself."""
+def check_nodes(nodes: Entries, num_chunks: int, limits: Limits, offset: int) -> None:
+    """Every node by itself, and that the Gaussians suffice for so many chunks: what is kept of these is memory."""
     _check_common(nodes, offset, NODE, "node", 0)
+    entries = np.minimum(BLOCK_ENTRIES, num_chunks - BLOCK_ENTRIES * np.arange(len(nodes)))
+    row = _first(nodes["count"] < entries)
+    if row is not None:
+        expected, at = (
+            f"a count of its {entries[row]} chunks or more",
+            offset + NODE_BYTES * row + _offset(NODE, "count"),
+        )
+        raise invalid("E_NODE", expected, str(nodes["count"][row]), at, where=f"node {row}")
     size = nodes["bytes"].astype(np.float64)
     row = _first((size == 0) | (nodes["count"] == 0))
     if row is not None:

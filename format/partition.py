@@ -26,6 +26,7 @@ SMALL_FILE = 2**16  # bytes up to which the head is kept within SMALL_HEAD of th
 SMALL_HEAD = 0.02
 LARGE_HEAD = 0.024
 REFINE_ROUNDS = 6  # a seventh moves hardly anything
+REFINE_PAIRS = 2**32  # of Gaussians and chunks: most of a minute at some 10 ns each
 
 
 def max_chunks(num_gaussians: int, bits_per_gaussian: float, head_rest: int) -> int:
@@ -51,7 +52,9 @@ def partition(
     chunk_size: int | None = None,
     chunk_limit: int | None = None,
 ) -> tuple[Order, list[int]]:
-    """Group Gaussians by their boxes of reach, float64 [n, 4] in pixels. About O(n log² n) time.
+    """Group Gaussians by their boxes of reach, float64 [n, 4] in pixels.
+
+    About O(n log² n) time, and O(n · chunks) for a last improvement where that is affordable.
 
     chunk_size: cut until no chunk is larger, and no further; None: until a cut no longer pays or there are chunk_limit.
     Returns the order of the Gaussians and the sizes of the successive chunks; within a chunk the order given is kept.
@@ -95,7 +98,7 @@ def partition(
             stack += reversed(groups[node])
         else:
             order.append(leaves[node])
-    if chunk_size is None and len(order) > 1:
+    if chunk_size is None and 1 < len(order) <= REFINE_PAIRS // len(boxes):
         order = _refine(order, clipped)
     return np.concatenate(order), [len(members) for members in order]
 

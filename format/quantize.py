@@ -19,7 +19,7 @@ from igs.format.fields import QuantizerKind
 Codes = NDArray[np.uint32]
 Values = NDArray[np.float64]
 _PAIR = (QuantizerKind.UNIFORM, QuantizerKind.AFFINE)
-MAX_COLUMNS = 64
+MAX_COLUMNS = 66  # features of 64 channels, and the two slopes of a gradient
 BITS = {  # per code: at least, at most
     QuantizerKind.UNIFORM: (1, 32),
     QuantizerKind.AFFINE: (1, 32),

@@ -51,13 +51,20 @@ class Sections(Mapping[str, bytes]):
         self._inline = inline
         self._source = source
 
-    def __getitem__(self, name: str) -> bytes:
+    def raw(self, name: str) -> bytes:
+        """The bytes as they are, damaged or not."""
         entry = self.entries[name]
-        data = self._inline[name] if entry.place == INLINE else self._source.read_at(entry.offset, entry.bytes)
+        return self._inline[name] if entry.place == INLINE else self._source.read_at(entry.offset, entry.bytes)
+
+    def __getitem__(self, name: str) -> bytes:
+        entry, data = self.entries[name], self.raw(name)
         if len(data) != entry.bytes or zlib.crc32(data) != entry.crc:
             found = f"{zlib.crc32(data):08x}"
             raise invalid("E_SECTION_CRC", f"{entry.crc:08x}", found, entry.offset, where=f"section {name}")
         return data
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.entries  # without reading it
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.entries)
@@ -132,13 +139,14 @@ class FileReader:
         A length between two levels' ends is no error here. Raises InvalidFile if the source has become shorter than the
         levels that there were, or longer than the whole file.
         """
-        before = self.head.level_ends[self.available_levels - 1]
-        length = self._source.remeasure()
-        if length < before:
-            raise invalid("E_TRUNCATED", f"{before} bytes or more, which there were", f"{length} bytes", length)
-        self.available_levels = self._find_levels(allow_partial=True)
-        self._find_present()
-        return self.available_levels
+        with self._lock:
+            before = self.head.level_ends[self.available_levels - 1]
+            length = self._source.remeasure()
+            if length < before:
+                raise invalid("E_TRUNCATED", f"{before} bytes or more, which there were", f"{length} bytes", length)
+            self.available_levels = self._find_levels(allow_partial=True)
+            self._find_present()
+            return self.available_levels
 
     # -- the index
 

@@ -1,6 +1,6 @@
 """Sections (spec §10): the table of metadata blocks, their order, and which of them a reader has to know.
 
-The bytes themselves stay as they are; only ``content_problem`` looks inside, for the validator.
+The bytes themselves stay as they are; only ``content_problem`` looks inside, and ``parse_json``.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from igs.format.codes import invalid
 from igs.format.errors import UsageError
@@ -19,6 +19,7 @@ ENTRY = struct.Struct("<4sIIB3s")
 PHYS = struct.Struct("<II")  # pixels per metre, x and y
 INLINE, TAIL = 0, 1
 KNOWN_CRITICAL: tuple[str, ...] = ()
+_DIGITS = 400  # of an integer in JSON; Python reads longer ones slowly, or not at all
 INLINE_BYTES = 256  # what a writer puts into the head: small enough not to weigh on a reader of one pixel
 assert ENTRY.size == SECTION_ENTRY_BYTES
 
@@ -117,20 +118,28 @@ def parse_table(table: bytes, offset: int, limits: Limits) -> list[SectionEntry]
     return rows
 
 
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")  # NaN and Infinity, which the parser would take
+def parse_json(data: bytes) -> Any:
+    """The value that a section ``json`` holds; ValueError or RecursionError if there is none."""
+
+    def number(text: str) -> int | float:
+        return int(text) if len(text) <= _DIGITS else float(text)
+
+    def no_constant(name: str) -> None:
+        raise ValueError(f"{name} is no JSON")  # NaN and Infinity, which the parser would take
+
+    return json.loads(data.decode(), parse_constant=no_constant, parse_int=number)
 
 
 def content_problem(name: str, data: bytes) -> tuple[str, str] | None:
     """(expected, found) if a known section does not hold what spec §10 says a reader checks, else None."""
     if name in ("json", "soft", "xmpd"):
         try:
-            text = data.decode()
+            data.decode()
         except UnicodeDecodeError:
             return "UTF-8", "other bytes"
         if name == "json":
             try:
-                value = json.loads(text, parse_constant=_no_constant, parse_int=float)
+                value = parse_json(data)
             except (ValueError, RecursionError):
                 return "a JSON object", "text that is not JSON"
             if not isinstance(value, dict):

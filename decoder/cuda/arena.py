@@ -34,6 +34,7 @@ _SHIFT = 18  # cells of 16 pixels: at scale 1 a tile is a cell
 _MIN_SHIFT = 14
 _GAUSSIANS_PER_CELL = 32  # where there are more, cells are halved: a point goes through all of its cell's list
 _MAX_CELLS = 1 << 22
+_LITTLE = "expected memory on the device, found too little for {}"
 _MAX_ENTRIES = 1 << 30  # 4 GB; reached by files made to be slow, not by pictures
 
 
@@ -125,10 +126,11 @@ class Arena:
         layers, rules, packed = self._tables(pictures)
         cuda = load()
         self._cuda = cuda
-        self._words = cuda.to_device(packed.reshape(-1))
-        self._layers = cuda.to_device(layers)
-        self._rules = cuda.to_device(rules)
-        entries, cells = self._lists()
+        with arrays.room(LimitExceeded("E_LIMIT_GAUSSIANS", _LITTLE.format(f"{len(packed)} Gaussians"))):
+            self._words = cuda.to_device(packed.reshape(-1))
+            self._layers = cuda.to_device(layers)
+            self._rules = cuda.to_device(rules)
+            entries, cells = self._lists()
         self.arrays: tuple[Any, ...] = (self._words, entries, cells, self._layers, self._rules)
 
     def first_layer(self, picture: int) -> int:
@@ -160,7 +162,7 @@ class Arena:
                 rules.append(rule)
                 parts.append(part)
         self._counts = gaussians, runs, cells, coarse
-        return np.array(rows, np.int64), np.stack(rules), np.concatenate(parts)
+        return np.array(rows, np.int64), np.stack(rules), parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def _lists(self) -> tuple[Any, Any]:
         """Entries and cells; run again with enough room if the guess was too small."""
@@ -174,12 +176,8 @@ class Arena:
         rooms = guess(gaussians, cells)
         while True:
             totals = cuda.to_device(np.zeros(2, np.int64))
-            try:
+            with arrays.room(self._too_many(max(rooms))):
                 entries = [cuda.device_array(room, np.uint32) for room in rooms]
-            except Exception as error:
-                if not arrays.no_room(error):
-                    raise
-                raise self._too_many(max(rooms)) from error
             common = (self._layers, self._rules)
             cell_kernel("fill_coarse")[enough(coarse), table.RUN](
                 self._words, step, *common, boxes, totals, entries[0], ranges[0]
@@ -196,8 +194,7 @@ class Arena:
 
     @staticmethod
     def _too_many(entries: int) -> LimitExceeded:
-        found = f"expected memory on the device for the lists of its cells, found too little for {entries} entries"
-        return LimitExceeded("E_LIMIT_REACH_RATIO", found)
+        return LimitExceeded("E_LIMIT_REACH_RATIO", _LITTLE.format(f"{entries} entries of the lists of cells"))
 
 
 def picture_box(width: int, height: int) -> tuple[int, int, int, int]:

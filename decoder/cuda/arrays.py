@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from igs.decoder.cuda.device import SIMULATED, load
-from igs.format.errors import UsageError
+from igs.format.errors import IgsError, UsageError
 
 _OUT_OF_MEMORY = 2  # CUDA_ERROR_OUT_OF_MEMORY
 
@@ -63,17 +65,22 @@ def no_room(error: Exception) -> bool:
     return isinstance(error, (MemoryError, OverflowError)) or getattr(error, "code", None) == _OUT_OF_MEMORY
 
 
-def empty(shape: tuple[int, ...], dtype: Any, stream: Any = 0) -> Any:
-    """A new device array that work on a stream fills, or UsageError if there is no room for it."""
+@contextlib.contextmanager
+def room(lacking: IgsError) -> Iterator[None]:
+    """Raise this error in place of the driver's where memory on the device runs out."""
     try:
-        made = load().device_array(shape, dtype)
+        yield
     except Exception as error:
         if not no_room(error):
             raise
-        size = math.prod(shape) * np.dtype(dtype).itemsize
-        raise UsageError(
-            f"scale: a result of {shape} {dtype} values, {size} bytes, does not fit on the device"
-        ) from None
+        raise lacking from error
+
+
+def empty(shape: tuple[int, ...], dtype: Any, stream: Any = 0) -> Any:
+    """A new device array that work on a stream fills, or UsageError if there is no room for it."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    with room(UsageError(f"scale: a result of {shape} {dtype} values, {size} bytes, does not fit on the device")):
+        made = load().device_array(shape, dtype)
     if SIMULATED:
         return made
     from igs.decoder.cuda.device_array import DeviceArray
@@ -106,11 +113,12 @@ def points_on_device(points: Any, stream: Any = 0) -> Any:
     if array is None:
         try:
             host = np.ascontiguousarray(points, dtype=np.float64)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise UsageError(f"points: expected numbers [N, 2], found {error}") from None
         if host.ndim != 2 or host.shape[1] != 2:
             raise UsageError(f"points: expected shape [N, 2], found {list(host.shape)}")
-        return load().to_device(host)
+        with room(UsageError(f"points: {len(host)} of them do not fit on the device")):
+            return load().to_device(host)
     if array.ndim != 2 or array.shape[1] != 2:
         raise UsageError(f"points: expected shape [N, 2], found {list(array.shape)}")
     if array.dtype not in (np.float32, np.float64):

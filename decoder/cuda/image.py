@@ -16,7 +16,7 @@ from igs.decoder.cuda.arena import Arena, Picture, picture_box
 from igs.decoder.cuda.device import load
 from igs.decoder.cuda.regions import Jobs
 from igs.decoder.cuda.specialize import enough, specialized
-from igs.decoder.grid import UNIT, Grid, make_grid
+from igs.decoder.grid import UNIT, Grid, check_finite, make_grid
 from igs.decoder.groups import depth_dtype
 from igs.decoder.image import Image
 from igs.decoder.output import output_dtype
@@ -111,10 +111,13 @@ class CudaImage(Image):
         kind = output_dtype(dtype)
         level = self._check_level(level)
         queue = arrays.stream_of(stream)
-        key = (x, y, w, h, scale)
+        check_finite(x=x, y=y, w=w, h=h, scale=scale)
+        key = tuple(map(float, (x, y, w, h, scale)))
         with self._device_lock:
             jobs = self._jobs.get(key)
-            if jobs is None:
+            if jobs is not None:
+                self._jobs.move_to_end(key)
+            else:
                 grid = make_grid(x, y, w, h, scale, self.width, self.height)
                 jobs = self._jobs[key] = Jobs([grid])
                 while len(self._jobs) > _GRIDS:

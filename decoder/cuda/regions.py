@@ -9,10 +9,11 @@ import numpy as np
 
 from igs.decoder.cuda import draw as table
 from igs.decoder.cuda.arena import Arena
-from igs.decoder.cuda.arrays import wait_for_uploads
+from igs.decoder.cuda.arrays import room, wait_for_uploads
 from igs.decoder.cuda.device import load
 from igs.decoder.cuda.specialize import enough, specialized
 from igs.decoder.grid import Grid
+from igs.format.errors import UsageError
 
 
 class Jobs:
@@ -22,7 +23,8 @@ class Jobs:
         self.grids = list(grids)
         self.reduced = grids[0].reduction > 1
         coordinates = np.concatenate([part for grid in grids for part in (grid.xs, grid.ys)])
-        self._coordinates = load().to_device(np.ascontiguousarray(coordinates, np.int32))
+        with room(UsageError(f"region: {len(coordinates)} coordinates of its samples do not fit on the device")):
+            self._coordinates = load().to_device(np.ascontiguousarray(coordinates, np.int32))
         self._table: Any = None
         self._key: tuple[int, ...] = ()
         self.tiles = 0

@@ -316,11 +316,16 @@ def test_metadata():
     sections = {
         "json": json.dumps({"a": [1, "é"]}).encode(),
         "soft": "igs ½".encode(),
-        "exif": b"MM\x00\x2a",
+        "exif": b"MM\x00\x2a\0\0\0\x08",
         "abcd": b"?",
     }
     with igs.open(make_file(make_header(), sections=sections)) as image:
-        assert dict(image.metadata) == {"json": {"a": [1, "é"]}, "soft": "igs ½", "exif": b"MM\x00\x2a", "abcd": b"?"}
+        assert dict(image.metadata) == {
+            "json": {"a": [1, "é"]},
+            "soft": "igs ½",
+            "exif": sections["exif"],
+            "abcd": b"?",
+        }
         assert "iccp" not in image.metadata
         with pytest.raises(KeyError):
             image.metadata["iccp"]

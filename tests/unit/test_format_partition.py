@@ -60,3 +60,15 @@ def test_chunks_are_worth_their_index():
     found = bytes_per_read(boxes, order, sizes, 5.0)
     assert found < 0.5 * one
     assert found < 0.7 * in_strips
+
+
+def test_what_would_take_for_ever_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    low = rng.uniform(0, 900, (3000, 2))
+    boxes = np.concatenate([low, low + rng.uniform(1, 90, (3000, 2))], axis=1)
+    refined = partition(boxes, 1000, 1000, 5.0)
+    monkeypatch.setattr("igs.format.partition.REFINE_PAIRS", 0)
+    order, sizes = partition(boxes, 1000, 1000, 5.0)
+    assert sorted(order.tolist()) == list(range(3000))
+    assert sum(sizes) == 3000
+    assert not np.array_equal(order, refined[0])
