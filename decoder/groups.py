@@ -60,7 +60,8 @@ class Map:
         return value
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
-        pixels = np.asarray(self.decode()) if self._image.device == "cpu" else self.decode().copy_to_host()
+        decoded: Any = self.decode()
+        pixels: npt.NDArray[Any] = decoded if self._image.device == "cpu" else decoded.copy_to_host()
         return pixels if dtype is None else pixels.astype(dtype)
 
     def __repr__(self) -> str:

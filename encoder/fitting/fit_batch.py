@@ -73,6 +73,12 @@ class FitBatch(Fit):
         coarseness = (self.recipe.coarseness * mse.sqrt()).clamp_min(0.05).float()
         return coarseness.repeat_interleave(self.count)
 
+    def measure_state(self) -> None:
+        """Let ``last`` be of the state as it is, for each picture."""
+        super().measure_state()
+        image = self.backend.render(self.state.model, self.options)
+        self.last.means_there = self._many.means(image, self.target, self.loss_weights.ssim > 0)
+
     def _consider_step(self, result: StepResult) -> None:
         loss = result.loss_there(self.loss_weights)
         assert loss is not None

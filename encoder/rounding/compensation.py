@@ -132,10 +132,10 @@ def codes(
         x[:, column] = value
 
     table = np.zeros((len(x), _SLOPES + feature.shape[1]), np.uint32)
-    step = la.step_value(lattice.minor)
+    pitch = la.step_value(lattice.minor)
     root = np.clip(np.exp(x[:, _MINOR] / 2), la.ROOT_MIN, la.ROOT_MAX)
-    table[:, 2] = np.floor((root - la.ROOT_MIN) / step + 0.5)
-    root = np.minimum(la.ROOT_MIN + table[:, 2] * step, la.ROOT_MAX)
+    table[:, 2] = np.floor((root - la.ROOT_MIN) / pitch + 0.5)
+    root = np.minimum(la.ROOT_MIN + table[:, 2] * pitch, la.ROOT_MAX)
     settle(_MINOR, 2 * np.log(root), [_MAJOR, _ANGLE, _X, _Y])
     step = la.step_value(lattice.ratio) / root  # octaves
     x[:, _MAJOR] = bound(_MAJOR, _MOST * step * math.log(2))

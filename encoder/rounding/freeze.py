@@ -72,11 +72,11 @@ def _sensitivities(fit: Fit, model: Model, seed: int) -> Sensitivities | None:
         shape, weight = tuple(fit.target.shape), fit.loss_weights.map
         return compensation.sensitivities(pullback, shape, seed, place=fit.backend.place, weight=weight)
     probes, place = compensation.PROBES // len(ORDER), fit.backend.place
-    parts = [
-        compensation.sensitivities(pullback, shape, seed + k, probes, place, weight)
-        for k, (pullback, shape, weight) in enumerate(fit.interlace.pullbacks(fit.backend, model, fit.options))
-    ]
-    return Sensitivities(*map(sum, zip(*parts, strict=True))) if parts else None
+    total = None
+    for k, (pullback, shape, weight) in enumerate(fit.interlace.pullbacks(fit.backend, model, fit.options)):
+        part = compensation.sensitivities(pullback, shape, seed + k, probes, place, weight)
+        total = part if total is None else Sensitivities(*(a + b for a, b in zip(total, part, strict=True)))
+    return total
 
 
 def _adapt(fit: Fit, model: Model, moments: list[tuple[Tensor, Tensor]], age: Tensor, frozen: Tensor) -> None:
