@@ -1,54 +1,31 @@
-"""Whole fits and files by the CUDA backend, and which backend is chosen. Emulated, or on a GPU where there is one."""
+"""Whole fits and files by the CUDA backend. Emulated, or on a GPU where there is one."""
 
 from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="the encoder needs torch")
 
-from cuda_emulator import EmulatedKernels
+from cuda_cases import BACKENDS, emulated, open_backend, picture, target
 
 import igs
-from igs.csrc.cuda_compile import CudaUnavailable
 from igs.encoder import encode, pipeline
-from igs.encoder.fitting import checkpoint, init, init_device
+from igs.encoder.fitting import checkpoint
 from igs.encoder.fitting.fit import Fit
-from igs.encoder.fitting.fit_batch import FitBatch
-from igs.encoder.fitting.places import DevicePlaces
 from igs.encoder.levels import LevelBackend
-from igs.encoder.options import EncodeOptions
 from igs.encoder.presets import PRESETS
-from igs.encoder.raster import cuda_backend, devices, kernels
-from igs.encoder.raster.backend import KernelBackend, LossWeights, Model, StepResult, TorchBackend
+from igs.encoder.raster import kernels
+from igs.encoder.raster.backend import KernelBackend, LossWeights, StepResult, TorchBackend
 from igs.encoder.raster.cuda_backend import CudaBackend
 from igs.encoder.recipe import Recipe
 from igs.encoder.rounding.lattice import Noise
 
 
-def picture(width=40, height=30):
-    x, y = np.meshgrid(np.arange(width), np.arange(height))
-    disc = (x - width / 2) ** 2 + (y - height / 2) ** 2 < (height / 3) ** 2
-    return np.stack([128 + 100 * np.sin(x / 6), 128 + 100 * np.cos(y / 5), 230 * disc], 2).astype(np.uint8)
-
-
-def target(width=40, height=30):
-    return torch.from_numpy(picture(width, height).astype(np.float32) / 255).permute(2, 0, 1).contiguous()
-
-
-def emulated(seed=0):
-    return CudaBackend(EmulatedKernels(seed), torch.device("cpu"), name="emulated")
-
-
-@pytest.fixture(params=["emulated", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.fixture(params=BACKENDS)
 def backend(request):
-    if request.param == "emulated":
-        return emulated()
-    if not torch.cuda.is_available():
-        pytest.skip("needs a CUDA GPU that PyTorch can use")
-    return cuda_backend.open_device()
+    return open_backend(request.param)
 
 
 def other_backend():
@@ -256,226 +233,3 @@ def test_a_checkpoint_of_another_device_is_refused(monkeypatch, tmp_path):
     fit.backend = backend
     with pytest.raises(igs.UsageError, match="checkpoint of a fit on cpu, this one is on meta: give --device cpu"):
         checkpoint.restore(fit, path)
-
-
-# -- pictures fitted together
-
-
-def test_pictures_are_fitted_together_and_each_improves(backend):
-    pictures = [target(), 1 - target(), target().flip(2)]
-    recipe = Recipe(steps=18, noise_from=0.8)
-    first = None
-    for _ in range(2):
-        batch = FitBatch(pictures, 24, recipe, backend, seed=2)
-        batch.noise = Noise(3, 3, [0], 3, backend.place)
-        models = batch.fit()
-        assert [len(m) for m in models] == [24] * 3
-        for model, t in zip(models, pictures, strict=True):
-            assert backend.measure(backend.render(model, batch.options), t, False)[0] < 0.03
-        first = first or models
-    assert all(
-        torch.equal(a, b)
-        for m, n in zip(first, models, strict=True)
-        for a, b in zip(m.tensors(), n.tensors(), strict=True)
-    )
-
-
-def test_a_batch_of_one_starts_and_steps_like_any(backend):
-    recipe = Recipe(steps=5, growth=False, relocate=0.0, loss_ssim=0.1)
-    batch = FitBatch([target()], 20, recipe, backend)
-    fit = Fit(target(), 20, recipe, backend)
-    fit.state.model = batch.state.model.clone()
-    (model,) = batch.fit()
-    for a, b in zip(model.tensors(), fit.run().tensors(), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
-
-
-def test_gaussians_of_each_picture_that_are_missed_least_move_where_its_error_is(backend):
-    batch = FitBatch([target(), 1 - target()], 20, Recipe(steps=9, growth=False, relocate=0.1), backend)
-    moments = batch.state.moments[0][0].fill_(1.0)
-    least = batch.removal_costs(batch.state.model).view(2, 20).argsort(1)[:, :2].cpu() + torch.tensor([[0], [20]])
-    before = batch.state.model.clone()
-    assert batch.relocate() == 4
-    moved = (batch.state.model.position != before.position).any(1).nonzero().squeeze(1).tolist()
-    assert moved == sorted(least.flatten().tolist())
-    assert (moments == 0).all(1).nonzero().squeeze(1).tolist() == moved
-
-
-def test_a_smaller_batch_keeps_the_same_number_of_each_picture(backend):
-    batch = FitBatch([target(), 1 - target()], 20, Recipe(steps=9, growth=False, relocate=0.0), backend)
-    before = batch.state.model.clone()
-    kept = batch.removal_costs(before).view(2, 20).argsort(1)[:, 6:].sort(1).values.cpu() + torch.tensor([[0], [20]])
-    batch.shrink(14)
-    assert (batch.count, batch.num_gaussians, batch.best) == (14, 14, None)
-    assert torch.equal(batch.state.model.position, before.position[kept.flatten().to(before.position.device)])
-    assert all(len(model) == 14 for model in batch.fit())
-
-
-def test_what_pictures_cannot_share_is_refused(backend):
-    for changes, name in (({"rate_weight": 1.0}, "rate_weight"), ({"lr_schedule": "plateau"}, "lr_schedule")):
-        with pytest.raises(igs.UsageError, match=f"{name}: expected a value that pictures fitted together can share"):
-            FitBatch([target()], 4, Recipe(**changes), backend)
-    with pytest.raises(igs.UsageError, match="expected pictures of one shape"):
-        FitBatch([target(), target(20, 20)], 4, Recipe(), backend)
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"init": "saliency"},
-        {"init": "random", "init_color": False},
-        {"growth_where": "top", "growth_color": "zero"},
-        {"growth_color": "residual"},
-        {"blend": "sum", "lowpass_alpha": 20.0},
-        {"primitive": "gradient"},
-    ],
-    ids=lambda c: ",".join(c),
-)
-def test_recipes_of_one_picture_are_those_of_many(changes, backend):
-    pictures = [target(), 1 - target()]
-    batch = FitBatch(pictures, 24, Recipe(steps=18, relocate=0.1, **changes), backend, seed=2)
-    drawn = batch.backend.render(batch.state.model, batch.options)
-    first = [backend.measure(image, t, False)[0] for image, t in zip(drawn, pictures, strict=True)]
-    models = batch.fit()
-    assert [len(m) for m in models] == [24, 24]
-    for model, t, before in zip(models, pictures, first, strict=True):
-        assert backend.measure(backend.render(model, batch.options), t, False)[0] < 0.8 * before
-
-
-# -- draws on the device
-
-
-def test_all_of_a_fit_lies_where_its_backend_is(backend):
-    """What grows and moves is drawn, sized and coloured by tensors of the device alone."""
-    seen = []
-
-    class Watched(DevicePlaces):
-        def __getattribute__(self, name):
-            found = super().__getattribute__(name)
-            if name not in ("gradient_map", "draw", "top", "neighbour_distance", "values"):
-                return found
-
-            def called(*arguments, **named):
-                result = found(*arguments, **named)
-                seen.append((name, {t.device for t in (*arguments, result) if isinstance(t, torch.Tensor)}))
-                return result
-
-            return called
-
-    fit = Fit(target(), 30, Recipe(steps=26), backend, seed=3)
-    fit._places = Watched(fit.rng)
-    fit.run()
-    assert {name for name, _ in seen} == {"draw", "neighbour_distance", "values"}
-    assert {place for _, places in seen for place in places} == {fit.target.device}
-
-
-@pytest.mark.parametrize("n", [1, 7, 25])
-def test_the_largest_errors_are_found_alike(n):
-    errors = torch.randint(0, 5, (2, 3, 4), generator=torch.Generator().manual_seed(n)).float()  # many are equal
-    for error, found in zip(errors, init_device.top_positions(errors, n), strict=True):
-        np.testing.assert_array_equal(found.numpy(), init.top_positions(error.double().numpy(), n))
-
-
-def test_distances_and_values_at_points_agree():
-    g = torch.Generator().manual_seed(1)
-    points = torch.rand(2, 30, 2, generator=g, dtype=torch.float64) * torch.tensor([40.0, 30.0])
-    among = torch.cat([points, torch.rand(2, 9, 2, generator=g, dtype=torch.float64) * 30], 1)
-    pictures = torch.stack([target(), 1 - target()])
-    for k in range(2):
-        known = init.neighbour_distance(points[k].numpy(), among[k].numpy(), 7.0)
-        found = init_device.neighbour_distance(points, among, 7.0)[k]
-        torch.testing.assert_close(found, torch.from_numpy(known), rtol=1e-12, atol=0)
-        known = init.sample_bilinear(pictures[k].permute(1, 2, 0).numpy(), points[k].numpy())
-        torch.testing.assert_close(init_device.sample_bilinear(pictures, points)[k], torch.from_numpy(known))
-    assert torch.equal(
-        init_device.neighbour_distance(points[:, :1], points[:, :1], 7.0), torch.full((2, 1), 7.0).double()
-    )
-
-
-def test_draws_on_the_device_follow_the_map():
-    weights = torch.tensor([[0.0, 1.0, 3.0], [0.0, 0.0, 0.0]])
-    share = {}
-    for draws in (
-        [init_device.draw_positions(weights, 1, 0.25, 2.0, seed).numpy() for seed in range(2000)],
-        [init.draw_positions(weights.numpy(), 1, 0.25, 2.0, np.random.default_rng(s)) for s in range(2000)],
-    ):
-        cells = np.floor(np.concatenate(draws)).astype(int)
-        found = np.bincount(cells[:, 1] * 3 + cells[:, 0], minlength=6) / 2000
-        share[len(share)] = found
-        # 0.75·(1, 9)/10 and 0.25/6 each; four deviations of 2000 draws are 0.045
-        assert found == pytest.approx([0.042, 0.117, 0.717, 0.042, 0.042, 0.042], abs=0.045)
-    many = init_device.draw_positions(weights, 9, 0.0, 1.0, 1)
-    assert many.shape == (9, 2)
-    assert set(map(tuple, many[:2].floor().int().tolist())) == {(1, 0), (2, 0)}
-    assert torch.equal(many, init_device.draw_positions(weights, 9, 0.0, 1.0, 1))
-    assert init_device.draw_positions(torch.zeros(2, 3), 6, 0.0, 1.0, 1).shape == (6, 2)
-
-
-def test_gradient_maps_agree():
-    t = target(17, 1)
-    for tensor in (t, target()):
-        known = init.gradient_map(tensor.permute(1, 2, 0).numpy())
-        torch.testing.assert_close(
-            init_device.gradient_map(tensor).double(), torch.from_numpy(known), rtol=1e-5, atol=1e-6
-        )
-
-
-# -- which backend
-
-
-def test_cuda_without_a_gpu_is_unsupported_and_says_what_to_do(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(igs.Unsupported, match=r"--device cuda: .*(install one for CUDA|no CUDA GPU).*--device cpu"):
-        encode(picture(), num_gaussians=4, steps=2, device="cuda")
-    with pytest.raises(igs.UsageError, match="tiles: expected True on a GPU"):
-        encode(picture(), num_gaussians=4, steps=2, device="cuda", tiles=False)
-
-
-@pytest.fixture
-def unusable_gpu(monkeypatch):
-    def open_device(*, atomic=False):
-        raise CudaUnavailable("no CUDA compiler")
-
-    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: True)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(cuda_backend, "open_device", open_device)
-    monkeypatch.setattr(devices, "_said", set())
-
-
-def test_a_gpu_that_cannot_be_used_is_told_once_and_leaves_the_cpu(unusable_gpu):
-    said = []
-    for _ in range(2):
-        report = encode(picture(), num_gaussians=4, steps=2, on_warning=said.append).report
-        assert report["device"] == "cpu"
-    assert [s for s in said if "GPU" in s] == [
-        "there is a GPU, but it can't be used, so encoding runs on the CPU: no CUDA compiler"
-    ]
-    with pytest.raises(igs.Unsupported, match="no CUDA compiler"):
-        encode(picture(), num_gaussians=4, steps=2, device="cuda")
-
-
-def test_a_gpu_is_taken_where_there_is_one(monkeypatch):
-    asked = []
-    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: True)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(cuda_backend, "open_device", lambda *, atomic: asked.append(atomic) or emulated())
-    recipe, options = Recipe(), EncodeOptions(fast_nondeterministic=True)
-    assert devices.choose_backend(options, recipe, pytest.fail).name == "emulated"
-    assert asked == [True]
-    cpu = dataclasses.replace(options, device="cpu", fast_nondeterministic=False)
-    assert devices.choose_backend(cpu, recipe, pytest.fail).device == "cpu"
-    reference = devices.choose_backend(EncodeOptions(), Recipe(tiles=False), pytest.fail)
-    assert (reference.name, reference.device) == ("torch", "cpu")
-
-
-def test_kernels_that_compute_nonsense_are_found_out(monkeypatch):
-    backend = emulated()
-    backend.try_out()
-    nothing = Model(torch.zeros(0, 2), torch.zeros(0, 2), torch.zeros(0), torch.zeros(0, 3), "log")
-    assert torch.equal(backend.render(nothing, Fit(target(), 1, Recipe(), backend).options), torch.zeros(3, 30, 40))
-    monkeypatch.setattr(EmulatedKernels, "launch", lambda *_: None)
-    broken = emulated()
-    real = broken._rasterizer._totals
-    monkeypatch.setattr(broken._rasterizer, "_totals", lambda: real().fill_(float("nan")))
-    with pytest.raises(CudaUnavailable, match="error nan"):
-        broken.try_out()
