@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from igs.decoder import cuda
-
-VALID = Path(__file__).resolve().parent / "conformance" / "valid"
 
 _skip = pytest.mark.skipif(not cuda.available(), reason=f"device cuda: {cuda.why_not()}")
 DEVICES = ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, _skip])]

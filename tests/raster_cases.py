@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 
+import pytest
 import torch
 
+from igs.csrc import library
 from igs.encoder.raster.reference import RasterOptions
 
 # Relative to the largest value: measured worst over all cases is 1.3e-6 (float32 sums in another order).
 TOLERANCE = 1e-5
+
+# Instruction sets that the CPU kernels are compiled for.
+TARGETS = ["baseline", "avx2", "avx512"]
+
+
+@contextlib.contextmanager
+def with_target(target):
+    """In it the CPU kernels are those for the instruction set ``target``; a test skips where there are none."""
+    lib = library()
+    if lib is None:
+        pytest.skip("installed without a C++ compiler")
+    before = lib.igs_target()
+    if lib.igs_set_target(target.encode()):
+        pytest.skip(f"this processor or build has no {target}")
+    try:
+        yield
+    finally:
+        lib.igs_set_target(before)
 
 
 def scene(n, channels, width, height, seed, spread=1.5, dtype=torch.float32):

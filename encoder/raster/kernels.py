@@ -184,7 +184,7 @@ def loss_and_gradient(
 ) -> tuple[float, float, float, Tensor | None]:
     """(mean w|e|, mean w·e², mean w·SSIM, dL/dimage or None, in ``out`` if given). SSIM is 0 where its weight is 0.
 
-    weight: w of each pixel [H, W], none: 1.
+    L: see :func:`igs.encoder.raster.reference.loss_reference`. weight: w of each pixel [H, W], none: 1.
     """
     c, h, w = image.shape
     sums = (ctypes.c_double * 3)()
@@ -226,25 +226,6 @@ def add_spread(by_half: Tensor, factor: float, by_picture: Tensor) -> None:
 
 
 SCALES = multiscale.Operations(ssim_and_gradient, half, add_spread)
-
-
-class _Loss(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, image: Tensor, target: Tensor, l1: float, l2: float, ssim: float, weight: Tensor | None
-    ) -> Tensor:
-        e1, e2, s, grad = loss_and_gradient(image, target, l1, l2, ssim, weight=weight)
-        ctx.save_for_backward(grad)
-        return image.new_tensor(l1 * e1 + l2 * e2 + (ssim * (1 - s) if ssim else 0.0))
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return ctx.saved_tensors[0] * grad, None, None, None, None, None
-
-
-def loss(image: Tensor, target: Tensor, l1: float, l2: float, ssim: float, weight: Tensor | None = None) -> Tensor:
-    """See :func:`igs.encoder.raster.reference.loss_reference`."""
-    return _Loss.apply(image, target, l1, l2, ssim, weight)
 
 
 class _Factors(torch.autograd.Function):

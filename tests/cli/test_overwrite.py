@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from files import VALID
 from PIL import Image
 
 from igs.format import Colour, Group
-
-VALID = Path(__file__).parents[1] / "conformance" / "valid"
 
 
 @pytest.fixture

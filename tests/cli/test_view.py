@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from files import VALID
 from PIL import Image
 
 import igs
 
-VALID = Path(__file__).parents[1] / "conformance" / "valid"
 FILE = VALID / "topk_1.igs"
 
 

@@ -9,10 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from files import VALID
 from PIL import Image
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-SMALL = EXAMPLES.parent / "tests" / "conformance" / "valid" / "zstd.igs"
+SMALL = VALID / "zstd.igs"
 
 
 def _run(script: str, *arguments: str) -> str:

@@ -11,12 +11,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from files import VALID
 from PIL import Image
 
 from igs.csrc import library
 
 REPO = Path(__file__).resolve().parents[2]
-VALID = REPO / "tests" / "conformance" / "valid"
 # Page → what must hold behind its snippets.
 CHECKS = {
     "docs/colour.md": """

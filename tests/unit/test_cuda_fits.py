@@ -1,54 +1,31 @@
-"""Whole fits and files by the CUDA backend, and which backend is chosen. Emulated, or on a GPU where there is one."""
+"""Whole fits and files by the CUDA backend. Emulated, or on a GPU where there is one."""
 
 from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="the encoder needs torch")
 
-from cuda_emulator import EmulatedKernels
+from cuda_cases import BACKENDS, emulated, open_backend, picture, target
 
 import igs
-from igs.csrc.cuda_compile import CudaUnavailable
 from igs.encoder import encode, pipeline
-from igs.encoder.fitting import checkpoint, init, init_device
+from igs.encoder.fitting import checkpoint
 from igs.encoder.fitting.fit import Fit
-from igs.encoder.fitting.fit_batch import FitBatch
-from igs.encoder.fitting.places import DevicePlaces
 from igs.encoder.levels import LevelBackend
-from igs.encoder.options import EncodeOptions
 from igs.encoder.presets import PRESETS
-from igs.encoder.raster import cuda_backend, devices, kernels
-from igs.encoder.raster.backend import KernelBackend, LossWeights, Model, StepResult, TorchBackend
+from igs.encoder.raster import kernels
+from igs.encoder.raster.backend import KernelBackend, LossWeights, StepResult, TorchBackend
 from igs.encoder.raster.cuda_backend import CudaBackend
 from igs.encoder.recipe import Recipe
 from igs.encoder.rounding.lattice import Noise
 
 
-def picture(width=40, height=30):
-    x, y = np.meshgrid(np.arange(width), np.arange(height))
-    disc = (x - width / 2) ** 2 + (y - height / 2) ** 2 < (height / 3) ** 2
-    return np.stack([128 + 100 * np.sin(x / 6), 128 + 100 * np.cos(y / 5), 230 * disc], 2).astype(np.uint8)
-
-
-def target(width=40, height=30):
-    return torch.from_numpy(picture(width, height).astype(np.float32) / 255).permute(2, 0, 1).contiguous()
-
-
-def emulated(seed=0):
-    return CudaBackend(EmulatedKernels(seed), torch.device("cpu"), name="emulated")
-
-
-@pytest.fixture(params=["emulated", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.fixture(params=BACKENDS)
 def backend(request):
-    if request.param == "emulated":
-        return emulated()
-    if not torch.cuda.is_available():
-        pytest.skip("needs a CUDA GPU that PyTorch can use")
-    return cuda_backend.open_device()
+    return open_backend(request.param)
 
 
 def other_backend():
@@ -256,6 +233,7 @@ def test_a_checkpoint_of_another_device_is_refused(monkeypatch, tmp_path):
     fit.backend = backend
     with pytest.raises(igs.UsageError, match="checkpoint of a fit on cpu, this one is on meta: give --device cpu"):
         checkpoint.restore(fit, path)
+<<<<<<< HEAD
 
 
 # -- pictures fitted together
@@ -487,3 +465,5 @@ def test_kernels_that_compute_nonsense_are_found_out(monkeypatch):
     monkeypatch.setattr(broken._rasterizer, "_totals", lambda: real().fill_(float("nan")))
     with pytest.raises(CudaUnavailable, match="error nan"):
         broken.try_out()
+=======
+>>>>>>> 704ebac6c93ac910b5081d61456bbd9a93873d63

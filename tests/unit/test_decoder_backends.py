@@ -5,37 +5,40 @@ Pictures are small: the simulator, which NUMBA_ENABLE_CUDASIM=1 puts in CUDA's p
 
 from __future__ import annotations
 
+import functools
 import importlib
 
 import numpy as np
 import pytest
-from backends import DEVICES, VALID, host, needs_cuda
+from backends import DEVICES, host, needs_cuda
+from decoder_cases import (
+    GRADIENT,
+    SUM,
+    TOLERANCE,
+    expected_counts,
+    expected_values,
+    float_header,
+    grid_points,
+    random_codes,
+)
+from files import VALID
 
 import igs
 from igs.decoder import cuda, reference
 from igs.decoder.grid import UNIT, make_grid
-from igs.decoder.rule import Rule
 from igs.format import (
     Alpha,
     Blend,
     Group,
-    Header,
     Limits,
-    Primitive,
-    Quantizer,
-    ScaleMap,
     Transfer,
     dequantize,
-    feature_columns,
     quantize,
     write,
 )
 
 WIDTH, HEIGHT = 18, 17  # two tiles each way, the second ones in part
-# spec §7: 2^-17·max(1, max |c| + (|a| + |b|)·R) of the exact sum, for the sum blend times max(1, Σ G).
-TOLERANCE = 2.0**-17
-SUM = {"blend": Blend.SUM, "top_k": 0, "relative_reach2": np.inf}
-GRADIENT = {"primitive": Primitive.GRADIENT}
+make_header = functools.partial(float_header, width=WIDTH, height=HEIGHT)
 
 
 @pytest.fixture(params=DEVICES)
@@ -43,51 +46,14 @@ def device(request):
     return request.param
 
 
-def make_header(channels, width=WIDTH, height=HEIGHT, groups=None, **fields) -> Header:
-    primitive = fields.get("primitive", Primitive.CONSTANT)
-    return Header(
-        width=width,
-        height=height,
-        channels=channels,
-        groups=groups or (Group(channels=channels),),
-        background=fields.pop("background", tuple([0.0] * channels)),
-        position=Quantizer.float32(2),
-        scale=Quantizer.float32(2),
-        rotation=Quantizer.float32(1),
-        feature=Quantizer.float32(feature_columns(primitive, channels)),
-        scale_map=ScaleMap.RAW,
-        **fields,
-    )
-
-
 def make_file(header, n, seed, smallest=0.3, largest=8.0, elongation=6.0, feature=None, **options):
-    """→ (file, Gaussians): ``n`` of random places and shapes; features are one-hot unless given."""
-    rng = np.random.default_rng(seed)
-    long = np.exp(rng.uniform(np.log(smallest), np.log(largest), n))
-    short = long / np.exp(rng.uniform(0, np.log(elongation), n))
-    position = rng.uniform(-3, 3, (n, 2)) + rng.uniform(0, 1, (n, 2)) * [header.width, header.height]
-    if feature is None:
-        feature = np.eye(n, header.channels)
-    codes = quantize(header, position, np.stack([long, short], axis=1), rng.uniform(0, 1, (n, 1)), feature)
+    """→ (file, Gaussians)"""
+    codes = random_codes(header, n, seed, smallest, largest, elongation, feature)
     return write(header, [codes], **options), dequantize(header, codes)
 
 
 def random_features(header, n, seed=3):
     return np.random.default_rng(seed).uniform(0, 1, (n, header.feature.code_columns))
-
-
-def grid_points(header, scale=1.0):
-    samples = make_grid(0, 0, header.width, header.height, scale, header.width, header.height)
-    return np.stack(np.meshgrid(samples.xs, samples.ys), axis=-1).reshape(-1, 2)
-
-
-def expected_counts(header, gaussians, points):
-    d2 = reference.squared_distances(gaussians.means, gaussians.factors, points)
-    return reference.counting_reference(d2, Rule.of(header))
-
-
-def expected_values(header, gaussians, points):
-    return reference.values_reference(gaussians.means, gaussians.factors, gaussians.features, points, Rule.of(header))
 
 
 # -- who counts: seen through one-hot features, as no weight is rounded to 0

@@ -1,84 +1,26 @@
-"""igs.open and the Image: what is read, levels, picture values, errors, threads. Kernels: test_decoder_kernels.py."""
+"""igs.open and the Image: sources, picture values, metadata, threads, imports. Kernels: test_decoder_kernels.py."""
 
 from __future__ import annotations
 
 import io
 import json
-import math
 import subprocess
 import sys
 import threading
 
 import numpy as np
 import pytest
+from image_cases import HEIGHT, WIDTH, large_file, make_codes, make_file, make_header, reference_decode
 
 import igs
 from igs import decoder, format
-from igs.decoder import reference
-from igs.decoder.rule import Rule
-from igs.format import Alpha, Blend, Codec, Colour, Group, Header, LevelMode, Quantizer
-from igs.format.errors import InputError, InvalidFile, UsageError
-
-WIDTH, HEIGHT = 64, 48
-
-
-def make_header(channels=3, *, groups=None, width=WIDTH, height=HEIGHT, **fields):
-    return Header(
-        width=width,
-        height=height,
-        channels=channels,
-        groups=groups or (Group(channels=channels),),
-        background=fields.pop("background", (0.0,) * channels),
-        position=Quantizer.uniform([0, 0], [width, height], 12),
-        scale=Quantizer.uniform([-2, -2], [6, 6], 8),
-        rotation=Quantizer.uniform([0], [1], 8),
-        feature=Quantizer.uniform([0] * channels, [1] * channels, 8),
-        **fields,
-    )
-
-
-def make_codes(header, n, seed=0, size=2.0):
-    rng = np.random.default_rng(seed)
-    position = rng.uniform(0, 1, (n, 2)) * [header.width, header.height]
-    scale = rng.uniform(size - 1.5, size, (n, 2))
-    return format.quantize(header, position, scale, rng.uniform(0, 1, (n, 1)), rng.uniform(0, 1, (n, header.channels)))
-
-
-def make_file(header, n=200, seed=0, **options):
-    return format.write(header, [make_codes(header, n, seed)], **options)
-
-
-def reference_decode(header, codes, rule=None):
-    gaussians = format.dequantize(header, codes)
-    centres = np.stack(np.meshgrid(np.arange(header.width), np.arange(header.height)), axis=-1).reshape(-1, 2)
-    points = (centres * 2**14 + 2**13).astype(np.int32)
-    values = reference.values_reference(
-        gaussians.means, gaussians.factors, gaussians.features, points, rule or Rule.of(header)
-    )
-    return values.reshape(header.height, header.width, header.channels)
+from igs.format import Alpha, Colour, Group
+from igs.format.errors import InputError, InvalidFile
 
 
 def in_file_order(data):
     with format.open_file(data) as reader:
         return np.concatenate([reader.codes(i) for i in range(reader.num_chunks)])
-
-
-class CountingFile(io.BytesIO):
-    """A file object that remembers which ranges were read."""
-
-    def __init__(self, data):
-        super().__init__(data)
-        self.ranges = []
-
-    def read(self, size=-1):
-        start = self.tell()
-        data = super().read(size)
-        self.ranges.append((start, start + len(data)))
-        return data
-
-    @property
-    def total(self):
-        return sum(end - start for start, end in self.ranges)
 
 
 def test_facts_and_values():
@@ -146,131 +88,6 @@ def test_points_outside():
         assert np.array_equal(image.sample(nowhere), np.tile(np.float32(header.background), (600, 1)))
 
 
-def large_file(**options):
-    header = make_header(width=1024, height=768)
-    return header, format.write(header, [make_codes(header, 4000, size=3.5)], **options)
-
-
-def test_a_region_reads_only_what_can_reach_it():
-    _, data = large_file(chunk_size=32)
-    file = CountingFile(data)
-    with igs.open(file) as image, format.open_file(data) as reader:
-        assert image.bytes_read == file.total
-        head = file.total
-        assert head < 0.2 * len(data)
-        image.region(500, 300, 102, 77)  # 1 % of the area
-        allowed = {reader.payload_range(i) for i in reader.chunks_in_box(500, 300, 602, 377)}
-        read = sum(size for _, size in allowed)
-        assert file.total == image.bytes_read == head + read
-        assert read < 0.2 * len(data)
-        covered = set().union(*(range(*r) for r in file.ranges[1:]))
-        assert covered <= set().union(*(range(at, at + size) for at, size in allowed)) | set(range(head))
-        image.region(510, 310, 50, 50)  # within what is known
-        assert file.total == head + read
-
-
-@pytest.mark.parametrize("points", [1, 900])
-def test_points_read_only_what_can_reach_them(points):
-    _, data = large_file(chunk_size=32)
-    near = [[100.25, 100.0], [900.0, 700.5], [901.0, 699.5]] * points
-    with igs.open(data) as image, format.open_file(data) as reader:
-        head = image.bytes_read
-        image.sample(near)
-        allowed = {i for x, y in near[:3] for i in reader.chunks_in_box(x, y, x, y).tolist()}
-        assert image.bytes_read - head == sum(reader.payload_range(i)[1] for i in allowed)
-
-
-def test_one_pixel_reads_little():
-    _, data = large_file(chunk_size=32)
-    with igs.open(data) as image, format.open_file(data) as reader:
-        head = image.bytes_read
-        image.pixel(700, 100)
-        allowed = reader.chunks_in_box(700.5, 100.5, 700.5, 100.5)
-        assert image.bytes_read - head == sum(reader.payload_range(i)[1] for i in allowed)
-
-
-def test_two_stage_index():
-    header = make_header(width=300, height=200)
-    codes = make_codes(header, 4200, size=0.0)
-    order = np.lexsort((codes[:, 0], codes[:, 1] // 256))
-    data = format.write(header, [[row[None] for row in codes[order]]], codec=Codec.RAW)
-    single = format.write(header, [codes[order]], chunk_size=4200)
-    with igs.open(data) as image, igs.open(single) as plain:
-        assert image.header.box_shift is not None
-        head = image.bytes_read
-        value = image.pixel(20, 20)
-        assert image.bytes_read < head + 0.3 * len(data)  # not the whole index
-        # In a single chunk the writer keeps the order, so that even ties agree.
-        points = np.random.default_rng(1).uniform(-10, 310, (3000, 2))
-        assert np.array_equal(value, plain.pixel(20, 20))
-        assert np.array_equal(image.sample(points[:40]), plain.sample(points[:40]))
-        assert np.array_equal(image.sample(points), plain.sample(points))
-        assert np.array_equal(image.region(17, 20, 100, 50, 0.5), plain.region(17, 20, 100, 50, 0.5))
-        assert np.array_equal(image.decode(), plain.decode())
-
-
-# -- levels
-
-
-def level_file(mode, blend=Blend.TOPK):
-    fields = {"top_k": 0, "relative_reach2": math.inf} if blend == Blend.SUM else {}
-    header = make_header(level_mode=mode, background=(0.5, 0.25, 0.125), blend=blend, **fields)
-    levels = [[make_codes(header, n, seed)] for seed, n in enumerate((30, 60, 90))]
-    return header, [level[0] for level in levels], format.write(header, levels, sections={"json": b"{}"})
-
-
-def expected_level(header, levels, level):
-    if header.level_mode == LevelMode.UNION:
-        return reference_decode(header, np.concatenate(levels[: level + 1]))
-    if header.level_mode == LevelMode.REPLACEMENT:
-        return reference_decode(header, levels[level])
-    rule = Rule.of(header)
-    return reference_decode(header, levels[0]) + sum(
-        reference_decode(header, codes, rule.without_background()) for codes in levels[1 : level + 1]
-    )
-
-
-@pytest.mark.parametrize("mode", list(LevelMode))
-@pytest.mark.parametrize("blend", list(Blend))
-def test_levels(mode, blend):
-    header, levels, data = level_file(mode, blend)
-    with igs.open(data) as image:
-        assert [l.num_gaussians for l in image.levels] == [30, 60, 90]
-        for level in (0, 1, 2, None):
-            expected = expected_level(header, levels, 2 if level is None else level)
-            found = image.decode(level=level, dtype="float32")
-            assert np.abs(found - expected).max() <= 3 * 2.0**-17 * max(1, np.abs(expected).max())
-            centres = np.stack(np.meshgrid(np.arange(30), np.arange(40)), axis=-1).reshape(-1, 2) + 0.5
-            values = found[:40, :30].reshape(-1, 3)
-            assert np.array_equal(image.sample(centres, level), values)
-            assert np.array_equal(image.sample(centres[:50], level), values[:50])
-            if level is None:
-                assert np.array_equal(image.pixel(3, 2), found[2, 3])
-        for bad in (-1, 3, "x"):
-            with pytest.raises(UsageError, match="level"):
-                image.decode(level=bad)
-            with pytest.raises(UsageError, match="level"):
-                image.sample([[1, 1]], level=bad)
-
-
-@pytest.mark.parametrize("mode", list(LevelMode))
-def test_partial_files(mode):
-    header, levels, data = level_file(mode)
-    with igs.open(data) as image:
-        ends = [l.end for l in image.levels]
-        assert not image.partial
-    for level, end in enumerate(ends[:-1]):
-        with igs.open(data[:end]) as image:
-            assert image.partial
-            assert len(image.levels) == level + 1
-            expected = expected_level(header, levels, level)
-            assert np.abs(image.decode(dtype="float32") - expected).max() <= 2 * 2.0**-17
-        with pytest.raises(InvalidFile, match="E_TRUNCATED"):
-            igs.open(data[: end + 1])
-        with igs.open(data[: end + 1], allow_partial=True) as image:
-            assert len(image.levels) == level + 1
-
-
 # -- picture values
 
 
@@ -329,89 +146,6 @@ def test_metadata():
         assert "iccp" not in image.metadata
         with pytest.raises(KeyError):
             image.metadata["iccp"]
-
-
-# -- errors
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        (-1, 0, 5, 5),
-        (0, 0, WIDTH + 1, 5),
-        (0, 0.5, 5, HEIGHT),
-        (0, 0, 0, 5),
-        (0, 0, 5, -2),
-        (0, 0, math.nan, 5),
-        (math.inf, 0, 5, 5),
-        ("a", 0, 5, 5),
-        (0, 0, 5, 5, 0),
-        (0, 0, 5, 5, -1),
-        (0, 0, 5, 5, math.nan),
-        (0, 0, 5, 5, 1e30),
-        (0, 0, 5, 5, 1e-30),
-        (0, 0, 5, 5, None),
-        (0, 0, 5, 5, 1, "uint32"),
-        (0, 0, 5, 5, 1, "no such type"),
-        (0, 0, 5, 5, 1, None),
-    ],
-)
-def test_bad_regions(arguments):
-    with igs.open(make_file(make_header())) as image, pytest.raises(UsageError, match=r"expected .* found"):
-        image.region(*arguments)
-
-
-@pytest.mark.parametrize("x", [-1, WIDTH, 0.5, math.nan, math.inf, None, "1", 10**400])
-def test_bad_pixels(x):
-    with igs.open(make_file(make_header())) as image, pytest.raises(UsageError, match=r"expected .* found"):
-        image.pixel(x, 0)
-
-
-@pytest.mark.parametrize(
-    "points", [[[math.nan, 0]], [[0, math.inf]], [[0, 0]] * 600 + [[0, -math.inf]], [1, 2], [[1, 2, 3]], "ab", None, 5]
-)
-def test_bad_points(points):
-    with igs.open(make_file(make_header())) as image, pytest.raises(UsageError, match=r"expected .* found"):
-        image.sample(points)
-
-
-@pytest.mark.parametrize("threads", [0, -1, 1.5, "2"])
-def test_bad_threads(threads):
-    with pytest.raises(UsageError, match="threads"):
-        igs.open(make_file(make_header()), threads=threads)
-
-
-def test_after_close():
-    image = igs.open(make_file(make_header()))
-    image.pixel(0, 0)
-    image.close()
-    image.close()
-    for use in (image.decode, lambda: image.pixel(0, 0), lambda: image.sample([[0, 0]]), lambda: image.metadata):
-        with pytest.raises(UsageError, match="closed"):
-            use()
-    with pytest.raises(UsageError, match="closed"):
-        image.__enter__()
-
-
-def test_a_damaged_chunk_harms_only_what_needs_it():
-    header, data = large_file(chunk_size=32, codec=Codec.RAW)
-    with format.open_file(data) as reader:
-        last = reader.num_chunks - 1
-        needed = reader.chunks_in_box(1000, 740, 1024, 768)
-        victim = int(needed[0])
-        safe = next(
-            (x, y) for x in range(0, header.width, 8) for y in range(0, header.height, 8)
-            if victim not in reader.chunks_in_box(x + 0.5, y + 0.5, x + 0.5, y + 0.5)
-        )  # fmt: skip
-        offset, _ = reader.payload_range(victim)
-    assert victim <= last
-    damaged = bytearray(data)
-    damaged[offset] ^= 1
-    with igs.open(bytes(damaged)) as image, igs.open(data) as whole:
-        assert np.array_equal(image.pixel(*safe), whole.pixel(*safe))
-        for _ in range(2):  # again: nothing of the chunk was kept
-            with pytest.raises(InvalidFile, match="E_CHUNK_CRC"):
-                image.region(1000, 740, 24, 28)
 
 
 # -- threads and imports

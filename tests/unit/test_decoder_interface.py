@@ -9,7 +9,8 @@ import importlib.util
 
 import numpy as np
 import pytest
-from backends import DEVICES, VALID, host, needs_cuda
+from backends import DEVICES, host, needs_cuda
+from files import VALID
 
 import igs
 from igs.decoder import cuda

@@ -6,10 +6,21 @@ says that Gaussian i counts (no weight is rounded to 0: exponents are clamped at
 
 from __future__ import annotations
 
+import functools
 import itertools
 
 import numpy as np
 import pytest
+from decoder_cases import (
+    GRADIENT,
+    SUM,
+    TOLERANCE,
+    expected_counts,
+    expected_values,
+    float_header,
+    grid_points,
+    random_gaussians,
+)
 
 import igs
 from igs.decoder import bins, blend, coverage, grid, holes, reference, render, strips
@@ -20,37 +31,15 @@ from igs.format import (
     Alpha,
     Blend,
     Gaussians,
-    Group,
-    Header,
     Limits,
     Primitive,
-    Quantizer,
-    ScaleMap,
     dequantize,
-    feature_columns,
     quantize,
     write,
 )
 
 WIDTH, HEIGHT = 40, 29
-# spec §7: 2^-17·max(1, max |c| + (|a| + |b|)·R) of the exact sum, for the sum blend times max(1, Σ G).
-TOLERANCE = 2.0**-17
-
-
-def make_header(channels, *, width=WIDTH, height=HEIGHT, background=None, alpha=Alpha.NONE, **fields):
-    return Header(
-        width=width,
-        height=height,
-        channels=channels,
-        groups=(Group(channels=channels, alpha=alpha),),
-        background=tuple(background if background is not None else [0.0] * channels),
-        position=Quantizer.float32(2),
-        scale=Quantizer.float32(2),
-        rotation=Quantizer.float32(1),
-        feature=Quantizer.float32(feature_columns(fields.get("primitive", Primitive.CONSTANT), channels)),
-        scale_map=ScaleMap.RAW,
-        **fields,
-    )
+make_header = functools.partial(float_header, width=WIDTH, height=HEIGHT)
 
 
 def make_gaussians(header, position, scale, rotation=None, feature=None) -> Gaussians:
@@ -58,28 +47,6 @@ def make_gaussians(header, position, scale, rotation=None, feature=None) -> Gaus
     rotation = np.zeros((n, 1)) if rotation is None else np.reshape(rotation, (n, 1))
     feature = np.eye(n, header.channels) if feature is None else feature
     return dequantize(header, quantize(header, position, scale, rotation, feature))
-
-
-def random_gaussians(header, n, seed, smallest=0.3, largest=8.0, elongation=6.0, feature=None) -> Gaussians:
-    rng = np.random.default_rng(seed)
-    long = np.exp(rng.uniform(np.log(smallest), np.log(largest), n))
-    short = long / np.exp(rng.uniform(0, np.log(elongation), n))
-    position = rng.uniform(-3, 3, (n, 2)) + rng.uniform(0, 1, (n, 2)) * [header.width, header.height]
-    return make_gaussians(header, position, np.stack([long, short], axis=1), rng.uniform(0, 1, n), feature)
-
-
-def grid_points(header, scale=1.0):
-    samples = grid.make_grid(0, 0, header.width, header.height, scale, header.width, header.height)
-    return np.stack(np.meshgrid(samples.xs, samples.ys), axis=-1).reshape(-1, 2)
-
-
-def expected_counts(header, gaussians, points):
-    d2 = reference.squared_distances(gaussians.means, gaussians.factors, points)
-    return reference.counting_reference(d2, Rule.of(header))
-
-
-def expected_values(header, gaussians, points):
-    return reference.values_reference(gaussians.means, gaussians.factors, gaussians.features, points, Rule.of(header))
 
 
 RULES = [
@@ -111,10 +78,6 @@ def test_extreme_shapes(smallest, largest, elongation, fields):
     gaussians = random_gaussians(header, 60, 2, smallest, largest, elongation)
     counts = expected_counts(header, gaussians, grid_points(header, 2.0))
     assert np.array_equal(render(header, gaussians, scale=2.0).reshape(-1, 60) > 0, counts)
-
-
-SUM = {"blend": Blend.SUM, "top_k": 0, "relative_reach2": np.inf}
-GRADIENT = {"primitive": Primitive.GRADIENT}
 
 
 @pytest.mark.parametrize(

@@ -1,74 +1,70 @@
-"""What a few points and many points have read, and how often: no more than reaches them, and all of it at once."""
+"""What the Image reads of a file: only what a region, points or one pixel need; the index in two stages."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
+from files import CountingFile
+from image_cases import large_file, make_codes, make_header
 
 import igs
-from igs.decoder.points import chunks_needed
-from igs.decoder.sample import Cells
-from igs.decoder.store import Store
-from igs.format import Codec, Group, Header, Primitive, Quantizer, quantize, write
-
-SIDE = 64
+from igs import format
+from igs.format import Codec
 
 
-def header(channels: int = 3, **fields: Any) -> Header:
-    features = channels + 2 * (fields.get("primitive") == Primitive.GRADIENT)
-    return Header(
-        width=SIDE, height=SIDE, channels=channels, groups=(Group(channels=channels),), background=(0.0,) * channels,
-        position=Quantizer.uniform([0, 0], [SIDE, SIDE], 12), scale=Quantizer.uniform([-2, -2], [6, 6], 8),
-        rotation=Quantizer.uniform([0], [1], 8), feature=Quantizer.uniform([0] * features, [1] * features, 8), **fields,
-    )  # fmt: skip
+def test_a_region_reads_only_what_can_reach_it():
+    _, data = large_file(chunk_size=32)
+    file = CountingFile(data)
+    with igs.open(file) as image, format.open_file(data) as reader:
+        assert image.bytes_read == file.total
+        head = file.total
+        assert head < 0.2 * len(data)
+        image.region(500, 300, 102, 77)  # 1 % of the area
+        allowed = {reader.payload_range(i) for i in reader.chunks_in_box(500, 300, 602, 377)}
+        read = sum(size for _, size in allowed)
+        assert file.total == image.bytes_read == head + read
+        assert read < 0.2 * len(data)
+        covered = set().union(*(range(at, at + size) for at, size in file.ranges[1:]))
+        assert covered <= set().union(*(range(at, at + size) for at, size in allowed)) | set(range(head))
+        image.region(510, 310, 50, 50)  # within what is known
+        assert file.total == head + read
 
 
-def codes(of: Header, n: int, scale: float, seed: int = 0) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    features = len(of.feature.lo)
-    return quantize(
-        of, rng.uniform(0, SIDE, (n, 2)), np.full((n, 2), scale), np.zeros((n, 1)), rng.random((n, features))
-    )
+@pytest.mark.parametrize("points", [1, 900])
+def test_points_read_only_what_can_reach_them(points):
+    _, data = large_file(chunk_size=32)
+    near = [[100.25, 100.0], [900.0, 700.5], [901.0, 699.5]] * points
+    with igs.open(data) as image, format.open_file(data) as reader:
+        head = image.bytes_read
+        image.sample(near)
+        allowed = {i for x, y in near[:3] for i in reader.chunks_in_box(x, y, x, y).tolist()}
+        assert image.bytes_read - head == sum(reader.payload_range(i)[1] for i in allowed)
 
 
-def test_as_many_channels_as_there_may_be_with_slopes() -> None:
-    of = header(64, primitive=Primitive.GRADIENT)
-    with igs.open(write(of, [codes(of, 5, 2.0)])) as image:
-        assert image.pixel(3, 4).shape == (64,)
+def test_one_pixel_reads_little():
+    _, data = large_file(chunk_size=32)
+    with igs.open(data) as image, format.open_file(data) as reader:
+        head = image.bytes_read
+        image.pixel(700, 100)
+        allowed = reader.chunks_in_box(700.5, 100.5, 700.5, 100.5)
+        assert image.bytes_read - head == sum(reader.payload_range(i)[1] for i in allowed)
 
 
-def test_the_chunks_at_a_point_are_loaded_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    of = header()
-    data = write(of, [[row[None] for row in codes(of, 300, 5.0)]], codec=Codec.RAW)  # each reaches half of the picture
-    calls: list[int] = []
-    load = Store.load
-    monkeypatch.setattr(Store, "load", lambda self, chunks: (calls.append(len(chunks)), load(self, chunks))[1])
-    with igs.open(data) as image, igs.open(data) as other:
-        assert len(other.levels) == 1
-        value = image.pixel(30, 30)
-        assert len(calls) == 1
-        assert 50 < calls[0] <= 300
-        before = image.bytes_read
-        image.pixel(30, 30)
-        assert (len(calls), image.bytes_read) == (1, before)
-        np.testing.assert_allclose(value, other.decode(dtype="float32")[30, 30], atol=1e-6)
-
-
-@pytest.mark.parametrize("spread", [0.2, 1.0, 3.0])
-def test_chunks_needed_are_those_with_a_point_in_their_box(spread: float) -> None:
-    """Whatever the grid: also of boxes that are open, unknown, beyond it or smaller than a cell."""
-    rng = np.random.default_rng(1)
-    points = (rng.normal(0.5, spread, (2, 3000)) * SIDE * 2**14).astype(np.int32)
-    low = rng.uniform(-3, 4, (2, 400)) * SIDE
-    size = rng.choice([0.0, 0.01, 1.0, 30.0, 500.0], (2, 400))
-    boxes = np.concatenate([low, low + size])
-    boxes[:, :3] = np.nan
-    boxes[0, 3:9], boxes[3, 6:12] = -np.inf, np.inf
-    cells = Cells(points[0], points[1], SIDE << 14, SIDE << 14, 5000)
-    found = chunks_needed(cells.starts, cells.ordered, cells.bounds, cells.grid, boxes)
-    x, y = (axis[:, None] / 2**14 for axis in points)
-    expected = ((boxes[0] <= x) & (x <= boxes[2]) & (boxes[1] <= y) & (y <= boxes[3])).any(0)
-    np.testing.assert_array_equal(found, expected)
-    assert 0.02 < expected.mean() < 0.98
+def test_two_stage_index():
+    header = make_header(width=300, height=200)
+    codes = make_codes(header, 4200, size=0.0)
+    order = np.lexsort((codes[:, 0], codes[:, 1] // 256))
+    data = format.write(header, [[row[None] for row in codes[order]]], codec=Codec.RAW)
+    single = format.write(header, [codes[order]], chunk_size=4200)
+    with igs.open(data) as image, igs.open(single) as plain:
+        assert image.header.box_shift is not None
+        head = image.bytes_read
+        value = image.pixel(20, 20)
+        assert image.bytes_read < head + 0.3 * len(data)  # not the whole index
+        # In a single chunk the writer keeps the order, so that even ties agree.
+        points = np.random.default_rng(1).uniform(-10, 310, (3000, 2))
+        assert np.array_equal(value, plain.pixel(20, 20))
+        assert np.array_equal(image.sample(points[:40]), plain.sample(points[:40]))
+        assert np.array_equal(image.sample(points), plain.sample(points))
+        assert np.array_equal(image.region(17, 20, 100, 50, 0.5), plain.region(17, 20, 100, 50, 0.5))
+        assert np.array_equal(image.decode(), plain.decode())

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from files import VALID
 
 from igs.format import Codec, bits_by_attribute, open_file
 
-VALID = sorted((Path(__file__).parents[1] / "conformance" / "valid").glob("*.igs"))
+FILES = sorted(VALID.glob("*.igs"))
 
 
 def _codecs(path: Path) -> set[Codec]:
@@ -17,7 +18,7 @@ def _codecs(path: Path) -> set[Codec]:
         return {Codec(int(c)) for c in file.entries["codec"][: file.level_range()[1]]}
 
 
-@pytest.mark.parametrize("path", VALID, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_bits_sum_to_the_file(path):
     with open_file(path, allow_partial=True) as file:
         found = bits_by_attribute(file)
@@ -34,11 +35,11 @@ def test_bits_sum_to_the_file(path):
 
 
 def test_every_codec_has_a_case():
-    assert set.union(*map(_codecs, VALID)) == set(Codec)
+    assert set.union(*map(_codecs, FILES)) == set(Codec)
 
 
 def test_raw_codes_cost_their_widths():
-    path = next(p for p in VALID if _codecs(p) == {Codec.RAW})
+    path = next(p for p in FILES if _codecs(p) == {Codec.RAW})
     with open_file(path) as file:
         found = bits_by_attribute(file)
         for name in ("position", "scale", "rotation", "feature"):

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from files import CountingFile
 
 from igs.format import (
     Codec,
@@ -69,20 +70,6 @@ def make_codes(header: Header, n: int, seed: int = 0, long: float = 0.03) -> np.
 
 HEADER = make_header()
 DATA = write(HEADER, [make_codes(HEADER, 900)], chunk_size=40, sections={"soft": b"s", "xmpd": b"<x/>" * 100})
-
-
-class CountingFile(io.BytesIO):
-    """A file that notes every byte range asked of it."""
-
-    def __init__(self, data: bytes) -> None:
-        super().__init__(data)
-        self.ranges: list[tuple[int, int]] = []
-
-    def read(self, size: int | None = -1) -> bytes:
-        at = self.tell()
-        data = super().read(size)
-        self.ranges.append((at, len(data)))
-        return data
 
 
 def test_every_kind_of_source(tmp_path: Path) -> None:

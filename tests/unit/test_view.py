@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from files import VALID
 
 from igs.decoder.output import compared
 from igs.format import Alpha, Colour, Group, Transfer, open_file
@@ -21,7 +22,7 @@ from igs.view.kinds import Options
 from igs.view.log import read_log
 from igs.view.scene import visible
 
-VALID = sorted((Path(__file__).parents[1] / "conformance" / "valid").glob("*.igs"))
+FILES = sorted(VALID.glob("*.igs"))
 
 
 def _traits(path: Path) -> tuple[object, ...]:
@@ -31,8 +32,8 @@ def _traits(path: Path) -> tuple[object, ...]:
         return h.blend, h.primitive, groups, h.level_mode, file.available_levels, max(h.width, h.height) > 1000
 
 
-DIFFERENT = list({_traits(path): path for path in reversed(VALID)}.values())
-TOPK = next(p for p in VALID if p.stem == "topk_1")
+DIFFERENT = list({_traits(path): path for path in reversed(FILES)}.values())
+TOPK = VALID / "topk_1.igs"
 SOLID = Style(fill=1.0, line=0.0)
 
 
@@ -164,7 +165,7 @@ def test_lines_are_as_wide_as_asked():
 # -- maps
 
 
-@pytest.mark.parametrize("path", VALID, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_nearest_is_what_trying_all_finds(path):
     with Scene(path, allow_partial=True) as scene:
         size = min(scene.width, 40), min(scene.height, 30)

@@ -6,10 +6,10 @@ import base64
 import io
 import re
 from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pytest
+from files import VALID
 from PIL import Image
 
 from igs.format import open_file
@@ -18,7 +18,7 @@ from igs.view import Report, Scene, charts, html_report, save_film
 from igs.view.film import Stage, caption, growth_sheet
 from igs.view.log import Entry
 
-FILE = next(p for p in (Path(__file__).parents[1] / "conformance" / "valid").glob("*.igs") if p.stem == "lattice")
+FILE = VALID / "lattice.igs"
 HISTORY = [Entry(10 * k, 5 + k // 3, 1 / (k + 1), 20 + k**0.5, k / 10) for k in range(30)]
 
 

@@ -1,0 +1,94 @@
+"""What the Image refuses: arguments that make no sense, use after close, damaged chunks."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from image_cases import HEIGHT, WIDTH, large_file, make_file, make_header
+
+import igs
+from igs import format
+from igs.format import Codec
+from igs.format.errors import InvalidFile, UsageError
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (-1, 0, 5, 5),
+        (0, 0, WIDTH + 1, 5),
+        (0, 0.5, 5, HEIGHT),
+        (0, 0, 0, 5),
+        (0, 0, 5, -2),
+        (0, 0, math.nan, 5),
+        (math.inf, 0, 5, 5),
+        ("a", 0, 5, 5),
+        (0, 0, 5, 5, 0),
+        (0, 0, 5, 5, -1),
+        (0, 0, 5, 5, math.nan),
+        (0, 0, 5, 5, 1e30),
+        (0, 0, 5, 5, 1e-30),
+        (0, 0, 5, 5, None),
+        (0, 0, 5, 5, 1, "uint32"),
+        (0, 0, 5, 5, 1, "no such type"),
+        (0, 0, 5, 5, 1, None),
+    ],
+)
+def test_bad_regions(arguments):
+    with igs.open(make_file(make_header())) as image, pytest.raises(UsageError, match=r"expected .* found"):
+        image.region(*arguments)
+
+
+@pytest.mark.parametrize("x", [-1, WIDTH, 0.5, math.nan, math.inf, None, "1", 10**400])
+def test_bad_pixels(x):
+    with igs.open(make_file(make_header())) as image, pytest.raises(UsageError, match=r"expected .* found"):
+        image.pixel(x, 0)
+
+
+@pytest.mark.parametrize(
+    "points", [[[math.nan, 0]], [[0, math.inf]], [[0, 0]] * 600 + [[0, -math.inf]], [1, 2], [[1, 2, 3]], "ab", None, 5]
+)
+def test_bad_points(points):
+    with igs.open(make_file(make_header())) as image, pytest.raises(UsageError, match=r"expected .* found"):
+        image.sample(points)
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1.5, "2"])
+def test_bad_threads(threads):
+    with pytest.raises(UsageError, match="threads"):
+        igs.open(make_file(make_header()), threads=threads)
+
+
+def test_after_close():
+    image = igs.open(make_file(make_header()))
+    image.pixel(0, 0)
+    image.close()
+    image.close()
+    for use in (image.decode, lambda: image.pixel(0, 0), lambda: image.sample([[0, 0]]), lambda: image.metadata):
+        with pytest.raises(UsageError, match="closed"):
+            use()
+    with pytest.raises(UsageError, match="closed"):
+        image.__enter__()
+
+
+def test_a_damaged_chunk_harms_only_what_needs_it():
+    header, data = large_file(chunk_size=32, codec=Codec.RAW)
+    with format.open_file(data) as reader:
+        last = reader.num_chunks - 1
+        needed = reader.chunks_in_box(1000, 740, 1024, 768)
+        victim = int(needed[0])
+        safe = next(
+            (x, y) for x in range(0, header.width, 8) for y in range(0, header.height, 8)
+            if victim not in reader.chunks_in_box(x + 0.5, y + 0.5, x + 0.5, y + 0.5)
+        )  # fmt: skip
+        offset, _ = reader.payload_range(victim)
+    assert victim <= last
+    damaged = bytearray(data)
+    damaged[offset] ^= 1
+    with igs.open(bytes(damaged)) as image, igs.open(data) as whole:
+        assert np.array_equal(image.pixel(*safe), whole.pixel(*safe))
+        for _ in range(2):  # again: nothing of the chunk was kept
+            with pytest.raises(InvalidFile, match="E_CHUNK_CRC"):
+                image.region(1000, 740, 24, 28)
