@@ -1,4 +1,4 @@
-"""What a few points and many points have read, and how often: no more than reaches them, and all of it at once."""
+"""Which chunks points need, and that they are read at once; as many channels as there may be."""
 
 from __future__ import annotations
 
