@@ -18,6 +18,7 @@ from igs.cli.light import CLIPPED, for_format
 from igs.cli.options import Decorator, option
 from igs.cli.output import FORMATS, Format, check_format, choose_depth, layout_of, to_host, write_image
 from igs.format.errors import UsageError
+from igs.format.header import each_group
 
 if TYPE_CHECKING:
     from igs.decoder import Image
@@ -235,10 +236,9 @@ def decode_maps(
         Path(target).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise files.OutputError(f"{target}: {error.strerror or error}") from error
-    written, first = [], 0
-    for group, format_, layout, depth, path in plans:
-        part = values[..., first : first + group.channels].copy()
-        first += group.channels
+    written = []
+    for (_, channels, *_), (group, format_, layout, depth, path) in zip(each_group(chosen), plans, strict=True):
+        part = values[..., channels].copy()
         pixels, clipped = for_format(part, (group,), depth, format_.name, asked["raw"])
         if clipped:
             console.warn(f"{path.name}: " + CLIPPED.format(clipped))

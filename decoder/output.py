@@ -59,14 +59,12 @@ def is_plain(groups: Sequence[Group]) -> bool:
 
 def to_picture(values: Values, groups: Sequence[Group]) -> None:
     """Turn stored values [..., C] into picture values in place: straight alpha, the source's transfer; not clamped."""
-    from igs.format import Alpha
+    from igs.format import Alpha, each_group
 
-    start = 0
-    for group in groups:
-        end = start + group.channels
-        colours = values[..., start : end - (group.alpha != Alpha.NONE)]
+    for group, _, lit, opacity in each_group(groups):
+        colours = values[..., lit]
         if group.alpha == Alpha.PREMULTIPLIED:
-            alpha = values[..., end - 1 : end]
+            alpha = values[..., opacity]
             visible = alpha >= np.float32(_MIN_ALPHA)
             np.divide(colours, alpha, out=colours, where=visible)
             np.copyto(colours, np.float32(0), where=~visible)
@@ -74,7 +72,6 @@ def to_picture(values: Values, groups: Sequence[Group]) -> None:
             np.power(np.maximum(colours, np.float32(0)), np.float32(group.gamma), out=colours)
         if group.transfer in CURVED:
             colours[...] = to_linear(colours, group.transfer)
-        start = end
 
 
 def compared(values: Values, groups: Sequence[Group]) -> Values:
@@ -82,19 +79,17 @@ def compared(values: Values, groups: Sequence[Group]) -> Values:
 
     A colour that can't be seen counts for nothing so, and light above white for no more than its code does.
     """
-    from igs.format import Alpha
+    from igs.format import Alpha, each_group
 
     if all(group.alpha == Alpha.NONE and group.transfer not in CURVED for group in groups):
         return values
-    found, start = np.array(values, np.float32), 0
-    for group in groups:
-        end = start + group.channels
-        colours = found[..., start : end - (group.alpha != Alpha.NONE)]
+    found = np.array(values, np.float32)
+    for group, _, lit, alpha in each_group(groups):
+        colours = found[..., lit]
         if group.transfer in CURVED:
             colours[...] = from_linear(colours, group.transfer)
-        if group.alpha != Alpha.NONE:
-            colours *= found[..., end - 1 : end]
-        start = end
+        if alpha is not None:
+            colours *= found[..., alpha]
     return found
 
 
@@ -110,14 +105,9 @@ def to_dtype(values: Values, out: npt.NDArray[Any]) -> None:
 
 def normal_channels(groups: Sequence[Group]) -> list[slice]:
     """Where the vectors of normal maps stand among the groups' channels."""
-    from igs.format import Colour
+    from igs.format import Colour, each_group
 
-    found, start = [], 0
-    for group in groups:
-        if group.colour == Colour.NORMAL:
-            found.append(slice(start, start + 3))
-        start += group.channels
-    return found
+    return [part.colours for part in each_group(groups) if part.group.colour == Colour.NORMAL]
 
 
 def renormalize(values: Values) -> None:

@@ -31,7 +31,7 @@ from igs.format.fields import (
     Transfer,
 )
 from igs.format.gaussians import Gaussians, dequantize, quantize, reach_areas, reach_boxes
-from igs.format.header import Group, Header, feature_columns, lit_channels
+from igs.format.header import Channels, Group, Header, each_group, feature_columns, lit_channels
 from igs.format.limits import Limits
 from igs.format.quantize import Quantizer
 from igs.format.reader import FileReader, Level, open_file
@@ -41,6 +41,7 @@ from igs.format.writer import write
 __all__ = [
     "Alpha",
     "Blend",
+    "Channels",
     "Codec",
     "Colour",
     "Document",
@@ -70,6 +71,7 @@ __all__ = [
     "dequantize",
     "describe",
     "describe_text",
+    "each_group",
     "feature_columns",
     "lit_channels",
     "open_file",

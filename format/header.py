@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -304,6 +304,25 @@ def feature_columns(primitive: Primitive, channels: int) -> int:
 def lit_channels(groups: Sequence[Group]) -> tuple[bool, ...]:
     """For each channel whether a Gaussian's gradient is added to it: to all but alpha (spec §7)."""
     return sum(((True,) * (g.channels - 1) + (g.alpha == Alpha.NONE,) for g in groups), ())
+
+
+class Channels(NamedTuple):
+    """Where a group's channels stand among those of all groups."""
+
+    group: Group
+    whole: slice
+    colours: slice  # without alpha
+    alpha: slice | None  # None: the group has none
+
+
+def each_group(groups: Iterable[Group]) -> Iterator[Channels]:
+    """The groups in order, each with the slices of its channels."""
+    start = 0
+    for group in groups:
+        end = start + group.channels
+        last = end - (group.alpha != Alpha.NONE)
+        yield Channels(group, slice(start, end), slice(start, last), slice(last, end) if last < end else None)
+        start = end
 
 
 def _sum(groups: Sequence[Group]) -> str:

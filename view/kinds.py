@@ -13,11 +13,12 @@ from PIL import Image, ImageDraw
 
 from igs.format.describe import counted
 from igs.format.errors import UsageError
+from igs.format.header import each_group
 from igs.view import maps
 from igs.view.canvas import U8, Bar, Panel, compose, framed, rounded_up, to_u8
 from igs.view.colours import PAPER, amounts, numbers
 from igs.view.ellipses import Style, draw_ellipses
-from igs.view.scene import F32, F64, Drawn, Region, Scene, channels_of
+from igs.view.scene import F32, F64, Drawn, Region, Scene
 
 WIDE = 1200.0  # pixels of a single panel's longer side, where no scale is asked for
 NARROW = 800.0  # of one panel of several
@@ -236,7 +237,7 @@ def _error(scene: Scene, o: Options) -> list[Panel]:
     decoded, source = compared(scene, o, "error", o.level)
     parts = [("Error", slice(None))]
     if len(scene.groups) > 1 and not scene.named and not o.bare:
-        parts += [(f"Error of {g.name}", channels_of(scene.groups, n)) for n, g in enumerate(scene.groups)]
+        parts += [(f"Error of {g.name}", part) for g, part, *_ in each_group(scene.groups)]
     area, times = _area(scene, o), _times(scene, o)
     scale = _scale(o, area, NARROW if o.beside or len(parts) > 1 else WIDE)
     panels = []

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from igs.decoder import Image
 from igs.decoder.output import compared, to_picture
 from igs.decoder.rule import Rule, Splats
-from igs.format import Alpha, Colour, Gaussians, Group, Limits, open_file
+from igs.format import Alpha, Colour, Gaussians, Group, Limits, each_group, open_file
 from igs.format.errors import UsageError
 from igs.format.transfer import CURVED, srgb_from_linear
 
@@ -23,19 +23,14 @@ Region = tuple[float, float, float, float]  # x, y, w, h in pixels
 _MOST_TIMES = 16  # that igs-encode --downsample reduces a picture
 
 
-def channels_of(groups: Sequence[Group], number: int) -> slice:
-    """Where a group's channels are."""
-    first = sum(g.channels for g in groups[:number])
-    return slice(first, first + groups[number].channels)
-
-
 def visible(pixels: npt.ArrayLike, groups: Sequence[Group], number: int = 0, paper: float = 1.0) -> F32:
     """Picture values [..., C] with straight alpha as RGB in [0, 1], float32 [..., 3]: the colours of one group.
 
     Alpha is laid over ``paper``; grey is repeated; of a group of other channels the first three, or the first, count.
     Light of high dynamic range is shown as sRGB, clipped at white.
     """
-    values, group = np.asarray(pixels, np.float32)[..., channels_of(groups, number)], groups[number]
+    group, whole, *_ = list(each_group(groups))[number]
+    values = np.asarray(pixels, np.float32)[..., whole]
     colours = group.channels - (group.alpha != Alpha.NONE)
     if group.colour == Colour.CMYK and colours >= 4:
         rgb = (1 - values[..., :3]) * (1 - values[..., 3:4])  # 1 is all ink
@@ -125,7 +120,7 @@ class Scene:
         """Of picture values [..., C] those of the group that is shown; they may be there alone."""
         values = np.asarray(pixels, np.float32)
         alone = values.shape[-1] != self.header.channels
-        return values if alone else values[..., channels_of(self.groups, self.number)]
+        return values if alone else values[..., list(each_group(self.groups))[self.number].whole]
 
     def shown(self, pixels: npt.ArrayLike) -> F32:
         """Picture values [..., C] as RGB [..., 3], like ``picture``."""

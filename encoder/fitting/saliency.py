@@ -17,7 +17,7 @@ from PIL import Image
 
 from igs.encoder.fitting.init import Map, resample_map
 from igs.encoder.options import check_saliency
-from igs.format import Alpha, Colour, Group
+from igs.format import Alpha, Colour, Group, each_group
 from igs.format.errors import Unsupported
 from igs.format.transfer import CURVED, srgb_from_linear
 
@@ -108,15 +108,12 @@ def map_of(name: str, pixels: NDArray[np.float32], groups: Sequence[Group], weig
 
 def flat(pixels: NDArray[np.float32], groups: Sequence[Group]) -> NDArray[np.float32]:
     """Picture values [H, W, C] without alpha, [H, W, C']: colours are over black, and ink is turned into light."""
-    parts, first = [], 0
-    for group in groups:
-        part = pixels[..., first : first + group.channels]
-        first += group.channels
-        alpha = part[..., -1:] if group.alpha != Alpha.NONE else None
-        colours = part if alpha is None else part[..., :-1]
+    parts = []
+    for group, _, lit, alpha in each_group(groups):
+        colours = pixels[..., lit]
         if group.colour == Colour.CMYK:
             colours = 1 - colours
-        parts.append(colours if alpha is None else colours * np.clip(alpha, 0, 1))
+        parts.append(colours if alpha is None else colours * np.clip(pixels[..., alpha], 0, 1))
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
 
 

@@ -25,7 +25,7 @@ from PIL import Image, UnidentifiedImageError
 
 from igs.encoder.loading import deep as load_deep
 from igs.encoder.loading.metadata import oriented, read_metadata, read_tiff_metadata
-from igs.format import Alpha, Colour, Group, Transfer
+from igs.format import Alpha, Colour, Group, Transfer, each_group
 from igs.format.errors import InputError, UsageError
 from igs.format.transfer import CURVED, from_linear
 
@@ -135,18 +135,15 @@ def to_stored(pixels: NDArray[np.float32], groups: tuple[Group, ...]) -> NDArray
     The inverse of spec §8.3 wherever alpha is above 0. Returns a new float32 array of the same shape.
     """
     stored = np.array(pixels, dtype=np.float32)
-    first = 0
-    for group in groups:
-        last = first + group.channels
-        colours = stored[..., first : last - 1 if group.alpha != Alpha.NONE else last]
+    for group, _, lit, alpha in each_group(groups):
+        colours = stored[..., lit]
         if group.transfer in CURVED:
             colours[...] = from_linear(colours, group.transfer)
         if group.gamma != 1:
             np.maximum(colours, 0, out=colours)
             np.power(colours, np.float32(1 / group.gamma), out=colours)
         if group.alpha == Alpha.PREMULTIPLIED:
-            colours *= stored[..., last - 1 : last]
-        first = last
+            colours *= stored[..., alpha]
     return stored
 
 
@@ -232,11 +229,9 @@ def _finished(
     bad = not_finite(pixels)
     if bad:  # a float64 beyond float32, or NaN in a float file
         raise InputError(f"{name}: expected finite values, found {bad}")
-    last = 0
-    for group in groups:
-        last += group.channels
-        if group.alpha != Alpha.NONE:
-            np.clip(pixels[..., last - 1], 0, 1, out=pixels[..., last - 1])
+    for *_, alpha in each_group(groups):
+        if alpha is not None:
+            np.clip(pixels[..., alpha], 0, 1, out=pixels[..., alpha])
     return SourceImage(np.ascontiguousarray(pixels), groups, dict(sections), notes, bit_depth, name)
 
 
