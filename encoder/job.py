@@ -25,7 +25,7 @@ from igs.encoder.rounding import freeze
 from igs.encoder.rounding.lattice import Noise, Steps
 from igs.encoder.whole_file import whole_file
 from igs.format import lit_channels
-from igs.format.lattice import rgb_groups
+from igs.format.header import rgb_groups
 
 
 @dataclasses.dataclass

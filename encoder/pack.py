@@ -35,7 +35,7 @@ from igs.format import (
     write,
 )
 from igs.format.errors import UsageError
-from igs.format.lattice import rgb_groups
+from igs.format.header import rgb_groups
 from igs.format.lattice_models import best_record
 
 # A Gaussian that must reach a point gets a little more than it needs: quantising may take some of it back.

@@ -1,7 +1,7 @@
 """igs.format: the `.igs` container of spec/igs.md. Bytes ↔ header, index, sections, codes, Gaussians.
 
 The pipeline in file names: source → header, sections, index, head → reader → codecs (bitpack; rans, cells, columns) →
-quantize, lattice, gaussians; and partition → writer. document.py rewrites files, validate.py reports on them,
+quantize, lattice, gaussians (with arithmetic); and partition → writer. document.py rewrites files, validate.py reports,
 describe.py shows them, bits.py tells what they cost. No torch here; Numba only where a file has coded chunks (jit,
 rans, cells, columns).
 """

@@ -52,7 +52,7 @@ HEAD_BYTES = TRIM_BYTES + STATE_BYTES
 CONTEXTS = len(m.ODDS)
 LANES = 8  # chunks decoded side by side; more gain nothing
 GUESS_TRIES = 4  # so many steps by a curve's slope, which end sooner but for the odd place; halving always ends
-kernel = kernels(__file__, "rans.py", "cells_model.py", "lattice.py")
+kernel = kernels(__file__, "rans.py", "cells_model.py", "lattice.py", "arithmetic.py")
 
 
 @helper

@@ -15,7 +15,7 @@ import numpy as np
 from igs.format.errors import InvalidFile
 from igs.format.fields import DRAFT, VERSION, Codec, QuantizerKind
 from igs.format.header import ATTRIBUTES
-from igs.format.lattice import FAMILIES, Lattice, Model, step_value
+from igs.format.lattice import FAMILIES, Lattice, ValueModel, step_value
 from igs.format.quantize import Quantizer
 from igs.format.reader import FileReader
 from igs.format.sections import INLINE, METRES_PER_INCH, resolution
@@ -47,7 +47,7 @@ def _lattice(lattice: Lattice) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
 
 
-def _model(model: Model) -> dict[str, Any]:
+def _model(model: ValueModel) -> dict[str, Any]:
     return model._asdict() | {"family": FAMILIES[model.family]}
 
 

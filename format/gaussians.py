@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from igs.format import lattice as la
+from igs.format.arithmetic import cospi_sinpi, exp2, factor_of
 from igs.format.codes import invalid
 from igs.format.errors import UsageError
 from igs.format.fields import FEATURE_MAX, MEAN_UNIT, REACH_MARGIN, SIGMA_MAX, SIGMA_MIN, SIGMA_RATIO, ScaleMap, Shape
 from igs.format.header import Header
-from igs.format.lattice import cospi_sinpi, exp2
 from igs.format.quantize import Codes, split_columns
 
 F64 = NDArray[np.float64]
@@ -129,7 +129,7 @@ def dequantize(header: Header, codes: Codes, first_index: int = 0) -> Gaussians:
     variance = sigma * sigma
     if header.lowpass:
         variance = variance + header.lowpass
-    parts = la.factor_of(variance[:, 0], variance[:, 1], cc, ss, sc)
+    parts = factor_of(variance[:, 0], variance[:, 1], cc, ss, sc)
     return _gaussians(position, parts, np.sqrt(variance), feature, first_index)
 
 

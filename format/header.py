@@ -32,7 +32,7 @@ from igs.format.fields import (
     Shape,
     Transfer,
 )
-from igs.format.lattice import Lattice, rgb_groups
+from igs.format.lattice import Lattice
 from igs.format.quantize import BITS, Quantizer, parameter_count, quantizer_from_parameters
 
 LATTICE_BITS = 26  # what a Gaussian takes in a lattice besides its features, about
@@ -323,6 +323,11 @@ def each_group(groups: Iterable[Group]) -> Iterator[Channels]:
         last = end - (group.alpha != Alpha.NONE)
         yield Channels(group, slice(start, end), slice(start, last), slice(last, end) if last < end else None)
         start = end
+
+
+def rgb_groups(groups: Iterable[Group]) -> list[int]:
+    """First channels of the groups whose colour is RGB."""
+    return [part.whole.start for part in each_group(groups) if part.group.colour == Colour.RGB]
 
 
 def _sum(groups: Sequence[Group]) -> str:
