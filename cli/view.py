@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -151,16 +150,10 @@ def view(
         else:
             sheet = _sheet_of(source, kind, asked, console)
         check_format(format_, "RGB", 3, sheet.width, sheet.height, depth=8)
-        with contextlib.ExitStack() as stack:
-            if target == files.PIPE:
-                out: Any = io.BytesIO()
-            else:
-                out = stack.enter_context(files.atomic_output(target, overwrite=not asked["no_overwrite"]))
+        with files.output(target, overwrite=not asked["no_overwrite"]) as out:
             import numpy as np
 
             write_image(out, np.asarray(sheet), format_, "RGB", {})
-        if target == files.PIPE:
-            files.write_stdout(out.getvalue())
         found = {"width": sheet.width, "height": sheet.height}
     report = {"input": source, "output": target, "kind": kind, **found, "seconds": time.perf_counter() - started}
     if as_json:
@@ -184,13 +177,11 @@ def _is_file(data: Any) -> bool:
 
 
 def _open(data: Any, source: str, asked: dict[str, Any], console: Console | None = None) -> Scene:
-    from igs.format import Limits
     from igs.view import Scene
 
-    limits = Limits(pixels=asked["size_limit"], side=asked["dimension_limit"])
     with files.named(files.display(source)):
         try:
-            scene = Scene(data, limits, asked["threads"], asked["allow_partial"], asked["group"])
+            scene = Scene(data, files.limits(asked), asked["threads"], asked["allow_partial"], asked["group"])
         except InvalidFile as error:
             if error.code == "E_SIGNATURE":
                 kinds = " and ".join(f"-k {kind}" for kind in OF_A_PICTURE)
@@ -291,11 +282,8 @@ def _plot(source: str, target: str, asked: dict[str, Any]) -> dict[str, Any]:
     data = _read(source, asked)
     entries = read_log(data, files.display(source))
     image = plot_convergence(entries, suffix)
-    if target == files.PIPE:
-        files.write_stdout(image)
-    else:
-        with files.atomic_output(target, overwrite=not asked["no_overwrite"]) as out:
-            out.write(image)
+    with files.output(target, overwrite=not asked["no_overwrite"]) as out:
+        out.write(image)
     return {"entries": len(entries)}
 
 
