@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from igs.decoder import holes
+from igs.encoder import closing
 from igs.encoder.fitting.descent import FAR
 from igs.encoder.fitting.init import sample_bilinear
 from igs.encoder.raster.backend import Model, scale_parameter
@@ -38,12 +39,6 @@ from igs.format.errors import UsageError
 from igs.format.header import rgb_groups
 from igs.format.lattice_models import best_record
 
-# A Gaussian that must reach a point gets a little more than it needs: quantising may take some of it back.
-_HOLE_MARGIN = 0.85
-_HOLE_ROUNDS = 24
-_FINEST = 8  # bare points are looked for on up to this many points per pixel and axis …
-_HOLE_POINTS = 10_000  # … and closed this many at a time
-_COVER = 0.95
 _SPARE = 0.02  # share of the Gaussians that may be moved to holes
 _CLUSTER = 8.0  # pixels: bare points in one such cell are closed together
 # Readers refuse files whose Gaussians together reach over more than 4096 times the picture (spec §12, reach_ratio).
@@ -51,7 +46,6 @@ _REACH_RATIO = 2000
 # Codes of sizes and features up to which a lattice's models always have room (spec §5.3: 8191 and 16384 from a centre).
 _LARGEST_CODE = 8190
 _COARSER, _TRIALS = 1.5, 40
-_EDGE = 2.0**-8  # pixels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +86,7 @@ def quantize_model(
     base = model.map(lambda t: t[first])  # views
     _bound_reach(model, recipe.reach2, width * height, lowpass)
     grid = 1
-    for _ in range(_HOLE_ROUNDS):
+    for _ in range(closing.ROUNDS):
         header, codes, gaussians, coarseness = _quantized(
             model, recipe, width, height, groups, background, coarseness, lowpass, quantizers, finer
         )
@@ -101,12 +95,12 @@ def quantize_model(
         # A little less reach and a finer grid than promised: between its points nothing is tested. Wide holes are seen,
         # and closed, on coarser grids first.
         points = np.empty((0, 2))
-        while len(points) == 0 and grid <= _FINEST:
-            points = holes(dataclasses.replace(header, reach2=_COVER * recipe.reach2), gaussians[first], grid)
+        while len(points) == 0 and grid <= closing.FINEST:
+            points = holes(dataclasses.replace(header, reach2=closing.COVER * recipe.reach2), gaussians[first], grid)
             grid *= 1 if len(points) else 2
         if len(points) == 0:
             break
-        points = points[:: 1 + len(points) // _HOLE_POINTS]
+        points = points[:: 1 + len(points) // closing.POINTS]
         points = _patch(base, points, pixels, recipe.reach2, spare)
         if len(points):
             _reach(base, gaussians[first], points, recipe.reach2, lowpass)
@@ -139,8 +133,7 @@ def _quantized(
         gaussians = dequantize(header, codes)
         if header.lattice is None:
             return header, codes, gaussians, coarseness
-        means = gaussians.means.astype(np.float64) * 2.0**-14
-        out = ((means < _EDGE - size) | (means > 2 * size - _EDGE)).any(axis=1)
+        out = closing.out_of_room(gaussians, size)
         if out.any():
             inside = np.clip(values[0][out], -FAR * size, (1 + FAR) * size)
             model.position[torch.from_numpy(out)] = torch.from_numpy(inside).float()
@@ -234,16 +227,9 @@ def _bound_reach(model: Model, reach2: float, pixels: int, lowpass: float) -> No
 
 def _reach(model: Model, gaussians: Gaussians, points: np.ndarray, reach2: float, lowpass: float) -> None:
     """Enlarge the nearest Gaussian of each point until it reaches it."""
-    means = gaussians.means.astype(np.float64) * 2.0**-14
-    p, q, r = (gaussians.factors.astype(np.float64) * 2.0**14).T
-    factor = np.ones(len(means))
-    block = max(1, 4_000_000 // len(means))
-    for start in range(0, len(points), block):
-        delta = points[start : start + block, None, :] - means[None]
-        d2 = (p * delta[..., 0] + q * delta[..., 1]) ** 2 + (r * delta[..., 1]) ** 2
-        nearest = d2.argmin(axis=1)
-        need = np.sqrt(d2[np.arange(len(nearest)), nearest] / (_HOLE_MARGIN * reach2))
-        np.maximum.at(factor, nearest, need)
+    who, d2 = closing.nearest(gaussians, points)
+    factor = np.ones(len(gaussians))
+    np.maximum.at(factor, who, np.sqrt(d2 / (closing.MARGIN * reach2)))
     # What was decoded may already differ from the model: grow from the decoded deviations.
     chosen = torch.from_numpy(factor > 1)
     if is_matrix(model.scale_map):
