@@ -151,6 +151,8 @@ def _decode(source: str, target: str, console: Console, as_json: bool, sizes: li
     if maps.is_directory(target):
         _decode_maps(source, target, console, as_json, sizes, asked)
         return
+    from igs.decoder.grid import output_size
+
     start = time.perf_counter()
     format_ = format_of(target, asked["format_name"])
     files.check_terminal(target, force=asked["force"])
@@ -166,7 +168,7 @@ def _decode(source: str, target: str, console: Console, as_json: bool, sizes: li
         if asked["raw"] and format_.name == "exr":
             layout = "N"  # stored values are no light, and alpha is in them already
         if w > 0 and h > 0:  # the decoder says what is wrong with other regions
-            columns, rows = (max(1, int(side * scale + 0.5)) for side in (w, h))
+            columns, rows = output_size(w, scale), output_size(h, scale)
             try:
                 check_format(format_, layout, channels, columns, rows)
             except Unsupported as error:

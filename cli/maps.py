@@ -211,11 +211,13 @@ def decode_maps(
     stem: of the file of a group without a name. sections: metadata for every file. Everything that can be refused is
     refused before the first is written.
     """
+    from igs.decoder.grid import output_size
+
     start = time.perf_counter()
     chosen, _ = image.groups.select(asked["group"] or range(len(image.groups)))
     wanted = None if asked["bit_depth"] is None else int(asked["bit_depth"])
     _, _, w, h = region
-    columns, rows = (max(1, int(side * scale + 0.5)) for side in (w, h))
+    columns, rows = output_size(w, scale), output_size(h, scale)
     plans = []
     for group, name in zip(chosen, file_names(chosen, stem), strict=True):
         format_ = map_format(group, asked["format_name"])

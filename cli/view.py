@@ -260,7 +260,7 @@ def _map_of(source: str, kind: str, asked: dict[str, Any]) -> Pillow.Image:
             pixels, groups = np.asarray(scene.image.decode(dtype="float32")), scene.groups
             shown = scene.picture()
     else:
-        from igs.view.scene import visible
+        from igs.decoder.output import visible
 
         loaded = load_image(data, name=files.display(source), **_limits(asked))
         pixels, groups, shown = loaded.pixels, loaded.groups, visible(loaded.pixels, loaded.groups)

@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from igs.format.errors import UsageError
-from igs.format.transfer import CURVED, from_linear, to_linear
+from igs.format.transfer import CURVED, from_linear, srgb_from_linear, to_linear
 
 if TYPE_CHECKING:
+    from igs.decoder.image import Image
     from igs.format import Group
 
 Values = npt.NDArray[np.float32]
@@ -65,9 +66,9 @@ def to_picture(values: Values, groups: Sequence[Group]) -> None:
         colours = values[..., lit]
         if group.alpha == Alpha.PREMULTIPLIED:
             alpha = values[..., opacity]
-            visible = alpha >= np.float32(_MIN_ALPHA)
-            np.divide(colours, alpha, out=colours, where=visible)
-            np.copyto(colours, np.float32(0), where=~visible)
+            known = alpha >= np.float32(_MIN_ALPHA)
+            np.divide(colours, alpha, out=colours, where=known)
+            np.copyto(colours, np.float32(0), where=~known)
         if group.gamma != 1:
             np.power(np.maximum(colours, np.float32(0)), np.float32(group.gamma), out=colours)
         if group.transfer in CURVED:
@@ -93,6 +94,32 @@ def compared(values: Values, groups: Sequence[Group]) -> Values:
     return found
 
 
+def visible(pixels: npt.ArrayLike, groups: Sequence[Group], number: int = 0, paper: float = 1.0) -> Values:
+    """Picture values [..., C] with straight alpha as RGB in [0, 1], float32 [..., 3]: the colours of one group.
+
+    Alpha is laid over ``paper``; grey is repeated; of a group of other channels the first three, or the first, count.
+    Light of high dynamic range is shown as sRGB, clipped at white.
+    """
+    from igs.format import Alpha, Colour, each_group
+
+    group, whole, *_ = list(each_group(groups))[number]
+    values = np.asarray(pixels, np.float32)[..., whole]
+    colours = group.channels - (group.alpha != Alpha.NONE)
+    if group.colour == Colour.CMYK and colours >= 4:
+        rgb = (1 - values[..., :3]) * (1 - values[..., 3:4])  # 1 is all ink
+    elif colours >= 3:
+        rgb = values[..., :3]
+    else:
+        rgb = np.repeat(values[..., :1], 3, axis=-1)
+    if group.transfer in CURVED:
+        rgb = srgb_from_linear(rgb).astype(np.float32)
+    if group.alpha != Alpha.NONE:
+        alpha = np.clip(values[..., group.channels - 1 : group.channels], 0.0, 1.0)
+        rgb = rgb * alpha + np.float32(paper) * (1 - alpha)
+    clipped: Values = np.clip(rgb, 0.0, 1.0).astype(np.float32)
+    return clipped
+
+
 def to_dtype(values: Values, out: npt.NDArray[Any]) -> None:
     """Write picture values into ``out`` (uint8, uint16 or float32, same shape, C-contiguous)."""
     if out.dtype == np.float32:
@@ -101,6 +128,17 @@ def to_dtype(values: Values, out: npt.NDArray[Any]) -> None:
     from igs.decoder.convert import to_unsigned
 
     to_unsigned(np.ascontiguousarray(values).reshape(-1), out.reshape(-1))
+
+
+def rounded(image: Image, bit_depth: int, times: float = 1, level: int | None = None) -> Values:
+    """A whole picture's values [H, W, C] as a user gets them at its source's depth, as float32: what is measured.
+
+    times: enlarged so many times.
+    """
+    if bit_depth == 32:
+        return np.asarray(image.decode(times, level, "float32"), np.float32)
+    dtype, top = ("uint8", 255) if bit_depth == 8 else ("uint16", 65535)
+    return image.decode(times, level, dtype).astype(np.float32) / np.float32(top)
 
 
 def normal_channels(groups: Sequence[Group]) -> list[slice]:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
+from igs.decoder.grid import output_size
 from igs.format.describe import counted
 from igs.format.errors import UsageError
 from igs.format.header import each_group
@@ -170,7 +171,7 @@ def _reduced(pixels: U8, area: Region, scale: float) -> U8:
 
 def _size(area: Region, scale: float) -> tuple[int, int]:
     """Columns and rows of an area at a scale, as the decoder has them."""
-    return max(1, math.floor(area[2] * scale + 0.5)), max(1, math.floor(area[3] * scale + 0.5))
+    return output_size(area[2], scale), output_size(area[3], scale)
 
 
 def id_map(found: maps.I64) -> U8:

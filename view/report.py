@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from igs.decoder.output import visible
 from igs.format import bits_by_attribute, each_group
 from igs.view import charts, kinds, maps
 from igs.view.canvas import U8, Bar, rounded_up, ticks, to_u8
@@ -25,7 +26,7 @@ from igs.view.charts import grouped
 from igs.view.colours import amounts, sequential
 from igs.view.film import Moment, Stage, caption
 from igs.view.log import Entry
-from igs.view.scene import F32, Scene, visible
+from igs.view.scene import F32, Scene
 
 _HERO, _FIGURE, _STRIP = 1440, 960, 480  # pixels of the longer sides
 _SMALL = 256  # pixels: below, enlarged pixels are shown as squares
