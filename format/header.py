@@ -280,8 +280,7 @@ class Header:
             yield Problem("E_FIELD", "background", f"{self.channels} numbers within ±65504", str(self.background))
         for name, columns in zip(ATTRIBUTES, (2, 2, 1, self.features), strict=True):
             quantizer: Quantizer = getattr(self, name)
-            for text in quantizer.problems():
-                expected, _, found = text.removeprefix("expected ").rpartition(", found ")
+            for expected, found in quantizer.problems():
                 yield Problem("E_QUANTIZER", name, expected, found)
             if quantizer.columns != columns:
                 yield Problem("E_QUANTIZER", name, f"{columns} columns", str(quantizer.columns))
