@@ -148,11 +148,19 @@ class Job:
         return len(self._pack(model, fit, coarseness, None)[1])
 
     def _pack(self, model: Model, fit: Fit, coarseness: float, idle: np.ndarray | None) -> tuple[Packed, bytes]:
+        plan = pack.Plan(
+            self.recipe,
+            self.source.width,
+            self.source.height,
+            self.groups,
+            self.background,
+            fit.options.lowpass,
+            fit.quantizers,
+            self.gains.finer,
+        )
         packed = pack.quantize_model(
-            self.gains.unweighted(model), self.recipe, self.stored, self.groups, self.background, idle, coarseness,
-            lowpass=fit.options.lowpass, quantizers=fit.quantizers, finer=self.gains.finer,
-            ends=self.ends(model),
-        )  # fmt: skip
+            self.gains.unweighted(model), plan, self.stored, idle, coarseness, self.ends(model)
+        )
         return packed, pack.to_bytes(packed, self.options.codec, self.options.chunk_size, self.sections)
 
     def ends(self, model: Model) -> list[int]:
