@@ -17,6 +17,7 @@ from igs.cli.output import FORMATS, check_format, format_of, write_image
 from igs.encoder.options import check_saliency
 from igs.encoder.recipe import Saliency
 from igs.format.errors import InputError, InvalidFile, UsageError
+from igs.format.fields import MAGIC
 
 if TYPE_CHECKING:
     from PIL import Image as Pillow
@@ -48,7 +49,6 @@ _MEANT: dict[str, tuple[str, ...]] = {
     "saliency_weights": ("saliency",),
     "allow_partial": _DRAWN,
 }
-_SIGNATURE = b"\x89IGS"
 
 
 def _look(*names: str, **kwargs: Any) -> Any:
@@ -171,9 +171,9 @@ def _limits(asked: dict[str, Any]) -> dict[str, Any]:
 
 def _is_file(data: Any) -> bool:
     if isinstance(data, bytes):
-        return data.startswith(_SIGNATURE)
+        return data.startswith(MAGIC)
     with open(data, "rb") as file:
-        return file.read(len(_SIGNATURE)) == _SIGNATURE
+        return file.read(len(MAGIC)) == MAGIC
 
 
 def _open(data: Any, source: str, asked: dict[str, Any], console: Console | None = None) -> Scene:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from igs.format.errors import UsageError
+from igs.format.fields import MIN_ALPHA
 from igs.format.transfer import CURVED, from_linear, srgb_from_linear, to_linear
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 Values = npt.NDArray[np.float32]
 
-_MIN_ALPHA = 2.0**-9  # below it a premultiplied colour says nothing
 _MIN_LENGTH = 2.0**-8  # of a vector: below it its direction is rounding noise
 _DTYPES = ("uint8", "uint16", "float32")
 
@@ -66,7 +66,7 @@ def to_picture(values: Values, groups: Sequence[Group]) -> None:
         colours = values[..., lit]
         if group.alpha == Alpha.PREMULTIPLIED:
             alpha = values[..., opacity]
-            known = alpha >= np.float32(_MIN_ALPHA)
+            known = alpha >= np.float32(MIN_ALPHA)
             np.divide(colours, alpha, out=colours, where=known)
             np.copyto(colours, np.float32(0), where=~known)
         if group.gamma != 1:

@@ -17,7 +17,18 @@ from igs.format import lattice as la
 from igs.format.arithmetic import cospi_sinpi, exp2, factor_of
 from igs.format.codes import invalid
 from igs.format.errors import UsageError
-from igs.format.fields import FEATURE_MAX, MEAN_UNIT, REACH_MARGIN, SIGMA_MAX, SIGMA_MIN, SIGMA_RATIO, ScaleMap, Shape
+from igs.format.fields import (
+    BOUND,
+    FEATURE_MAX,
+    MEAN_UNIT,
+    REACH_MARGIN,
+    SIGMA_MAX,
+    SIGMA_MIN,
+    SIGMA_RATIO,
+    UNIT,
+    ScaleMap,
+    Shape,
+)
 from igs.format.header import Header
 from igs.format.quantize import Codes, split_columns
 
@@ -143,7 +154,7 @@ def _of_lattice(header: Header, lattice: la.Lattice, codes: Codes, first_index: 
 
 def _gaussians(position: F64, parts: tuple[F64, ...], scales: F64, feature: F64, first_index: int) -> Gaussians:
     p, q, r, sxx, sxy, syy, _ = parts
-    means = np.clip(np.floor(position * 2.0**14 + 0.5), -(2.0**30), 2.0**30 - 1).astype(np.int32)
+    means = np.clip(np.floor(position * UNIT + 0.5), -BOUND, BOUND - 1).astype(np.int32)
     return Gaussians(
         means=means,
         factors=(np.stack([p, q, r], axis=1) * MEAN_UNIT).astype(np.float32),

@@ -15,6 +15,7 @@ from igs.decoder.output import compared, rounded, to_picture, visible
 from igs.decoder.rule import Rule, Splats
 from igs.format import Gaussians, Group, Limits, each_group, open_file
 from igs.format.errors import UsageError
+from igs.format.fields import MEAN_UNIT
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -123,7 +124,7 @@ class Scene:
             bounds = [self.reader.chunk_level(int(c)) for c in range(first, last)]
             levels = np.repeat(np.array(bounds, np.int64), [len(p) for p in parts])
             colours = visible(values, self.groups, self.number)
-            drawn = Drawn(np.asarray(every.means * 2.0**-14, np.float64), every.covariances, colours, chunks, levels)
+            drawn = Drawn(np.asarray(every.means * MEAN_UNIT, np.float64), every.covariances, colours, chunks, levels)
             self._gaussians[level] = every, drawn
         return self._gaussians[level]
 

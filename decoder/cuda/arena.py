@@ -17,10 +17,10 @@ from igs.decoder.cuda import arrays
 from igs.decoder.cuda import cells as table
 from igs.decoder.cuda.device import load
 from igs.decoder.cuda.specialize import Kind, cell_kernel, enough
-from igs.decoder.grid import UNIT
 from igs.decoder.output import is_plain
 from igs.decoder.rule import Rule, Splats
 from igs.format.errors import LimitExceeded
+from igs.format.fields import UNIT
 from igs.format.transfer import CURVED
 
 if TYPE_CHECKING:

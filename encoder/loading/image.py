@@ -27,11 +27,12 @@ from igs.encoder.loading import deep as load_deep
 from igs.encoder.loading.metadata import oriented, read_metadata, read_tiff_metadata
 from igs.format import Alpha, Colour, Group, Transfer, each_group
 from igs.format.errors import InputError, UsageError
+from igs.format.fields import MAGIC
+from igs.format.limits import Limits
 from igs.format.transfer import CURVED, from_linear
 
-SIZE_LIMIT = 2**28  # pixels; the same default as a reader's (spec §12), so that what is written can be read
-DIMENSION_LIMIT = 32768  # pixels, the longer side
-_IGS_SIGNATURE = b"\x89IGS"
+# Pixels, and pixels of the longer side: a reader's defaults (spec §12), so that what is written can be read.
+SIZE_LIMIT, DIMENSION_LIMIT = int(Limits.pixels), int(Limits.side)
 _POSTSCRIPT = (b"%!PS", b"\xc5\xd0\xd3\xc6")
 _PILLOW_LIMIT = threading.Lock()
 
@@ -243,7 +244,7 @@ def _from_file(file: BinaryIO, limits: load_deep.SizeLimits, name: str) -> Sourc
     file.seek(0)
     if not start:
         raise InputError(f"{name}: the file is empty")
-    if start.startswith(_IGS_SIGNATURE):
+    if start.startswith(MAGIC):
         raise InputError(f"{name}: this is an .igs file already; igs-decode turns it into an image")
     if start.startswith(_POSTSCRIPT):  # a program, which Pillow would hand to Ghostscript
         raise InputError(f"{name}: PostScript is not supported; convert it to an image first")
