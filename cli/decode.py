@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -114,18 +112,12 @@ def _check_device(device: str) -> str:
 
 def _open(source: str, console: Console, asked: dict[str, Any]) -> Image:
     from igs.decoder import open as open_image
-    from igs.format import Limits
 
-    data: Any = source
-    if source == files.PIPE:
-        data = files.read_stdin(asked["memory_limit"])
-    else:
-        files.check_input(source)
-    limits = Limits(pixels=asked["size_limit"], side=asked["dimension_limit"])
+    data = files.source_data(source, asked["memory_limit"])
     with files.named(files.display(source)):
         image = open_image(
             data,
-            limits=limits,
+            limits=files.limits(asked),
             threads=asked["threads"],
             allow_partial=asked["allow_partial"],
             device=asked["device"],
@@ -159,6 +151,8 @@ def _decode(source: str, target: str, console: Console, as_json: bool, sizes: li
     if maps.is_directory(target):
         _decode_maps(source, target, console, as_json, sizes, asked)
         return
+    from igs.decoder.grid import output_size
+
     start = time.perf_counter()
     format_ = format_of(target, asked["format_name"])
     files.check_terminal(target, force=asked["force"])
@@ -174,7 +168,7 @@ def _decode(source: str, target: str, console: Console, as_json: bool, sizes: li
         if asked["raw"] and format_.name == "exr":
             layout = "N"  # stored values are no light, and alpha is in them already
         if w > 0 and h > 0:  # the decoder says what is wrong with other regions
-            columns, rows = (max(1, int(side * scale + 0.5)) for side in (w, h))
+            columns, rows = output_size(w, scale), output_size(h, scale)
             try:
                 check_format(format_, layout, channels, columns, rows)
             except Unsupported as error:
@@ -184,16 +178,10 @@ def _decode(source: str, target: str, console: Console, as_json: bool, sizes: li
                     )
                 raise
             _check_memory(columns * rows * channels * (4 + depth // 8), asked["memory_limit"])
-        with contextlib.ExitStack() as stack:
-            if target == files.PIPE:
-                out: Any = io.BytesIO()  # some formats are written with seeks
-            else:
-                out = stack.enter_context(files.atomic_output(target, overwrite=not asked["no_overwrite"]))
+        with files.output(target, overwrite=not asked["no_overwrite"]) as out:
             pixels = _pixels(image, (x, y, w, h, scale), depth, format_.name, groups, asked, console)
             sections = {} if asked["no_metadata"] else _sections(image, console)
             notes = write_image(out, pixels, format_, layout, sections)
-        if target == files.PIPE:
-            files.write_stdout(out.getvalue())
         for note in notes:
             (console.warn if "ICC" in note else console.detail)(note)
         report = {

@@ -115,12 +115,11 @@ def edit(
 def _edit(
     source: str, target: str, overwrite: bool, given: list[str], asked: dict[str, Any], console: Console
 ) -> dict[str, Any]:
-    from igs.format import Limits, read
+    from igs.format import read
 
-    files.check_input(source)
-    data: Any = files.read_stdin(asked["memory_limit"]) if source == files.PIPE else source
+    data = files.source_data(source, asked["memory_limit"])
     with files.named(files.display(source)):
-        document = before = read(data, Limits(pixels=asked["size_limit"], side=asked["dimension_limit"]))
+        document = before = read(data, files.limits(asked))
     wanted = changes(document, asked, console.warn)  # names the files that it reads by itself
     with files.named(files.display(source)):
         if not wanted and not given and not asked["strip"]:
@@ -133,11 +132,8 @@ def _edit(
             document = _requantised(document, given, asked)
     result = document.to_bytes()
     report = {"input": source, "output": target, **_report(before, document, bool(given))}
-    if target == files.PIPE:
-        files.write_stdout(result)
-    else:
-        with files.atomic_output(target, overwrite=overwrite) as out:
-            out.write(result)
+    with files.output(target, overwrite=overwrite) as out:
+        out.write(result)
     return report
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import io
 import re
 import shlex
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -318,10 +317,8 @@ class Job:
 
     def _encode(self, source: str, target: str, watch: Watch, maps: dict[str, Any] | None) -> dict[str, Any]:
         with contextlib.ExitStack() as stack:
-            if target == files.PIPE:
-                out: IO[bytes] = io.BytesIO()
-            else:
-                out = stack.enter_context(files.atomic_output(target, overwrite=self.overwrite))
+            # Entered first, so that it is left last: when the progress line is gone.
+            out = stack.enter_context(files.output(target, overwrite=self.overwrite))
             # Before torch, which takes seconds to load; the import itself loads none.
             from igs.encoder.loading.image import load_image
 
@@ -349,8 +346,6 @@ class Job:
             line.clear()
             watch.saw(encoded, image, options)
             out.write(encoded.data)
-        if target == files.PIPE:
-            files.write_stdout(encoded.data)
         if "backend" in encoded.report:
             self.console.detail("{steps} steps by {backend} on {device}".format_map(encoded.report))
         return dict(encoded.report)

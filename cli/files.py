@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import stat
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 from igs.format.errors import InputError, InvalidFile, UsageError
+from igs.format.limits import Limits
 
 PIPE = "-"
 
@@ -77,6 +79,19 @@ def check_input(path: str) -> None:
             pass
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from error
+
+
+def source_data(source: str, memory_limit: int) -> Any:
+    """What a reader takes: the bytes of standard input, or the path of a file that can be read."""
+    if source == PIPE:
+        return read_stdin(memory_limit)
+    check_input(source)
+    return source
+
+
+def limits(asked: Mapping[str, Any]) -> Limits:
+    """A reader's limits by a command's options."""
+    return Limits(pixels=asked["size_limit"], side=asked["dimension_limit"])
 
 
 def check_terminal(path: str, *, force: bool) -> None:
@@ -165,6 +180,21 @@ def atomic_output(path: str, *, overwrite: bool = True) -> Iterator[BinaryIO]:
     finally:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
+
+
+@contextlib.contextmanager
+def output(path: str, *, overwrite: bool = True) -> Iterator[BinaryIO]:
+    """``atomic_output``; for ``-`` memory, which goes to standard output when the block ends well.
+
+    Some formats are written with seeks, and what failed leaves nothing in a pipe.
+    """
+    if path != PIPE:
+        with atomic_output(path, overwrite=overwrite) as file:
+            yield file
+        return
+    memory = io.BytesIO()
+    yield memory
+    write_stdout(memory.getvalue())
 
 
 def _set_mode(file: IO[bytes], mode: int | None) -> None:

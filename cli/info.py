@@ -27,28 +27,21 @@ def info(
     chunks: bool,
     bits: bool,
     allow_partial: bool,
-    size_limit: int,
-    dimension_limit: int,
-    memory_limit: int,
     as_json: bool,
     quiet: bool,
     verbose: int,
+    **asked: Any,
 ) -> None:
     """Show the size, rate, coding and metadata of an .igs file.
 
     IN is an .igs file, or - for standard input.
     """
-    from igs.format import Limits, bits_by_attribute, describe, describe_text, open_file
+    from igs.format import bits_by_attribute, describe, describe_text, open_file
 
-    data: Any = source
-    if source == files.PIPE:
-        data = files.read_stdin(memory_limit)
-    else:
-        files.check_input(source)
-    limits = Limits(pixels=size_limit, side=dimension_limit)
+    data = files.source_data(source, asked["memory_limit"])
     with (
         files.named(files.display(source)),
-        open_file(data, limits=limits, allow_partial=allow_partial) as reader,
+        open_file(data, limits=files.limits(asked), allow_partial=allow_partial) as reader,
     ):
         spent = bits_by_attribute(reader) if bits else {}
         if as_json:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from igs.format import Alpha, Colour, Group, Transfer
+from igs.format import Colour, Group, Transfer, each_group
 from igs.format.transfer import CURVED, linear_from_srgb, srgb_from_linear
 
 Floats = NDArray[np.float32]
@@ -28,9 +28,9 @@ def has_light(groups: Sequence[Group]) -> bool:
 
 def linear_light(values: Floats, groups: Sequence[Group]) -> Floats:
     """Picture values [H, W, C] as linear light, in place: sRGB is turned into it."""
-    for group, colours in _parts(values, groups):
+    for group, _, lit, _ in each_group(groups):
         if group.transfer == Transfer.SRGB and group.colour in _LIGHT:
-            colours[...] = linear_from_srgb(colours)
+            values[..., lit] = linear_from_srgb(values[..., lit])
     return values
 
 
@@ -42,8 +42,9 @@ def shown(values: Floats, groups: Sequence[Group], depth: int) -> tuple[NDArray[
     from igs.decoder.output import to_dtype
 
     clipped = total = 0
-    for group, colours in _parts(values, groups):
+    for group, _, lit, _ in each_group(groups):
         if group.transfer in CURVED:
+            colours = values[..., lit]
             clipped += int(np.count_nonzero((colours > 1) | (colours < 0)))
             total += colours.size
             colours[...] = srgb_from_linear(np.clip(colours, 0, 1))
@@ -80,12 +81,3 @@ def for_format(
     out = np.empty(values.shape, depth_dtype(depth))
     to_dtype(values, out)
     return out, 0.0
-
-
-def _parts(values: Floats, groups: Sequence[Group]) -> Iterator[tuple[Group, Floats]]:
-    """Each group with its colours, without alpha, as views."""
-    start = 0
-    for group in groups:
-        end = start + group.channels
-        yield group, values[..., start : end - (group.alpha != Alpha.NONE)]
-        start = end

@@ -18,6 +18,7 @@ from igs.cli.light import CLIPPED, for_format
 from igs.cli.options import Decorator, option
 from igs.cli.output import FORMATS, Format, check_format, choose_depth, layout_of, to_host, write_image
 from igs.format.errors import UsageError
+from igs.format.header import each_group
 
 if TYPE_CHECKING:
     from igs.decoder import Image
@@ -210,11 +211,13 @@ def decode_maps(
     stem: of the file of a group without a name. sections: metadata for every file. Everything that can be refused is
     refused before the first is written.
     """
+    from igs.decoder.grid import output_size
+
     start = time.perf_counter()
     chosen, _ = image.groups.select(asked["group"] or range(len(image.groups)))
     wanted = None if asked["bit_depth"] is None else int(asked["bit_depth"])
     _, _, w, h = region
-    columns, rows = (max(1, int(side * scale + 0.5)) for side in (w, h))
+    columns, rows = output_size(w, scale), output_size(h, scale)
     plans = []
     for group, name in zip(chosen, file_names(chosen, stem), strict=True):
         format_ = map_format(group, asked["format_name"])
@@ -235,10 +238,9 @@ def decode_maps(
         Path(target).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise files.OutputError(f"{target}: {error.strerror or error}") from error
-    written, first = [], 0
-    for group, format_, layout, depth, path in plans:
-        part = values[..., first : first + group.channels].copy()
-        first += group.channels
+    written = []
+    for (_, channels, *_), (group, format_, layout, depth, path) in zip(each_group(chosen), plans, strict=True):
+        part = values[..., channels].copy()
         pixels, clipped = for_format(part, (group,), depth, format_.name, asked["raw"])
         if clipped:
             console.warn(f"{path.name}: " + CLIPPED.format(clipped))

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from igs.format.describe import counted
 from igs.format.errors import InputError, UsageError
+from igs.format.fields import MAGIC
+from igs.format.limits import Limits
 
 if TYPE_CHECKING:
     from igs.format import Document
 
 # What options call it → section type
 NAMES = {"icc": "iccp", "exif": "exif", "xmp": "xmpd", "json": "json", "dpi": "phys", "soft": "soft"}
-_LARGEST = 2**24  # bytes of a section that readers accept by default (spec §12)
+_LARGEST = int(Limits.section_bytes)  # that readers accept by default
 _SPACES = {b"GRAY": 1, b"RGB ": 3, b"CMYK": 4}  # of an ICC profile, at byte 16
 
 
@@ -48,7 +50,7 @@ def changes(document: Document, asked: dict[str, Any], warn: Callable[[str], Non
 def _copied(path: Path) -> dict[str, bytes]:
     """The metadata of an image file or an .igs file."""
     with _opened(path) as file:
-        is_igs = file.read(4) == b"\x89IGS"
+        is_igs = file.read(len(MAGIC)) == MAGIC
     if is_igs:
         from igs.format import read
         from igs.format.describe import without_level_psnr

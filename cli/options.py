@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 import igs
+from igs.format.limits import Limits
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -192,7 +193,7 @@ DECODER_THREADS = option(
 SIZE_LIMIT = option(
     "--size-limit",
     type=Size(1000),
-    default=2**28,
+    default=int(Limits.pixels),
     metavar="PIXELS",
     section="Limits",
     advanced=True,
@@ -201,7 +202,7 @@ SIZE_LIMIT = option(
 DIMENSION_LIMIT = option(
     "--dimension-limit",
     type=Size(1000),
-    default=32768,
+    default=int(Limits.side),
     metavar="PIXELS",
     section="Limits",
     advanced=True,

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from igs.cli.options import Decorator, Number, option
-from igs.encoder.recipe import Recipe
+from igs.encoder.recipe import Recipe, choices
 
 # field → (heading in the help, text). Fields that are not advanced show in the short help too.
 _MODEL, _START, _GROWTH, _FIT, _BITS = "Model", "Initialisation", "Growth", "Optimisation", "Quantisation"
@@ -91,28 +91,23 @@ _SHORT = {"steps", "init", "saliency"}
 
 def recipe_options() -> list[Decorator]:
     """The decorators, in the recipe's order."""
-    types = typing.get_type_hints(Recipe)
-    return [_option(field, types[field.name]) for field in dataclasses.fields(Recipe)]
+    types, known = typing.get_type_hints(Recipe), choices()
+    return [_option(field, types[field.name], known.get(field.name, ())) for field in dataclasses.fields(Recipe)]
 
 
-def _option(field: dataclasses.Field[Any], kind: Any) -> Decorator:
+def _option(field: dataclasses.Field[Any], kind: Any, names: tuple[str, ...]) -> Decorator:
     dashed = field.name.replace("_", "-")
     section, text = HELP.get(field.name, ("Other", field.name.replace("_", " ") + "."))
     common: dict[str, Any] = {"section": section, "advanced": field.name not in _SHORT, "help": text, "default": None}
-    choices = next((typing.get_args(k) for k in (kind, *typing.get_args(kind)) if _is_literal(k)), ())
     plain = {k for k in (kind, *typing.get_args(kind)) if k in (bool, int, float)}
-    if choices:
-        return option(f"--{dashed}", type=click.Choice(choices), **common)
+    if names:
+        return option(f"--{dashed}", type=click.Choice(names), **common)
     if bool in plain:
         return option(f"--{dashed}/--no-{dashed}", **common)
     if int in plain:
         return option(f"--{dashed}", type=Number(0, whole=True), metavar="N", **common)
     # infinity stands for "none" in the relative reach; Recipe.validate judges all others
     return option(f"--{dashed}", type=Number(0, finite=field.name != "relative_reach2"), metavar="X", **common)
-
-
-def _is_literal(kind: Any) -> bool:
-    return typing.get_origin(kind) is typing.Literal
 
 
 def recipe_overrides(parameters: dict[str, Any]) -> dict[str, Any]:

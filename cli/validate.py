@@ -22,30 +22,22 @@ from igs.format.errors import IgsError
 )
 def validate(
     sources: tuple[str, ...],
-    size_limit: int,
-    dimension_limit: int,
-    memory_limit: int,
     as_json: bool,
     quiet: bool,
     verbose: int,
+    **asked: Any,
 ) -> int:
     """Check .igs files completely: header, index, every chunk, checksums, limits.
 
     Prints each finding with its code, byte offset, and what was expected and found. Exit code 3 if any file is invalid.
     IN is an .igs file, or - for standard input.
     """
-    from igs.format import Limits, validate_file
+    from igs.format import validate_file
 
-    limits = Limits(pixels=size_limit, side=dimension_limit)
     codes: set[int] = set()
     for source in sources:
         try:
-            data: Any = source
-            if source == files.PIPE:
-                data = files.read_stdin(memory_limit)
-            else:
-                files.check_input(source)
-            report = validate_file(data, limits)
+            report = validate_file(files.source_data(source, asked["memory_limit"]), files.limits(asked))
         except (IgsError, OSError) as error:  # the file can't be read at all
             code, message = process.describe_error(error)
             codes.add(code)

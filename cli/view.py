@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from igs.cli.output import FORMATS, check_format, format_of, write_image
 from igs.encoder.options import check_saliency
 from igs.encoder.recipe import Saliency
 from igs.format.errors import InputError, InvalidFile, UsageError
+from igs.format.fields import MAGIC
 
 if TYPE_CHECKING:
     from PIL import Image as Pillow
@@ -49,7 +49,6 @@ _MEANT: dict[str, tuple[str, ...]] = {
     "saliency_weights": ("saliency",),
     "allow_partial": _DRAWN,
 }
-_SIGNATURE = b"\x89IGS"
 
 
 def _look(*names: str, **kwargs: Any) -> Any:
@@ -151,16 +150,10 @@ def view(
         else:
             sheet = _sheet_of(source, kind, asked, console)
         check_format(format_, "RGB", 3, sheet.width, sheet.height, depth=8)
-        with contextlib.ExitStack() as stack:
-            if target == files.PIPE:
-                out: Any = io.BytesIO()
-            else:
-                out = stack.enter_context(files.atomic_output(target, overwrite=not asked["no_overwrite"]))
+        with files.output(target, overwrite=not asked["no_overwrite"]) as out:
             import numpy as np
 
             write_image(out, np.asarray(sheet), format_, "RGB", {})
-        if target == files.PIPE:
-            files.write_stdout(out.getvalue())
         found = {"width": sheet.width, "height": sheet.height}
     report = {"input": source, "output": target, "kind": kind, **found, "seconds": time.perf_counter() - started}
     if as_json:
@@ -178,19 +171,17 @@ def _limits(asked: dict[str, Any]) -> dict[str, Any]:
 
 def _is_file(data: Any) -> bool:
     if isinstance(data, bytes):
-        return data.startswith(_SIGNATURE)
+        return data.startswith(MAGIC)
     with open(data, "rb") as file:
-        return file.read(len(_SIGNATURE)) == _SIGNATURE
+        return file.read(len(MAGIC)) == MAGIC
 
 
 def _open(data: Any, source: str, asked: dict[str, Any], console: Console | None = None) -> Scene:
-    from igs.format import Limits
     from igs.view import Scene
 
-    limits = Limits(pixels=asked["size_limit"], side=asked["dimension_limit"])
     with files.named(files.display(source)):
         try:
-            scene = Scene(data, limits, asked["threads"], asked["allow_partial"], asked["group"])
+            scene = Scene(data, files.limits(asked), asked["threads"], asked["allow_partial"], asked["group"])
         except InvalidFile as error:
             if error.code == "E_SIGNATURE":
                 kinds = " and ".join(f"-k {kind}" for kind in OF_A_PICTURE)
@@ -269,7 +260,7 @@ def _map_of(source: str, kind: str, asked: dict[str, Any]) -> Pillow.Image:
             pixels, groups = np.asarray(scene.image.decode(dtype="float32")), scene.groups
             shown = scene.picture()
     else:
-        from igs.view.scene import visible
+        from igs.decoder.output import visible
 
         loaded = load_image(data, name=files.display(source), **_limits(asked))
         pixels, groups, shown = loaded.pixels, loaded.groups, visible(loaded.pixels, loaded.groups)
@@ -291,11 +282,8 @@ def _plot(source: str, target: str, asked: dict[str, Any]) -> dict[str, Any]:
     data = _read(source, asked)
     entries = read_log(data, files.display(source))
     image = plot_convergence(entries, suffix)
-    if target == files.PIPE:
-        files.write_stdout(image)
-    else:
-        with files.atomic_output(target, overwrite=not asked["no_overwrite"]) as out:
-            out.write(image)
+    with files.output(target, overwrite=not asked["no_overwrite"]) as out:
+        out.write(image)
     return {"entries": len(entries)}
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from igs.decoder.constants import SLACK
 from igs.decoder.jit import inline
 from igs.decoder.simd import (
     bits,
@@ -29,10 +30,6 @@ from igs.decoder.simd import (
     store,
     to_floats,
 )
-
-# Bounds are evaluated in binary32 like d2 itself, each within 1.5e-3 of the exact value (elongation 4096, spec §6.2:
-# the two terms of u are up to 2049 times d and each is rounded 3 times). A bound compares two d2 and two such bounds.
-SLACK = np.float32(1.0 + 2.0**-6)
 
 # Rows of the scratch table of a tile's candidates, float32 unless said otherwise.
 P, Q, R, QDY, VV, LOW, HIGH = range(7)

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from igs.decoder.bins import bands, count_tile_rows, fill_segment, next_segment, row_spans, tile_rows
-from igs.decoder.candidates import COLUMNS, HIGH, LOW, QDY, SLACK, VV, P, Q, R, gather
+from igs.decoder.candidates import COLUMNS, HIGH, LOW, QDY, VV, P, Q, R, gather
+from igs.decoder.constants import SLACK
 from igs.decoder.grid import make_grid
 from igs.decoder.jit import inline, kernel
 from igs.decoder.rule import Rule, Splats

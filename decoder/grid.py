@@ -12,9 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from igs.format.errors import UsageError
+from igs.format.fields import BOUND, UNIT
 
-UNIT = 1 << 14  # units per pixel
-BOUND = 1 << 30  # coordinates are in [-BOUND, BOUND - 1] units
 _MAX_SIDE = 1 << 20  # of a decoded region, in samples: keeps sizes far inside 64-bit arithmetic
 
 

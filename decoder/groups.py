@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from igs.decoder.output import output_dtype, to_dtype
 from igs.format.errors import UsageError
+from igs.format.header import each_group
 
 if TYPE_CHECKING:
     from igs.decoder.image import Image
@@ -144,10 +145,9 @@ def decode_groups(
     x, y, w, h = region or (0, 0, image.width, image.height)
     chosen = tuple(image.groups) if groups is None else image.groups.select(groups)[0]
     values = image.region(x, y, w, h, scale, "float32", level, False, [g.name for g in chosen], renormalize)
-    found, first = {}, 0
-    for group in chosen:
-        part = values[..., first : first + group.channels]
-        first += group.channels
+    found = {}
+    for group, channels, *_ in each_group(chosen):
+        part = values[..., channels]
         found[group.name] = np.empty(part.shape, output_dtype(dtype or depth_dtype(group.bit_depth)))
         to_dtype(part, found[group.name])
     return found

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from igs.decoder.grid import UNIT, make_grid
+from igs.decoder.grid import make_grid
 from igs.decoder.groups import Groups, decode_groups
 from igs.decoder.metadata import Metadata
 from igs.decoder.output import is_plain, normal_channels, output_dtype, result_array, to_dtype, to_picture
@@ -24,7 +24,7 @@ from igs.decoder.store import Chunks, Store
 from igs.decoder.strips import Layer, Strip, render_strips
 from igs.format import FileReader, Level, LevelMode, Limits, open_file
 from igs.format.errors import UsageError
-from igs.format.fields import MAX_SINGLE_STAGE
+from igs.format.fields import MAX_SINGLE_STAGE, UNIT
 from igs.format.threads import default_threads
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import numba
 
 from igs.format.jit import OPTIONS, kernels
 
-kernel = kernels(__file__, "simd.py", "bins.py", "candidates.py", "blend.py", "tiles.py", flags=OPTIONS)
+kernel = kernels(__file__, "simd.py", "bins.py", "candidates.py", "blend.py", "tiles.py", "constants.py", flags=OPTIONS)
 
 
 def inline(function: Callable[..., Any]) -> Any:

@@ -9,14 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from igs.format.errors import UsageError
-from igs.format.transfer import CURVED, from_linear, to_linear
+from igs.format.fields import MIN_ALPHA
+from igs.format.transfer import CURVED, from_linear, srgb_from_linear, to_linear
 
 if TYPE_CHECKING:
+    from igs.decoder.image import Image
     from igs.format import Group
 
 Values = npt.NDArray[np.float32]
 
-_MIN_ALPHA = 2.0**-9  # below it a premultiplied colour says nothing
 _MIN_LENGTH = 2.0**-8  # of a vector: below it its direction is rounding noise
 _DTYPES = ("uint8", "uint16", "float32")
 
@@ -59,22 +60,19 @@ def is_plain(groups: Sequence[Group]) -> bool:
 
 def to_picture(values: Values, groups: Sequence[Group]) -> None:
     """Turn stored values [..., C] into picture values in place: straight alpha, the source's transfer; not clamped."""
-    from igs.format import Alpha
+    from igs.format import Alpha, each_group
 
-    start = 0
-    for group in groups:
-        end = start + group.channels
-        colours = values[..., start : end - (group.alpha != Alpha.NONE)]
+    for group, _, lit, opacity in each_group(groups):
+        colours = values[..., lit]
         if group.alpha == Alpha.PREMULTIPLIED:
-            alpha = values[..., end - 1 : end]
-            visible = alpha >= np.float32(_MIN_ALPHA)
-            np.divide(colours, alpha, out=colours, where=visible)
-            np.copyto(colours, np.float32(0), where=~visible)
+            alpha = values[..., opacity]
+            known = alpha >= np.float32(MIN_ALPHA)
+            np.divide(colours, alpha, out=colours, where=known)
+            np.copyto(colours, np.float32(0), where=~known)
         if group.gamma != 1:
             np.power(np.maximum(colours, np.float32(0)), np.float32(group.gamma), out=colours)
         if group.transfer in CURVED:
             colours[...] = to_linear(colours, group.transfer)
-        start = end
 
 
 def compared(values: Values, groups: Sequence[Group]) -> Values:
@@ -82,20 +80,44 @@ def compared(values: Values, groups: Sequence[Group]) -> Values:
 
     A colour that can't be seen counts for nothing so, and light above white for no more than its code does.
     """
-    from igs.format import Alpha
+    from igs.format import Alpha, each_group
 
     if all(group.alpha == Alpha.NONE and group.transfer not in CURVED for group in groups):
         return values
-    found, start = np.array(values, np.float32), 0
-    for group in groups:
-        end = start + group.channels
-        colours = found[..., start : end - (group.alpha != Alpha.NONE)]
+    found = np.array(values, np.float32)
+    for group, _, lit, alpha in each_group(groups):
+        colours = found[..., lit]
         if group.transfer in CURVED:
             colours[...] = from_linear(colours, group.transfer)
-        if group.alpha != Alpha.NONE:
-            colours *= found[..., end - 1 : end]
-        start = end
+        if alpha is not None:
+            colours *= found[..., alpha]
     return found
+
+
+def visible(pixels: npt.ArrayLike, groups: Sequence[Group], number: int = 0, paper: float = 1.0) -> Values:
+    """Picture values [..., C] with straight alpha as RGB in [0, 1], float32 [..., 3]: the colours of one group.
+
+    Alpha is laid over ``paper``; grey is repeated; of a group of other channels the first three, or the first, count.
+    Light of high dynamic range is shown as sRGB, clipped at white.
+    """
+    from igs.format import Alpha, Colour, each_group
+
+    group, whole, *_ = list(each_group(groups))[number]
+    values = np.asarray(pixels, np.float32)[..., whole]
+    colours = group.channels - (group.alpha != Alpha.NONE)
+    if group.colour == Colour.CMYK and colours >= 4:
+        rgb = (1 - values[..., :3]) * (1 - values[..., 3:4])  # 1 is all ink
+    elif colours >= 3:
+        rgb = values[..., :3]
+    else:
+        rgb = np.repeat(values[..., :1], 3, axis=-1)
+    if group.transfer in CURVED:
+        rgb = srgb_from_linear(rgb).astype(np.float32)
+    if group.alpha != Alpha.NONE:
+        alpha = np.clip(values[..., group.channels - 1 : group.channels], 0.0, 1.0)
+        rgb = rgb * alpha + np.float32(paper) * (1 - alpha)
+    clipped: Values = np.clip(rgb, 0.0, 1.0).astype(np.float32)
+    return clipped
 
 
 def to_dtype(values: Values, out: npt.NDArray[Any]) -> None:
@@ -108,16 +130,22 @@ def to_dtype(values: Values, out: npt.NDArray[Any]) -> None:
     to_unsigned(np.ascontiguousarray(values).reshape(-1), out.reshape(-1))
 
 
+def rounded(image: Image, bit_depth: int, times: float = 1, level: int | None = None) -> Values:
+    """A whole picture's values [H, W, C] as a user gets them at its source's depth, as float32: what is measured.
+
+    times: enlarged so many times.
+    """
+    if bit_depth == 32:
+        return np.asarray(image.decode(times, level, "float32"), np.float32)
+    dtype, top = ("uint8", 255) if bit_depth == 8 else ("uint16", 65535)
+    return image.decode(times, level, dtype).astype(np.float32) / np.float32(top)
+
+
 def normal_channels(groups: Sequence[Group]) -> list[slice]:
     """Where the vectors of normal maps stand among the groups' channels."""
-    from igs.format import Colour
+    from igs.format import Colour, each_group
 
-    found, start = [], 0
-    for group in groups:
-        if group.colour == Colour.NORMAL:
-            found.append(slice(start, start + 3))
-        start += group.channels
-    return found
+    return [part.colours for part in each_group(groups) if part.group.colour == Colour.NORMAL]
 
 
 def renormalize(values: Values) -> None:

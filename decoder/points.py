@@ -10,12 +10,12 @@ import numpy as np
 from igs.decoder.bins import fill_segment, next_segment, row_spans
 from igs.decoder.blend import CROWD, blend, blend_crowd, slope, whitened
 from igs.decoder.candidates import COLUMNS, P, Q, R, gather
+from igs.decoder.constants import NOWHERE
 from igs.decoder.jit import kernel
 from igs.decoder.simd import bits, load, lowest_bit, minimum, splat, splat_int, store, to_floats
+from igs.format.fields import BOUND, UNIT
 
-NOWHERE = np.int32(-(1 << 31))  # x of a point outside the representable range: its value is the background
-_BOUND = float(1 << 30)
-UNITS = float(1 << 14)
+_BOUND, UNITS = float(BOUND), float(UNIT)
 
 
 @kernel

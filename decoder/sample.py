@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from igs.decoder.bins import bands, count_tile_rows, tile_rows
-from igs.decoder.points import NOWHERE, cell_bounds, sample_row, sort_into_cells
+from igs.decoder.constants import NOWHERE
+from igs.decoder.points import cell_bounds, sample_row, sort_into_cells
 from igs.decoder.rule import Rule, Splats
 from igs.format.threads import run
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from igs.encoder import closing
 from igs.format import (
     Blend,
     Codec,
@@ -51,9 +52,6 @@ _TRIALS = 12  # halvings of the range of steps, in the logarithm: to within 0.1 
 _FINE = 0.99  # of the bytes asked for: near enough
 _NOTCH = math.log(2) / 32
 _SLOPE = 3.3  # of the logarithm of the steps by the logarithm of the bytes, as in rate control
-_HOLE_ROUNDS, _HOLE_POINTS, _FINEST = 24, 10_000, 8
-_HOLE_MARGIN, _COVER = 0.85, 0.95  # as the encoder's own (pack.py)
-_EDGE = 2.0**-8  # pixels
 
 
 def requantize(
@@ -212,38 +210,24 @@ class _Job:
 def _closed(header: Header, values: Values, before: Gaussians) -> Codes:
     from igs.decoder import holes
 
-    tight = dataclasses.replace(header, reach2=_COVER * header.reach2)
+    tight = dataclasses.replace(header, reach2=closing.COVER * header.reach2)
     grid = 1
-    for _ in range(_HOLE_ROUNDS):
+    for _ in range(closing.ROUNDS):
         codes = quantize(header, *values)
         gaussians = dequantize(header, codes)
         points = np.empty((0, 2))
-        while len(points) == 0 and grid <= _FINEST:  # wide holes are seen, and closed, on coarser grids first
+        while len(points) == 0 and grid <= closing.FINEST:  # wide holes are seen, and closed, on coarser grids first
             points = holes(tight, gaussians, grid)
-            points = points[:: 1 + len(points) // _HOLE_POINTS]
-            points = points[_nearest(before, points)[1] <= _COVER * header.reach2]
+            points = points[:: 1 + len(points) // closing.POINTS]
+            points = points[closing.nearest(before, points)[1] <= closing.COVER * header.reach2]
             grid *= 1 if len(points) else 2
         if len(points) == 0:
             break
-        who, d2 = _nearest(gaussians, points)
+        who, d2 = closing.nearest(gaussians, points)
         factor = np.ones(len(gaussians))
-        np.maximum.at(factor, who, np.sqrt(d2 / (_HOLE_MARGIN * header.reach2)))
+        np.maximum.at(factor, who, np.sqrt(d2 / (closing.MARGIN * header.reach2)))
         values = _grown(header, values, factor)
     return codes
-
-
-def _nearest(gaussians: Gaussians, points: F64) -> tuple[NDArray[np.intp], F64]:
-    """For each point [m, 2] the Gaussian with the smallest d², and that d²."""
-    means = gaussians.means.astype(np.float64) * MEAN_UNIT
-    p, q, r = (gaussians.factors.astype(np.float64) / MEAN_UNIT).T
-    who, best = np.zeros(len(points), np.intp), np.zeros(len(points))
-    block = max(1, 4_000_000 // len(means))
-    for start in range(0, len(points), block):
-        delta = points[start : start + block, None, :] - means[None]
-        d2 = (p * delta[..., 0] + q * delta[..., 1]) ** 2 + (r * delta[..., 1]) ** 2
-        who[start : start + block] = d2.argmin(axis=1)
-        best[start : start + block] = d2.min(axis=1)
-    return who, best
 
 
 def _grown(header: Header, values: Values, factor: F64) -> Values:
@@ -284,8 +268,7 @@ def _inside(header: Header, values: Values) -> Values:
     position = values[0].copy()
     for shrink in (1.0, 0.75, 0.5, 0.25, 0.0):
         codes = quantize(header, position, *values[1:])
-        means = dequantize(header, codes).means * MEAN_UNIT
-        out = ((means < _EDGE - size) | (means > 2 * size - _EDGE)).any(axis=1)
+        out = closing.out_of_room(dequantize(header, codes), size)
         if not out.any():
             break
         centre = size / 2

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from igs.encoder import metrics
 from igs.encoder.loading.image import SourceImage
-from igs.format import Alpha, Colour, Group, Transfer
+from igs.format import Channels, Colour, Group, Transfer, each_group
 from igs.format.errors import UsageError
 from igs.format.transfer import CURVED, from_linear, linear_range
 
@@ -45,8 +45,8 @@ def stored_groups(
         groups.append(dataclasses.replace(group, gamma=LINEAR_GAMMA if linear_light and is_srgb else gamma))
     if linear_light and all(group.gamma == 1 for group in groups):
         warn(f"{source.name}: --linear-light changes nothing: no colours of this picture are sRGB")
-    for group, pixels, _ in _parts(source.pixels, tuple(groups)):
-        _tell(source.name, group, pixels, warn)
+    for group, _, lit, _ in each_group(groups):
+        _tell(source.name, group, source.pixels[..., lit], warn)
     return tuple(groups)
 
 
@@ -67,34 +67,19 @@ def alpha_quality(decoded: Floats, source: Floats, groups: tuple[Group, ...]) ->
 
     Only groups with alpha count. Over a backdrop b: c·a + b·(1 − a).
     """
-    pairs = [
-        (mine, theirs)
-        for mine, theirs in zip(_parts(decoded, groups), _parts(source, groups), strict=True)
-        if mine[2] is not None
-    ]
-    if not pairs:
+    parts = [part for part in each_group(groups) if part.alpha is not None]
+    if not parts:
         return {}
 
     def over(backdrop: float) -> float | None:
-        sides = [[_laid(*part, backdrop=backdrop) for part in side] for side in zip(*pairs, strict=True)]
+        sides = ([_laid(values, part, backdrop) for part in parts] for values in (decoded, source))
         return metrics.psnr(*(np.concatenate(side, axis=-1) for side in sides))
 
-    alphas = [np.concatenate([part[2] for part in side], axis=-1) for side in zip(*pairs, strict=True)]
+    alphas = (np.concatenate([values[..., part.alpha] for part in parts], axis=-1) for values in (decoded, source))
     return {"psnr_black": over(0.0), "psnr_white": over(1.0), "psnr_alpha": metrics.psnr(*alphas)}
 
 
-def _laid(group: Group, colours: Floats, alpha: Any, *, backdrop: float) -> Floats:
-    flat = colours * alpha + np.float32(backdrop) * (1 - alpha)
+def _laid(values: Floats, part: Channels, backdrop: float) -> Floats:
+    group, alpha = part.group, values[..., part.alpha]
+    flat = values[..., part.colours] * alpha + np.float32(backdrop) * (1 - alpha)
     return from_linear(flat, group.transfer).astype(np.float32) if group.transfer in CURVED else flat
-
-
-def _parts(values: Floats, groups: tuple[Group, ...]) -> list[tuple[Group, Floats, Any]]:
-    """Each group with its colours and its alpha (None: it has none), as views."""
-    found, start = [], 0
-    for group in groups:
-        end = start + group.channels
-        has_alpha = group.alpha != Alpha.NONE
-        alpha = values[..., end - 1 : end] if has_alpha else None
-        found.append((group, values[..., start : end - has_alpha], alpha))
-        start = end
-    return found

@@ -25,7 +25,8 @@ from igs.encoder.rounding import freeze
 from igs.encoder.rounding.lattice import Noise, Steps
 from igs.encoder.whole_file import whole_file
 from igs.format import lit_channels
-from igs.format.lattice import rgb_groups
+from igs.format.describe import with_level_psnr
+from igs.format.header import rgb_groups
 
 
 @dataclasses.dataclass
@@ -58,7 +59,7 @@ class Job:
         self.pixels = source.width * source.height
         self.sections = {**source.sections, **options.sections}
         if options.levels > 1:
-            self.sections = levels.with_psnr(self.sections, [None] * options.levels)
+            self.sections = with_level_psnr(self.sections, [None] * options.levels)
         mean = target.double().mean(dim=(1, 2)).tolist()
         self.background = tuple(mean) if recipe.blend == "topk" else (0.0,) * self.channels
         path, by_network = options.saliency_map, regions.network_map(full, options, recipe, self.groups)
@@ -147,11 +148,19 @@ class Job:
         return len(self._pack(model, fit, coarseness, None)[1])
 
     def _pack(self, model: Model, fit: Fit, coarseness: float, idle: np.ndarray | None) -> tuple[Packed, bytes]:
+        plan = pack.Plan(
+            self.recipe,
+            self.source.width,
+            self.source.height,
+            self.groups,
+            self.background,
+            fit.options.lowpass,
+            fit.quantizers,
+            self.gains.finer,
+        )
         packed = pack.quantize_model(
-            self.gains.unweighted(model), self.recipe, self.stored, self.groups, self.background, idle, coarseness,
-            lowpass=fit.options.lowpass, quantizers=fit.quantizers, finer=self.gains.finer,
-            ends=self.ends(model),
-        )  # fmt: skip
+            self.gains.unweighted(model), plan, self.stored, idle, coarseness, self.ends(model)
+        )
         return packed, pack.to_bytes(packed, self.options.codec, self.options.chunk_size, self.sections)
 
     def ends(self, model: Model) -> list[int]:
@@ -161,19 +170,16 @@ class Job:
     def with_levels(self, result: Result) -> Result:
         """The same file with the PSNR of each of its levels in the metadata."""
         psnr = [self.quality(result.data, level)[0] for level in range(self.options.levels)]
-        sections = levels.with_psnr(self.sections, psnr)
+        sections = with_level_psnr(self.sections, psnr)
         data = pack.to_bytes(result.packed, self.options.codec, self.options.chunk_size, sections)
         return dataclasses.replace(result, data=data, level_psnr=psnr)
 
     def decoded(self, data: bytes, level: int | None = None) -> np.ndarray:
         """Picture values [H, W, C] in [0, 1] as a user gets them at the source's depth; enlarged if reduced."""
-        depth, scale = self.source.bit_depth, self.options.downsample
-        size = slice(self.full.height), slice(self.full.width)
-        with decoder.open(data, threads=self.options.threads) as im:
-            if depth == 32:
-                return np.asarray(im.decode(scale, level, "float32"))[size]
-            dtype, top = ("uint8", 255) if depth == 8 else ("uint16", 65535)
-            return im.decode(scale, level, dtype)[size].astype(np.float32) / np.float32(top)
+        o = self.options
+        with decoder.open(data, threads=o.threads) as im:
+            found = output.rounded(im, self.source.bit_depth, o.downsample, level)
+        return found[: self.full.height, : self.full.width]
 
     def quality(self, data: bytes, level: int | None = None) -> tuple[float | None, float | None]:
         """(PSNR or None where infinite, MS-SSIM or None where too small) of the decoded file."""

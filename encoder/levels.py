@@ -8,9 +8,8 @@ tried. The whole is a :class:`Backend`, so that growth, freezing and compensatio
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -34,7 +33,6 @@ from igs.format.errors import UsageError
 # What a decibel of all n prefixes together is worth in decibels of the whole picture, over n^¾, and how much more the
 # first of them counts than their mean, and the last less (docs/levels.md).
 WEIGHT, TILT = 0.275, 0.3
-KEY = "level_psnr"  # in the section json
 
 
 def ends_of(num_gaussians: int, levels: int) -> list[int]:
@@ -227,21 +225,3 @@ class LevelledFit(Fit):
             for (start, end), share in zip(pairwise([0, *ends]), shares, strict=True)
         ]
         return torch.sort(torch.cat(found)).values
-
-
-# -- what a file says of its levels
-
-
-def with_psnr(sections: Mapping[str, bytes], psnr: Sequence[float | None]) -> dict[str, bytes]:
-    """Sections with the PSNR of each level in the JSON object, of the same length whatever the values."""
-    known: dict[str, Any] = {}
-    if "json" in sections:
-        try:
-            known = dict(json.loads(sections["json"]))
-        except (ValueError, TypeError) as error:
-            raise UsageError(f"section json: expected a JSON object, found {error}") from None
-    known.pop(KEY, None)
-    values = ",".join(" null" if v is None else f"{min(v, 99.99):5.2f}" for v in psnr)
-    rest = json.dumps(known, ensure_ascii=False, separators=(",", ":"))[1:-1]
-    text = "{" + rest + ("," if rest else "") + f'"{KEY}":[{values}]' + "}"
-    return {**sections, "json": text.encode()}

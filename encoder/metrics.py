@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from igs.format import Group, threads
+from igs.format import Group, each_group, threads
 
 _WINDOW = np.exp(-((np.arange(11) - 5.0) ** 2) / (2 * 1.5**2))
 _WINDOW /= _WINDOW.sum()
@@ -42,11 +42,10 @@ def ms_ssim(a: NDArray[np.float32], b: NDArray[np.float32]) -> float | None:
 
 def by_group(a: NDArray[np.float32], b: NDArray[np.float32], groups: Sequence[Group]) -> list[dict[str, Any]]:
     """Name, number of channels, PSNR and MS-SSIM of each group of pictures [H, W, C]."""
-    found, first = [], 0
-    for group in groups:
-        part = (..., slice(first, first + group.channels))
-        first += group.channels
-        quality = {"psnr": psnr(a[part], b[part]), "ms_ssim": ms_ssim(a[part], b[part])}
+    found = []
+    for group, part, *_ in each_group(groups):
+        both = a[..., part], b[..., part]
+        quality = {"psnr": psnr(*both), "ms_ssim": ms_ssim(*both)}
         found.append({"name": group.name, "channels": group.channels, **quality})
     return found
 

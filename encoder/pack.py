@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from igs.decoder import holes
+from igs.encoder import closing
 from igs.encoder.fitting.descent import FAR
 from igs.encoder.fitting.init import sample_bilinear
 from igs.encoder.raster.backend import Model, scale_parameter
@@ -35,15 +36,9 @@ from igs.format import (
     write,
 )
 from igs.format.errors import UsageError
-from igs.format.lattice import rgb_groups
+from igs.format.header import rgb_groups
 from igs.format.lattice_models import best_record
 
-# A Gaussian that must reach a point gets a little more than it needs: quantising may take some of it back.
-_HOLE_MARGIN = 0.85
-_HOLE_ROUNDS = 24
-_FINEST = 8  # bare points are looked for on up to this many points per pixel and axis …
-_HOLE_POINTS = 10_000  # … and closed this many at a time
-_COVER = 0.95
 _SPARE = 0.02  # share of the Gaussians that may be moved to holes
 _CLUSTER = 8.0  # pixels: bare points in one such cell are closed together
 # Readers refuse files whose Gaussians together reach over more than 4096 times the picture (spec §12, reach_ratio).
@@ -51,7 +46,6 @@ _REACH_RATIO = 2000
 # Codes of sizes and features up to which a lattice's models always have room (spec §5.3: 8191 and 16384 from a centre).
 _LARGEST_CODE = 8190
 _COARSER, _TRIALS = 1.5, 40
-_EDGE = 2.0**-8  # pixels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,19 +58,27 @@ class Packed:
     ends: list[int]  # of the rows of each level
 
 
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a file's header is made of, besides the model and the coarseness."""
+
+    recipe: Recipe
+    width: int
+    height: int
+    groups: tuple[Group, ...]
+    background: tuple[float, ...]
+    lowpass: float  # pixels²: the filter that the model was fitted with
+    quantizers: Quantizers | None  # learned with the model; None: over the range of its values
+    finer: tuple[int, ...]  # of a lattice's step codes, per feature: how much finer than the coarseness says
+
+
 def quantize_model(
     model: Model,
-    recipe: Recipe,
+    plan: Plan,
     pixels: np.ndarray,  # [H, W, C] stored values
-    groups: tuple[Group, ...],
-    background: tuple[float, ...],
     idle: np.ndarray | None,  # Gaussians by their share of the picture, the least first; None: holes stay open
     coarseness: float,  # of a lattice; plain coding takes the recipe's bits
-    *,
-    lowpass: float = 0.0,  # pixels²: the filter that the model was fitted with
-    quantizers: Quantizers | None = None,  # learned with the model; None: over the range of its values
-    finer: tuple[int, ...] = (),  # of a lattice's step codes, per feature: how much finer than the coarseness says
-    ends: list[int] | None = None,  # of the rows of each level; None: one level
+    ends: list[int],  # of the rows of each level
 ) -> Packed:
     """Codes of a model, with every point of an 8×8 grid per pixel reached by some Gaussian (``topk``).
 
@@ -84,63 +86,47 @@ def quantize_model(
     or rounding left points bare, Gaussians that hardly count move there; where there are too few of those the nearest
     Gaussian grows until it reaches them, which disturbs all that it blends with.
     """
-    height, width = pixels.shape[:2]
-    model = model.clone()
-    ends = ends or [len(model)]
+    recipe, model = plan.recipe, model.clone()
     first = slice(0, ends[0])
     spare = [] if idle is None else list(idle[idle < ends[0]][: int(_SPARE * ends[0])])
     base = model.map(lambda t: t[first])  # views
-    _bound_reach(model, recipe.reach2, width * height, lowpass)
+    _bound_reach(model, recipe.reach2, plan.width * plan.height, plan.lowpass)
     grid = 1
-    for _ in range(_HOLE_ROUNDS):
-        header, codes, gaussians, coarseness = _quantized(
-            model, recipe, width, height, groups, background, coarseness, lowpass, quantizers, finer
-        )
+    for _ in range(closing.ROUNDS):
+        header, codes, gaussians, coarseness = _quantized(model, plan, coarseness)
         if recipe.blend != "topk" or idle is None:
             break
         # A little less reach and a finer grid than promised: between its points nothing is tested. Wide holes are seen,
         # and closed, on coarser grids first.
         points = np.empty((0, 2))
-        while len(points) == 0 and grid <= _FINEST:
-            points = holes(dataclasses.replace(header, reach2=_COVER * recipe.reach2), gaussians[first], grid)
+        while len(points) == 0 and grid <= closing.FINEST:
+            points = holes(dataclasses.replace(header, reach2=closing.COVER * recipe.reach2), gaussians[first], grid)
             grid *= 1 if len(points) else 2
         if len(points) == 0:
             break
-        points = points[:: 1 + len(points) // _HOLE_POINTS]
+        points = points[:: 1 + len(points) // closing.POINTS]
         points = _patch(base, points, pixels, recipe.reach2, spare)
         if len(points):
-            _reach(base, gaussians[first], points, recipe.reach2, lowpass)
+            _reach(base, gaussians[first], points, recipe.reach2, plan.lowpass)
     if header.lattice is not None:
         header = dataclasses.replace(header, lattice=best_record(header, codes, gaussians, ends))
     return Packed(header, codes, gaussians, ends)
 
 
-def _quantized(
-    model: Model,
-    recipe: Recipe,
-    width: int,
-    height: int,
-    groups: tuple[Group, ...],
-    background: tuple[float, ...],
-    coarseness: float,
-    lowpass: float,
-    quantizers: Quantizers | None,
-    finer: tuple[int, ...],
-) -> tuple[Header, np.ndarray, Gaussians, float]:
+def _quantized(model: Model, plan: Plan, coarseness: float) -> tuple[Header, np.ndarray, Gaussians, float]:
     """Header, codes and what they stand for, and the coarseness: of a lattice as near as has room for all codes.
 
     Means that rounding threw out of the room there is (of tiny pictures: their steps are as large) are moved, in place.
     """
-    size = np.array([width, height], np.float64)
+    size = np.array([plan.width, plan.height], np.float64)
     for _ in range(_TRIALS):
         values = attributes(model)
-        header = _header(recipe, values, width, height, groups, background, coarseness, lowpass, quantizers, finer)
+        header = _header(values, plan, coarseness)
         codes = quantize(header, *values)
         gaussians = dequantize(header, codes)
         if header.lattice is None:
             return header, codes, gaussians, coarseness
-        means = gaussians.means.astype(np.float64) * 2.0**-14
-        out = ((means < _EDGE - size) | (means > 2 * size - _EDGE)).any(axis=1)
+        out = closing.out_of_room(gaussians, size)
         if out.any():
             inside = np.clip(values[0][out], -FAR * size, (1 + FAR) * size)
             model.position[torch.from_numpy(out)] = torch.from_numpy(inside).float()
@@ -152,31 +138,21 @@ def _quantized(
     raise UsageError('coding: expected "plain" for values this far from [0, 1], found "lattice"')
 
 
-def _header(
-    recipe: Recipe,
-    values: tuple[Values, Values, Values, Values],
-    width: int,
-    height: int,
-    groups: tuple[Group, ...],
-    background: tuple[float, ...],
-    coarseness: float,
-    lowpass: float = 0.0,
-    quantizers: Quantizers | None = None,
-    finer: tuple[int, ...] = (),
-) -> Header:
+def _header(values: tuple[Values, Values, Values, Values], plan: Plan, coarseness: float) -> Header:
+    recipe, groups = plan.recipe, plan.groups
     rgb, channels, features = rgb_groups(groups), sum(g.channels for g in groups), values[3].shape[1]
     lattice = None
     if recipe.coding == "lattice":
-        lattice = Steps.of(coarseness, channels, features, rgb).record(bool(rgb), finer)
+        lattice = Steps.of(coarseness, channels, features, rgb).record(bool(rgb), plan.finer)
         position, scale, rotation, feature = (Quantizer.lattice(n) for n in (2, 2, 1, features))
     else:
-        position, scale, rotation, feature = quantizers or choose_quantizers(values, recipe)
+        position, scale, rotation, feature = plan.quantizers or choose_quantizers(values, recipe)
     return Header(
-        width=width,
-        height=height,
+        width=plan.width,
+        height=plan.height,
         channels=channels,
         groups=groups,
-        background=background,
+        background=plan.background,
         position=position,
         scale=scale,
         rotation=rotation,
@@ -186,7 +162,7 @@ def _header(
         primitive=Primitive.GRADIENT if recipe.primitive == "gradient" else Primitive.CONSTANT,
         shape=Shape[recipe.shape.upper()],
         scale_map=ScaleMap.LOG2 if recipe.shape == "scale_rotation" else ScaleMap.RAW,
-        lowpass=lowpass,
+        lowpass=plan.lowpass,
         reach2=recipe.reach2,
         relative_reach2=recipe.relative_reach2 if recipe.blend == "topk" else float("inf"),
         lattice=lattice,
@@ -234,16 +210,9 @@ def _bound_reach(model: Model, reach2: float, pixels: int, lowpass: float) -> No
 
 def _reach(model: Model, gaussians: Gaussians, points: np.ndarray, reach2: float, lowpass: float) -> None:
     """Enlarge the nearest Gaussian of each point until it reaches it."""
-    means = gaussians.means.astype(np.float64) * 2.0**-14
-    p, q, r = (gaussians.factors.astype(np.float64) * 2.0**14).T
-    factor = np.ones(len(means))
-    block = max(1, 4_000_000 // len(means))
-    for start in range(0, len(points), block):
-        delta = points[start : start + block, None, :] - means[None]
-        d2 = (p * delta[..., 0] + q * delta[..., 1]) ** 2 + (r * delta[..., 1]) ** 2
-        nearest = d2.argmin(axis=1)
-        need = np.sqrt(d2[np.arange(len(nearest)), nearest] / (_HOLE_MARGIN * reach2))
-        np.maximum.at(factor, nearest, need)
+    who, d2 = closing.nearest(gaussians, points)
+    factor = np.ones(len(gaussians))
+    np.maximum.at(factor, who, np.sqrt(d2 / (closing.MARGIN * reach2)))
     # What was decoded may already differ from the model: grow from the decoded deviations.
     chosen = torch.from_numpy(factor > 1)
     if is_matrix(model.scale_map):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Literal
+from typing import Literal, get_args, get_origin, get_type_hints
 
 from igs.format.errors import UsageError
 
@@ -136,6 +136,10 @@ class Recipe:
         kinds = {self.pos_quantizer, self.shape_quantizer, self.feat_quantizer}
         rotated = self.shape == "scale_rotation"
         checks: list[tuple[str, bool, str]] = [
+            *(
+                (name, getattr(self, name) in known, ", ".join(known[:-1]) + " or " + known[-1])
+                for name, known in choices().items()
+            ),
             ("steps", 0 <= self.steps <= 1_000_000, "0 to 1000000"),
             ("top_k", 1 <= self.top_k <= 32, "1 to 32"),
             ("reach2", 0 < self.reach2 <= 1024, "above 0, up to 1024"),
@@ -158,39 +162,10 @@ class Recipe:
             ("init_power", 0 <= self.init_power <= 16, "0 to 16"),
             ("quantize_forward", 0 <= self.quantize_forward <= 1, "0 to 1"),
             ("plateau_steps", self.plateau_steps >= 1, "1 or more"),
-            ("blend", self.blend in ("topk", "sum"), "topk or sum"),
-            (
-                "shape",
-                self.shape in ("scale_rotation", "cholesky", "covariance"),
-                "scale_rotation, cholesky or covariance",
-            ),
             ("lowpass_alpha", self.lowpass_alpha == 0 or 1 <= self.lowpass_alpha <= 1e6, "0, or 1 to 1e6"),
             ("init_color_gain", 0 <= self.init_color_gain <= 16, "0 to 16"),
-            ("growth_where", self.growth_where in ("sampled", "top"), "sampled or top"),
-            ("growth_color", self.growth_color in ("picture", "residual", "zero"), "picture, residual or zero"),
-            ("primitive", self.primitive in ("constant", "gradient"), "constant or gradient"),
-            ("init", self.init in ("gradient", "saliency", "random"), "gradient, saliency or random"),
-            (
-                "saliency",
-                self.saliency in ("spectral-residual", "fine-grained", "eml-net"),
-                "spectral-residual, fine-grained or eml-net",
-            ),
-            ("scale_parameter", self.scale_parameter in ("raw", "inverse", "log"), "raw, inverse or log"),
-            (
-                "lr_schedule",
-                self.lr_schedule in ("constant", "exponential", "plateau", "steps"),
-                "constant, exponential, plateau or steps",
-            ),
             ("feat_stages", 1 <= self.feat_stages <= 8, "1 to 8"),
             ("feat_bits", self.feat_quantizer != "codebook" or self.feat_bits <= 12, "1 to 12 for a codebook"),
-            ("pos_quantizer", self.pos_quantizer in ("uniform", "learned", "float16"), "uniform, learned or float16"),
-            ("shape_quantizer", self.shape_quantizer in ("uniform", "learned"), "uniform or learned"),
-            (
-                "feat_quantizer",
-                self.feat_quantizer in ("uniform", "learned", "float16", "codebook"),
-                "uniform, learned, float16 or codebook",
-            ),
-            ("coding", self.coding in ("lattice", "plain"), "lattice or plain"),
             (
                 "coding",
                 self.coding == "plain" or (kinds == {"uniform"} and rotated and not self.lowpass_alpha),
@@ -217,3 +192,8 @@ class Recipe:
         for name, ok, expected in checks:
             if not ok:
                 raise UsageError(f"{name}: expected {expected}, found {getattr(self, name, '…')}")
+
+
+def choices() -> dict[str, tuple[str, ...]]:
+    """The names that a recipe's fields may have, of those that hold one."""
+    return {name: get_args(kind) for name, kind in get_type_hints(Recipe).items() if get_origin(kind) is Literal}

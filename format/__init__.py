@@ -1,7 +1,7 @@
 """igs.format: the `.igs` container of spec/igs.md. Bytes ↔ header, index, sections, codes, Gaussians.
 
 The pipeline in file names: source → header, sections, index, head → reader → codecs (bitpack; rans, cells, columns) →
-quantize, lattice, gaussians; and partition → writer. document.py rewrites files, validate.py reports on them,
+quantize, lattice, gaussians (with arithmetic); and partition → writer. document.py rewrites files, validate.py reports,
 describe.py shows them, bits.py tells what they cost. No torch here; Numba only where a file has coded chunks (jit,
 rans, cells, columns).
 """
@@ -31,7 +31,7 @@ from igs.format.fields import (
     Transfer,
 )
 from igs.format.gaussians import Gaussians, dequantize, quantize, reach_areas, reach_boxes
-from igs.format.header import Group, Header, feature_columns, lit_channels
+from igs.format.header import Channels, Group, Header, each_group, feature_columns, lit_channels
 from igs.format.limits import Limits
 from igs.format.quantize import Quantizer
 from igs.format.reader import FileReader, Level, open_file
@@ -41,6 +41,7 @@ from igs.format.writer import write
 __all__ = [
     "Alpha",
     "Blend",
+    "Channels",
     "Codec",
     "Colour",
     "Document",
@@ -70,6 +71,7 @@ __all__ = [
     "dequantize",
     "describe",
     "describe_text",
+    "each_group",
     "feature_columns",
     "lit_channels",
     "open_file",

@@ -38,7 +38,7 @@ from igs.format.cells_model import (
     shape,
 )
 from igs.format.codes import invalid
-from igs.format.fields import FEATURE_MAX, MEAN_UNIT, REACH_MARGIN
+from igs.format.fields import BOUND, FEATURE_MAX, MEAN_UNIT, REACH_MARGIN, UNIT
 from igs.format.gaussians import Gaussians
 from igs.format.header import Header
 from igs.format.jit import helper, inline, kernels
@@ -51,8 +51,9 @@ TRIM_BYTES = 4
 HEAD_BYTES = TRIM_BYTES + STATE_BYTES
 CONTEXTS = len(m.ODDS)
 LANES = 8  # chunks decoded side by side; more gain nothing
+_UNITS, _BOUND = float(UNIT), float(BOUND)
 GUESS_TRIES = 4  # so many steps by a curve's slope, which end sooner but for the odd place; halving always ends
-kernel = kernels(__file__, "rans.py", "cells_model.py", "lattice.py")
+kernel = kernels(__file__, "rans.py", "cells_model.py", "lattice.py", "arithmetic.py")
 
 
 @helper
@@ -129,7 +130,7 @@ OF_CHUNK, REAL_OF_CHUNK = AT, STEP  # how many of these a chunk has
 @inline
 def _mean(v):  # type: ignore[no-untyped-def]
     """A coordinate in units of 2^-14 pixel (spec §6.1)."""
-    return np.int32(min(max(np.floor(v * 2.0**14 + 0.5), -(2.0**30)), 2.0**30 - 1))
+    return np.int32(min(max(np.floor(v * _UNITS + 0.5), -_BOUND), _BOUND - 1.0))
 
 
 @inline

@@ -31,7 +31,7 @@ from igs.format.lattice import Lattice
 from igs.format.quantize import Codes
 from igs.format.rans import low_bits, put, put_bits, put_uniform, put_yes
 
-kernel = kernels(__file__, "rans.py", "cells_model.py", "lattice.py")
+kernel = kernels(__file__, "rans.py", "cells_model.py", "lattice.py", "arithmetic.py")
 
 
 class Encoded(NamedTuple):

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from igs.format import arithmetic as ar
 from igs.format import lattice as la
 from igs.format.jit import helper, inline
 from igs.format.rans import contexts
@@ -54,13 +55,13 @@ def tables() -> I64:
     """
     z = np.arange(SIZE) / KNOTS - TAIL
     e = float.fromhex("0x1.71547652B82FEp+0")
-    logistic = 1.0 / (1.0 + la.exp2(-z * e))
-    tail = 0.5 * la.exp2(-np.abs(z) * e)
+    logistic = 1.0 / (1.0 + ar.exp2(-z * e))
+    tail = 0.5 * ar.exp2(-np.abs(z) * e)
     laplace = np.where(z < 0, tail, 1.0 - tail)
     w = 4.0 + z * z
     student = 0.5 + (z * (6.0 + z * z)) / (2.0 * (w * np.sqrt(w)))
     positive = np.maximum(z, 0.0)
-    weibull = 1.0 - la.exp2(-(positive * np.sqrt(positive)) * e)
+    weibull = 1.0 - ar.exp2(-(positive * np.sqrt(positive)) * e)
     rows = np.floor(np.stack([logistic, laplace, student, weibull]) * 2.0**24 + 0.5).astype(np.int64)
     rows[:, 0], rows[:, -1] = 0, 2**24
     rows.flags.writeable = False
@@ -103,14 +104,14 @@ def parameters(lattice: la.Lattice) -> Parameters:
     position, minor, ratio, rotation = (
         la.step_value(c) for c in (lattice.position, lattice.minor, lattice.ratio, lattice.rotation)
     )
-    top = float(la.exp2(np.array([min((models[0].mean + TAIL * models[0].width) / 2, 7.0)]))[0])
+    top = float(ar.exp2(np.array([min((models[0].mean + TAIL * models[0].width) / 2, 7.0)]))[0])
     largest = min(int(np.ceil(max(top - la.ROOT_MIN, 0.0) / minor)) + 1, MINOR_MAX)
     k = np.arange(largest + 2, dtype=np.float64)
     root = np.minimum(la.ROOT_MIN + k * minor, la.ROOT_MAX)
-    l2 = 2.0 * la.log2(root)
+    l2 = 2.0 * ar.log2(root)
     edges = np.full(largest + 2, -np.inf)
-    edges[1:] = 2.0 * la.log2(la.ROOT_MIN + (k[1:] - 0.5) * minor)
-    unit = (ratio / root) / (la.spread_value(lattice.ratio_spread) * la.exp2(RATIO_FALL * l2))
+    edges[1:] = 2.0 * ar.log2(la.ROOT_MIN + (k[1:] - 0.5) * minor)
+    unit = (ratio / root) / (la.spread_value(lattice.ratio_spread) * ar.exp2(RATIO_FALL * l2))
     most = np.minimum(np.ceil(TAIL / unit), RATIO_MAX)
     sizes = GUESS_LOW + np.arange(GUESSES) / GUESS_STEPS
     guesses = (np.exp2(sizes / 2) - la.ROOT_MIN) / minor + 0.5
@@ -147,14 +148,14 @@ def number_of(x, y, columns):  # type: ignore[no-untyped-def]
 FRESH = contexts([(a, 32) for a in ODDS])  # decisions before the first of a chunk, int64 [14, 3] (rans.py)
 
 
-# -- spec §6.3, §6.4: these return what format/lattice.py does, bit for bit
+# -- spec §6.3, §6.4: these return what arithmetic.py and lattice.py do, bit for bit
 
-_PI, _LN2, _RATIO_OCTAVES, _LOG_MAX = la.PI, la.LN2, la.RATIO_MAX, la.LOG_MAX
+_PI, _LN2, _RATIO_OCTAVES, _LOG_MAX = ar.PI, ar.LN2, la.RATIO_MAX, la.LOG_MAX
 _ANGLES_MAX, _GAIN_MIN = la.ANGLES_MAX, la.FEATURE_GAIN_MIN
 _POWERS = np.ldexp(1.0, np.arange(-32, 32))  # far more than sizes and gains need: they are all from 2^-13 to 2^15
-_S0, _S1, _S2, _S3, _S4, _S5, _S6, _S7, _S8 = la.SIN
-_C0, _C1, _C2, _C3, _C4, _C5, _C6, _C7, _C8 = la.COS
-_E0, _E1, _E2, _E3, _E4, _E5, _E6, _E7, _E8, _E9, _E10, _E11, _E12, _E13, _E14, _E15, _E16, _E17 = la.EXP
+_S0, _S1, _S2, _S3, _S4, _S5, _S6, _S7, _S8 = ar.SIN
+_C0, _C1, _C2, _C3, _C4, _C5, _C6, _C7, _C8 = ar.COS
+_E0, _E1, _E2, _E3, _E4, _E5, _E6, _E7, _E8, _E9, _E10, _E11, _E12, _E13, _E14, _E15, _E16, _E17 = ar.EXP
 
 
 @inline

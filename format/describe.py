@@ -8,17 +8,20 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from igs.format.errors import InvalidFile
+from igs.format.errors import InvalidFile, UsageError
 from igs.format.fields import DRAFT, VERSION, Codec, QuantizerKind
 from igs.format.header import ATTRIBUTES
-from igs.format.lattice import FAMILIES, Lattice, Model, step_value
+from igs.format.lattice import FAMILIES, Lattice, ValueModel, step_value
 from igs.format.quantize import Quantizer
 from igs.format.reader import FileReader
 from igs.format.sections import INLINE, METRES_PER_INCH, resolution
+
+_LEVEL_PSNR = "level_psnr"  # in the section json
 
 
 def _number(value: float, kind: type[np.floating[Any]] = np.float32) -> float | int | None:
@@ -47,7 +50,7 @@ def _lattice(lattice: Lattice) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
 
 
-def _model(model: Model) -> dict[str, Any]:
+def _model(model: ValueModel) -> dict[str, Any]:
     return model._asdict() | {"family": FAMILIES[model.family]}
 
 
@@ -65,18 +68,33 @@ def level_psnr(file: FileReader) -> list[float | None]:
     if "json" not in file.sections:
         return unknown
     try:
-        stated = json.loads(file.sections["json"])["level_psnr"]
+        stated = json.loads(file.sections["json"])[_LEVEL_PSNR]
         known = [None if v is None else float(v) for v in stated]
     except (InvalidFile, ValueError, TypeError, KeyError, RecursionError, OverflowError):
         return unknown  # free metadata: anything may stand there
     return known if len(known) == len(unknown) else unknown
 
 
+def with_level_psnr(sections: Mapping[str, bytes], psnr: Sequence[float | None]) -> dict[str, bytes]:
+    """Sections with the PSNR of each level in the JSON object, of the same length whatever the values."""
+    known: dict[str, Any] = {}
+    if "json" in sections:
+        try:
+            known = dict(json.loads(sections["json"]))
+        except (ValueError, TypeError) as error:
+            raise UsageError(f"section json: expected a JSON object, found {error}") from None
+    known.pop(_LEVEL_PSNR, None)
+    values = ",".join(" null" if v is None else f"{min(v, 99.99):5.2f}" for v in psnr)
+    rest = json.dumps(known, ensure_ascii=False, separators=(",", ":"))[1:-1]
+    text = "{" + rest + ("," if rest else "") + f'"{_LEVEL_PSNR}":[{values}]' + "}"
+    return {**sections, "json": text.encode()}
+
+
 def without_level_psnr(sections: dict[str, bytes]) -> dict[str, bytes]:
     """Metadata sections for another picture than that whose levels were measured."""
     try:
         stated = json.loads(sections.get("json", b"{}"))
-        del stated["level_psnr"]
+        del stated[_LEVEL_PSNR]
     except (ValueError, TypeError, KeyError, RecursionError):
         return sections
     rest = {name: data for name, data in sections.items() if name != "json"}

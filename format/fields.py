@@ -8,6 +8,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 SIGNATURE = b"\x89IGS\r\n\x1a\n"
+MAGIC = SIGNATURE[:4]  # by which a file is known, damaged or not
 VERSION = 0
 DRAFT = 2
 
@@ -21,8 +22,11 @@ MAX_COUNT = 65535  # Gaussians in a chunk: a u16
 MAX_PAYLOAD = 2**24 - 1  # bytes of a chunk: 24 bits of its extent
 
 SIDE_MAX = 65536  # pixels: as far as means and sample points reach, §6.1, §7
-MEAN_UNIT = 2.0**-14  # pixel, §6.1
+UNIT = 1 << 14  # units per pixel, §6.1, §7
+MEAN_UNIT = 2.0**-14  # pixel: one unit
+BOUND = 1 << 30  # units: means and sample points are in [−BOUND, BOUND − 1], §6.1, §7
 SIGMA_MIN, SIGMA_MAX, SIGMA_RATIO = 2.0**-6, 2.0**15, 2.0**-12  # §6.2
+MIN_ALPHA = 2.0**-9  # below it a premultiplied colour says nothing, §8.3
 FEATURE_MAX = 2.0**32  # features are clamped to ±this, §6
 REACH_MARGIN = 1 + 2.0**-9  # R⁺ / R, §4
 

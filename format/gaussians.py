@@ -14,11 +14,22 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from igs.format import lattice as la
+from igs.format.arithmetic import cospi_sinpi, exp2, factor_of
 from igs.format.codes import invalid
 from igs.format.errors import UsageError
-from igs.format.fields import FEATURE_MAX, MEAN_UNIT, REACH_MARGIN, SIGMA_MAX, SIGMA_MIN, SIGMA_RATIO, ScaleMap, Shape
+from igs.format.fields import (
+    BOUND,
+    FEATURE_MAX,
+    MEAN_UNIT,
+    REACH_MARGIN,
+    SIGMA_MAX,
+    SIGMA_MIN,
+    SIGMA_RATIO,
+    UNIT,
+    ScaleMap,
+    Shape,
+)
 from igs.format.header import Header
-from igs.format.lattice import cospi_sinpi, exp2
 from igs.format.quantize import Codes, split_columns
 
 F64 = NDArray[np.float64]
@@ -129,7 +140,7 @@ def dequantize(header: Header, codes: Codes, first_index: int = 0) -> Gaussians:
     variance = sigma * sigma
     if header.lowpass:
         variance = variance + header.lowpass
-    parts = la.factor_of(variance[:, 0], variance[:, 1], cc, ss, sc)
+    parts = factor_of(variance[:, 0], variance[:, 1], cc, ss, sc)
     return _gaussians(position, parts, np.sqrt(variance), feature, first_index)
 
 
@@ -143,7 +154,7 @@ def _of_lattice(header: Header, lattice: la.Lattice, codes: Codes, first_index: 
 
 def _gaussians(position: F64, parts: tuple[F64, ...], scales: F64, feature: F64, first_index: int) -> Gaussians:
     p, q, r, sxx, sxy, syy, _ = parts
-    means = np.clip(np.floor(position * 2.0**14 + 0.5), -(2.0**30), 2.0**30 - 1).astype(np.int32)
+    means = np.clip(np.floor(position * UNIT + 0.5), -BOUND, BOUND - 1).astype(np.int32)
     return Gaussians(
         means=means,
         factors=(np.stack([p, q, r], axis=1) * MEAN_UNIT).astype(np.float32),

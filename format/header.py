@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -32,7 +32,7 @@ from igs.format.fields import (
     Shape,
     Transfer,
 )
-from igs.format.lattice import Lattice, rgb_groups
+from igs.format.lattice import Lattice
 from igs.format.quantize import BITS, Quantizer, parameter_count, quantizer_from_parameters
 
 LATTICE_BITS = 26  # what a Gaussian takes in a lattice besides its features, about
@@ -280,8 +280,7 @@ class Header:
             yield Problem("E_FIELD", "background", f"{self.channels} numbers within ±65504", str(self.background))
         for name, columns in zip(ATTRIBUTES, (2, 2, 1, self.features), strict=True):
             quantizer: Quantizer = getattr(self, name)
-            for text in quantizer.problems():
-                expected, _, found = text.removeprefix("expected ").rpartition(", found ")
+            for expected, found in quantizer.problems():
                 yield Problem("E_QUANTIZER", name, expected, found)
             if quantizer.columns != columns:
                 yield Problem("E_QUANTIZER", name, f"{columns} columns", str(quantizer.columns))
@@ -304,6 +303,30 @@ def feature_columns(primitive: Primitive, channels: int) -> int:
 def lit_channels(groups: Sequence[Group]) -> tuple[bool, ...]:
     """For each channel whether a Gaussian's gradient is added to it: to all but alpha (spec §7)."""
     return sum(((True,) * (g.channels - 1) + (g.alpha == Alpha.NONE,) for g in groups), ())
+
+
+class Channels(NamedTuple):
+    """Where a group's channels stand among those of all groups."""
+
+    group: Group
+    whole: slice
+    colours: slice  # without alpha
+    alpha: slice | None  # None: the group has none
+
+
+def each_group(groups: Iterable[Group]) -> Iterator[Channels]:
+    """The groups in order, each with the slices of its channels."""
+    start = 0
+    for group in groups:
+        end = start + group.channels
+        last = end - (group.alpha != Alpha.NONE)
+        yield Channels(group, slice(start, end), slice(start, last), slice(last, end) if last < end else None)
+        start = end
+
+
+def rgb_groups(groups: Iterable[Group]) -> list[int]:
+    """First channels of the groups whose colour is RGB."""
+    return [part.whole.start for part in each_group(groups) if part.group.colour == Colour.RGB]
 
 
 def _sum(groups: Sequence[Group]) -> str:

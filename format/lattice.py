@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from igs.format.arithmetic import PI, cospi_sinpi, exp2, factor_of, log2
 from igs.format.errors import UsageError
-from igs.format.fields import Colour
 from igs.format.quantize import Codes
 
 F64 = NDArray[np.float64]
@@ -30,60 +30,10 @@ FEATURE_GAIN_MIN = 2.0**-6
 ANGLE_BINS = 16
 _CODE_MAX = 2**30
 
-PI = float.fromhex("0x1.921FB54442D18p+1")
-LN2 = float.fromhex("0x1.62E42FEFA39EFp-1")
-TWO_OVER_LN2 = float.fromhex("0x1.71547652B82FEp+1")
-SQRT_HALF = float.fromhex("0x1.6A09E667F3BCDp-1")
-SIN = [(-1) ** i / math.factorial(2 * i + 1) for i in range(9)]  # of z = a², up to z⁸/17!
-COS = [(-1) ** i / math.factorial(2 * i) for i in range(9)]  # up to z⁸/16!
-EXP = [1 / math.factorial(i) for i in range(18)]
-LOG = [1 / (2 * i + 1) for i in range(11)]
-
-
-def horner(coefficients: list[float], z: F64) -> F64:
-    """c₀ + z·(c₁ + z·(…)), each operation rounded."""
-    total = coefficients[-1] * z
-    for c in reversed(coefficients[1:-1]):
-        total += c
-        total *= z
-    total += coefficients[0]
-    return total
-
-
-def cospi_sinpi(t: F64) -> tuple[F64, F64]:
-    """(cos πt, sin πt) by the polynomials of spec §6.3, exact to the bit everywhere."""
-    f = t - np.floor(t)
-    k = np.floor(2.0 * f + 0.5)
-    a = (f - k / 2.0) * PI
-    z = a * a
-    s = a * horner(SIN, z)
-    c = horner(COS, z)
-    cos = np.where(k == 0, c, np.where(k == 1, -s, -c))
-    sin = np.where(k == 0, s, np.where(k == 1, c, -s))
-    return cos, sin
-
-
-def exp2(v: F64) -> F64:
-    """2^v by the polynomial of spec §6.3."""
-    n = np.floor(v)
-    a = (v - n) * LN2
-    return np.ldexp(horner(EXP, a), n.astype(np.int32))
-
-
-def log2(v: F64) -> F64:
-    """log₂ v, v > 0, by the polynomial of spec §6.3."""
-    m, e = np.frexp(v)
-    low = m < SQRT_HALF
-    m = np.where(low, m * 2.0, m)
-    e = np.where(low, e - 1, e)
-    s = (m - 1.0) / (m + 1.0)
-    return e + (s * TWO_OVER_LN2) * horner(LOG, s * s)
-
-
 FAMILIES = ("logistic", "laplace", "student")
 
 
-class Model(NamedTuple):
+class ValueModel(NamedTuple):
     """How a value's codes are expected to spread: bytes as the file stores them (spec §5.3).
 
     family: 0 logistic, 1 Laplace, 2 Student's t with 4 degrees of freedom. pull: how far the expected value moves
@@ -104,6 +54,10 @@ class Model(NamedTuple):
     def mean(self) -> float:
         """The centre as a number."""
         return self.centre / 16 * self.width
+
+
+# For records without Gaussians yet: models that hold anything. Sizes spread less than features do.
+BROAD, BROADEST = ValueModel(2, 0, 0, 208), ValueModel(2, 0, 0, 255)
 
 
 def spread_value(code: int) -> float:
@@ -136,9 +90,9 @@ class Lattice:
     rotation: int
     feature: tuple[int, ...]
     ycbcr: bool
-    minor_model: Model
+    minor_model: ValueModel
     ratio_spread: int
-    feature_models: tuple[Model, ...]
+    feature_models: tuple[ValueModel, ...]
     angles: tuple[int, ...] = (0,) * ANGLE_BINS
 
     def to_bytes(self) -> bytes:
@@ -160,7 +114,7 @@ class Lattice:
         """The inverse of ``to_bytes``; ``problems`` tells what is out of range."""
         at = 5 + features
         rows = [data[at + 3 * i : at + 3 * i + 3] for i in range(features + 1)]
-        models = [Model(b[0] >> 6, b[0] & 63, b[1] - 256 * (b[1] > 127), b[2]) for b in rows]
+        models = [ValueModel(b[0] >> 6, b[0] & 63, b[1] - 256 * (b[1] > 127), b[2]) for b in rows]
         at += 3 * (features + 1)
         angles = tuple(v for b in data[at + 1 : at + 1 + ANGLE_BINS // 2] for v in (b & 15, b >> 4))
         steps = tuple(data[4 : 4 + features])
@@ -257,30 +211,10 @@ def decorrelate(features: F64, rgb: list[int]) -> F64:
     return out
 
 
-def rgb_groups(groups: tuple[object, ...]) -> list[int]:
-    """First channels of the groups whose colour is RGB."""
-    found, at = [], 0
-    for group in groups:
-        if group.colour == Colour.RGB:  # type: ignore[attr-defined]
-            found.append(at)
-        at += group.channels  # type: ignore[attr-defined]
-    return found
-
-
 def factor(sigma1: F64, sigma2: F64, turn: F64) -> tuple[F64, F64, F64, F64, F64, F64, F64]:
     """(p, q, r, Σxx, Σxy, Σyy, D) of spec §6.2 without clamps and lowpass, pixels."""
     c, s = cospi_sinpi(turn)
     return factor_of(sigma1 * sigma1, sigma2 * sigma2, c * c, s * s, s * c)
-
-
-def factor_of(a: F64, b: F64, cc: F64, ss: F64, sc: F64) -> tuple[F64, F64, F64, F64, F64, F64, F64]:
-    """(p, q, r, Σxx, Σxy, Σyy, D) from the variances A, B and the angle's squares (spec §6.2)."""
-    d = np.sqrt(a) * np.sqrt(b)
-    sxx = a * cc + b * ss
-    syy = a * ss + b * cc
-    sxy = (a - b) * sc
-    g = np.sqrt(syy)
-    return g / d, -sxy / (d * g), 1.0 / g, sxx, sxy, syy, d
 
 
 def encode(

@@ -17,8 +17,7 @@ from igs.format import lattice as la
 from igs.format.fields import MEAN_UNIT
 from igs.format.gaussians import Gaussians
 from igs.format.header import Header
-from igs.format.lattice import Lattice
-from igs.format.lattice import Model as ValueModel
+from igs.format.lattice import BROAD, BROADEST, Lattice, ValueModel
 
 F64 = NDArray[np.float64]
 
@@ -34,9 +33,8 @@ def best_record(
 
     assert header.lattice is not None
     # Only the order and the neighbours are wanted yet: models that hold anything, not those of other codes.
-    broad, broadest = ValueModel(2, 0, 0, 208), ValueModel(2, 0, 0, 255)
     lattice = dataclasses.replace(
-        header.lattice, minor_model=broad, ratio_spread=255, feature_models=(broadest,) * len(header.lattice.feature)
+        header.lattice, minor_model=BROAD, ratio_spread=255, feature_models=(BROADEST,) * len(header.lattice.feature)
     )
     everywhere = cells.clip_box(np.array([-np.inf, -np.inf, np.inf, np.inf]), header.width, header.height)
     means, ordered, around = gaussians.means.astype(np.float64) * MEAN_UNIT, [], []

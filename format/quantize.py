@@ -122,26 +122,26 @@ class Quantizer:
         pairs = np.array([first, second], np.float32).T
         return pairs[:1].reshape(-1) if self.shared else pairs.reshape(-1)
 
-    def problems(self) -> Iterator[str]:
-        """What is wrong with this quantiser, as 'expected …, found …' texts; nothing for a valid one."""
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Pairs (expected, found) for what is out of range; nothing for a valid quantiser."""
         low, high = BITS[self.kind]
         if not low <= self.bits <= high:
-            yield f"expected {low} to {high} bits for kind {self.kind.name.lower()}, found {self.bits}"
+            yield f"{low} to {high} bits for kind {self.kind.name.lower()}", str(self.bits)
         if not 1 <= self.columns <= MAX_COLUMNS:
-            yield f"expected 1 to {MAX_COLUMNS} columns, found {self.columns}"
+            yield f"1 to {MAX_COLUMNS} columns", str(self.columns)
         if self.kind == QuantizerKind.CODEBOOK and not 1 <= self.stages <= 8:
-            yield f"expected 1 to 8 codebook stages, found {self.stages}"
+            yield "1 to 8 codebook stages", str(self.stages)
         if self.shared and self.kind not in _PAIR:
-            yield f"expected no shared flag for kind {self.kind.name.lower()}, found it set"
+            yield f"no shared flag for kind {self.kind.name.lower()}", "it set"
         if self.kind != QuantizerKind.LATTICE and not np.isfinite(self.parameters).all():
-            yield "expected finite parameters, found NaN or infinity"
+            yield "finite parameters", "NaN or infinity"
         for lo, hi in zip(self.lo, self.hi, strict=False):
             if hi < lo:
-                yield f"expected hi of at least lo = {lo}, found {hi}"
+                yield f"hi of at least lo = {lo}", str(hi)
 
     def _checked(self) -> Quantizer:
-        for problem in self.problems():
-            raise UsageError(f"quantiser: {problem}")
+        for expected, found in self.problems():
+            raise UsageError(f"quantiser: expected {expected}, found {found}")
         return self
 
     def decode(self, codes: ArrayLike) -> Values:

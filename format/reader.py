@@ -20,7 +20,7 @@ from igs.format import index as ix
 from igs.format.codecs import DECODERS, THREADED, Chunk
 from igs.format.codes import invalid
 from igs.format.errors import InvalidFile, UsageError
-from igs.format.fields import BLOCK_ENTRIES, ENTRY_BYTES, HEADER_BYTES, NODE_BYTES, LevelMode
+from igs.format.fields import BLOCK_ENTRIES, ENTRY_BYTES, HEADER_BYTES, MEAN_UNIT, NODE_BYTES, UNIT, LevelMode
 from igs.format.gaussians import Gaussians, dequantize, reach_areas, reach_boxes
 from igs.format.head import Head, check_end, parse_head, parse_start
 from igs.format.limits import Limits
@@ -229,7 +229,7 @@ class FileReader:
         first, last = self.level_range(level)
         if not (math.isfinite(x0 + x1) and math.isfinite(y0 + y1)):
             raise UsageError(f"box: expected finite numbers, found {x0}, {y0}, {x1}, {y1}")
-        x0, y0, x1, y1 = (math.floor(v * 2.0**14 + 0.5) * 2.0**-14 for v in (x0, y0, x1, y1))
+        x0, y0, x1, y1 = (math.floor(v * UNIT + 0.5) * MEAN_UNIT for v in (x0, y0, x1, y1))
         bx0, by0, bx1, by1 = self._boxes
         if self._loaded is None:
             part = slice(first, last)

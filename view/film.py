@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from igs.decoder.output import to_picture
+from igs.decoder.output import to_picture, visible
 from igs.format import Group
 from igs.format.errors import UsageError
 from igs.view.canvas import U8, Panel, compose, font, plain, to_u8
 from igs.view.colours import FAINT, INK, MARK, PAPER
 from igs.view.ellipses import Style, draw_ellipses
-from igs.view.scene import F32, visible
+from igs.view.scene import F32
 
 FORMATS = {".webp": "WEBP", ".gif": "GIF"}
 _FRAME, _GROWTH, _LAST = 90, 400, 2500  # milliseconds

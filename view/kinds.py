@@ -11,13 +11,15 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
+from igs.decoder.grid import output_size
 from igs.format.describe import counted
 from igs.format.errors import UsageError
+from igs.format.header import each_group
 from igs.view import maps
 from igs.view.canvas import U8, Bar, Panel, compose, framed, rounded_up, to_u8
 from igs.view.colours import PAPER, amounts, numbers
 from igs.view.ellipses import Style, draw_ellipses
-from igs.view.scene import F32, F64, Drawn, Region, Scene, channels_of
+from igs.view.scene import F32, F64, Drawn, Region, Scene
 
 WIDE = 1200.0  # pixels of a single panel's longer side, where no scale is asked for
 NARROW = 800.0  # of one panel of several
@@ -169,7 +171,7 @@ def _reduced(pixels: U8, area: Region, scale: float) -> U8:
 
 def _size(area: Region, scale: float) -> tuple[int, int]:
     """Columns and rows of an area at a scale, as the decoder has them."""
-    return max(1, math.floor(area[2] * scale + 0.5)), max(1, math.floor(area[3] * scale + 0.5))
+    return output_size(area[2], scale), output_size(area[3], scale)
 
 
 def id_map(found: maps.I64) -> U8:
@@ -236,7 +238,7 @@ def _error(scene: Scene, o: Options) -> list[Panel]:
     decoded, source = compared(scene, o, "error", o.level)
     parts = [("Error", slice(None))]
     if len(scene.groups) > 1 and not scene.named and not o.bare:
-        parts += [(f"Error of {g.name}", channels_of(scene.groups, n)) for n, g in enumerate(scene.groups)]
+        parts += [(f"Error of {g.name}", part) for g, part, *_ in each_group(scene.groups)]
     area, times = _area(scene, o), _times(scene, o)
     scale = _scale(o, area, NARROW if o.beside or len(parts) > 1 else WIDE)
     panels = []

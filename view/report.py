@@ -18,14 +18,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from igs.format import bits_by_attribute
+from igs.decoder.output import visible
+from igs.format import bits_by_attribute, each_group
 from igs.view import charts, kinds, maps
 from igs.view.canvas import U8, Bar, rounded_up, ticks, to_u8
 from igs.view.charts import grouped
 from igs.view.colours import amounts, sequential
 from igs.view.film import Moment, Stage, caption
 from igs.view.log import Entry
-from igs.view.scene import F32, Scene, channels_of, visible
+from igs.view.scene import F32, Scene
 
 _HERO, _FIGURE, _STRIP = 1440, 960, 480  # pixels of the longer sides
 _SMALL = 256  # pixels: below, enlarged pixels are shown as squares
@@ -224,8 +225,7 @@ def _groups(report: Report, scene: Scene) -> str:
     both = report.source, scene.decoded(times=report.times)[:height, :width]
     source, decoded = (scene.compared(p) for p in both)
     figures = []
-    for number, group in enumerate(scene.groups):
-        part = channels_of(scene.groups, number)
+    for number, (group, part, *_) in enumerate(each_group(scene.groups)):
         pair = [to_u8(visible(p, scene.groups, number)) for p in both]
         images = "".join(f'<img src="{data_uri(p, _STRIP)}" alt="">' for p in pair)
         words = f"<b>{escape(group.name)}</b> {_psnr(decoded[..., part], source[..., part])}"

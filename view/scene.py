@@ -11,45 +11,16 @@ import numpy as np
 import numpy.typing as npt
 
 from igs.decoder import Image
-from igs.decoder.output import compared, to_picture
+from igs.decoder.output import compared, rounded, to_picture, visible
 from igs.decoder.rule import Rule, Splats
-from igs.format import Alpha, Colour, Gaussians, Group, Limits, open_file
+from igs.format import Gaussians, Group, Limits, each_group, open_file
 from igs.format.errors import UsageError
-from igs.format.transfer import CURVED, srgb_from_linear
+from igs.format.fields import MEAN_UNIT
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 Region = tuple[float, float, float, float]  # x, y, w, h in pixels
 _MOST_TIMES = 16  # that igs-encode --downsample reduces a picture
-
-
-def channels_of(groups: Sequence[Group], number: int) -> slice:
-    """Where a group's channels are."""
-    first = sum(g.channels for g in groups[:number])
-    return slice(first, first + groups[number].channels)
-
-
-def visible(pixels: npt.ArrayLike, groups: Sequence[Group], number: int = 0, paper: float = 1.0) -> F32:
-    """Picture values [..., C] with straight alpha as RGB in [0, 1], float32 [..., 3]: the colours of one group.
-
-    Alpha is laid over ``paper``; grey is repeated; of a group of other channels the first three, or the first, count.
-    Light of high dynamic range is shown as sRGB, clipped at white.
-    """
-    values, group = np.asarray(pixels, np.float32)[..., channels_of(groups, number)], groups[number]
-    colours = group.channels - (group.alpha != Alpha.NONE)
-    if group.colour == Colour.CMYK and colours >= 4:
-        rgb = (1 - values[..., :3]) * (1 - values[..., 3:4])  # 1 is all ink
-    elif colours >= 3:
-        rgb = values[..., :3]
-    else:
-        rgb = np.repeat(values[..., :1], 3, axis=-1)
-    if group.transfer in CURVED:
-        rgb = srgb_from_linear(rgb).astype(np.float32)
-    if group.alpha != Alpha.NONE:
-        alpha = np.clip(values[..., group.channels - 1 : group.channels], 0.0, 1.0)
-        rgb = rgb * alpha + np.float32(paper) * (1 - alpha)
-    clipped: F32 = np.clip(rgb, 0.0, 1.0).astype(np.float32)
-    return clipped
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,11 +77,7 @@ class Scene:
 
         times: enlarged so many times.
         """
-        depth = max(group.bit_depth for group in self.groups)
-        if depth == 32:
-            return np.asarray(self.image.decode(times, level, "float32"), np.float32)
-        dtype, top = ("uint8", 255) if depth == 8 else ("uint16", 65535)
-        return self.image.decode(times, level, dtype).astype(np.float32) / np.float32(top)
+        return rounded(self.image, max(group.bit_depth for group in self.groups), times, level)
 
     def times(self, pixels: npt.NDArray[Any]) -> int | None:
         """How many times an original [H, W, C] was reduced to give this picture, 1 if not; None: it is of other size.
@@ -125,7 +92,7 @@ class Scene:
         """Of picture values [..., C] those of the group that is shown; they may be there alone."""
         values = np.asarray(pixels, np.float32)
         alone = values.shape[-1] != self.header.channels
-        return values if alone else values[..., channels_of(self.groups, self.number)]
+        return values if alone else values[..., list(each_group(self.groups))[self.number].whole]
 
     def shown(self, pixels: npt.ArrayLike) -> F32:
         """Picture values [..., C] as RGB [..., 3], like ``picture``."""
@@ -157,7 +124,7 @@ class Scene:
             bounds = [self.reader.chunk_level(int(c)) for c in range(first, last)]
             levels = np.repeat(np.array(bounds, np.int64), [len(p) for p in parts])
             colours = visible(values, self.groups, self.number)
-            drawn = Drawn(np.asarray(every.means * 2.0**-14, np.float64), every.covariances, colours, chunks, levels)
+            drawn = Drawn(np.asarray(every.means * MEAN_UNIT, np.float64), every.covariances, colours, chunks, levels)
             self._gaussians[level] = every, drawn
         return self._gaussians[level]
 

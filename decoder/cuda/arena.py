@@ -17,10 +17,10 @@ from igs.decoder.cuda import arrays
 from igs.decoder.cuda import cells as table
 from igs.decoder.cuda.device import load
 from igs.decoder.cuda.specialize import Kind, cell_kernel, enough
-from igs.decoder.grid import UNIT
 from igs.decoder.output import is_plain
 from igs.decoder.rule import Rule, Splats
 from igs.format.errors import LimitExceeded
+from igs.format.fields import UNIT
 from igs.format.transfer import CURVED
 
 if TYPE_CHECKING:
@@ -61,20 +61,16 @@ class Picture:
 
 def rule_row(rule: Rule, groups: Sequence[Group], raw: bool) -> Floats:
     """R², Q², then per channel: background, lit, gamma, alpha's channel or −1, curve or 0: float32 [2 + 5·C]."""
-    from igs.format import Alpha
+    from igs.format import Alpha, each_group
 
     channels = len(rule.background)
     gamma, alpha, curve = (np.full(channels, value, np.float32) for value in (1, -1, 0))
-    start = 0
-    for group in groups if not raw else ():
-        end = start + group.channels
-        colours = slice(start, end - (group.alpha != Alpha.NONE))
+    for group, whole, colours, _ in each_group(groups if not raw else ()):
         gamma[colours] = group.gamma
         if group.alpha == Alpha.PREMULTIPLIED:
-            alpha[colours] = end - 1
+            alpha[colours] = whole.stop - 1
         if group.transfer in CURVED:
             curve[colours] = group.transfer
-        start = end
     return np.concatenate([rule.floats, gamma, alpha, curve])
 
 

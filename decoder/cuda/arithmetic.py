@@ -12,15 +12,12 @@ import math
 import numpy as np
 from numba import cuda
 
+from igs.decoder.constants import NOWHERE, SLACK
 from igs.decoder.cuda.device import SIMULATED
 from igs.format import transfer as tr
-from igs.format.fields import Transfer
+from igs.format.fields import BOUND, UNIT, Transfer
 
-UNITS = float(1 << 14)  # per pixel
-BOUND = float(1 << 30)
-NOWHERE = np.int32(-(1 << 31))  # x of a point outside the representable range: its value is the background
-# Bounds of d² are off by at most 1.5e-3 of it in binary32, as ``igs.decoder.candidates`` explains.
-SLACK = np.float32(1.0 + 2.0**-6)
+_UNITS, _BOUND = float(UNIT), float(BOUND)
 PQ = int(Transfer.PQ)
 _LOG_NEPERS = tr.LOG_OCTAVES * math.log(2.0)
 _ZERO = np.float32(0.0)
@@ -113,9 +110,9 @@ def fix_point(x, y):
 
     The product is exact, so that fusing it changes nothing.
     """
-    fx = np.float64(x) * UNITS + 0.5
-    fy = np.float64(y) * UNITS + 0.5
-    if fx >= -BOUND and fx < BOUND and fy >= -BOUND and fy < BOUND:
+    fx = np.float64(x) * _UNITS + 0.5
+    fy = np.float64(y) * _UNITS + 0.5
+    if fx >= -_BOUND and fx < _BOUND and fy >= -_BOUND and fy < _BOUND:
         return np.int32(math.floor(fx)), np.int32(math.floor(fy))
     return NOWHERE, NOWHERE
 

@@ -14,9 +14,9 @@ from __future__ import annotations
 import numpy as np
 from numba import cuda, float32
 
+from igs.decoder.constants import NOWHERE
 from igs.decoder.cuda.arithmetic import (
     FEATURE_WORD,
-    NOWHERE,
     add,
     as_float,
     larger,
@@ -29,6 +29,7 @@ from igs.decoder.cuda.arithmetic import (
     whitened,
 )
 from igs.decoder.cuda.cells import COLUMNS, FIRST_CELL, LEFT, ROWS, RULE, SHIFT, TOP
+from igs.format.fields import MIN_ALPHA
 
 TOP_K = 10  # K; 1 for sum
 CHANNELS = 3  # C
@@ -41,7 +42,7 @@ _ZERO = np.float32(0.0)
 _ONE = np.float32(1.0)
 _HALF = np.float32(0.5)
 _INF = np.float32(np.inf)
-_MIN_ALPHA = np.float32(2.0**-9)  # below it a premultiplied colour says nothing
+_MIN_ALPHA = np.float32(MIN_ALPHA)
 
 
 def limits(words, entries, start, end, x, y, reach2, relative_reach2):

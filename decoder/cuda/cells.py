@@ -14,7 +14,8 @@ import math
 import numpy as np
 from numba import cuda, float32, int64
 
-from igs.decoder.cuda.arithmetic import R_WORD, SLACK, as_float, load4, may_reach, smaller
+from igs.decoder.constants import SLACK
+from igs.decoder.cuda.arithmetic import R_WORD, as_float, load4, may_reach, smaller
 
 RUN = 128  # Gaussians to a run, threads to a block
 WORDS = RUN // 32

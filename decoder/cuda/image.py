@@ -16,12 +16,13 @@ from igs.decoder.cuda.arena import Arena, Picture, picture_box
 from igs.decoder.cuda.device import load
 from igs.decoder.cuda.regions import Jobs
 from igs.decoder.cuda.specialize import enough, specialized
-from igs.decoder.grid import UNIT, Grid, check_finite, make_grid
+from igs.decoder.grid import Grid, check_finite, make_grid
 from igs.decoder.groups import depth_dtype
 from igs.decoder.image import Image
 from igs.decoder.output import output_dtype
 from igs.format import FileReader
 from igs.format.errors import Unsupported
+from igs.format.fields import UNIT
 
 _GRIDS = 8  # regions whose tables are kept on the device
 _ARENAS = 4  # sets of Gaussians kept there: levels, channel groups, raw or not

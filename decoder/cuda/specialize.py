@@ -48,9 +48,9 @@ class Kind:
 @functools.cache
 def _digest() -> str:
     """Of all sources here: Numba compares only a kernel's own file with what it has cached."""
-    return hashlib.sha256(
-        b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
-    ).hexdigest()
+    here = Path(__file__).parent
+    files = [*sorted(here.glob("*.py")), here.parent / "constants.py"]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
 def kernel(function: Callable[..., Any]) -> Any:

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from igs.decoder.output import visible
 from igs.encoder.fitting.init import Map, resample_map
 from igs.encoder.options import check_saliency
-from igs.format import Alpha, Colour, Group
+from igs.format import Colour, Group, each_group
 from igs.format.errors import Unsupported
-from igs.format.transfer import CURVED, srgb_from_linear
 
 # Half sides of the surroundings in pixels: three octaves of 12 and of 28, as published.
 _SURROUNDS = (12, 24, 48, 28, 56, 112)
@@ -103,39 +103,18 @@ def map_of(name: str, pixels: NDArray[np.float32], groups: Sequence[Group], weig
         from igs.encoder.fitting.eml_net import eml_net
     except ImportError as error:
         raise Unsupported('eml-net needs PyTorch and safetensors: pip install "igs-codec[encoder,saliency]"') from error
-    return eml_net(seen(pixels, groups), Path(weights))
+    return eml_net(visible(pixels, groups, paper=0), Path(weights))
 
 
 def flat(pixels: NDArray[np.float32], groups: Sequence[Group]) -> NDArray[np.float32]:
     """Picture values [H, W, C] without alpha, [H, W, C']: colours are over black, and ink is turned into light."""
-    parts, first = [], 0
-    for group in groups:
-        part = pixels[..., first : first + group.channels]
-        first += group.channels
-        alpha = part[..., -1:] if group.alpha != Alpha.NONE else None
-        colours = part if alpha is None else part[..., :-1]
+    parts = []
+    for group, _, lit, alpha in each_group(groups):
+        colours = pixels[..., lit]
         if group.colour == Colour.CMYK:
             colours = 1 - colours
-        parts.append(colours if alpha is None else colours * np.clip(alpha, 0, 1))
+        parts.append(colours if alpha is None else colours * np.clip(pixels[..., alpha], 0, 1))
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
-
-
-def seen(pixels: NDArray[np.float32], groups: Sequence[Group]) -> NDArray[np.float32]:
-    """Picture values [H, W, C] as RGB [H, W, 3], sRGB in [0, 1]: the colours of the first group, over black.
-
-    Grey is repeated; of other channels than colours the first three, or the first, count; light is cut off at white.
-    """
-    group = groups[0]
-    colours = group.channels - (group.alpha != Alpha.NONE)
-    if group.colour == Colour.CMYK and colours >= 4:
-        rgb = (1 - pixels[:, :, :3]) * (1 - pixels[:, :, 3:4])  # 1 is all ink
-    else:
-        rgb = pixels[:, :, : 3 if colours >= 3 else 1]
-    if group.transfer in CURVED:
-        rgb = srgb_from_linear(rgb).astype(np.float32)
-    if group.alpha != Alpha.NONE:
-        rgb = rgb * np.clip(pixels[:, :, colours : colours + 1], 0, 1)
-    return np.clip(np.broadcast_to(rgb, (*pixels.shape[:2], 3)), 0, 1)
 
 
 def normalized(saliency: Map) -> Map:

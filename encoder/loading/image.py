@@ -25,13 +25,14 @@ from PIL import Image, UnidentifiedImageError
 
 from igs.encoder.loading import deep as load_deep
 from igs.encoder.loading.metadata import oriented, read_metadata, read_tiff_metadata
-from igs.format import Alpha, Colour, Group, Transfer
+from igs.format import Alpha, Colour, Group, Transfer, each_group
 from igs.format.errors import InputError, UsageError
+from igs.format.fields import MAGIC
+from igs.format.limits import Limits
 from igs.format.transfer import CURVED, from_linear
 
-SIZE_LIMIT = 2**28  # pixels; the same default as a reader's (spec §12), so that what is written can be read
-DIMENSION_LIMIT = 32768  # pixels, the longer side
-_IGS_SIGNATURE = b"\x89IGS"
+# Pixels, and pixels of the longer side: a reader's defaults (spec §12), so that what is written can be read.
+SIZE_LIMIT, DIMENSION_LIMIT = int(Limits.pixels), int(Limits.side)
 _POSTSCRIPT = (b"%!PS", b"\xc5\xd0\xd3\xc6")
 _PILLOW_LIMIT = threading.Lock()
 
@@ -135,18 +136,15 @@ def to_stored(pixels: NDArray[np.float32], groups: tuple[Group, ...]) -> NDArray
     The inverse of spec §8.3 wherever alpha is above 0. Returns a new float32 array of the same shape.
     """
     stored = np.array(pixels, dtype=np.float32)
-    first = 0
-    for group in groups:
-        last = first + group.channels
-        colours = stored[..., first : last - 1 if group.alpha != Alpha.NONE else last]
+    for group, _, lit, alpha in each_group(groups):
+        colours = stored[..., lit]
         if group.transfer in CURVED:
             colours[...] = from_linear(colours, group.transfer)
         if group.gamma != 1:
             np.maximum(colours, 0, out=colours)
             np.power(colours, np.float32(1 / group.gamma), out=colours)
         if group.alpha == Alpha.PREMULTIPLIED:
-            colours *= stored[..., last - 1 : last]
-        first = last
+            colours *= stored[..., alpha]
     return stored
 
 
@@ -232,11 +230,9 @@ def _finished(
     bad = not_finite(pixels)
     if bad:  # a float64 beyond float32, or NaN in a float file
         raise InputError(f"{name}: expected finite values, found {bad}")
-    last = 0
-    for group in groups:
-        last += group.channels
-        if group.alpha != Alpha.NONE:
-            np.clip(pixels[..., last - 1], 0, 1, out=pixels[..., last - 1])
+    for *_, alpha in each_group(groups):
+        if alpha is not None:
+            np.clip(pixels[..., alpha], 0, 1, out=pixels[..., alpha])
     return SourceImage(np.ascontiguousarray(pixels), groups, dict(sections), notes, bit_depth, name)
 
 
@@ -248,7 +244,7 @@ def _from_file(file: BinaryIO, limits: load_deep.SizeLimits, name: str) -> Sourc
     file.seek(0)
     if not start:
         raise InputError(f"{name}: the file is empty")
-    if start.startswith(_IGS_SIGNATURE):
+    if start.startswith(MAGIC):
         raise InputError(f"{name}: this is an .igs file already; igs-decode turns it into an image")
     if start.startswith(_POSTSCRIPT):  # a program, which Pillow would hand to Ghostscript
         raise InputError(f"{name}: PostScript is not supported; convert it to an image first")

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+from igs.format.limits import Limits
 from igs.format.sections import METRES_PER_INCH, phys_section
 
-SECTION_LIMIT = 2**24  # bytes of one section that readers accept by default (spec §12)
+SECTION_LIMIT = int(Limits.section_bytes)  # that readers accept by default
 _ORIENTATION = 0x0112
 # Of a TIFF file, whose first directory is mixed up with the layout of its pixels, only these go into the EXIF section.
 # description, make, model, software, date, artist, copyright

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from igs.encoder.raster import kernels, multiscale, reference, shapes, tiled
 from igs.encoder.raster.reference import RasterOptions
-from igs.encoder.raster.shapes import SIGMA_MAX, SIGMA_MIN
+from igs.format.fields import SIGMA_MAX, SIGMA_MIN
 
 
 @dataclasses.dataclass

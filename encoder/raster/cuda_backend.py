@@ -18,7 +18,7 @@ from igs.encoder.raster import multiscale, shapes
 from igs.encoder.raster.backend import PERFECT, LossWeights, Model, PictureLoss, Pullback, Scratch, StepResult
 from igs.encoder.raster.cuda_kernels import CudaRasterizer, Launcher
 from igs.encoder.raster.reference import RasterOptions
-from igs.encoder.raster.shapes import SIGMA_MAX, SIGMA_MIN
+from igs.format.fields import SIGMA_MAX, SIGMA_MIN
 
 
 def open_device(*, atomic: bool = False) -> CudaBackend:

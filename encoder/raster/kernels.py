@@ -15,6 +15,7 @@ from torch import Tensor
 from igs.csrc import Raster, library
 from igs.encoder.raster import multiscale
 from igs.encoder.raster.reference import RasterOptions
+from igs.format.fields import SIGMA_MAX, SIGMA_MIN
 
 SCALE_MAPS = {"raw": 0, "inverse": 1, "log": 2}
 
@@ -256,8 +257,8 @@ def factors(
     scales: Tensor,
     rotations: Tensor,
     scale_map: str = "log",
-    sigma_min: float = 2**-6,
-    sigma_max: float = 2**15,
+    sigma_min: float = SIGMA_MIN,
+    sigma_max: float = SIGMA_MAX,
     lowpass: float = 0.0,
 ) -> Tensor:
     """See :func:`igs.encoder.raster.reference.factors_reference`."""
@@ -274,8 +275,8 @@ def factors_gradient(
     rotations: Tensor,
     grad_factors: Tensor,
     scale_map: str = "log",
-    sigma_min: float = 2**-6,
-    sigma_max: float = 2**15,
+    sigma_min: float = SIGMA_MIN,
+    sigma_max: float = SIGMA_MAX,
     lowpass: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Gradients of scales [N, 2] and rotations [N] from dL/dfactors [N, 3], without an autograd graph."""

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from igs.format.fields import SIGMA_MAX, SIGMA_MIN
+
 
 @dataclasses.dataclass(frozen=True)
 class RasterOptions:
@@ -46,8 +48,8 @@ def factors_reference(
     scales: Tensor,  # [N, 2]
     rotations: Tensor,  # [N] half-turns
     scale_map: str = "log",
-    sigma_min: float = 2**-6,
-    sigma_max: float = 2**15,
+    sigma_min: float = SIGMA_MIN,
+    sigma_max: float = SIGMA_MAX,
     lowpass: float = 0.0,
 ) -> Tensor:
     """Factors [N, 3] (p, q, r) of scale parameters (raw σ, inverse 1/σ, natural log σ) and rotations (spec §6.2)."""

@@ -14,8 +14,9 @@ import math
 import torch
 from torch import Tensor
 
+from igs.format.fields import SIGMA_MAX, SIGMA_MIN
+
 MATRIX_MAPS = ("cholesky", "covariance")
-SIGMA_MIN, SIGMA_MAX = 2.0**-6, 2.0**15  # spec §6.2
 _TINY = 1e-30
 
 

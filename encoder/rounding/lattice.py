@@ -15,8 +15,7 @@ import torch
 
 from igs.encoder.raster.backend import Model, scale_parameter
 from igs.format import lattice as la
-from igs.format.lattice import Lattice
-from igs.format.lattice import Model as ValueModel
+from igs.format.lattice import BROAD, BROADEST, Lattice
 
 SLOPE_STEP = 0.05  # a slope acts over two or three deviations
 _LOG2E = 1.4426950408889634
@@ -50,7 +49,6 @@ class Steps:
 
         finer: added to the features' step codes, if given: eighths of an octave.
         """
-        broad, broadest = ValueModel(2, 0, 0, 208), ValueModel(2, 0, 0, 255)
         return Lattice(
             la.step_code(self.mean),
             la.step_code(self.minor / 2),
@@ -61,9 +59,9 @@ class Steps:
                 for f, more in zip(self.feature, finer or (0,) * len(self.feature), strict=True)
             ),
             rgb,
-            broad,
+            BROAD,
             255,  # room for any elongation of any size
-            (broadest,) * len(self.feature),
+            (BROADEST,) * len(self.feature),
         )
 
 

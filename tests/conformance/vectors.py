@@ -11,7 +11,7 @@ import numpy as np
 
 from igs.format import Colour, Group, Header, Quantizer, quantize, write
 from igs.format.head import Head, levels_bytes, parse_head
-from igs.format.lattice import Lattice, Model
+from igs.format.lattice import Lattice, ValueModel
 from igs.format.limits import Limits
 
 OFF = Limits(**{name: float("inf") for name in Limits.__dataclass_fields__})
@@ -39,9 +39,9 @@ def lattice_header(channels: int = 3, **changes: Any) -> Header:
     """The same picture with lattice quantisers: half a deviation, a quarter pixel, colours in steps of about 1/16."""
     head = header(channels, **changes)
     features = head.features
-    families = (Model(1, 40, 8, 170), Model(2, 63, -8, 160), Model(0, 0, 0, 180))
+    families = (ValueModel(1, 40, 8, 170), ValueModel(2, 63, -8, 160), ValueModel(0, 0, 0, 180))
     record = Lattice(
-        8, 16, 12, 8, (32,) * features, channels == 3, Model(0, 30, 4, 190), 180,
+        8, 16, 12, 8, (32,) * features, channels == 3, ValueModel(0, 30, 4, 190), 180,
         tuple(families[i % 3] for i in range(features)), tuple(range(16)),
     )  # fmt: skip
     kinds = {name: Quantizer.lattice(getattr(head, name).columns) for name in ("position", "scale", "rotation")}

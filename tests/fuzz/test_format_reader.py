@@ -32,7 +32,7 @@ from igs.format import (
 )
 from igs.format.fields import SIGNATURE
 from igs.format.header import ATTRIBUTES
-from igs.format.lattice import Lattice, Model
+from igs.format.lattice import Lattice, ValueModel
 
 HEADER = Header(
     width=40,
@@ -57,7 +57,16 @@ def _file(codec: Codec) -> bytes:
 def _coded_file() -> bytes:
     rng = np.random.default_rng(0)
     record = Lattice(
-        16, 24, 16, 16, (32,) * 3, True, Model(0, 30, 4, 190), 180, (Model(2, 40, 8, 160),) * 3, tuple(range(16))
+        16,
+        24,
+        16,
+        16,
+        (32,) * 3,
+        True,
+        ValueModel(0, 30, 4, 190),
+        180,
+        (ValueModel(2, 40, 8, 160),) * 3,
+        tuple(range(16)),
     )
     kinds = {name: Quantizer.lattice(c) for name, c in zip(ATTRIBUTES, (2, 2, 1, 3), strict=True)}
     header = dataclasses.replace(HEADER, lattice=record, **kinds)

@@ -46,8 +46,8 @@ BYTE = st.integers(0, 255)
 
 
 @st.composite
-def models(draw: st.DrawFn) -> la.Model:
-    return la.Model(draw(st.integers(0, 2)), draw(st.integers(0, 63)), draw(st.integers(-128, 127)), draw(BYTE))
+def models(draw: st.DrawFn) -> la.ValueModel:
+    return la.ValueModel(draw(st.integers(0, 2)), draw(st.integers(0, 63)), draw(st.integers(-128, 127)), draw(BYTE))
 
 
 @st.composite
@@ -66,8 +66,8 @@ def lattices(draw: st.DrawFn, features: int) -> la.Lattice:
 def usual(features: int = 3, **changes: object) -> la.Lattice:
     """A record much as a fit leaves it."""
     record = la.Lattice(
-        16, 24, 16, 16, (32,) * features, features >= 3, la.Model(0, 30, 4, 190), 180,
-        (la.Model(2, 40, 8, 160),) * features,
+        16, 24, 16, 16, (32,) * features, features >= 3, la.ValueModel(0, 30, 4, 190), 180,
+        (la.ValueModel(2, 40, 8, 160),) * features,
     )  # fmt: skip
     return dataclasses.replace(record, **changes)
 
@@ -186,7 +186,7 @@ def test_every_cut_and_every_longer_payload_is_refused() -> None:
 def test_extreme_records_on_random_bytes(step: int, spread: int, seed: int) -> None:
     """Lattices of 2^-32 deviations, ranges of 32769 codes, cells without any lattice point: refused or read, soon."""
     rng = np.random.default_rng(seed)
-    model = la.Model(int(rng.integers(0, 3)), 63, int(rng.choice([-128, 0, 127])), spread)
+    model = la.ValueModel(int(rng.integers(0, 3)), 63, int(rng.choice([-128, 0, 127])), spread)
     lattice = la.Lattice(step, step, step, step, (step,) * 4, True, model, spread, (model,) * 4)
     payload = bytes(rng.integers(0, 256, 2 * int(rng.integers(5, 200)) + 1, np.uint8))
     both(payload, 65535, lattice, np.array([-np.inf, -np.inf, np.inf, np.inf]))

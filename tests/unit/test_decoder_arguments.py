@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import igs
-from igs.decoder.grid import BOUND, make_grid
+from igs.decoder.grid import make_grid
 from igs.format.errors import UsageError
+from igs.format.fields import BOUND
 
 
 @pytest.fixture(scope="module")

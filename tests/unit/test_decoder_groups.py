@@ -162,3 +162,13 @@ def test_groups_that_are_not_there(groups: list, expected: str) -> None:
         for call in (im.decode, im.decode_groups, lambda groups: im.sample([[1, 1]], groups=groups)):
             with pytest.raises(UsageError, match=expected):
                 call(groups=groups)
+
+
+def test_each_group_says_where_its_channels_are():
+    found = [(part.whole, part.colours, part.alpha) for part in format.each_group(GROUPS)]
+    assert found == [
+        (slice(0, 4), slice(0, 3), slice(3, 4)),
+        (slice(4, 7), slice(4, 7), None),
+        (slice(7, 8), slice(7, 8), None),
+    ]
+    assert [part.group for part in format.each_group(GROUPS)] == list(GROUPS)

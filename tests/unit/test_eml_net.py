@@ -16,6 +16,7 @@ save_file = pytest.importorskip("safetensors.torch", reason="its weights need sa
 
 from eml_net_cases import drawn_weights
 
+from igs.decoder.output import visible
 from igs.encoder.fitting import eml_net, saliency
 from igs.encoder.loading.image import load_image
 from igs.format import Alpha, Colour, Group, Transfer
@@ -110,7 +111,7 @@ def test_what_the_network_sees() -> None:
     three = np.concatenate([ramp, ramp**2, 1 - ramp], axis=2)
 
     def seen(pixels: np.ndarray, *groups: Group) -> np.ndarray:
-        found = saliency.seen(pixels, groups or load_image(pixels).groups)
+        found = visible(pixels, groups or load_image(pixels).groups, paper=0)
         assert found.shape == (3, 4, 3)
         assert found.dtype == np.float32
         return found

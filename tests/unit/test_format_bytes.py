@@ -12,10 +12,11 @@ import pytest
 import reference_cells
 
 from igs.format import Codec, Colour, Group, Header, Quantizer, open_file, write
+from igs.format.arithmetic import cospi_sinpi, exp2, log2
 from igs.format.codes import CODES
 from igs.format.fields import HEADER_BYTES
 from igs.format.header import ATTRIBUTES, FIXED, parse_fixed, round_f16, round_f32
-from igs.format.lattice import Lattice, Model, cospi_sinpi, exp2, log2
+from igs.format.lattice import Lattice, ValueModel
 
 SPEC = (Path(__file__).resolve().parents[2] / "spec" / "igs.md").read_text()
 
@@ -58,7 +59,16 @@ CODED = dataclasses.replace(
     rotation=Quantizer.lattice(1),
     feature=Quantizer.lattice(1),
     lattice=Lattice(
-        12, 16, 12, 12, (28,), False, Model(0, 32, 6, 192), 176, (Model(2, 48, 8, 168),), (5, *[0] * 7, 3, *[0] * 7)
+        12,
+        16,
+        12,
+        12,
+        (28,),
+        False,
+        ValueModel(0, 32, 6, 192),
+        176,
+        (ValueModel(2, 48, 8, 168),),
+        (5, *[0] * 7, 3, *[0] * 7),
     ),
 )
 CODED_TABLE = np.array([[12, 6, 1, 5, 7, 4], [5, 18, 2, 3, 0, 15], [28, 20, 3, 0, 0, 0]], np.uint32)

@@ -25,7 +25,7 @@ from igs.format import (
     reach_areas,
     reach_boxes,
 )
-from igs.format.gaussians import cospi_sinpi, exp2
+from igs.format.arithmetic import cospi_sinpi, exp2
 
 COS_ERROR, EXP_ERROR = 8e-16, 5e-16
 

@@ -14,6 +14,7 @@ from igs.encoder.fitting.fit import Fit
 from igs.encoder.raster import kernels
 from igs.encoder.raster.backend import LossWeights, Model, TorchBackend
 from igs.encoder.recipe import Recipe
+from igs.format.describe import with_level_psnr
 from igs.format.errors import InvalidFile, UsageError
 
 SIDE = 48
@@ -316,14 +317,14 @@ def test_psnr_takes_the_same_room_whatever_it_is():
     sections = {"json": json.dumps({"title": "x", "level_psnr": [1]}).encode(), "soft": b"s"}
     lengths = set()
     for psnr in ([None, None], [9.876, 31.0], [123.0, 5.0]):
-        found = levels.with_psnr(sections, psnr)
+        found = with_level_psnr(sections, psnr)
         lengths.add(len(found["json"]))
         assert found["soft"] == b"s"
         assert json.loads(found["json"])["title"] == "x"
     assert len(lengths) == 1
-    assert json.loads(levels.with_psnr({}, [9.876, 31])["json"]) == {"level_psnr": [9.88, 31.0]}
+    assert json.loads(with_level_psnr({}, [9.876, 31])["json"]) == {"level_psnr": [9.88, 31.0]}
     with pytest.raises(UsageError, match="JSON object"):
-        levels.with_psnr({"json": b"[1"}, [1.0])
+        with_level_psnr({"json": b"[1"}, [1.0])
 
 
 @pytest.mark.parametrize("text", ["{}", '{"level_psnr": 3}', '{"level_psnr": [1]}', '{"level_psnr": ["a", 1, 2]}'])

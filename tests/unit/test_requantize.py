@@ -31,10 +31,10 @@ from igs.format import (
     write,
 )
 from igs.format.errors import UsageError
-from igs.format.lattice import Lattice, Model
+from igs.format.lattice import Lattice, ValueModel
 
-BROAD = Model(2, 0, 0, 208)
-LATTICE = Lattice(28, 36, 28, 28, (32, 32, 32), True, BROAD, 208, (Model(2, 0, 0, 255),) * 3)
+BROAD = ValueModel(2, 0, 0, 208)
+LATTICE = Lattice(28, 36, 28, 28, (32, 32, 32), True, BROAD, 208, (ValueModel(2, 0, 0, 255),) * 3)
 
 
 def head(lattice: bool = True, **fields: Any) -> Header:

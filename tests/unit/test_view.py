@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from files import VALID
 
-from igs.decoder.output import compared
+from igs.decoder.output import compared, visible
 from igs.format import Alpha, Colour, Group, Transfer, open_file
 from igs.format.errors import InputError, UsageError
 from igs.format.transfer import from_linear
@@ -20,7 +20,6 @@ from igs.view.colours import PAPER, amounts, numbers, oklch, sequential
 from igs.view.ellipses import Style, draw_ellipses
 from igs.view.kinds import Options
 from igs.view.log import read_log
-from igs.view.scene import visible
 
 FILES = sorted(VALID.glob("*.igs"))
 
