@@ -35,7 +35,7 @@ from igs import decoder, format
 from igs.decoder.grid import make_grid
 from igs.decoder.reference import squared_distances
 from igs.decoder.rule import Rule
-from igs.encoder.coarser import values_of
+from igs.encoder.fewer_bits import values_of
 from igs.format import Quantizer
 
 CACHE = common.REPO / "bench" / "cache"

@@ -146,7 +146,7 @@ def _is_within(document: Document, target: str, asked: dict[str, Any]) -> bool:
 
 
 def _requantised(document: Document, given: list[str], asked: dict[str, Any]) -> Document:
-    from igs.encoder.coarser import requantize
+    from igs.encoder.fewer_bits import requantize
 
     if given[0] in _WIDTHS:
         return requantize(document, widths={name: asked[name] for name in given})

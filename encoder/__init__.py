@@ -17,7 +17,7 @@ from igs.encoder.presets import PRESETS
 from igs.encoder.recipe import Recipe
 
 if TYPE_CHECKING:
-    from igs.encoder.coarser import requantize
+    from igs.encoder.fewer_bits import requantize
     from igs.encoder.pipeline import Encoded, encode
 
 __all__ = [
@@ -41,7 +41,7 @@ def __getattr__(name: str) -> Any:
 
         return getattr(pipeline, name)
     if name == "requantize":  # which needs no torch, but loads Numba
-        from igs.encoder.coarser import requantize
+        from igs.encoder.fewer_bits import requantize
 
         return requantize
     raise AttributeError(f"module 'igs.encoder' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""What closing holes goes by, for a new file (pack.py) and for one with coarser steps (coarser.py). Without torch.
+"""What closing holes goes by, for a new file (pack.py) and for one with coarser steps (fewer_bits.py). Without torch.
 
 A hole is a point that no Gaussian reaches (spec §7, ``topk``).
 """

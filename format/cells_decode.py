@@ -37,7 +37,7 @@ from igs.format.cells_model import (
     rows_of,
     shape,
 )
-from igs.format.codes import invalid
+from igs.format.error_codes import invalid
 from igs.format.fields import BOUND, FEATURE_MAX, MEAN_UNIT, REACH_MARGIN, UNIT
 from igs.format.gaussians import Gaussians
 from igs.format.header import Header

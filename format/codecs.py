@@ -16,7 +16,7 @@ import zstandard
 from numpy.typing import NDArray
 
 from igs.format.bitpack import packed_bytes, unpack, unused_bits_are_zero
-from igs.format.codes import invalid
+from igs.format.error_codes import invalid
 from igs.format.fields import Codec
 from igs.format.header import Header
 from igs.format.quantize import Codes

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from igs.format import rans
-from igs.format.codes import invalid
+from igs.format.error_codes import invalid
 from igs.format.jit import kernels
 from igs.format.quantize import Codes
 from igs.format.rans import STATE_LOW, contexts, get_bits, get_yes, put_bits, put_yes

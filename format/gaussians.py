@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from igs.format import lattice as la
 from igs.format.arithmetic import cospi_sinpi, exp2, factor_of
-from igs.format.codes import invalid
+from igs.format.error_codes import invalid
 from igs.format.errors import UsageError
 from igs.format.fields import (
     BOUND,

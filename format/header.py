@@ -17,7 +17,7 @@ import construct
 import numpy as np
 from numpy.typing import NDArray
 
-from igs.format.codes import invalid
+from igs.format.error_codes import invalid
 from igs.format.errors import UsageError
 from igs.format.fields import (
     HEADER_BYTES,

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from igs.format.bitpack import packed_bytes
-from igs.format.codes import invalid
+from igs.format.error_codes import invalid
 from igs.format.fields import BLOCK_ENTRIES, ENTRY_BYTES, MAX_PAYLOAD, MAX_SINGLE_STAGE, NODE_BYTES, Codec
 from igs.format.header import Header
 from igs.format.limits import Limits

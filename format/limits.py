@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from igs.format.codes import invalid
+from igs.format.error_codes import invalid
 from igs.format.errors import UsageError
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from igs.format.codes import invalid
+from igs.format.error_codes import invalid
 from igs.format.jit import inline, kernels
 
 STATE_LOW = 2**24  # ≤ x < 2^40 between symbols

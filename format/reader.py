@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from igs.format import index as ix
 from igs.format.codecs import DECODERS, THREADED, Chunk
-from igs.format.codes import invalid
+from igs.format.error_codes import invalid
 from igs.format.errors import InvalidFile, UsageError
 from igs.format.fields import BLOCK_ENTRIES, ENTRY_BYTES, HEADER_BYTES, MEAN_UNIT, NODE_BYTES, UNIT, LevelMode
 from igs.format.gaussians import Gaussians, dequantize, reach_areas, reach_boxes

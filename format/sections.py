@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from igs.format.codes import invalid
+from igs.format.error_codes import invalid
 from igs.format.errors import UsageError
 from igs.format.fields import SECTION_ENTRY_BYTES
 from igs.format.limits import Limits

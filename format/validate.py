@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from igs.format.codes import CODES
+from igs.format.error_codes import CODES
 from igs.format.errors import InvalidFile
 from igs.format.limits import Limits
 from igs.format.reader import FileReader, open_file

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from igs.format import InvalidFile, LimitExceeded, Limits, UnsupportedFile, open_file, read, validate_file
-from igs.format.codes import CODES
+from igs.format.error_codes import CODES
 
 FOLDER = Path(__file__).resolve().parent / "invalid"
 FILES = sorted(p for p in FOLDER.iterdir() if p.suffix in (".igs", ".xz"))

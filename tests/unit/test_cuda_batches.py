@@ -39,6 +39,14 @@ def test_pictures_are_fitted_together_and_each_improves(backend):
     )
 
 
+def test_noise_may_start_with_the_first_step(backend):
+    recipe = Recipe(steps=6, growth=False, relocate=0.0, noise_from=0.0)
+    batch = FitBatch([target(), 1 - target()], 12, recipe, backend)
+    batch.noise = Noise(3, 3, [0], 3, backend.place)
+    for model, t in zip(batch.fit(), (target(), 1 - target()), strict=True):
+        assert backend.measure(backend.render(model, batch.options), t, False)[0] < 0.1
+
+
 def test_a_batch_of_one_starts_and_steps_like_any(backend):
     recipe = Recipe(steps=5, growth=False, relocate=0.0, loss_ssim=0.1)
     batch = FitBatch([target()], 20, recipe, backend)

@@ -13,7 +13,7 @@ import reference_cells
 
 from igs.format import Codec, Colour, Group, Header, Quantizer, open_file, write
 from igs.format.arithmetic import cospi_sinpi, exp2, log2
-from igs.format.codes import CODES
+from igs.format.error_codes import CODES
 from igs.format.fields import HEADER_BYTES
 from igs.format.header import ATTRIBUTES, FIXED, parse_fixed, round_f16, round_f32
 from igs.format.lattice import Lattice, ValueModel

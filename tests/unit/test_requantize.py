@@ -1,4 +1,4 @@
-"""Files in fewer bits (encoder/coarser.py): rates that are met, what stays, levels, holes, every kind of code."""
+"""Files in fewer bits (encoder/fewer_bits.py): rates that are met, what stays, levels, holes, every kind of code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import igs
 from igs.decoder import holes
-from igs.encoder.coarser import requantize
+from igs.encoder.fewer_bits import requantize
 from igs.format import (
     Blend,
     Codec,
