@@ -201,7 +201,7 @@ def test_no_holes_are_torn() -> None:
 
 
 def rounded(data: bytes, factor: float) -> bytes:
-    from igs.encoder import coarser as module
+    from igs.encoder import fewer_bits as module
 
     job = module._Job(read(data))
     return job.file(job.coarser(factor), close=False)
