@@ -28,7 +28,6 @@ WEIBULL = 3  # the curve of the elongation
 PER_GAUSSIAN = 4  # cells
 SIDE_CELLS = 1024
 NEAR = 4  # known Gaussians that a prediction is the mean of
-RATIO_FALL = -0.375  # the elongation's spread falls with the size
 MINOR_MAX = RATIO_MAX = 8191
 FEATURE_SPAN = 16384
 CODE_MAX = 2**30
@@ -111,7 +110,7 @@ def parameters(lattice: la.Lattice) -> Parameters:
     l2 = 2.0 * ar.log2(root)
     edges = np.full(largest + 2, -np.inf)
     edges[1:] = 2.0 * ar.log2(la.ROOT_MIN + (k[1:] - 0.5) * minor)
-    unit = (ratio / root) / (la.spread_value(lattice.ratio_spread) * ar.exp2(RATIO_FALL * l2))
+    unit = (ratio / root) / (la.spread_value(lattice.ratio_spread) * ar.exp2(la.RATIO_FALL * l2))
     most = np.minimum(np.ceil(TAIL / unit), RATIO_MAX)
     sizes = GUESS_LOW + np.arange(GUESSES) / GUESS_STEPS
     guesses = (np.exp2(sizes / 2) - la.ROOT_MIN) / minor + 0.5

@@ -21,6 +21,7 @@ from igs.format.quantize import Codes
 
 F64 = NDArray[np.float64]
 
+RATIO_FALL = -0.375  # the power of σ₂ with which the elongation's spread falls, §5.3
 ROOT_MIN = 0.5  # √σ₂ of code 0: σ₂ = ¼ pixel
 ROOT_MAX = 128.0
 RATIO_MAX = 12.0  # octaves between the deviations

@@ -66,7 +66,7 @@ def fit_record(record: Lattice, codes: NDArray[np.uint32], around: F64) -> Latti
         v = signed[:, 5 + f] * unit
         features.append(_fit_values(v, v - unit / 2, v + unit / 2, around[:, 1 + f]))
     m = signed[:, 3]
-    width = (la.step_value(record.ratio) / root) * np.exp2(0.375 * l2)  # of a code, in units of the spread
+    width = (la.step_value(record.ratio) / root) * np.exp2(-la.RATIO_FALL * l2)  # of a code, in units of the spread
     spread = _fit_ratio(m, width)
     n = la.angle_count(record, sigma1, sigma2, gain)
     turns = (signed[:, 4] + 0.5) / n

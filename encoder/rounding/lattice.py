@@ -123,13 +123,17 @@ def rate_gradients(model: Model, rgb: list[int]) -> tuple[torch.Tensor, torch.Te
     log = _log_scale(model)
     ln1, ln2 = log.amax(dim=1), log.amin(dim=1)
     channels = model.feature.shape[1]  # slopes count as channels here
-    # Position: −log(area of a lattice cell); angle: log of how many; steps of minor, ratio and features.
-    long = torch.tanh(ln1 - ln2)  # round Gaussians have no angle to code
+    # Steps fall with the size as `Noise.add` has it. Then the nats are, in ln1 and ln2,
+    # of the position −ln(area of a lattice cell) = −(ln1 + ln2) + (ln1 + 3·ln2)/4,
+    # of the angle ln(how many) = (ln1 − ln2) + (ln1 + 3·ln2)/8, but of round Gaussians, which have none,
+    # of minor and ratio ln2/2 each, and of each feature (3·ln1 + 4·ln2)/8.
+    long = torch.tanh(ln1 - ln2)
     grad1 = -0.75 + long * 1.125 + 3 * channels / 8
     grad2 = -0.25 + long * -0.625 + 1.0 + 4 * channels / 8
     grad2 = grad2 + _logistic_slope(ln2)
+    # Elongations have a Weibull density of power 1.5: its mean is 0.9 of the spread, which falls with the size.
     rho = (ln1 - ln2).clamp_min(0.05)
-    spread = (rho * torch.exp(0.375 * ln2)).mean() / 0.9 * torch.exp(-0.375 * ln2)
+    spread = (rho * torch.exp(-la.RATIO_FALL * ln2)).mean() / 0.9 * torch.exp(la.RATIO_FALL * ln2)
     slope = 1.5 * (rho / spread).sqrt() / spread - 0.5 / rho
     grad1, grad2 = grad1 + slope, grad2 - slope
     second = log[:, 1] > log[:, 0]
@@ -145,5 +149,5 @@ def rate_gradients(model: Model, rgb: list[int]) -> tuple[torch.Tensor, torch.Te
 def _logistic_slope(v: torch.Tensor) -> torch.Tensor:
     """Slope of −ln of a logistic density fitted to the values, at the values."""
     center = v.median()
-    spread = (v - center).abs().mean() / 1.386 + 1e-4
+    spread = (v - center).abs().mean() / (2 * math.log(2)) + 1e-4
     return torch.tanh((v - center) / (2 * spread)) / spread
