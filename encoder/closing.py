@@ -40,5 +40,5 @@ def nearest(gaussians: Gaussians, points: F64) -> tuple[NDArray[np.intp], F64]:
 def out_of_room(gaussians: Gaussians, size: F64) -> NDArray[np.bool_]:
     """Which means lie outside the room that a lattice's chunks have (spec §5.3). size: [2], the picture's, pixels."""
     means = gaussians.means.astype(np.float64) * MEAN_UNIT
-    found: NDArray[np.bool_] = ((means < _EDGE - size) | (means > 2 * size - _EDGE)).any(axis=1)
-    return found
+    beyond = (means < _EDGE - size) | (means > 2 * size - _EDGE)
+    return np.asarray(beyond.any(axis=1))
