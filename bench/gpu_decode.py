@@ -30,8 +30,9 @@ from gpu import EXAMPLE, picture, why_not
 
 import igs
 from igs.decoder import cuda as igs_cuda
-from igs.decoder.grid import UNIT, make_grid
+from igs.decoder.grid import make_grid
 from igs.decoder.rule import Splats
+from igs.format.fields import UNIT
 
 EXIT_UNSUPPORTED = 5
 RUNS = 30  # timed ones of a median; 1 with --check

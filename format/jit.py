@@ -14,6 +14,8 @@ from typing import Any
 
 import numba
 
+from igs.format import fields
+
 # numpy's error model spares a test for zero at each division. fastmath stays off: it would let the compiler fuse
 # multiplications and additions, and then machines would disagree about codes, and about which Gaussians count.
 OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": False, "error_model": "numpy"}
@@ -37,7 +39,7 @@ def kernels(file: str, *inlined: str, flags: dict[str, Any] = UNCOUNTED) -> Deco
 
     @functools.cache
     def digest() -> str:
-        files = [Path(__file__), *(folder / name for name in inlined)]
+        files = [Path(__file__), Path(fields.__file__), *(folder / name for name in inlined)]
         return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
     def kernel(function: Callable[..., Any]) -> Any:

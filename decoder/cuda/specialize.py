@@ -18,6 +18,7 @@ from numba import cuda
 
 from igs.decoder.cuda import blend, cells, draw
 from igs.decoder.cuda.device import SIMULATED
+from igs.format import fields
 
 _DEVICE = ("limits", "add_layer", "stored_value", "to_picture", "write", "fetch_value", "fetch")
 _KERNELS = ("draw", "draw_reduced", "sample_points")
@@ -47,9 +48,9 @@ class Kind:
 
 @functools.cache
 def _digest() -> str:
-    """Of all sources here: Numba compares only a kernel's own file with what it has cached."""
+    """Of all sources here and the constants in them: Numba compares only a kernel's own file with what it has cached."""
     here = Path(__file__).parent
-    files = [*sorted(here.glob("*.py")), here.parent / "constants.py"]
+    files = [*sorted(here.glob("*.py")), here.parent / "constants.py", Path(fields.__file__)]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 

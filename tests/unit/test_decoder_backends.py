@@ -25,7 +25,7 @@ from files import VALID
 
 import igs
 from igs.decoder import cuda, reference
-from igs.decoder.grid import UNIT, make_grid
+from igs.decoder.grid import make_grid
 from igs.format import (
     Alpha,
     Blend,
@@ -36,6 +36,7 @@ from igs.format import (
     quantize,
     write,
 )
+from igs.format.fields import UNIT
 
 WIDTH, HEIGHT = 18, 17  # two tiles each way, the second ones in part
 make_header = functools.partial(float_header, width=WIDTH, height=HEIGHT)
