@@ -48,7 +48,7 @@ class Kind:
 
 @functools.cache
 def _digest() -> str:
-    """Of all sources here and the constants in them: Numba compares only a kernel's own file with what it has cached."""
+    """Of all sources here and their constants: Numba compares only a kernel's own file with what it has cached."""
     here = Path(__file__).parent
     files = [*sorted(here.glob("*.py")), here.parent / "constants.py", Path(fields.__file__)]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
