@@ -31,8 +31,8 @@ class Console:
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
-    """JSON that every parser takes: NaN and infinities, which JSON doesn't have, become null."""
-    return json.dumps(_plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    """JSON that every parser takes, in ASCII whatever the terminal's encoding; NaN and infinities become null."""
+    return json.dumps(_plain(value), indent=indent, allow_nan=False)
 
 
 def _plain(value: Any) -> Any:

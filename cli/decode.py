@@ -265,10 +265,16 @@ def _scale(sizes: list[str], asked: dict[str, Any], w: float, h: float) -> float
     return 1.0
 
 
+def size_text(number: int) -> str:
+    """Bytes in the largest unit of which there is one."""
+    power = max(0, min(3, (number.bit_length() - 1) // 10))
+    return f"{number / 1024**power:.1f} {('bytes', 'KiB', 'MiB', 'GiB')[power]}"
+
+
 def _check_memory(needed: int, limit: int) -> None:
     if needed > limit:
         raise UsageError(
-            f"the output needs {needed / 2**30:.1f} GiB, the limit is {limit / 2**30:.1f} GiB: "
+            f"the output needs {size_text(needed)}, the limit is {size_text(limit)}: "
             "take a --region or a smaller --scale, or raise --memory-limit"
         )
 

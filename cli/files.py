@@ -112,6 +112,8 @@ def check_outputs(inputs: Iterable[Named], outputs: Iterable[Named], *, overwrit
     taken: dict[Any, str] = {}
     for what, group in (("input", inputs), ("output", outputs)):
         for option, path in group:
+            if option and str(path) == PIPE:
+                raise UsageError(f"{option}: expected the name of a file, found -: only IN and OUT may be pipes")
             if path is None or str(path) in ("", PIPE) or _is_device(path):
                 continue
             name = f"{option} {path}".strip()

@@ -93,7 +93,9 @@ class MapOptions:
 
     def is_stack(self, source: str) -> bool:
         """Whether an input is a texture stack. Raises UsageError for options that say so of what is none."""
-        if self.files or source == _NOTHING or (source != files.PIPE and Path(source).is_dir()):
+        if source == _NOTHING and not self.files:
+            raise UsageError("IN: expected the name of a file, found an empty one")
+        if self.files or (source != files.PIPE and Path(source).is_dir()):
             return True
         if self.given:
             raise UsageError(f"{files.display(source)}: expected a directory of maps, or --map, with --map-… options")

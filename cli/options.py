@@ -128,11 +128,10 @@ class Number(click.ParamType):
             self.fail(f"expected a finite number, found {value!r}", param, ctx)
         low_ok = number > self.low if self.open_low else number >= self.low
         if not (low_ok and number <= self.high):
-            bounds = f"above {self.low:g}" if self.open_low else f"{self.low:g} or more"
+            low, high = f"{self.low:.20g}", f"{self.high:.20g}"
+            bounds = f"above {low}" if self.open_low else f"{low} or more"
             if self.high < math.inf:
-                bounds = (
-                    f"above {self.low:g}, up to {self.high:g}" if self.open_low else f"{self.low:g} to {self.high:g}"
-                )
+                bounds = f"above {low}, up to {high}" if self.open_low else f"{low} to {high}"
             self.fail(f"expected {bounds}, found {value}", param, ctx)
         return number
 

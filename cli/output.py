@@ -120,7 +120,8 @@ def check_format(format_: Format, layout: str, channels: int, width: int, height
         what = f"{channels} {LAYOUTS[layout]}" if layout == "N" else LAYOUTS[layout]
         raise Unsupported(f"{format_.name} can't hold {what}; {others} can")
     if max(width, height) > format_.side:
-        raise Unsupported(f"{format_.name} can't hold {width}×{height}: at most {format_.side} a side; {others} can")
+        can = f"; {others} can" if others else ""
+        raise Unsupported(f"{format_.name} can't hold {width}×{height}: at most {format_.side} a side{can}")
 
 
 def _others(layout: str = "", depth: int = 0, side: int = 0) -> str:

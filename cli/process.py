@@ -76,6 +76,7 @@ def run(command: click.Command, args: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         code, message = describe_error(error)
         if message:
+            message = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in message)  # one line
             with contextlib.suppress(OSError):
                 click.echo(f"{name}: {message}", err=True)
         return code

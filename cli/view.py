@@ -237,8 +237,9 @@ def _original(scene: Scene, asked: dict[str, Any]) -> F32:
     if not set(names) <= set(found):
         have = ", ".join(found)
         raise InputError(f"{asked['against']}: expected maps {', '.join(n or 'unnamed' for n in names)}, found {have}")
-    # Maps of one size are left as they are by the first; the second is what they were given at the encode.
-    for size in ("largest", f"{scene.width}x{scene.height}"):
+    # Maps of one size are left as they are by the first; the second is what those of a stack were given at the encode.
+    sizes = ["largest"] if "" in _against(asked["against"]) else ["largest", f"{scene.width}x{scene.height}"]
+    for size in sizes:
         loaded = load_image({name: found[name] for name in names}, resample=size, **_limits(asked)).pixels
         if scene.times(loaded):
             break

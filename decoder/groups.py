@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, overload
 
@@ -115,13 +116,13 @@ class Groups(tuple["Group", ...]):
 
     def select(self, wanted: Iterable[Any]) -> tuple[tuple[Group, ...], npt.NDArray[np.intp]]:
         """Groups by names or positions, in the order asked for, and their channels' numbers in the picture."""
-        if isinstance(wanted, (str, int)):
+        if isinstance(wanted, (str, numbers.Integral)):
             wanted = [wanted]
         starts = np.cumsum([0, *(group.channels for group in self)])
         found, channels = [], []
         for key in wanted:
             at = self.find(key) if isinstance(key, str) else key
-            if not isinstance(at, int) or isinstance(at, bool) or not 0 <= at < len(self):
+            if not isinstance(at, numbers.Integral) or isinstance(at, bool) or not 0 <= at < len(self):
                 raise UsageError(f"groups: expected names, or positions of 0 to {len(self) - 1}, found {key!r}")
             if self[at] in found:
                 raise UsageError(f"groups: expected each group once, found {key!r} again")
@@ -142,7 +143,7 @@ def decode_groups(
     region: tuple[float, float, float, float] | None,
 ) -> dict[str, npt.NDArray[Any]]:
     """See ``Image.decode_groups``: one pass for all maps, as finding who counts is what takes the time."""
-    x, y, w, h = region or (0, 0, image.width, image.height)
+    x, y, w, h = (0, 0, image.width, image.height) if region is None else region
     chosen = tuple(image.groups) if groups is None else image.groups.select(groups)[0]
     values = image.region(x, y, w, h, scale, "float32", level, False, [g.name for g in chosen], renormalize)
     found = {}

@@ -25,7 +25,7 @@ from igs.decoder.strips import Layer, Strip, render_strips
 from igs.format import FileReader, Level, LevelMode, Limits, open_file
 from igs.format.errors import UsageError
 from igs.format.fields import MAX_SINGLE_STAGE, UNIT
-from igs.format.threads import default_threads
+from igs.format.threads import thread_count
 
 if TYPE_CHECKING:
     from igs.decoder.sample import Cells
@@ -63,11 +63,9 @@ class Image:
     backend = "numba-cpu"  # by which kernels
 
     def __init__(self, reader: FileReader, threads: int | None = None) -> None:
-        if threads is not None and (not isinstance(threads, int) or threads < 1):
-            raise UsageError(f"threads: expected 1 or more, found {threads!r}")
         self.header = reader.header
         self._reader = reader
-        self._threads = threads or default_threads()
+        self._threads = thread_count(threads)
         self._store: Store | None = None
         self._store_lock = threading.Lock()
         self._closed = False

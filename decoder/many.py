@@ -6,6 +6,7 @@ draw as well, one picture each; on a GPU the caller's thread draws whatever is r
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,7 +17,7 @@ from igs.decoder.image import open as open_image
 from igs.decoder.output import output_dtype
 from igs.format import Limits
 from igs.format.errors import IgsError, UsageError
-from igs.format.threads import default_threads
+from igs.format.threads import thread_count
 
 _BATCH = 32  # pictures to a launch: then its fixed cost, about a millisecond, is small beside theirs
 
@@ -140,10 +141,10 @@ def decode_many(
     """
     if errors not in ("raise", "return"):
         raise UsageError(f"errors: expected raise or return, found {errors!r}")
-    if threads is not None and (not isinstance(threads, int) or threads < 1):
-        raise UsageError(f"threads: expected 1 or more, found {threads!r}")
+    if isinstance(sources, (str, bytes, bytearray, os.PathLike)):
+        raise UsageError(f"sources: expected several, as in a list, found {type(sources).__name__}")
     kind = output_dtype(dtype)
-    workers = threads or default_threads()
+    workers = thread_count(threads)
     if device != "cpu":
         from igs.decoder import cuda
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from igs.encoder.presets import PRESETS
-from igs.encoder.recipe import WIDTHS, Recipe
+from igs.encoder.recipe import WIDTHS, Recipe, is_number
 from igs.format.errors import UsageError
+from igs.format.sections import content_problem, section_name
 
 if TYPE_CHECKING:
     from igs.encoder.fitting.fit import Fit
@@ -33,6 +34,9 @@ _WHOLE = (
     ("render_every", 1, 2**31),
     ("checkpoint_every", 1, 2**31),
 )
+
+_NEEDED = ("seed", "checkpoint_every")  # of these the ones that can't be None
+_PATHS = ("render_dir", "checkpoint", "resume", "saliency_map", "saliency_weights")
 
 # Of a region of interest that is given without one.
 ROI_WEIGHT = 4.0
@@ -115,7 +119,22 @@ class EncodeOptions:
     resume: Path | None = None
     on_progress: Callable[[Progress], None] | None = None
     on_step: Callable[[Fit], None] | None = None  # sees the fit before every step and after the last (record.py)
-    on_warning: Callable[[str], None] | None = None
+    on_warning: Callable[[str], None] | None = None  # without it warnings are not told; the report has what it has
+
+    def __post_init__(self) -> None:
+        for name in _PATHS:
+            value = getattr(self, name)
+            if value is not None:
+                try:
+                    object.__setattr__(self, name, Path(value))
+                except TypeError:
+                    raise UsageError(f"{name}: expected a path, found {value!r}") from None
+        try:
+            object.__setattr__(self, "roi", tuple(tuple(region) for region in self.roi))
+        except TypeError:
+            raise UsageError(
+                f"roi: expected regions (x, y, w, h) or (x, y, w, h, weight), found {self.roi!r}"
+            ) from None
 
     def check(self) -> None:
         """Raise UsageError for a value that nothing else looks at before a fit has begun."""
@@ -125,8 +144,16 @@ class EncodeOptions:
         for name, low, high in _WHOLE:
             value = getattr(self, name)
             whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-            if value is not None and not (whole and low <= value <= high):
+            if not ((value is None and name not in _NEEDED) or (whole and low <= value <= high)):
                 raise UsageError(f"{name}: expected a whole number of {low} to {high}, found {value!r}")
+        for name in ("bpp", "psnr", "quality", "saliency_weight"):
+            value = getattr(self, name)
+            if value is not None and not is_number(value):
+                raise UsageError(f"{name}: expected a number, found {value!r}")
+        for section, data in self.sections.items():
+            problem = content_problem(section_name(section), data)
+            if problem is not None:
+                raise UsageError(f"sections: expected {problem[0]} in {section}, found {problem[1]}")
 
     def recipe(self) -> Recipe:
         """The preset with effort and overrides applied; raises UsageError for an unknown name or value.
@@ -135,10 +162,10 @@ class EncodeOptions:
         shortens the interval where the last Gaussians would join after GROWN_BY of the steps.
         Bits per code are what plain coding has: an override of ``WIDTHS`` asks for it.
         """
-        if self.preset not in PRESETS:
+        if not isinstance(self.preset, str) or self.preset not in PRESETS:
             raise UsageError(f"preset: expected one of {', '.join(PRESETS)}, found {self.preset!r}")
-        if self.effort not in EFFORT_FACTOR:
-            raise UsageError(f"effort: expected 1 to 9, found {self.effort}")
+        if not isinstance(self.effort, numbers.Integral) or self.effort not in EFFORT_FACTOR:
+            raise UsageError(f"effort: expected 1 to 9, found {self.effort!r}")
         recipe = PRESETS[self.preset]
         factor = EFFORT_FACTOR[self.effort]
         recipe = dataclasses.replace(recipe, steps=max(1, round(recipe.steps * factor)))
@@ -170,4 +197,7 @@ class EncodeOptions:
             recipe = dataclasses.replace(recipe, growth_interval=min(recipe.growth_interval, latest))
         recipe.validate()
         check_saliency(recipe.saliency, self.saliency_weights)
+        used = recipe.init == "saliency" or self.saliency_weight
+        if recipe.saliency == "eml-net" and not used:
+            raise UsageError("saliency: expected init saliency or a saliency_weight beside eml-net, found neither")
         return recipe

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,10 @@ def _options(options: EncodeOptions | None, settings: dict[str, Any]) -> EncodeO
     for name in settings:
         if name not in fields and name not in recipe_fields:
             raise UsageError(f"expected an encode option or a recipe field, found {name!r}")
-    overrides = options.overrides | {k: v for k, v in settings.items() if k not in fields}
+    given = settings.get("overrides", {})
+    if not isinstance(given, Mapping):
+        raise UsageError(f"overrides: expected fields of the recipe by name, found {given!r}")
+    overrides = options.overrides | dict(given) | {k: v for k, v in settings.items() if k not in fields}
     return dataclasses.replace(
         options, **({k: v for k, v in settings.items() if k in fields} | {"overrides": overrides})
     )

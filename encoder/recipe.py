@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Literal, get_args, get_origin, get_type_hints
+import numbers
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from igs.format.errors import UsageError
 
@@ -132,7 +133,15 @@ class Recipe:
         return self.scale_parameter if self.shape == "scale_rotation" else self.shape
 
     def validate(self) -> None:
-        """Raise :class:`UsageError` naming the first field that is out of range."""
+        """Raise :class:`UsageError` naming the first field that is of another kind or out of range."""
+        for name, kind in get_type_hints(Recipe).items():
+            value, kinds = getattr(self, name), get_args(kind) or (kind,)
+            if value is None and type(None) in kinds:
+                continue
+            if int in kinds and not is_number(value, whole=True):
+                raise UsageError(f"{name}: expected a whole number, found {value!r}")
+            if float in kinds and not is_number(value):
+                raise UsageError(f"{name}: expected a number, found {value!r}")
         kinds = {self.pos_quantizer, self.shape_quantizer, self.feat_quantizer}
         rotated = self.shape == "scale_rotation"
         checks: list[tuple[str, bool, str]] = [
@@ -192,6 +201,11 @@ class Recipe:
         for name, ok, expected in checks:
             if not ok:
                 raise UsageError(f"{name}: expected {expected}, found {getattr(self, name, '…')}")
+
+
+def is_number(value: Any, whole: bool = False) -> bool:
+    """Whether a value is a real number, of Python's or NumPy's, and no truth value."""
+    return isinstance(value, numbers.Integral if whole else numbers.Real) and not isinstance(value, bool)
 
 
 def choices() -> dict[str, tuple[str, ...]]:

@@ -82,6 +82,8 @@ def open_file(
     its last whole level. first_read: bytes of the first request; over a slow link 65536 fetches most heads in one.
     Raises InvalidFile (LimitExceeded, UnsupportedFile), InputError, UsageError.
     """
+    if limits is not None and not isinstance(limits, Limits):
+        raise UsageError(f"limits: expected igs.Limits, found {type(limits).__name__}")
     opened = Source(source)
     try:
         return FileReader(opened, limits or _LIMITS, allow_partial, first_read)

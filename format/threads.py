@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import numbers
 import os
 import threading
 from collections.abc import Callable
+from typing import Any
+
+from igs.format.errors import UsageError
 
 
 def default_threads() -> int:
@@ -14,6 +18,15 @@ def default_threads() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on this system
         return os.cpu_count() or 1
+
+
+def thread_count(asked: Any) -> int:
+    """As many as asked for, or the default for None; UsageError for what is no number of threads."""
+    if asked is None:
+        return default_threads()
+    if not isinstance(asked, numbers.Integral) or isinstance(asked, bool) or asked < 1:
+        raise UsageError(f"threads: expected 1 or more, found {asked!r}")
+    return int(asked)
 
 
 def run(count: int, threads: int, work: Callable[[int], None]) -> None:

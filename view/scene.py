@@ -150,5 +150,5 @@ def _group_number(groups: Sequence[Group], name: str | None) -> int:
     if name is None:
         return 0
     if name not in names:
-        raise UsageError(f"group: expected one of {', '.join(names)}, found {name!r}")
+        raise UsageError(f"group: expected one of {', '.join(map(repr, names))}, found {name!r}")
     return names.index(name)

@@ -187,6 +187,8 @@ def _from_array(
 ) -> SourceImage:
     if array.ndim not in (2, 3):
         raise UsageError(f"{name}: expected a shape [H, W] or [H, W, C], found {list(array.shape)}")
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
     if array.dtype.kind not in "uf" or array.dtype not in ("u1", "u2", "f2", "f4", "f8"):
         raise UsageError(f"{name}: expected uint8, uint16 or float values, found {array.dtype}")
     array = array[..., None] if array.ndim == 2 else array
@@ -240,8 +242,16 @@ def _finished(
 
 
 def _from_file(file: BinaryIO, limits: load_deep.SizeLimits, name: str) -> SourceImage:
-    start = file.read(32)
-    file.seek(0)
+    try:
+        file.seek(0)
+        start = file.read(32)
+        file.seek(0)
+    except (OSError, ValueError) as error:  # a pipe, a closed file
+        raise InputError(
+            f"{name}: expected a file that can be read and can seek, found one that can't: {error}"
+        ) from None
+    if not isinstance(start, bytes):
+        raise UsageError(f"{name}: expected a binary file, found one that gives {type(start).__name__}")
     if not start:
         raise InputError(f"{name}: the file is empty")
     if start.startswith(MAGIC):

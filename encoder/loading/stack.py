@@ -80,6 +80,8 @@ def load_stack(
     loaded: list[_Loaded] = []
     left = memory_limit
     for key, value in maps.items():
+        if not isinstance(key, str):
+            raise UsageError(f"{name}: expected names of maps, found {key!r}")
         entry = value if isinstance(value, TextureMap) else TextureMap(value)
         image, weight = _load_map(key, entry, notes, **limits, memory_limit=left)
         left = max(0, left - image.pixels.nbytes)

@@ -190,3 +190,16 @@ def test_info_tells_bits(cli: Any) -> None:
     assert [line.split()[0] for line in lines[-7:]] == [
         *("position", "scale", "rotation", "feature", "coder", "head", "sections")
     ]
+
+
+def test_a_group_is_compared_with_a_picture_of_its_size(cli: Any, tmp_path: Path) -> None:
+    pixels = (np.arange(24 * 20 * 3) % 251).reshape(24, 20, 3).astype(np.uint8)
+    data = igs.encode({"albedo": pixels, "normal": pixels}, effort=1, steps=3, num_gaussians=12, threads=1).data
+    path, out = tmp_path / "stack.igs", tmp_path / "out.png"
+    path.write_bytes(data)
+    for name, shape, code in (("same", (24, 20, 3), 0), ("other", (64, 96, 3), 1)):
+        Image.fromarray(np.zeros(shape, np.uint8)).save(tmp_path / f"{name}.png")
+        arguments = ("-k", "error", "--group", "normal", "--against", tmp_path / f"{name}.png")
+        result = cli("igs-view", path, out, *arguments)
+        assert result.code == code, result.err
+    assert "expected 20×24 pixels" in result.err
