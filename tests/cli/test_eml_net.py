@@ -69,7 +69,9 @@ def test_a_file_of_weights_makes_a_file(
     assert runs == [weights] * 3  # once for all that an encode does with it
     settings = {"init": "saliency", "saliency": "eml-net", "saliency_weights": str(weights), "saliency_weight": 8}
     assert igs.encode(picture, num_gaussians=60, steps=3, threads=2, **settings).data == both
-    assert encoded(*use) == plain  # nothing asks for a map
+    refused = cli("igs-encode", picture, tmp_path / "out.igs", *QUICK, *use)
+    assert refused.code == 1  # nothing asks for a map
+    assert "expected init saliency or a saliency_weight" in refused.err
     assert len(runs) == 4
     small = encoded(*use, "--init", "saliency", "--saliency-weight", 8, "--downsample", 2)
     assert igs.open(small).width == 16

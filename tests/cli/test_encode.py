@@ -277,7 +277,7 @@ def test_regions_and_saliency_reach_the_encoder(cli: Any, picture: Path, tmp_pat
     _, options = fake_encoder[-1]
     assert options.roi == ((1, 2, 3, 4, 4.0), (0, 0, 5, 5, 0.5))
     assert (options.saliency_weight, options.overrides) == (2.0, {"saliency": "fine-grained"})
-    args = ["--saliency", "eml-net", "--saliency-weights", tmp_path / "w"]
+    args = ["--init", "saliency", "--saliency", "eml-net", "--saliency-weights", tmp_path / "w"]
     assert cli("igs-encode", picture, tmp_path / "out.igs", *args).code == 0
     assert fake_encoder[-1][1].saliency_weights == tmp_path / "w"
 
