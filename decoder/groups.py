@@ -121,8 +121,9 @@ class Groups(tuple["Group", ...]):
         starts = np.cumsum([0, *(group.channels for group in self)])
         found, channels = [], []
         for key in wanted:
-            at = self.find(key) if isinstance(key, str) else key
-            if not isinstance(at, numbers.Integral) or isinstance(at, bool) or not 0 <= at < len(self):
+            known = isinstance(key, (str, numbers.Integral)) and not isinstance(key, bool)
+            at = self.find(key) if isinstance(key, str) else int(key) if known else -1
+            if not 0 <= at < len(self):
                 raise UsageError(f"groups: expected names, or positions of 0 to {len(self) - 1}, found {key!r}")
             if self[at] in found:
                 raise UsageError(f"groups: expected each group once, found {key!r} again")

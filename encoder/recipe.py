@@ -135,12 +135,12 @@ class Recipe:
     def validate(self) -> None:
         """Raise :class:`UsageError` naming the first field that is of another kind or out of range."""
         for name, kind in get_type_hints(Recipe).items():
-            value, kinds = getattr(self, name), get_args(kind) or (kind,)
-            if value is None and type(None) in kinds:
+            value, types = getattr(self, name), get_args(kind) or (kind,)
+            if value is None and type(None) in types:
                 continue
-            if int in kinds and not is_number(value, whole=True):
+            if int in types and not is_number(value, whole=True):
                 raise UsageError(f"{name}: expected a whole number, found {value!r}")
-            if float in kinds and not is_number(value):
+            if float in types and not is_number(value):
                 raise UsageError(f"{name}: expected a number, found {value!r}")
         kinds = {self.pos_quantizer, self.shape_quantizer, self.feat_quantizer}
         rotated = self.shape == "scale_rotation"
