@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from igs.encoder import metrics
 from igs.encoder.loading.image import SourceImage
 from igs.format import Channels, Colour, Group, Transfer, each_group
-from igs.format.errors import InputError, UsageError
+from igs.format.errors import UsageError
 from igs.format.transfer import CURVED, from_linear, linear_range
 
 Floats = NDArray[np.float32]
@@ -61,14 +61,19 @@ def _tell(name: str, group: Group, pixels: Floats, warn: Callable[[str], None]) 
             hint = "" if group.transfer == Transfer.LOG else "; --transfer log holds them"
             kind = {Transfer.PQ: "PQ"}.get(group.transfer, "the log curve")
             warn(f"{name}: {count} of {pixels.size} values are clipped: {kind} holds {low:g} to {high:g}{hint}")
-    elif group.bit_depth == 32 and np.abs(pixels).max(initial=0) > _MOST:
-        found = f"{pixels.min():.4g} to {pixels.max():.4g}"
-        raise InputError(
-            f"{name}: expected values of about 0 to 1, at most ±{_MOST:g}, found {found}: "
-            "give --transfer log or pq, or divide them"
-        )
     elif group.bit_depth == 32 and group.transfer == Transfer.SRGB and pixels.max(initial=0) > _BRIGHT:
         warn(f"{name}: values up to {pixels.max():.4g}; this fits badly; --transfer log or pq is for light above white")
+
+
+def check_range(source: SourceImage, groups: tuple[Group, ...]) -> None:
+    """Raise UsageError for values so far beyond 1 that a lattice can't hold them; curves bring all near it."""
+    for group, _, lit, _ in each_group(groups):
+        pixels = source.pixels[..., lit]
+        if group.transfer not in CURVED and np.abs(pixels).max(initial=0) > _MOST:
+            raise UsageError(
+                f"{source.name}: expected values of about 0 to 1, at most ±{_MOST:g}, found {pixels.min():.4g} to "
+                f"{pixels.max():.4g}: ask for transfer log or pq or for plain coding, or divide them"
+            )
 
 
 def alpha_quality(decoded: Floats, source: Floats, groups: tuple[Group, ...]) -> dict[str, Any]:

@@ -50,6 +50,8 @@ class Job:
         self.source, self.recipe, self.options, self.backend = source, recipe, options, backend
         self.warn = options.on_warning or (lambda message: None)
         self.groups = colour.stored_groups(source, options.transfer, recipe.gamma, options.linear_light, self.warn)
+        if recipe.coding == "lattice":
+            colour.check_range(source, self.groups)
         stored = to_stored(source.pixels, self.groups)
         target = torch.from_numpy(np.ascontiguousarray(stored.transpose(2, 0, 1)))
         self.stored = target.permute(1, 2, 0).numpy()  # a view

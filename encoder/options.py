@@ -132,9 +132,7 @@ class EncodeOptions:
         try:
             object.__setattr__(self, "roi", tuple(tuple(region) for region in self.roi))
         except TypeError:
-            raise UsageError(
-                f"roi: expected regions (x, y, w, h) or (x, y, w, h, weight), found {self.roi!r}"
-            ) from None
+            raise UsageError(f"roi: expected x, y, w, h and perhaps a weight of each, found {self.roi!r}") from None
 
     def check(self) -> None:
         """Raise UsageError for a value that nothing else looks at before a fit has begun."""

@@ -50,7 +50,7 @@ def contents(folder: Path) -> dict[str, bytes]:
         ("igs-encode in.png o.igs --log l --checkpoint l", ("--checkpoint l", "the output --log l")),
         ("igs-encode in.png o.igs --saliency-map sm.png --report sm.png", ("--report sm.png", "--saliency-map sm.png")),
         (
-            "igs-encode in.png o.igs --saliency eml-net --saliency-weights ck.npz --log ck.npz",
+            "igs-encode in.png o.igs --init saliency --saliency eml-net --saliency-weights ck.npz --log ck.npz",
             ("--log ck.npz", "the input --saliency-weights ck.npz"),
         ),
         ("igs-encode in.png ck.npz --force --resume ck.npz", ("ck.npz", "the input --resume ck.npz")),

@@ -31,8 +31,8 @@ QUICK: dict[str, Any] = {"effort": 1, "steps": 3, "num_gaussians": 12, "threads"
         ({"gamma": "a"}, "gamma: expected a number"),
         ({"seed": None}, "seed: expected a whole number"),
         ({"checkpoint_every": None}, "checkpoint_every: expected a whole number"),
-        ({"roi": None}, "roi: expected regions"),
-        ({"roi": [3]}, "roi: expected regions"),
+        ({"roi": None}, "roi: expected x, y, w, h and perhaps"),
+        ({"roi": [3]}, "roi: expected x, y, w, h and perhaps"),
         ({"preset": ["default"]}, "preset: expected one of"),
         ({"effort": "5"}, "effort: expected 1 to 9"),
         ({"overrides": [1]}, "overrides: expected fields"),
@@ -115,11 +115,12 @@ def test_arrays_of_another_byte_order_are_taken() -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_values_far_beyond_one_are_refused_before_the_fit(channels: int) -> None:
     depth = np.linspace(1, 1000, 24 * 20 * channels, dtype=np.float32).reshape(24, 20, channels)
-    with pytest.raises(InputError, match="at most ±250, found 1 to 1000: give --transfer log or pq"):
+    with pytest.raises(UsageError, match="at most ±250, found 1 to 1000: ask for transfer log or pq"):
         igs.encode(depth, **QUICK)
-    with pytest.raises(InputError, match="at most ±250"):
+    with pytest.raises(UsageError, match="at most ±250"):
         igs.encode(depth, transfer="linear", **QUICK)
     assert igs.encode(depth, transfer="log", **QUICK).data
+    assert igs.encode(depth, coding="plain", **QUICK).data
     assert igs.encode(depth / 8, **QUICK).data
 
 

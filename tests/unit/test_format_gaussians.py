@@ -270,7 +270,7 @@ def test_gaussians_slice_and_concatenate() -> None:
         (lambda: Quantizer.uniform(0, 1e39, 8), "finite"),
         (lambda: Quantizer.uniform([0, 1], [1, 2], 8, shared=True), "several"),
         (lambda: Quantizer.uniform([0, 1], [1, 2, 3], 8), "parameters"),
-        (lambda: Quantizer.float32(65), "columns"),
+        (lambda: Quantizer.float32(67), "columns"),
         (lambda: Quantizer.codebook(np.zeros((1, 3, 2))), "2\\^bits"),
         (lambda: Quantizer.codebook(np.zeros((9, 2, 2))), "stages"),
         (lambda: Quantizer.float32(2).encode([[math.nan, 0]]), "finite"),

@@ -362,4 +362,4 @@ def test_the_same_map_gives_the_same_file_and_none_changes_nothing() -> None:
     plain = encode(waves(), **settings).data
     assert encode(waves(), roi=[(*ROI, 1.0)], **settings).data == plain
     assert encode(waves(), roi=[(*ROI, 3.0)], **settings).data == encode(waves(), roi=[(*ROI, 3.0)], **settings).data
-    assert dataclasses.replace(EncodeOptions(), roi=[ROI]).roi == [ROI]
+    assert dataclasses.replace(EncodeOptions(), roi=[ROI]).roi == (ROI,)
