@@ -228,7 +228,8 @@ def _original(scene: Scene, asked: dict[str, Any]) -> F32:
     from igs.encoder.loading.image import load_image
 
     found, group = _against(asked["against"]), asked["group"]
-    if "" in found:
+    alone = "" in found
+    if alone:
         loaded = load_image(asked["against"], **_limits(asked)).pixels
         if group is None or loaded.shape[2] == scene.header.channels:
             return loaded
@@ -238,7 +239,7 @@ def _original(scene: Scene, asked: dict[str, Any]) -> F32:
         have = ", ".join(found)
         raise InputError(f"{asked['against']}: expected maps {', '.join(n or 'unnamed' for n in names)}, found {have}")
     # Maps of one size are left as they are by the first; the second is what those of a stack were given at the encode.
-    sizes = ["largest"] if "" in _against(asked["against"]) else ["largest", f"{scene.width}x{scene.height}"]
+    sizes = ["largest"] if alone else ["largest", f"{scene.width}x{scene.height}"]
     for size in sizes:
         loaded = load_image({name: found[name] for name in names}, resample=size, **_limits(asked)).pixels
         if scene.times(loaded):

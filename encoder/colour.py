@@ -62,7 +62,8 @@ def _tell(name: str, group: Group, pixels: Floats, warn: Callable[[str], None]) 
             kind = {Transfer.PQ: "PQ"}.get(group.transfer, "the log curve")
             warn(f"{name}: {count} of {pixels.size} values are clipped: {kind} holds {low:g} to {high:g}{hint}")
     elif group.bit_depth == 32 and group.transfer == Transfer.SRGB and pixels.max(initial=0) > _BRIGHT:
-        warn(f"{name}: values up to {pixels.max():.4g}; this fits badly; --transfer log or pq is for light above white")
+        hint = "the higher, the worse they fit; --transfer log or pq is for light above white"
+        warn(f"{name}: values up to {pixels.max():.4g}; {hint}")
 
 
 def check_range(source: SourceImage, groups: tuple[Group, ...]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import numbers
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -141,14 +140,17 @@ class EncodeOptions:
                 raise UsageError(f"{name}: expected one of {', '.join(known)}, found {getattr(self, name)!r}")
         for name, low, high in _WHOLE:
             value = getattr(self, name)
-            whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-            if not ((value is None and name not in _NEEDED) or (whole and low <= value <= high)):
+            if value is None and name not in _NEEDED:
+                continue
+            if not (is_number(value, whole=True) and low <= value <= high):
                 raise UsageError(f"{name}: expected a whole number of {low} to {high}, found {value!r}")
         for name in ("bpp", "psnr", "quality", "saliency_weight"):
             value = getattr(self, name)
             if value is not None and not is_number(value):
                 raise UsageError(f"{name}: expected a number, found {value!r}")
         for section, data in self.sections.items():
+            if not isinstance(data, bytes):
+                raise UsageError(f"sections: expected bytes in {section}, found {type(data).__name__}")
             problem = content_problem(section_name(section), data)
             if problem is not None:
                 raise UsageError(f"sections: expected {problem[0]} in {section}, found {problem[1]}")
@@ -162,7 +164,7 @@ class EncodeOptions:
         """
         if not isinstance(self.preset, str) or self.preset not in PRESETS:
             raise UsageError(f"preset: expected one of {', '.join(PRESETS)}, found {self.preset!r}")
-        if not isinstance(self.effort, numbers.Integral) or self.effort not in EFFORT_FACTOR:
+        if not is_number(self.effort, whole=True) or self.effort not in EFFORT_FACTOR:
             raise UsageError(f"effort: expected 1 to 9, found {self.effort!r}")
         recipe = PRESETS[self.preset]
         factor = EFFORT_FACTOR[self.effort]

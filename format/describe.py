@@ -197,11 +197,10 @@ def _in_words(section: str, data: bytes) -> str:
     """What is shown of a section's content."""
     if section == "phys":
         density = resolution({"phys": data})
-        return (
-            ""
-            if density is None
-            else ", {:.1f} × {:.1f} pixels per inch".format(*(v * METRES_PER_INCH for v in density))
-        )
+        if density is None:
+            return ""
+        x, y = (v * METRES_PER_INCH for v in density)
+        return f", {x:.1f} × {y:.1f} pixels per inch"
     words = data.decode(errors="replace")
     return ", " + "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in words)
 
