@@ -78,29 +78,26 @@ def fit_record(record: Lattice, codes: NDArray[np.uint32], around: F64) -> Latti
 
 
 def _fit_values(v: F64, low: F64, high: F64, around: F64) -> ValueModel:
-    from igs.format import cells
+    from igs.format import cells, model_kernels
 
     curves = cells.tables()[:3] / 2.0**24
-    grid = np.arange(cells.SIZE) / cells.KNOTS - cells.TAIL
-    center = float(np.median(v))
-    known = ~np.isnan(around)
-    best: tuple[float, ValueModel] | None = None
+    median = float(np.median(v))
     # All values must be within the curves, and the centre, up to 8 spreads from 0, near theirs.
-    floor = max(float(np.abs(v - center).max()) / (0.9 * cells.TAIL), abs(center) * 16 / 127)
-    v, low, high, around, known = (a[:: 1 + len(v) // _SAMPLE] for a in (v, low, high, around, known))
+    floor = max(float(np.abs(v - median).max()) / (0.9 * cells.TAIL), abs(median) * 16 / 127)
+    v, low, high, around = (a[:: 1 + len(v) // _SAMPLE] for a in (v, low, high, around))
+    known = ~np.isnan(around)
+    beside = np.where(known, around - median, 0.0)
+    best: tuple[float, ValueModel] | None = None
     for pull in (0, 16, 32, 44, 54, 63):
-        shift = np.where(known, pull / 64 * (np.where(known, around, 0.0) - center), 0.0) + center
-        rest = float(np.abs(v - shift).mean()) + 1e-4
-        for code in _around_code(rest, floor):
-            width = la.spread_value(code)
-            centre = int(np.clip(round(16 * center / width), -128, 127))
-            moved = shift + (centre / 16 * width - center) * (1 - pull / 64 * known)
-            a, b = (low - moved) / width, (high - moved) / width
-            for family in range(3):
-                p = np.interp(b, grid, curves[family]) - np.interp(a, grid, curves[family])
-                cost = float(-np.log2(p * (1 - 2.0**-9) + 2.0**-16).mean())
-                if best is None or cost < best[0]:
-                    best = cost, ValueModel(family, pull, centre, code)
+        shift, share = pull / 64 * beside + median, 1 - pull / 64 * known
+        codes = _around_code(float(np.abs(v - shift).mean()) + 1e-4, floor)
+        widths = np.array([la.spread_value(code) for code in codes])
+        centres = np.clip(np.round(16 * median / widths), -128, 127)
+        bits = model_kernels.value_bits(curves, low, high, shift, share, centres / 16 * widths - median, widths)
+        least = float(bits.min())
+        if best is None or least < best[0]:
+            at, family = np.unravel_index(bits.argmin(), bits.shape)
+            best = least, ValueModel(int(family), pull, int(centres[at]), codes[at])
     assert best is not None
     return best[1]
 
