@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from igs.encoder.job import Job, Result
 from igs.encoder.loading.image import load_image
 from igs.encoder.options import EncodeOptions
 from igs.encoder.raster import area
-from igs.encoder.raster.backend import TorchBackend
+from igs.encoder.raster.backend import Backend
 from igs.encoder.raster.devices import FALLBACK_STEPS, choose_backend, torch_threads
 from igs.encoder.recipe import Recipe
 from igs.format import open_file
@@ -58,21 +58,15 @@ def encode(image: Any, options: EncodeOptions | None = None, **settings: Any) ->
     if source is not image:  # who loaded the picture has seen its warnings
         for message in source.warnings:
             warn(message)
-    backend = choose_backend(options, recipe, warn)
-    if recipe.tiles and isinstance(backend, TorchBackend) and "steps" not in options.overrides:
+    backend = _backend(options, recipe, warn)
+    if recipe.tiles and backend.name == "torch" and "steps" not in options.overrides:
         recipe = dataclasses.replace(recipe, steps=max(1, round(FALLBACK_STEPS * recipe.steps)))
     full = source
     if options.downsample != 1:
         source = area.reduced(source, options.downsample)
-        backend = area.AreaBackend(backend, min(options.downsample, area.MOST_POINTS))
         recipe = dataclasses.replace(recipe, interlace=0.0)  # of means there are no point samples
-    if options.levels > 1:
-        if "steps" not in options.overrides:
-            recipe = dataclasses.replace(recipe, steps=levels.steps_of(recipe.steps, options.levels))
-        others = [choose_backend(options, recipe, lambda message: None) for _ in range(options.levels - 1)]
-        if isinstance(backend, area.AreaBackend):
-            others = [area.AreaBackend(other, backend.points) for other in others]
-        backend = levels.LevelBackend([*others, backend])
+    if options.levels > 1 and "steps" not in options.overrides:
+        recipe = dataclasses.replace(recipe, steps=levels.steps_of(recipe.steps, options.levels))
     with torch_threads(backend, options):
         job = Job(source, recipe, options, backend, full)
         result = targets.to_count(job) if options.psnr is None else targets.to_psnr(job, options.psnr)
@@ -87,6 +81,19 @@ def encode(image: Any, options: EncodeOptions | None = None, **settings: Any) ->
         warn(f"metadata takes {metadata} of {len(result.data)} bytes; without it the picture could have them")
     report = _report(job, result, time.perf_counter() - started)
     return Encoded(result.data, report)
+
+
+def _backend(options: EncodeOptions, recipe: Recipe, warn: Callable[[str], None]) -> Backend:
+    """Where the fit computes: of levels one for each, of a picture to be enlarged one of means over areas."""
+
+    def one(warn: Callable[[str], None]) -> Backend:
+        plain = choose_backend(options, recipe, warn)
+        return plain if options.downsample == 1 else area.AreaBackend(plain, min(options.downsample, area.MOST_POINTS))
+
+    whole = one(warn)
+    if options.levels == 1:
+        return whole
+    return levels.LevelBackend([*(one(lambda message: None) for _ in range(options.levels - 1)), whole])
 
 
 def _options(options: EncodeOptions | None, settings: dict[str, Any]) -> EncodeOptions:

@@ -10,12 +10,11 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from igs.encoder.loading.image import SourceImage
-from igs.encoder.raster.backend import Backend, LossWeights, Model, Pullback, StepResult
+from igs.encoder.raster.backend import LossWeights, Model, PlainBackend, Pullback, StepResult, averaged, spread
 from igs.encoder.raster.reference import RasterOptions
 from igs.encoder.raster.rescale import Rescaled
 from igs.format.errors import UsageError
@@ -46,7 +45,7 @@ def reduced(source: SourceImage, r: int) -> SourceImage:
 class AreaBackend:
     """A backend whose pixels are means over ``points`` × ``points`` points."""
 
-    def __init__(self, backend: Backend, points: int) -> None:
+    def __init__(self, backend: PlainBackend, points: int) -> None:
         self.backend, self.points = backend, points
         self.name, self.device, self.scratch = backend.name, backend.device, backend.scratch
         self.place, self.asynchronous, self.separable = backend.place, backend.asynchronous, False
@@ -58,16 +57,11 @@ class AreaBackend:
         r = self.points
         return Rescaled(float(r), options.width * r, options.height * r)
 
-    def _spread(self, gradient: Tensor) -> Tensor:
-        """Gradient of the larger picture from one of the means."""
-        r = self.points
-        return (gradient / r**2).repeat_interleave(r, dim=-2).repeat_interleave(r, dim=-1).contiguous()
-
     def render(self, model: Model, options: RasterOptions) -> Tensor:
         """The picture of means [C, H, W]."""
         there = self._larger(options)
         large = self.backend.render(there.model(model), there.options(options))
-        return torch.nn.functional.avg_pool2d(large[None], self.points)[0]
+        return averaged(large, self.points)
 
     def pullback(self, model: Model, options: RasterOptions, pull: bool = False) -> Pullback | None:
         """Jᵀ of the picture of means. pull: add what the options pull to points that nothing reaches."""
@@ -75,13 +69,10 @@ class AreaBackend:
         inner = self.backend.pullback(there.model(model), there.options(options), pull)
         if inner is None:
             return None
-        return lambda picture: there.gradients(inner(self._spread(picture)), model.scale_map)
+        return lambda picture: there.gradients(inner(spread(picture, self.points)), model.scale_map)
 
     def step(self, model: Model, options: RasterOptions, target: Tensor, weights: LossWeights) -> StepResult:
-        """Loss of the picture of means, and its gradients. Waits for a device."""
-        loss, mse, ssim, by_picture = self.backend.picture_loss(self.render(model, options), target, weights)
-        pull = self.pullback(model, options, pull=True)
-        if pull is None:
-            raise UsageError("downsample: expected the compiled kernels, which are missing here")
-        position, scale, rotation, feature = pull(by_picture)
-        return StepResult.of(loss, mse, ssim, (position, scale, rotation, feature))
+        """Loss of the picture of means, and its gradients."""
+        there = self._larger(options)
+        result = self.backend.step(there.model(model), there.options(options), target, weights, self.points)
+        return dataclasses.replace(result, grads=there.gradients(result.grads, model.scale_map))

@@ -153,16 +153,33 @@ def loss_of_means(means: Tensor, w: LossWeights, more: float | Tensor = 0.0) -> 
     return w.l1 * e1 + w.l2 * e2 + w.ssim * (1 - ssim) + w.ms_ssim * more
 
 
+def averaged(image: Tensor, points: int) -> Tensor:
+    """Means over squares of points × points of pictures [..., H·points, W·points]."""
+    return image if points == 1 else torch.nn.functional.avg_pool2d(image, points)
+
+
+def spread(gradient: Tensor, points: int, out: Tensor | None = None) -> Tensor:
+    """The adjoint of :func:`averaged`, in ``out`` if given: the gradient by a picture of one by its means."""
+    if points == 1:
+        return gradient
+    *front, height, width = gradient.shape
+    large = gradient.new_empty(*front, height * points, width * points) if out is None else out
+    large.view(*front, height, points, width, points).copy_((gradient / points**2)[..., :, None, :, None])
+    return large
+
+
 class Scratch:
     """A picture and its gradient, kept from step to step: fresh pages cost as much as the work."""
 
     def __init__(self) -> None:
         self._both: tuple[Tensor, Tensor] | None = None
 
-    def like(self, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Room of the target's shape for both, with anything in it."""
-        if self._both is None or self._both[0].shape != target.shape:
-            self._both = torch.empty_like(target), torch.empty_like(target)
+    def like(self, target: Tensor, points: int = 1) -> tuple[Tensor, Tensor]:
+        """Room for both, of the target's shape with so many times the rows and columns, with anything in it."""
+        *front, height, width = target.shape
+        shape = (*front, height * points, width * points)
+        if self._both is None or self._both[0].shape != shape:
+            self._both = target.new_empty(shape), target.new_empty(shape)
         return self._both
 
 
@@ -198,6 +215,17 @@ class Backend(Protocol):
     ) -> None: ...  # fmt: skip
 
 
+class PlainBackend(Backend, Protocol):
+    """One that computes by itself, and can average on the way.
+
+    points: the loss is of means over points × points of the picture's points; the target is so many times smaller.
+    """
+
+    def step(
+        self, model: Model, options: RasterOptions, target: Tensor, weights: LossWeights, points: int = 1
+    ) -> StepResult: ...
+
+
 class KernelBackend:
     """The compiled CPU kernels."""
 
@@ -226,15 +254,17 @@ class KernelBackend:
         self._rasterizer.bin(model.position, factors, model.feature, options)
         return self._rasterizer.forward(model.position, factors, model.feature, options)
 
-    def step(self, model: Model, options: RasterOptions, target: Tensor, weights: LossWeights) -> StepResult:
+    def step(
+        self, model: Model, options: RasterOptions, target: Tensor, weights: LossWeights, points: int = 1
+    ) -> StepResult:
         factors = self._factors(model, options)
         arrays = model.position, factors, model.feature
         self._rasterizer.bin(*arrays, options)
-        if not weights.by_pixel:
-            room = self.scratch.like(target)
-            image = self._rasterizer.forward(*arrays, options, room[0])
-            loss, e2, measured, grad = self.picture_loss(image, target, weights, room[1])
-            grads = self._rasterizer.backward(*arrays, options, grad)
+        if not weights.by_pixel or points > 1:
+            image, gradient = self.scratch.like(target, points)
+            seen = averaged(self._rasterizer.forward(*arrays, options, image), points)
+            loss, e2, measured, by_seen = self.picture_loss(seen, target, weights, gradient if points == 1 else None)
+            grads = self._rasterizer.backward(*arrays, options, spread(by_seen, points, gradient))
         else:
             e1, e2, grads = self._rasterizer.fused(*arrays, options, target, weights.l1, weights.l2, weight=weights.map)
             loss, measured = weights.l1 * e1 + weights.l2 * e2, None
@@ -319,9 +349,11 @@ class TorchBackend:
         with torch.no_grad():
             return self._image(model.tensors(), model.scale_map, options)
 
-    def step(self, model: Model, options: RasterOptions, target: Tensor, weights: LossWeights) -> StepResult:
+    def step(
+        self, model: Model, options: RasterOptions, target: Tensor, weights: LossWeights, points: int = 1
+    ) -> StepResult:
         leaves = tuple(t.detach().clone().requires_grad_() for t in model.tensors())
-        image = self._image(leaves, model.scale_map, options)
+        image = averaged(self._image(leaves, model.scale_map, options), points)
         loss = self._loss(image, target, weights)
         grads = torch.autograd.grad(loss, leaves)
         mse, ssim = self.measure(image.detach(), target, weights.ssim > 0, weights.map)

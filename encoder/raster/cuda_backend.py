@@ -15,7 +15,17 @@ from torch import Tensor
 from igs.csrc.cuda_compile import CudaUnavailable
 from igs.csrc.cuda_driver import DeviceKernels
 from igs.encoder.raster import multiscale, shapes
-from igs.encoder.raster.backend import PERFECT, LossWeights, Model, PictureLoss, Pullback, Scratch, StepResult
+from igs.encoder.raster.backend import (
+    PERFECT,
+    LossWeights,
+    Model,
+    PictureLoss,
+    Pullback,
+    Scratch,
+    StepResult,
+    averaged,
+    spread,
+)
 from igs.encoder.raster.cuda_kernels import CudaRasterizer, Launcher
 from igs.encoder.raster.reference import RasterOptions
 from igs.format.fields import SIGMA_MAX, SIGMA_MIN
@@ -109,14 +119,18 @@ class CudaBackend:
         self._bin(here, options)
         return self._rasterizer.forward(options).to(model.position.device)
 
-    def step(self, model: Model, options: RasterOptions, target: Tensor, weights: LossWeights) -> StepResult:
+    def step(
+        self, model: Model, options: RasterOptions, target: Tensor, weights: LossWeights, points: int = 1
+    ) -> StepResult:
         raster, model = self._rasterizer, self._here(model)
         self._bin(model, options, trust=True)
         more: float | Tensor = 0.0
-        if not (weights.by_pixel and raster.fusible):
-            image, gradient = self.scratch.like(target)
-            totals, more = self._loss(raster.forward(options, image), target, weights, gradient)
-            grads = raster.backward(gradient)
+        if points > 1 or not (weights.by_pixel and raster.fusible):
+            image, gradient = self.scratch.like(target, points)
+            seen = averaged(raster.forward(options, image), points)
+            by_seen = gradient if points == 1 else torch.empty_like(target)
+            totals, more = self._loss(seen, target, weights, by_seen)
+            grads = raster.backward(spread(by_seen, points, gradient))
         else:
             totals, grads = raster.fused(target, weights.l1, weights.l2, weights.map)
         scale, rotation = self._shape_gradients(model, grads[1], options)
@@ -135,7 +149,7 @@ class CudaBackend:
     ) -> tuple[Tensor, float | Tensor]:
         """Sums as ``CudaRasterizer.loss``, and the multiscale term; the gradient of both is written to ``gradient``."""
         more: float | Tensor = 0.0
-        if weights.ms_ssim:  # before the loss of the full picture, whose size the gradients' kernels then see
+        if weights.ms_ssim:
             more, by_half = multiscale.loss_and_gradient(image, target, self.scales, weights.map, weights.shares)
         totals = self._rasterizer.loss(image, target, weights.l1, weights.l2, weights.ssim, gradient, weights.map)
         if weights.ms_ssim and by_half is not None:

@@ -266,6 +266,7 @@ class CudaRasterizer:
         """Float64 [3]: Σw|e|, Σw·e², Σw·SSIM (0 where ``ssim`` is); dL/dimage of
         l1·mean w|e| + l2·mean w·e² + ssim·(1 − mean w·SSIM) in ``grad`` if given. weight: w of each pixel [H, W]."""
         f = self._frame
+        drawn = f.image, f.pictures, f.channels, f.height, f.width  # that gradients are yet to be taken of
         f.pictures = image.shape[0] if image.dim() == 4 else 1
         f.channels, f.height, f.width = image.shape[-3:]
         self._point(image=image, target=target)
@@ -276,7 +277,9 @@ class CudaRasterizer:
         f.blocks = math.prod(grid) // f.pictures
         self._room("sums", 3 * math.prod(grid), torch.float64)
         self._launch("igs_loss", grid, 384)
-        return self._totals()
+        totals = self._totals()
+        f.image, f.pictures, f.channels, f.height, f.width = drawn
+        return totals
 
     def _point_weight(self, weight: Tensor | None, target: Tensor) -> None:
         """weight: [H, W] for a target [C, H, W], [B, H, W] for [B, C, H, W]."""

@@ -10,7 +10,7 @@ import torch
 from igs.csrc.cuda_compile import CudaUnavailable
 from igs.encoder.options import EncodeOptions
 from igs.encoder.raster import kernels
-from igs.encoder.raster.backend import Backend, KernelBackend, TorchBackend
+from igs.encoder.raster.backend import Backend, KernelBackend, PlainBackend, TorchBackend
 from igs.encoder.recipe import Recipe
 from igs.format.errors import Unsupported, UsageError
 from igs.format.threads import default_threads
@@ -19,7 +19,7 @@ FALLBACK_STEPS = 0.35  # of the recipe's, where plain torch has to do
 _said: set[str] = set()  # warnings are given once per process, however many pictures it encodes
 
 
-def choose_backend(options: EncodeOptions, recipe: Recipe, warn: Callable[[str], None]) -> Backend:
+def choose_backend(options: EncodeOptions, recipe: Recipe, warn: Callable[[str], None]) -> PlainBackend:
     """Where the fit computes, as ``options.device`` asks.
 
     Raises Unsupported for ``cuda`` without a usable GPU, UsageError where the recipe can't run on one.
@@ -55,7 +55,7 @@ def torch_threads(backend: Backend, options: EncodeOptions) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _gpu(options: EncodeOptions, recipe: Recipe, warn: Callable[[str], None]) -> Backend | None:
+def _gpu(options: EncodeOptions, recipe: Recipe, warn: Callable[[str], None]) -> PlainBackend | None:
     if options.device == "cpu":
         return None
     if not recipe.tiles:

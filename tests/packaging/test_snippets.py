@@ -14,8 +14,6 @@ import pytest
 from files import VALID
 from PIL import Image
 
-from igs.csrc import library
-
 REPO = Path(__file__).resolve().parents[2]
 # Page → what must hold behind its snippets.
 CHECKS = {
@@ -81,8 +79,6 @@ def test_every_page_with_a_snippet_is_tested():
 @pytest.mark.parametrize("page", sorted(CHECKS))
 def test_snippets(page, tmp_path):
     pytest.importorskip("torch")
-    if page == "docs/scales.md" and library() is None:
-        pytest.skip("downsample needs the compiled kernels")
     run("".join(snippets(page)) + CHECKS[page], tmp_path)
 
 

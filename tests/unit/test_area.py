@@ -12,7 +12,7 @@ from igs.encoder import encode
 from igs.encoder.fitting.fit import Fit
 from igs.encoder.raster import kernels
 from igs.encoder.raster.area import AreaBackend, reduce
-from igs.encoder.raster.backend import KernelBackend, LossWeights, Model, TorchBackend
+from igs.encoder.raster.backend import KernelBackend, LossWeights, Model, TorchBackend, averaged, spread
 from igs.encoder.raster.cuda_backend import CudaBackend
 from igs.encoder.recipe import Recipe
 from igs.format.errors import UsageError
@@ -79,9 +79,28 @@ def test_steps_of_the_cuda_backend(weights):
         AreaBackend(backend, 3).step(fit.state.model, fit.options, target, weights)
         for backend in (KernelBackend(), cuda)
     )
+    assert found.means_there is not None  # so that nobody waits for the loss
     assert found.loss == pytest.approx(expected.loss, rel=1e-5)
     for a, b in zip(found.grads, expected.grads, strict=True):
         assert torch.allclose(a, b, atol=3e-4 * float(b.abs().max()))  # measured: 6e-5, of SSIM
+
+
+@pytest.mark.parametrize("points", [1, 3])
+def test_spreading_is_the_adjoint_of_averaging(points):
+    generator = torch.Generator().manual_seed(1)
+    large = torch.rand(2, 3, 4 * points, 5 * points, generator=generator, dtype=torch.float64)
+    small = torch.rand(2, 3, 4, 5, generator=generator, dtype=torch.float64)
+    room = torch.empty_like(large)
+    for found in (spread(small, points), spread(small, points, room)):
+        assert float((found * large).sum()) == pytest.approx(float((small * averaged(large, points)).sum()))
+    if points > 1:
+        assert torch.equal(room, spread(small, points))
+
+
+def test_plain_torch_can_do_it_too():
+    report = encode(picture(24), num_gaussians=20, downsample=2, steps=20, tiles=False).report
+    assert report["backend"] == "torch"
+    assert report["psnr"] > 18
 
 
 @needs_kernels

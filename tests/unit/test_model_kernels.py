@@ -27,13 +27,14 @@ def test_bits_are_those_of_the_twin(seed: int, n: int, spread: float) -> None:
     np.testing.assert_allclose(model_kernels.value_bits(*given_), value_bits_reference(*given_), rtol=1e-12)
 
 
-@pytest.mark.parametrize("family, draw", [(0, "logistic"), (1, "laplace"), (2, "standard_t")])
+@pytest.mark.parametrize(("family", "draw"), [(0, "logistic"), (1, "laplace"), (2, "standard_t")])
 def test_values_get_the_family_that_they_were_drawn_from(family: int, draw: str) -> None:
     rng = np.random.default_rng(3)
     v = rng.standard_t(4, 4000) if draw == "standard_t" else getattr(rng, draw)(size=4000)
     v = 0.7 + 0.2 * v
     found = _fit_values(v, v - 0.005, v + 0.005, np.full(4000, np.nan))
-    assert found.family == family and found.mean == pytest.approx(0.7, abs=0.02)
+    assert found.family == family
+    assert found.mean == pytest.approx(0.7, abs=0.02)
 
 
 def test_neighbours_pull_where_they_tell_something() -> None:
