@@ -18,7 +18,7 @@ from igs.cli.light import CLIPPED, for_format
 from igs.cli.options import Decorator, option
 from igs.cli.output import FORMATS, Format, check_format, choose_depth, layout_of, to_host, write_image
 from igs.format.errors import UsageError
-from igs.format.header import each_group
+from igs.format.groups import each_group
 
 if TYPE_CHECKING:
     from igs.decoder import Image

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from igs.decoder.output import output_dtype, to_dtype
 from igs.format.errors import UsageError
-from igs.format.header import each_group
+from igs.format.groups import each_group
 
 if TYPE_CHECKING:
     from igs.decoder.image import Image

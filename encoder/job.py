@@ -26,7 +26,7 @@ from igs.encoder.rounding.lattice import Noise, Steps
 from igs.encoder.whole_file import whole_file
 from igs.format import lit_channels
 from igs.format.describe import with_level_psnr
-from igs.format.header import rgb_groups
+from igs.format.groups import rgb_groups
 
 
 @dataclasses.dataclass

@@ -36,7 +36,7 @@ from igs.format import (
     write,
 )
 from igs.format.errors import UsageError
-from igs.format.header import rgb_groups
+from igs.format.groups import rgb_groups
 from igs.format.lattice_models import best_record
 
 _SPARE = 0.02  # share of the Gaussians that may be moved to holes

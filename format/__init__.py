@@ -31,7 +31,8 @@ from igs.format.fields import (
     Transfer,
 )
 from igs.format.gaussians import Gaussians, dequantize, quantize, reach_areas, reach_boxes
-from igs.format.header import Channels, Group, Header, each_group, feature_columns, lit_channels
+from igs.format.groups import Channels, Group, each_group, lit_channels
+from igs.format.header import Header, feature_columns
 from igs.format.limits import Limits
 from igs.format.quantize import Quantizer
 from igs.format.reader import FileReader, Level, open_file

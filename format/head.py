@@ -15,9 +15,10 @@ import numpy as np
 
 from igs.format import index as ix
 from igs.format import sections as sx
+from igs.format.binary import Cursor
 from igs.format.error_codes import invalid
 from igs.format.fields import DRAFT, ENTRY_BYTES, HEADER_BYTES, NODE_BYTES, SECTION_ENTRY_BYTES, SIGNATURE, VERSION
-from igs.format.header import OFFSETS, TWO_STAGE, Cursor, Header, build_header, parse_fixed, parse_header
+from igs.format.header import OFFSETS, TWO_STAGE, Header, build_header, parse_fixed, parse_header
 from igs.format.limits import Limits
 
 _CHUNKS, _END = struct.Struct("<I"), struct.Struct("<Q")  # a level; the last one's end follows from file_bytes

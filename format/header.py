@@ -9,29 +9,27 @@ from __future__ import annotations
 import dataclasses
 import math
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from enum import IntEnum
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import construct
 import numpy as np
 from numpy.typing import NDArray
 
+from igs.format.binary import Cursor, enumerated, round_f16, round_f32
 from igs.format.error_codes import invalid
 from igs.format.errors import UsageError
 from igs.format.fields import (
     HEADER_BYTES,
     SIDE_MAX,
-    Alpha,
     Blend,
-    Colour,
     LevelMode,
     Primitive,
     QuantizerKind,
     ScaleMap,
     Shape,
-    Transfer,
 )
+from igs.format.groups import Group, parse_group, rgb_groups
 from igs.format.lattice import Lattice
 from igs.format.quantize import BITS, Quantizer, parameter_count, quantizer_from_parameters
 
@@ -69,7 +67,6 @@ FIXED = construct.Struct(
 )
 _SIZES = {name: FIXED._subcons[name].sizeof() for name in FIXED._subcons}
 OFFSETS = dict(zip(_SIZES, np.concatenate([[0], np.cumsum(list(_SIZES.values()))[:-1]]).tolist(), strict=True))
-_GROUP = struct.Struct("<BBBBBeB")
 TWO_STAGE = 1  # bit 0 of flags
 KIND, SHARED, STAGES = 0b111, 0b1000, 4  # of a quantiser record's form: mask, flag, shift
 BACKGROUND_MAX = float(np.finfo(np.float16).max)
@@ -104,26 +101,6 @@ def parse_fixed(data: bytes) -> dict[str, Any]:
     return fields
 
 
-_F16, _F32 = struct.Struct("<e"), struct.Struct("<f")
-
-
-def _round(value: float, field: struct.Struct) -> float:
-    try:
-        return float(field.unpack(field.pack(value))[0])
-    except OverflowError:
-        return math.copysign(math.inf, value)
-
-
-def round_f16(value: float) -> float:
-    """The number as a binary16 field holds it; beyond its range infinite."""
-    return _round(value, _F16)
-
-
-def round_f32(value: float) -> float:
-    """The number as a binary32 field holds it; beyond its range infinite."""
-    return _round(value, _F32)
-
-
 class Problem(NamedTuple):
     """A field out of range: the code it gives in a file, the field, what was expected, what was found."""
 
@@ -131,44 +108,6 @@ class Problem(NamedTuple):
     field: str
     expected: str
     found: str
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Group:
-    """Channels that belong together (spec §3.4). ``alpha``: if not NONE the last of the channels is alpha."""
-
-    channels: int
-    transfer: Transfer = Transfer.SRGB
-    alpha: Alpha = Alpha.NONE
-    bit_depth: int = 8
-    colour: Colour = Colour.UNSPECIFIED
-    gamma: float = 1.0
-    name: str = ""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "gamma", round_f16(self.gamma))
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        """Pairs (expected, found) for what is out of range."""
-        colours = self.channels - (self.alpha != Alpha.NONE)
-        if not 1 <= self.channels <= 64 or colours < 1:
-            yield f"1 to 64 channels, 2 or more with alpha, in group {self.name!r}", str(self.channels)
-        if self.colour.channels not in (None, colours):
-            yield f"{self.colour.channels} channels for colour {self.colour.name.lower()}", str(colours)
-        if self.bit_depth not in (8, 16, 32):
-            yield "bit_depth 8, 16 or 32", str(self.bit_depth)
-        if not 2.0**-4 <= self.gamma <= 2.0**4:
-            yield "gamma from 1/16 to 16", str(self.gamma)
-        if len(self.name.encode("utf-8", "surrogatepass")) > 64:
-            yield "a name of at most 64 bytes", repr(self.name)
-        if any(ord(c) < 32 or 127 <= ord(c) < 160 or 0xD800 <= ord(c) < 0xE000 for c in self.name):
-            yield "a name without control characters", repr(self.name)
-
-    def to_bytes(self) -> bytes:
-        """The record of spec §3.4."""
-        name = self.name.encode()
-        fixed = (self.channels, self.transfer, self.alpha, self.bit_depth, self.colour, self.gamma, len(name))
-        return _GROUP.pack(*fixed) + name
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -300,35 +239,6 @@ def feature_columns(primitive: Primitive, channels: int) -> int:
     return channels + 2 * (primitive == Primitive.GRADIENT)
 
 
-def lit_channels(groups: Sequence[Group]) -> tuple[bool, ...]:
-    """For each channel whether a Gaussian's gradient is added to it: to all but alpha (spec §7)."""
-    return sum(((True,) * (g.channels - 1) + (g.alpha == Alpha.NONE,) for g in groups), ())
-
-
-class Channels(NamedTuple):
-    """Where a group's channels stand among those of all groups."""
-
-    group: Group
-    whole: slice
-    colours: slice  # without alpha
-    alpha: slice | None  # None: the group has none
-
-
-def each_group(groups: Iterable[Group]) -> Iterator[Channels]:
-    """The groups in order, each with the slices of its channels."""
-    start = 0
-    for group in groups:
-        end = start + group.channels
-        last = end - (group.alpha != Alpha.NONE)
-        yield Channels(group, slice(start, end), slice(start, last), slice(last, end) if last < end else None)
-        start = end
-
-
-def rgb_groups(groups: Iterable[Group]) -> list[int]:
-    """First channels of the groups whose colour is RGB."""
-    return [part.whole.start for part in each_group(groups) if part.group.colour == Colour.RGB]
-
-
 def _sum(groups: Sequence[Group]) -> str:
     return f"{len(groups)} groups of {sum(g.channels for g in groups)}"
 
@@ -346,31 +256,6 @@ def build_header(header: Header, **file_fields: Any) -> bytes:
         parameters += header.lattice.to_bytes()
     background = np.array(header.background, "<f2").tobytes()
     return fixed + parameters + background + b"".join(g.to_bytes() for g in header.groups)
-
-
-class Cursor:
-    """Reads the head's parts in order and never beyond its end (``E_HEAD_BYTES``)."""
-
-    def __init__(self, data: bytes, position: int) -> None:
-        self.data = data
-        self.position = position
-        self.end = len(data) - 4  # head_crc
-
-    def take(self, count: int, what: str) -> bytes:
-        """The next ``count`` bytes."""
-        if count > self.end - self.position:
-            raise invalid("E_HEAD_BYTES", f"{count} bytes of {what}", str(self.end - self.position), self.position)
-        self.position += count
-        return self.data[self.position - count : self.position]
-
-
-def enumerated(kind: type[IntEnum], value: int, field: str, offset: int) -> Any:
-    """The member of ``kind``; an undefined value is ``E_UNKNOWN``."""
-    try:
-        return kind(value)
-    except ValueError:
-        names = ", ".join(f"{m.value} {m.name.lower()}" for m in kind)
-        raise invalid("E_UNKNOWN", f"{field} one of {names}", str(value), offset) from None
 
 
 def parse_header(fields: Mapping[str, Any], cursor: Cursor) -> Header:
@@ -405,7 +290,7 @@ def parse_header(fields: Mapping[str, Any], cursor: Cursor) -> Header:
         known["lattice"] = Lattice.from_bytes(record, columns[3])
     background_at = cursor.position
     background = np.frombuffer(cursor.take(2 * channels, "background"), "<f2").astype(np.float64)
-    groups = tuple(_parse_group(cursor) for _ in range(num_groups))
+    groups = tuple(parse_group(cursor) for _ in range(num_groups))
     same = ("channels", "top_k", "box_shift", "reach2", "relative_reach2", "lowpass")
     known |= {"width": fields["width"] + 1, "height": fields["height"] + 1} | {name: fields[name] for name in same}
     header = Header(groups=groups, background=tuple(background.tolist()), **known)
@@ -439,26 +324,6 @@ def _parse_quantizer(name: str, record: Record, columns: int, cursor: Cursor) ->
     count = parameter_count(kind, record.bits, columns, stages, shared)
     parameters = _floats(cursor, count, f"{name} parameters")
     return quantizer_from_parameters(kind, record.bits, columns, stages, shared, parameters)
-
-
-def _parse_group(cursor: Cursor) -> Group:
-    start = cursor.position
-    channels, transfer, alpha, depth, colour, gamma, name_bytes = _GROUP.unpack(cursor.take(_GROUP.size, "group"))
-    if name_bytes > 64:
-        raise invalid("E_GROUP", "name_bytes of at most 64", str(name_bytes), cursor.position - 1)
-    try:
-        name = cursor.take(name_bytes, "group name").decode()
-    except UnicodeDecodeError:
-        raise invalid("E_GROUP", "a UTF-8 name", "other bytes", start + _GROUP.size) from None
-    return Group(
-        channels=channels,
-        transfer=enumerated(Transfer, transfer, "transfer", start + 1),
-        alpha=enumerated(Alpha, alpha, "alpha", start + 2),
-        bit_depth=depth,
-        colour=enumerated(Colour, colour, "colour", start + 4),
-        gamma=gamma,
-        name=name,
-    )
 
 
 assert FIXED.sizeof() == HEADER_BYTES

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 from igs.decoder.grid import output_size
 from igs.format.describe import counted
 from igs.format.errors import UsageError
-from igs.format.header import each_group
+from igs.format.groups import each_group
 from igs.view import maps
 from igs.view.canvas import U8, Bar, Panel, compose, framed, rounded_up, to_u8
 from igs.view.colours import PAPER, amounts, numbers

@@ -13,9 +13,10 @@ import reference_cells
 
 from igs.format import Codec, Colour, Group, Header, Quantizer, open_file, write
 from igs.format.arithmetic import cospi_sinpi, exp2, log2
+from igs.format.binary import round_f16, round_f32
 from igs.format.error_codes import CODES
 from igs.format.fields import HEADER_BYTES
-from igs.format.header import ATTRIBUTES, FIXED, parse_fixed, round_f16, round_f32
+from igs.format.header import ATTRIBUTES, FIXED, parse_fixed
 from igs.format.lattice import Lattice, ValueModel
 
 SPEC = (Path(__file__).resolve().parents[2] / "spec" / "igs.md").read_text()
