@@ -52,9 +52,10 @@ const igs::Table* table() {
     return t;
 }
 
-// Threads that sleep between calls. After fork() the child starts its own.
+// Threads that sleep between calls.
 class Pool {
 public:
+    explicit Pool(int wanted) : wanted_(wanted) {}
     void run(int64_t count, void (*task)(int64_t, void*), void* context) {
         if (count <= 0) return;
         std::unique_lock<std::mutex> one_at_a_time(caller_);
@@ -83,16 +84,13 @@ public:
         wanted_ = n < 1 ? 1 : n;
     }
     int size() const { return wanted_; }
+    bool is_of(pid_t process) const { return pid_ == process; }
 
 private:
     void work() {
         for (int64_t i; (i = next_.fetch_add(1)) < count_;) task_(i, context_);
     }
     void start() {
-        if (pid_ != getpid()) {  // the threads of the parent do not exist here; their handles can only be forgotten
-            new (&threads_) std::vector<std::thread>();
-            pid_ = getpid();
-        }
         if (int(threads_.size()) == wanted_ - 1) return;
         stop();
         quit_ = false;
@@ -128,14 +126,23 @@ private:
     int64_t count_ = 0, round_ = 0;
     void (*task_)(int64_t, void*) = nullptr;
     void* context_ = nullptr;
-    int busy_ = 0, wanted_ = int(std::thread::hardware_concurrency() ? std::thread::hardware_concurrency() : 1);
-    pid_t pid_ = getpid();
+    int busy_ = 0, wanted_;
+    const pid_t pid_ = getpid();
     bool quit_ = false;
 };
 
+// Never destroyed: its threads may outlive static destructors. Nor is that of a parent process in a child after fork():
+// its threads do not exist there, and whoever waits for its locks and conditions waits for them.
 Pool& pool() {
-    static Pool* p = new Pool;  // never destroyed: its threads may outlive static destructors
-    return *p;
+    const unsigned cores = std::thread::hardware_concurrency();
+    static std::atomic<Pool*> current{new Pool(cores ? int(cores) : 1)};
+    Pool* known = current.load();
+    if (!known->is_of(getpid())) {
+        Pool* own = new Pool(known->size());
+        if (current.compare_exchange_strong(known, own)) return *own;
+        delete own;  // another thread was first
+    }
+    return *known;
 }
 
 }  // namespace
@@ -167,6 +174,8 @@ void release(Buffer* b) {
     b->data = nullptr;
     b->capacity = 0;
 }
+
+Scratch::~Scratch() { release(this); }
 
 }  // namespace igs
 

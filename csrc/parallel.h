@@ -19,6 +19,10 @@ void* reserve(Buffer*, size_t bytes);
 // The same, but keeps the content.
 void* extend(Buffer*, size_t bytes);
 void release(Buffer*);
+// One that goes with its scope, or with its thread.
+struct Scratch : Buffer {
+    ~Scratch();
+};
 
 constexpr int kTile = 16;
 constexpr int kMaxBands = 256;

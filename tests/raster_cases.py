@@ -66,6 +66,8 @@ CASES = {
     "pull": RasterOptions(50, 37, reach2=2.0, pull=0.01),
     "pull_early": RasterOptions(50, 37, reach2=4.0, pull=0.01, pull_share=0.6),
     "sum": RasterOptions(50, 37, blend="sum", background=(0.25, 0.5, 0.75, 1.0, 0.1)),
+    "far": RasterOptions(50, 37, reach2=1024.0, relative_reach2=math.inf),  # weights below the smallest binary32
+    "sum_far": RasterOptions(50, 37, blend="sum", reach2=1024.0),
     "narrow": RasterOptions(1, 37),
     "flat": RasterOptions(40, 1),
 }

@@ -22,6 +22,7 @@ _PULL_REACH = 2.25  # kPullReach of csrc/binning.inc
 # that the last look found needed, and a step that needs more than that gives gradients of zero.
 CHECK_EVERY = 32
 _ROOM, _FULL = 2.0, 0.75
+_MOST_ENTRIES = 2**30 - 64  # twice as many are counted in 32 bits with a sign
 
 
 class Launcher(Protocol):
@@ -143,9 +144,9 @@ class CudaRasterizer:
         if trusted >= CHECK_EVERY:
             needed = int(self._buffers["state"][0])  # waits for the device
             if needed > _FULL * f.capacity:
-                if needed >= 2**30 - 64:
+                if needed > _MOST_ENTRIES:
                     raise MemoryError("the Gaussians reach over more than 2^30 tiles: too many for a GPU's lists")
-                self._list_room(int(_ROOM * needed) + 64)
+                self._list_room(min(int(_ROOM * needed) + 64, _MOST_ENTRIES))
                 self._count(tiles, n, o)
             self._trusted = {key: times for key, times in self._trusted.items() if key[0] == n}
             trusted = -1

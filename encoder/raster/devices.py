@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 
 import torch
@@ -17,6 +18,16 @@ from igs.format.threads import default_threads
 
 FALLBACK_STEPS = 0.35  # of the recipe's, where plain torch has to do
 _said: set[str] = set()  # warnings are given once per process, however many pictures it encodes
+
+
+class _GoingOn:
+    """Fits of this process, and PyTorch's threads before the first of them."""
+
+    def __init__(self) -> None:
+        self.lock, self.fits, self.before = threading.Lock(), 0, 1
+
+
+_going_on = _GoingOn()
 
 
 def choose_backend(options: EncodeOptions, recipe: Recipe, warn: Callable[[str], None]) -> PlainBackend:
@@ -43,16 +54,22 @@ def choose_backend(options: EncodeOptions, recipe: Recipe, warn: Callable[[str],
 
 @contextlib.contextmanager
 def torch_threads(backend: Backend, options: EncodeOptions) -> Iterator[None]:
-    """PyTorch's own threads during a fit, and after it as many as before.
+    """PyTorch's own threads during a fit, and after it as many as before: after the last of fits side by side.
 
     Where kernels do the work one: between small operations more of them spin, on cores that the kernels want.
     """
-    before = torch.get_num_threads()
-    torch.set_num_threads((options.threads or default_threads()) if backend.name == "torch" else 1)
+    with _going_on.lock:
+        if not _going_on.fits:
+            _going_on.before = torch.get_num_threads()
+        _going_on.fits += 1
+        torch.set_num_threads((options.threads or default_threads()) if backend.name == "torch" else 1)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        with _going_on.lock:
+            _going_on.fits -= 1
+            if not _going_on.fits:
+                torch.set_num_threads(_going_on.before)
 
 
 def _gpu(options: EncodeOptions, recipe: Recipe, warn: Callable[[str], None]) -> PlainBackend | None:

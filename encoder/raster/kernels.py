@@ -101,9 +101,10 @@ class Rasterizer:
         """Gradients of means, factors and features for dL/dimage [C, H, W]."""
         raster, _keep = self._raster(means, features, o)
         grads = torch.empty_like(means), torch.empty_like(factors), torch.empty_like(features)
+        grad_image = grad_image.contiguous()  # kept until the kernel is done
         self._run(
             self._lib.igs_rasterize_backward, raster, means.data_ptr(), factors.data_ptr(), features.data_ptr(),
-            grad_image.contiguous().data_ptr(), *(g.data_ptr() for g in grads),
+            grad_image.data_ptr(), *(g.data_ptr() for g in grads),
         )  # fmt: skip
         return grads
 
@@ -246,8 +247,9 @@ class _Factors(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         scales, rotations = ctx.saved_tensors
         grad_scales, grad_rotations = torch.empty_like(scales), torch.empty_like(rotations)
+        grad = grad.contiguous()
         _lib().igs_factors_backward(
-            *ctx.arguments, scales.data_ptr(), rotations.data_ptr(), grad.contiguous().data_ptr(),
+            *ctx.arguments, scales.data_ptr(), rotations.data_ptr(), grad.data_ptr(),
             grad_scales.data_ptr(), grad_rotations.data_ptr(),
         )  # fmt: skip
         return grad_scales, grad_rotations, None, None, None, None
@@ -295,7 +297,8 @@ def adam(
     """One step of Adam in place; see :func:`igs.encoder.raster.reference.adam_reference`."""
     rows = age.shape[0]
     columns = values.numel() // rows
+    grads = grads.contiguous()
     _lib().igs_adam(
-        rows, columns, values.data_ptr(), grads.contiguous().data_ptr(), m.data_ptr(), v.data_ptr(), age.data_ptr(),
+        rows, columns, values.data_ptr(), grads.data_ptr(), m.data_ptr(), v.data_ptr(), age.data_ptr(),
         lr, *betas, epsilon,
     )  # fmt: skip

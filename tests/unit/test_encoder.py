@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -34,6 +35,18 @@ def test_threads_of_torch_are_left_as_they_were():
         assert set(seen) == {1 if kernels.available() else 2}
     finally:
         torch.set_num_threads(before)
+
+
+def test_encodes_side_by_side_are_those_of_one_after_the_other():
+    pictures = [picture(40 + 24 * k, 32 + 8 * k) for k in range(3)]
+
+    def data(source):
+        return encode(source, num_gaussians=30, steps=60, seed=1).data
+
+    expected, before = [data(p) for p in pictures], torch.get_num_threads()
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(data, pictures * 3)) == expected * 3
+    assert torch.get_num_threads() == before
 
 
 def test_flat_colour_is_exact():

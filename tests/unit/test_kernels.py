@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -121,6 +125,48 @@ def test_results_do_not_depend_on_threads(gradient):
     kernels.set_num_threads(before)
     for other in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+def test_threads_of_the_caller_do_not_meet():
+    """Losses of pictures of several sizes, taken at the same time: those that each has alone."""
+    generator = torch.Generator().manual_seed(5)
+    sizes = [(64 + 16 * k, 48 + 8 * k) for k in range(6)]
+    pairs = [[torch.rand(3, h, w, generator=generator) for _ in range(2)] for h, w in sizes]
+    alone = [kernels.loss_and_gradient(*pair, 0.3, 0.4, 0.5)[:3] for pair in pairs]
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda k: kernels.loss_and_gradient(*pairs[k % 6], 0.3, 0.4, 0.5)[:3], range(600)))
+    assert found == alone * 100
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork()")
+def test_a_child_process_has_threads_of_its_own():
+    """Threads do not survive fork(); whoever waits for the parent's waits for ever."""
+    code = """
+import os, sys, torch
+from igs.encoder.raster import kernels
+kernels.set_num_threads(3)
+torch.set_num_threads(1)  # whose own threads are not what is tested
+pictures = torch.rand(2, 3, 200, 200)
+for _ in range(3):
+    expected = kernels.loss_and_gradient(*pictures, 0.3, 0.4, 0.5)[:3]
+child = os.fork()
+for _ in range(5):
+    assert kernels.loss_and_gradient(*pictures, 0.3, 0.4, 0.5)[:3] == expected
+if not child:
+    os._exit(0)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    command = [sys.executable, "-W", "ignore", "-c", code]  # fork() beside threads warns from Python 3.12 on
+    assert subprocess.run(command, timeout=120, check=False).returncode == 0
+
+
+def test_gradients_need_not_be_contiguous():
+    o = RasterOptions(90, 90)
+    arrays = scene(40, 3, o.width, o.height, seed=6)
+    weight = torch.rand(3, 90, 90).transpose(1, 2)
+    expected = run(kernels.rasterize, kernels.factors, arrays, o, weight.contiguous())
+    for a, b in zip(run(kernels.rasterize, kernels.factors, arrays, o, weight), expected, strict=True):
+        assert torch.equal(a, b)
 
 
 def test_ssim_gradient_is_the_numerical_one():
