@@ -209,7 +209,8 @@ class Image:
             if kind != np.float32:
                 to_dtype(strip, result[top : top + len(strip)])
 
-        render_strips(layers, grid, self._threads, emit, result if kind == np.float32 else None)
+        whole = result if kind == np.float32 else None
+        render_strips(layers, grid, self._threads, emit, whole, self._reader.limits.reach_ratio)
         return result
 
     def sample(
@@ -352,7 +353,7 @@ class Image:
             return self._layers(found[needed], level)
 
         size = (self.width * UNIT, self.height * UNIT, self.num_gaussians)
-        sample_many(xs, ys, size, layers, self._threads, out)
+        sample_many(xs, ys, size, layers, self._threads, out, self._reader.limits.reach_ratio)
 
     def _near(self, cells: Cells, level: int) -> Chunks:
         """Chunks of a two-stage index around the points: asked for by blocks of cells, to read little of the index."""

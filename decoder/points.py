@@ -236,8 +236,11 @@ def sample_row(  # type: ignore[no-untyped-def]
     """Values at the points of one row of cells.
 
     starts: int64 [columns + 1]; order, ordered: as ``sort_into_cells`` gives; bounds: int32 [columns, 4];
-    lows, highs: float64 [columns] of x; numbers: float64 (R⁺, origin, cells per unit, K, sum, top, bottom), the last
-    two the row's band of y; out: float32 [m, C], written at ``order``. The rest as in ``tiles.render_rows``.
+    lows, highs: float64 [columns] of x; numbers: float64 (R⁺, origin, cells per unit, K, sum, top, bottom, most), the
+    last but one and two the row's band of y; out: float32 [m, C], written at ``order``. The rest as in
+    ``tiles.render_rows``.
+
+    → 0, or, where the cells list more than ``most`` Gaussians for all points together, how many: nothing is written.
     """
     reach, origin, per_unit = numbers[0], numbers[1], numbers[2]
     top_k, is_sum = int(numbers[3]), numbers[4] != 0.0
@@ -263,6 +266,11 @@ def sample_row(  # type: ignore[no-untyped-def]
     row_spans(
         means, factors, reach, members, numbers[5], numbers[6], lows, highs, origin, per_unit, first, last, counts
     )
+    tries = 0
+    for cell in range(columns):
+        tries += counts[cell] * (starts[cell + 1] - starts[cell])
+    if tries > numbers[7]:
+        return tries
     segment = 0
     while segment < columns:
         end = next_segment(counts, segment, entry_starts)
@@ -319,3 +327,4 @@ def sample_row(  # type: ignore[no-untyped-def]
                     for c in range(channels):
                         out[i, c] = lanes[c * 16 + lane]
         segment = end
+    return 0

@@ -5,6 +5,7 @@ Kernels are in ``points.py``; a few points take the shorter way in ``image.py``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from igs.decoder.bins import bands, count_tile_rows, tile_rows
 from igs.decoder.constants import NOWHERE
 from igs.decoder.points import cell_bounds, sample_row, sort_into_cells
 from igs.decoder.rule import Rule, Splats
+from igs.decoder.work import Work
 from igs.format.threads import run
 
 Ints = npt.NDArray[np.int32]
@@ -61,8 +63,13 @@ class Cells:
         return lows, highs
 
 
-def sample_cells(cells: Cells, splats: Splats, rule: Rule, threads: int, out: npt.NDArray[np.float32]) -> None:
-    """Stored values at the points of ``cells`` → their rows of ``out``, float32 [points, C]."""
+def sample_cells(
+    cells: Cells, splats: Splats, rule: Rule, threads: int, out: npt.NDArray[np.float32], reach_ratio: float = math.inf
+) -> None:
+    """Stored values at the points of ``cells`` → their rows of ``out``, float32 [points, C].
+
+    reach_ratio: the limit (spec §12); LimitExceeded where a row of cells has more Gaussians to try (work.py).
+    """
     out[...] = rule.background
     counts = count_tile_rows(
         splats.means, splats.factors, rule.reach, cells.lows_y, cells.highs_y, cells.y0, cells.per_unit
@@ -77,12 +84,15 @@ def sample_cells(cells: Cells, splats: Splats, rule: Rule, threads: int, out: np
         def piece(number: int, start: int = start, lists: Any = lists) -> None:
             row = start + number
             band = cells.lows_y[row], cells.highs_y[row]
-            numbers = np.array([rule.reach, cells.x0, cells.per_unit, rule.top_k, float(rule.sum_blend), *band])
             first, last = row * cells.columns, (row + 1) * cells.columns
-            sample_row(
+            work = Work(reach_ratio, int(cells.starts[last] - cells.starts[first]), cells.number)
+            blend = rule.top_k, float(rule.sum_blend)
+            numbers = np.array([rule.reach, cells.x0, cells.per_unit, *blend, *band, work.most])
+            crowd = sample_row(
                 splats.means, splats.factors, splats.features, *lists, cells.starts[first : last + 1], cells.order,
                 cells.ordered, cells.bounds[first:last], cells.lows_x, cells.highs_x, numbers, rule.floats, number, out,
             )  # fmt: skip
+            work.check(crowd)
 
         run(end - start, threads, piece)
 
@@ -94,17 +104,18 @@ def sample_many(
     layers: Callable[[Cells], list[tuple[Splats, Rule]]],
     threads: int,
     out: npt.NDArray[np.float32],
+    reach_ratio: float = math.inf,
 ) -> None:
     """The sum of the layers' stored values at points: xs, ys int32 units → out float32 [points, C].
 
     size: the picture's width and height in units, and its number of Gaussians. layers: what to add up for the points
-    of some cells.
+    of some cells. reach_ratio: see ``sample_cells``.
     """
     for start in range(0, len(xs), BATCH):
         part = slice(start, start + BATCH)
         cells = Cells(xs[part], ys[part], *size)
         for number, (splats, rule) in enumerate(layers(cells)):
             target = out[part] if number == 0 else np.empty_like(out[part])
-            sample_cells(cells, splats, rule, threads, target)
+            sample_cells(cells, splats, rule, threads, target, reach_ratio)
             if number:
                 out[part] += target

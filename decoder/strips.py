@@ -6,6 +6,7 @@ picture values ``output.py``'s.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ import numpy.typing as npt
 
 from igs.decoder.grid import Grid, make_grid
 from igs.decoder.rule import Rule, Splats
+from igs.decoder.work import TILE_POINTS, Work
 from igs.format.threads import default_threads, run
 
 if TYPE_CHECKING:
@@ -45,9 +47,9 @@ class Axis:
         """Origin and tiles per unit of the tiles from ``first_tile`` on: about where a coordinate's tile is."""
         return float(self.lows[first_tile]), self.per_unit
 
-    def numbers(self, rule: Rule, reduction: int) -> npt.NDArray[np.float64]:
-        """What the tile kernels take besides arrays."""
-        return np.array([rule.reach, *self.guess(), rule.top_k, float(rule.sum_blend), reduction], dtype=np.float64)
+    def numbers(self, rule: Rule, reduction: int, most: float = math.inf) -> npt.NDArray[np.float64]:
+        """What the tile kernels take besides arrays. most: entries of the lists of a row of tiles."""
+        return np.array([rule.reach, *self.guess(), rule.top_k, float(rule.sum_blend), reduction, most], np.float64)
 
 
 def render_strips(
@@ -56,11 +58,13 @@ def render_strips(
     threads: int,
     emit: Callable[[int, Strip], None],
     out: npt.NDArray[np.float32] | None = None,
+    reach_ratio: float = math.inf,
 ) -> None:
     """Compute the sum of the layers' stored values on a grid, strip by strip.
 
     emit(first row, strip [rows, columns, C]) is called once per strip, from any thread; the strip is reused afterwards.
     With ``out`` (float32 [rows, columns, C]) strips are views of it and need not be copied.
+    reach_ratio: the limit (spec §12); LimitExceeded where a row of tiles has more Gaussians to try (work.py).
     """
     from igs.decoder.bins import bands, count_tile_rows, tile_rows
     from igs.decoder.tiles import render_rows
@@ -73,6 +77,7 @@ def render_strips(
         counts += count_tile_rows(splats.means, splats.factors, rule.reach, down.lows, down.highs, *down.guess())
     unit = down.tiles_per_unit
     unit_samples = max(1, len(grid.xs) * down.samples_per_unit * grid.reduction)
+    work = Work(reach_ratio, len(grid.xs) * 16, len(grid.xs) * 16 * len(down))
     step = unit * max(1, STRIP_SAMPLES // unit_samples)  # tile rows per piece of work
     for start, end in bands(counts, unit):
         lists = [
@@ -96,11 +101,12 @@ def render_strips(
             strip = np.empty(shape, np.float32) if out is None else out[top:bottom]
             for layer, ((splats, rule), (starts, members)) in enumerate(zip(layers, lists, strict=True)):
                 target = strip if layer == 0 else np.empty(shape, np.float32)
-                render_rows(
+                crowd = render_rows(
                     splats.means, splats.factors, splats.features, starts, members, grid.xs, grid.ys, across.tiles,
                     np.ascontiguousarray(down.tiles[:, first:last]), across.lows, across.highs,
-                    across.numbers(rule, grid.reduction), rule.floats, first - start, target,
+                    across.numbers(rule, grid.reduction, work.most / TILE_POINTS), rule.floats, first - start, target,
                 )  # fmt: skip
+                work.check(crowd * TILE_POINTS)
                 if layer:
                     strip += target
             emit(top, strip)

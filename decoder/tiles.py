@@ -87,8 +87,10 @@ def render_rows(  # type: ignore[no-untyped-def]
     means: int32 [2, n]; factors: float32 [3, n]; features: float32 [n, F]; row_starts, row_members: Gaussians per tile
     row (``tile_rows``); xs, ys: int32 sample coordinates; tiles_x, tiles_y: int64 [2, tiles] first point and number of
     points, tiles_y only of the rows to write; lows, highs: float64 [tiles] of x; numbers: float64 (R⁺, origin, tiles
-    per unit, K, sum, reduction); rule: float32 R², Q², background, lit; first_row: tile row of row_starts[0]; out:
-    float32 [output rows, columns, C] of exactly these rows.
+    per unit, K, sum, reduction, most); rule: float32 R², Q², background, lit; first_row: tile row of row_starts[0];
+    out: float32 [output rows, columns, C] of exactly these rows.
+
+    → 0, or, of a tile row whose tiles list more than ``most`` Gaussians, how many: there nothing more is written.
     """
     reach, origin, per_unit = numbers[0], numbers[1], numbers[2]
     top_k, is_sum, reduction = int(numbers[3]), numbers[4] != 0.0, int(numbers[5])
@@ -146,6 +148,8 @@ def render_rows(  # type: ignore[no-untyped-def]
             last,
             counts,
         )
+        if counts.sum() > numbers[6]:
+            return counts.sum()
         segment = 0
         while segment < tiles:
             end = next_segment(counts, segment, starts)
@@ -244,3 +248,4 @@ def render_rows(  # type: ignore[no-untyped-def]
     if reduction > 1:
         for i in range(out.size):
             flat[i] = sums[i] / (reduction * reduction)
+    return 0

@@ -23,7 +23,7 @@ class Limits:
     head_bytes: float = 2**26
     section_bytes: float = 2**24
     chunk_bytes: float = 2**24  # decoded codes of one chunk, 4 bytes a code
-    reach_ratio: float = 4096.0  # Σ reach_area / (width·height + 4096)
+    reach_ratio: float = 4096.0  # Σ reach_area / (width·height + 4096); Gaussians to try per sample point
     gaussians_per_byte: float = 64.0
 
     def __post_init__(self) -> None:

@@ -11,7 +11,7 @@ from image_cases import HEIGHT, WIDTH, large_file, make_file, make_header
 import igs
 from igs import format
 from igs.format import Codec
-from igs.format.errors import InvalidFile, UsageError
+from igs.format.errors import InvalidFile, LimitExceeded, UsageError
 
 
 @pytest.mark.parametrize(
@@ -92,3 +92,43 @@ def test_a_damaged_chunk_harms_only_what_needs_it():
         for _ in range(2):  # again: nothing of the chunk was kept
             with pytest.raises(InvalidFile, match="E_CHUNK_CRC"):
                 image.region(1000, 740, 24, 28)
+
+
+def needles(count: int) -> bytes:
+    """64² pixels, crossed from top to bottom by so many Gaussians of σ = 64 and 1/64 pixels, all in the same place."""
+    header = format.Header(
+        width=64, height=64, channels=1, groups=(format.Group(channels=1, colour=format.Colour.GREY),), background=(0,),
+        position=format.Quantizer.affine([24.5, 32.0], [0.5, 0.5], 2),
+        scale=format.Quantizer.affine([-6.0, 6.0], [0.0, 0.0], 1), rotation=format.Quantizer.affine(0.0, 0.0, 1),
+        feature=format.Quantizer.affine(0.0, 1.0, 1), top_k=32, reach2=2.0, relative_reach2=math.inf,
+    )  # fmt: skip
+    codes = np.zeros((count, header.code_columns), np.uint32)
+    codes[:, -1] = np.random.default_rng(0).integers(0, 2, count)  # bytes enough for so many
+    return format.write(header, [np.array_split(codes, -(-count // 50_000))], codec=Codec.ZSTD)
+
+
+def test_needles_are_refused_before_they_are_tried():
+    """170 000 of them reach over 70 times the picture's area only, but each is to be tried in every row of tiles."""
+    with igs.open(needles(170_000), threads=1) as image:
+        for ask in (
+            image.decode,
+            lambda: image.region(24, 24, 1, 1, scale=64),
+            lambda: image.sample(np.full((5000, 2), 24.5)),
+        ):
+            with pytest.raises(LimitExceeded, match=r"reach_ratio of at most 4096, found \d+") as caught:
+                ask()
+            assert caught.value.code == "E_LIMIT_REACH_RATIO"
+        assert image.pixel(24, 24).shape == (1,)  # each of them once
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_limit_of_tries_is_the_users(threads):
+    data = needles(3000)
+    with igs.open(data, threads=threads, limits=igs.Limits(reach_ratio=30)) as image:
+        with pytest.raises(LimitExceeded, match="reach_ratio of at most 30"):
+            image.decode()
+        with pytest.raises(LimitExceeded, match="reach_ratio of at most 30"):
+            image.sample(np.full((2000, 2), 24.5))
+    with igs.open(data, threads=threads) as image:
+        assert image.decode().shape == (64, 64, 1)
+        image.sample(np.full((2000, 2), 24.5))
