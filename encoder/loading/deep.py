@@ -1,8 +1,8 @@
-"""Reads pictures with more than 8 bits per channel where Pillow would silently reduce them to 8.
+"""Reads pictures with more than 8 bits per channel where Pillow would silently reduce them to 8, or misread them.
 
 16-bit PNG with several channels by imagecodecs and TIFF by tifffile (both optional, extra ``images``; without them
-Pillow's 8 bits are used, with a warning), PGM/PPM and NPY by hand, EXR in exr.py. 16-bit JPEG 2000 and 10-bit AVIF
-are left to Pillow, as 8 bits, with a warning.
+Pillow's 8 bits are used, with a warning, and what it would misread is refused), PGM/PPM and NPY by hand, EXR in exr.py.
+16-bit JPEG 2000 and 10-bit AVIF are left to Pillow, as 8 bits, with a warning.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from igs.encoder.loading.metadata import SECTION_LIMIT
+from igs.encoder.loading.metadata import upright_xmp
 from igs.format import Colour, Transfer
 from igs.format.errors import InputError, Unsupported
 
@@ -27,6 +27,22 @@ TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # At the peak of loading, per pixel and channel: 7.0 to 8.4 measured (the decoder's copy, the array, its float32).
 LOAD_BYTES = 9
 EXTRA = 'pip install "igs-codec[images]"'
+# PhotometricInterpretation of a TIFF: what its channels are (TIFF 6.0, and tags registered since).
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK = 0, 1, 2, 3, 5
+_NOT_READ = {
+    4: "a transparency mask",
+    6: "YCbCr",
+    8: "CIELAB",
+    9: "ICCLab",
+    10: "ITULab",
+    32803: "a colour filter array",
+    32844: "LogL",
+    32845: "LogLuv",
+    34892: "linear raw",
+}
+# BitsPerSample and SampleFormat (1 unsigned, 2 signed, 3 float) of grey that Pillow's modes I;16, F and I hold as it
+# is; signed values below 0 are refused afterwards.
+_WHOLE_GREY = {(16, 1), (32, 3), (16, 2), (32, 2)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,30 +100,53 @@ def read_whole(file: BinaryIO, start: bytes, limits: SizeLimits, name: str) -> D
     return None
 
 
-def read_if_deep(image: Image.Image, file: BinaryIO, limits: SizeLimits, name: str, notes: list[str]) -> Deep | None:
-    """The pixels of an image that Pillow has opened, if it would lose bits; None if not, or if no library helps."""
+def is_deep(image: Image.Image, file: BinaryIO | None) -> bool:
+    """Whether Pillow loses bits or channels of a PNG or TIFF that it has opened, or does not say what they mean.
+
+    file: it was opened from; without it a PNG counts as not deep.
+    """
     if image.format == "PNG":
-        head = _peek(file, 26)
-        if head[12:16] != b"IHDR" or head[24] != 16 or head[25] not in (2, 4, 6):
-            return None  # 16-bit grey is whole in Pillow's mode I;16
-        imagecodecs = _optional("imagecodecs", name, notes)
-        if imagecodecs is None:
-            return None
-        values = np.asarray(imagecodecs.png_decode(_pixels_only(_whole(file))))
-        values = values[..., None] if values.ndim == 2 else values
-        # libpng has turned a tRNS colour into an alpha channel
-        return Deep(values, 65535, values.shape[2] in (2, 4), None, 16)
+        head = b"" if file is None else _peek(file, 26)
+        # 16-bit grey is whole in Pillow's mode I;16
+        return head[12:16] == b"IHDR" and head[24] == 16 and head[25] in (2, 4, 6)
+    if image.format != "TIFF" or not hasattr(image, "tag_v2"):
+        return False
+    bits, formats = _tiff_numbers(image, 258), _tiff_numbers(image, 339)
+    if len(bits) > len(image.getbands()):
+        return True  # channels of no stated meaning are dropped
+    if max(bits) <= 8:
+        return 2 in formats  # read as if they had no sign
+    # Grey of other depths is not scaled by them, and never inverted where white is zero.
+    return not (image.tag_v2.get(262) == _BLACK_IS_ZERO and len(bits) == 1 and (bits[0], formats[0]) in _WHOLE_GREY)
+
+
+def _tiff_numbers(image: Image.Image, tag: int) -> tuple[int, ...]:
+    """BitsPerSample or SampleFormat, one per channel; both are 1 where a file states none."""
+    found = image.tag_v2.get(tag, 1)  # type: ignore[attr-defined]
+    return (found if isinstance(found, tuple) else (found,)) or (1,)
+
+
+def read_if_deep(image: Image.Image, file: BinaryIO, limits: SizeLimits, name: str, notes: list[str]) -> Deep | None:
+    """The pixels of an image that Pillow has opened, if it would lose some of what they say (:func:`is_deep`).
+
+    None if not, or if no library helps and Pillow's pixels are right but for their depth, with a note. Raises
+    Unsupported where they are not. Of a TIFF with several pages the one that ``image`` is at.
+    """
+    if not is_deep(image, file):
+        bits = _stated_bits(image, file)
+        if bits > 8 and not image.mode.startswith("I"):  # 16-bit grey is whole
+            notes.append(f"{name}: {bits} bits per channel are reduced to 8, which is all that Pillow reads of them")
+        return None
     if image.format == "TIFF":
-        bits = image.tag_v2.get(258, (1,))  # type: ignore[attr-defined]  # BitsPerSample, one per channel
-        bits = bits if isinstance(bits, tuple) else (bits,)
-        # One channel of 16 bits or float is whole in Pillow's modes; channels of no stated meaning are dropped there.
-        if (max(bits) <= 8 or len(bits) < 2) and len(bits) <= len(image.getbands()):
-            return None
-        return read_tiff(file, limits, name, notes)
-    bits = _stated_bits(image, file)
-    if bits > 8 and not image.mode.startswith("I"):  # 16-bit grey is whole
-        notes.append(f"{name}: {bits} bits per channel are reduced to 8, which is all that Pillow reads of them")
-    return None
+        right = len(_tiff_numbers(image, 258)) > 1
+        return read_tiff(file, limits, name, notes if right else None, page=image.tell())
+    imagecodecs = _optional("imagecodecs", name, notes)
+    if imagecodecs is None:
+        return None
+    values = np.asarray(imagecodecs.png_decode(_pixels_only(_whole(file))))
+    values = values[..., None] if values.ndim == 2 else values
+    # libpng has turned a tRNS colour into an alpha channel
+    return Deep(values, 65535, values.shape[2] in (2, 4), None, 16)
 
 
 def _stated_bits(image: Image.Image, file: BinaryIO) -> int:
@@ -123,10 +162,14 @@ def _stated_bits(image: Image.Image, file: BinaryIO) -> int:
     return (head[at + 42] & 0x7F) + 1 if 0 <= at < len(head) - 42 else 8  # Ssiz of the marker segment SIZ
 
 
-def read_tiff(file: BinaryIO, limits: SizeLimits, name: str, notes: list[str] | None = None) -> Deep | None:
-    """The first page of a TIFF, by tifffile.
+def read_tiff(
+    file: BinaryIO, limits: SizeLimits, name: str, notes: list[str] | None = None, page: int = 0
+) -> Deep | None:
+    """A page of a TIFF, by tifffile: grey, RGB, palette (as RGB) or CMYK, of unsigned or float samples.
 
-    Where that is missing: with ``notes`` (Pillow can show the file, at 8 bits) a note and None, otherwise Unsupported.
+    Grey whose zero is white is inverted, also of float samples, whose black is then 1. Raises InputError for other
+    pixels. Where tifffile is missing: with ``notes`` (Pillow can show the file, at 8 bits) a note and None, otherwise
+    Unsupported.
     """
     tifffile = _optional("tifffile", name, notes)
     if tifffile is None:
@@ -139,21 +182,28 @@ def read_tiff(file: BinaryIO, limits: SizeLimits, name: str, notes: list[str] | 
     file.seek(0)
     try:
         with tifffile.TiffFile(file) as tiff:
-            page = tiff.pages[0]
-            width, height, channels = int(page.imagewidth), int(page.imagelength), int(page.samplesperpixel)
+            shown = tiff.pages[page]
+            width, height, channels = int(shown.imagewidth), int(shown.imagelength), int(shown.samplesperpixel)
             limits.check(width, height, name, channels)
-            if page.imagedepth != 1 or not 1 <= channels <= 64:
-                raise InputError(f"{name}: expected one picture of 1 to 64 channels, found {list(page.shape)}")
-            values = page.asarray()
-            separate = page.planarconfig == 2 and channels > 1
-            photometric, extra = int(page.photometric), tuple(page.extrasamples or ())
-            bits, kind = page.bitspersample, values.dtype.kind
+            if shown.imagedepth != 1 or not 1 <= channels <= 64:
+                raise InputError(f"{name}: expected one picture of 1 to 64 channels, found {list(shown.shape)}")
+            photometric, extra = int(shown.photometric), tuple(shown.extrasamples or ())
+            if photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK):
+                found = _NOT_READ.get(photometric, f"photometric interpretation {photometric}")
+                raise InputError(f"{name}: expected a TIFF of grey, RGB, palette or CMYK pixels, found {found}")
+            if not isinstance(shown.bitspersample, int):
+                found = ", ".join(str(bits) for bits in shown.bitspersample)
+                raise InputError(f"{name}: expected channels of one depth, found {found} bits")
+            values = shown.asarray()
+            separate = shown.planarconfig == 2 and channels > 1
+            bits, kind = shown.bitspersample, values.dtype.kind
+            colormap = shown.colormap if photometric == _PALETTE else None
             sections = {}
             for section, code in (("iccp", 34675), ("xmpd", 700)):
-                tag = page.tags.get(code)
-                if tag is not None and isinstance(tag.value, bytes) and 0 < len(tag.value) <= SECTION_LIMIT:
-                    sections[section] = tag.value
-            tag = page.tags.get(274)
+                tag = shown.tags.get(code)
+                if tag is not None and isinstance(tag.value, bytes) and tag.value:
+                    sections[section] = upright_xmp(tag.value) if section == "xmpd" else tag.value
+            tag = shown.tags.get(274)
             orientation = int(tag.value) if tag is not None and int(tag.value) in range(1, 9) else 1
     except (InputError, MemoryError):
         raise
@@ -165,15 +215,38 @@ def read_tiff(file: BinaryIO, limits: SizeLimits, name: str, notes: list[str] | 
     values = values.reshape(height, width, channels)
     if kind not in "uf":
         raise InputError(f"{name}: expected unsigned or float samples, found {values.dtype}")
-    scale = 1 if kind == "f" else 2 ** int(bits) - 1
+    depth = 32 if kind == "f" or bits > 16 else 8 if bits <= 8 else 16
+    if kind == "u" and bits > 32:  # float64 can't hold the scale exactly, while in the end 24 bits are kept
+        values, bits = (values >> (bits - 32)).astype(np.uint32), 32
+    scale = 1 if kind == "f" else 2**bits - 1
     alpha = bool(extra) and int(extra[-1]) in (1, 2) and channels in (2, 4, 5)
-    if photometric == 0 and channels == 1:
-        values = (scale - values).astype(values.dtype)  # white is zero
+    if photometric == _PALETTE:
+        values, scale = _coloured(values, colormap, scale, name)
     if alpha and int(extra[-1]) == 1:
         values = unpremultiplied(values, scale)
-    colour = Colour.CMYK if photometric == 5 and channels - alpha == 4 else None
-    depth = 32 if kind == "f" or int(bits) > 16 else 8 if int(bits) <= 8 else 16
+    if photometric == _WHITE_IS_ZERO:
+        colours = slice(0, channels - alpha)
+        values = values.copy()
+        values[..., colours] = scale - values[..., colours]
+    colour = Colour.CMYK if photometric == _CMYK and channels - alpha == 4 else None
     return Deep(values, scale, alpha, colour, depth, orientation, sections)
+
+
+def _coloured(
+    values: NDArray[Any], colormap: NDArray[Any] | None, top: int, name: str
+) -> tuple[NDArray[np.uint16], int]:
+    """Values [H, W, 1 or more] with three colours in place of the first channel, a place in the palette; their scale.
+
+    colormap: [3, top + 1], 16 bits. Of a palette for 8 bits or fewer only the upper 8 count, as in Pillow, since
+    writers don't agree on the lower ones.
+    """
+    if not isinstance(colormap, np.ndarray) or colormap.shape != (3, top + 1) or values.dtype.kind != "u":
+        found = "none" if colormap is None else f"{list(np.shape(colormap))} for {values.dtype}"
+        raise InputError(f"{name}: expected a palette of 3 × {top + 1} values, found {found}")
+    scale = 255 if top <= 255 else 65535
+    palette = colormap.T >> 8 if scale == 255 else colormap.T
+    others = np.rint(values[..., 1:] * (scale / top))
+    return np.concatenate([palette[values[..., 0]], others], axis=-1, dtype=np.uint16, casting="unsafe"), scale
 
 
 def _pixels_only(png: bytes) -> bytes:
@@ -195,12 +268,18 @@ def grey_bits(image: Image.Image, file: BinaryIO | None) -> int:
 
 
 def unpremultiplied(values: NDArray[Any], scale: float) -> NDArray[Any]:
-    """Values [H, W, C] with the colours divided by the last channel; 0 where that is 0."""
-    alpha = values[..., -1:].astype(np.float64)
-    straight = np.divide(values[..., :-1] * scale, alpha, out=np.zeros(values[..., :-1].shape), where=alpha > 0)
-    if values.dtype.kind == "u":
-        straight = np.minimum(np.rint(straight), scale)
-    return np.concatenate([straight.astype(values.dtype), values[..., -1:]], axis=-1)
+    """Values [H, W, C] with the colours divided by the last channel, of which ``scale`` is 1; 0 where that is 0.
+
+    Integers, of at most 32 bits, are rounded and end at the scale.
+    """
+    straight, alpha = values.copy(), values[..., -1]
+    for c in range(values.shape[-1] - 1):  # one by one: a picture of float64 would be the peak of loading
+        plane = np.divide(values[..., c], alpha, out=np.zeros(alpha.shape), where=alpha > 0, dtype=np.float64)
+        if values.dtype.kind == "u":
+            plane *= scale
+            np.minimum(np.rint(plane, out=plane), scale, out=plane)
+        straight[..., c] = plane
+    return straight
 
 
 def _read_pnm(file: BinaryIO, limits: SizeLimits, name: str) -> Deep | None:

@@ -8,6 +8,7 @@ torch.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import math
@@ -15,7 +16,6 @@ import os
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from igs.encoder.loading import deep as load_deep
-from igs.encoder.loading.metadata import oriented, read_metadata, read_tiff_metadata
+from igs.encoder.loading.metadata import oriented, read_metadata, read_tiff_metadata, sound_sections
+from igs.encoder.loading.opened import file_of, shows_its_file
 from igs.format import Alpha, Colour, Group, Transfer, each_group
-from igs.format.errors import InputError, UsageError
+from igs.format.errors import InputError, Unsupported, UsageError
 from igs.format.fields import MAGIC
 from igs.format.limits import Limits
 from igs.format.transfer import CURVED, from_linear
@@ -83,8 +84,10 @@ def load_image(
     source: a path, bytes, a binary file object that can seek, a ``PIL.Image``, a NumPy array or a ``SourceImage``; or a
     mapping of names to any of these, or the path of a directory of maps. resample: for maps of different size.
     Arrays are uint8, uint16 or float (finite, nominally in [0, 1]), [H, W] or [H, W, C] with 1–64 channels; 2 and 4
-    channels mean that the last is alpha unless ``groups`` says otherwise. Of an animation the first frame is taken,
-    with a warning.
+    channels mean that the last is alpha unless ``groups`` says otherwise. Of an animation the first frame is taken, of
+    a Pillow image the one that it is at, with a warning. A Pillow image whose file has more bits than Pillow keeps is
+    read from that file, if it is still there and the pixels have not been changed, otherwise as it is, with a warning
+    where that can be told (not of a PNG whose file is gone).
     Limits: pixels, pixels a side, bytes that loading may take (about 9 per pixel and channel). Raises UsageError for a
     bad array, InputError for a file that can't be read or is above a limit, Unsupported where a library is missing.
     """
@@ -96,7 +99,7 @@ def load_image(
     if isinstance(source, np.ndarray):
         return _from_array(source, limits, groups, name or "array")
     if isinstance(source, Image.Image):
-        loaded = _from_pillow(source, None, limits, name or getattr(source, "filename", "") or "image")
+        loaded = _from_object(source, limits, name or os.fsdecode(getattr(source, "filename", "")) or "image")
     elif isinstance(source, (str, os.PathLike)):
         path = Path(source)
         try:
@@ -227,7 +230,10 @@ def _finished(
     bit_depth: int,
     name: str,
 ) -> SourceImage:
-    """Scale to [0, 1]; alpha outside it (a resampled float picture's overshoot) is clipped."""
+    """Scale to [0, 1]; alpha outside it (a resampled float picture's overshoot) is clipped.
+
+    Metadata that readers would refuse is left out, with a note.
+    """
     pixels = np.divide(values, scale, dtype=np.float32) if scale != 1 else np.array(values, dtype=np.float32)
     bad = not_finite(pixels)
     if bad:  # a float64 beyond float32, or NaN in a float file
@@ -235,7 +241,8 @@ def _finished(
     for *_, alpha in each_group(groups):
         if alpha is not None:
             np.clip(pixels[..., alpha], 0, 1, out=pixels[..., alpha])
-    return SourceImage(np.ascontiguousarray(pixels), groups, dict(sections), notes, bit_depth, name)
+    sound = sound_sections(sections, name, notes)
+    return SourceImage(np.ascontiguousarray(pixels), groups, sound, notes, bit_depth, name)
 
 
 # -- files
@@ -285,7 +292,7 @@ def _from_file(file: BinaryIO, limits: load_deep.SizeLimits, name: str) -> Sourc
         return _from_pillow(image, file, limits, name)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _raised_pillow_limit(size_limit: int) -> Iterator[None]:
     """Let Pillow open what our own limit allows: it refuses at twice a module-wide constant, and takes no argument."""
     with _PILLOW_LIMIT:
@@ -306,14 +313,62 @@ def _from_deep(deep: load_deep.Deep, sections: Mapping[str, bytes], notes: list[
     return _finished(deep.values, deep.scale, groups, merged, [*notes, *deep.warnings], deep.bit_depth, name)
 
 
-def _from_pillow(image: Image.Image, file: BinaryIO | None, limits: load_deep.SizeLimits, name: str) -> SourceImage:
+def _from_object(image: Image.Image, limits: load_deep.SizeLimits, name: str) -> SourceImage:
+    """A Pillow image that the caller holds, at the frame that it is at."""
     limits.check(image.width, image.height, name)
     notes: list[str] = []
+    with file_of(image) as file:
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                image.load()  # first, since reading the file moves a stream that both share
+            notes += [f"{name}: {w.message}" for w in caught]
+        except MemoryError:
+            raise
+        except Exception as error:  # as for files
+            raise InputError(f"{name}: can't be read as an image: {_reason(error)}") from error
+        again = None if file is None else _reopened(file, limits)
+        frames = 1
+        if again is not None:
+            with contextlib.suppress(Exception), warnings.catch_warnings():  # damaged behind the frame that is wanted
+                warnings.simplefilter("ignore")
+                frames = getattr(again, "n_frames", 1)  # of the image itself it would undo what was drawn on it
+        if frames > 1:
+            notes.append(f"{name}: only frame {image.tell() + 1} of {frames} is encoded")
+        if load_deep.is_deep(image, file):
+            # Of a PNG's frames only the first can be read with all its bits.
+            first = image.format != "PNG" or image.tell() == 0
+            if not (first and again is not None and shows_its_file(image, again)):
+                reason = "the image was changed after it was opened, or its file is gone"
+                reason = reason if first else "it is not at its first frame"
+                notes.append(f"{name}: Pillow's pixels are taken, which are not all that the file has: {reason}")
+                file = None
+        return _from_pillow(image, file, limits, name, notes)
+
+
+def _reopened(file: BinaryIO, limits: load_deep.SizeLimits) -> Image.Image | None:
+    try:
+        with _raised_pillow_limit(limits.size), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return Image.open(file)
+    except MemoryError:
+        raise
+    except Exception:  # it is another file by now
+        return None
+
+
+def _from_pillow(
+    image: Image.Image, file: BinaryIO | None, limits: load_deep.SizeLimits, name: str, notes: list[str] | None = None
+) -> SourceImage:
+    """An image that Pillow has opened from ``file``: its first frame, or with ``notes`` (so far) the one it is at."""
+    limits.check(image.width, image.height, name)
+    fresh = notes is None
+    notes = [] if notes is None else notes
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            frames = getattr(image, "n_frames", 1)
-            if frames > 1 and file is not None:
+            frames = getattr(image, "n_frames", 1) if fresh else 1
+            if frames > 1:
                 image.seek(0)
                 notes.append(f"{name}: only the first of {frames} frames is encoded")
             deep = None if file is None else load_deep.read_if_deep(image, file, limits, name, notes)
@@ -326,7 +381,7 @@ def _from_pillow(image: Image.Image, file: BinaryIO | None, limits: load_deep.Si
                 else _pillow_values(image, name, load_deep.grey_bits(image, file))
             )
         notes += [f"{name}: {w.message}" for w in caught if not issubclass(w.category, Image.DecompressionBombWarning)]
-    except (InputError, MemoryError):
+    except (InputError, Unsupported, MemoryError):
         raise
     except Exception as error:  # as above
         raise InputError(f"{name}: can't be read as an image: {_reason(error)}") from error

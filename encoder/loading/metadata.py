@@ -20,7 +20,7 @@ from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from igs.format.limits import Limits
-from igs.format.sections import METRES_PER_INCH, phys_section
+from igs.format.sections import METRES_PER_INCH, content_problem, phys_section
 
 SECTION_LIMIT = int(Limits.section_bytes)  # that readers accept by default
 _ORIENTATION = 0x0112
@@ -30,6 +30,7 @@ DESCRIPTIVE = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298)
 SUB_DIRECTORIES = (0x8769, 0x8825)  # EXIF, GPS
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 0x011A, 0x011B, 0x0128
 _ORDER = {b"II*\0": "<", b"MM\0*": ">"}  # byte order, by the first bytes
+_CALLED = {"exif": "EXIF data", "iccp": "ICC profile", "phys": "resolution", "xmpd": "XMP packet"}
 _EMPTY = b"II*\0\x08\0\0\0" + bytes(6)  # an EXIF block whose one directory has no entries
 
 
@@ -53,7 +54,10 @@ def oriented(values: NDArray[Any], orientation: int) -> NDArray[Any]:
 
 
 def read_metadata(image: Image.Image, name: str, notes: list[str]) -> Metadata:
-    """Sections and orientation of a loaded Pillow image. Damaged metadata is left out, with a note; it never raises."""
+    """Sections and orientation of a loaded Pillow image, still to be checked (:func:`sound_sections`).
+
+    EXIF data that can't be read is left out, with a note; it never raises.
+    """
     sections: dict[str, bytes] = {}
     try:
         orientation = int(image.getexif().get(_ORIENTATION, 1))
@@ -69,14 +73,26 @@ def read_metadata(image: Image.Image, name: str, notes: list[str]) -> Metadata:
         sections["iccp"] = profile
     packet = image.info.get("xmp", image.info.get("XML:com.adobe.xmp"))
     if isinstance(packet, str):
-        packet = packet.encode()
+        packet = packet.encode(errors="surrogatepass")  # what is then no UTF-8 is found by the check
     if isinstance(packet, bytes) and packet:
-        pattern = rb"""(tiff:Orientation\s*(?:=\s*["']|>\s*))[2-8]"""
-        sections["xmpd"] = re.sub(pattern, rb"\g<1>1", packet)
+        sections["xmpd"] = upright_xmp(packet)
     sections |= _resolution(image, orientation)
-    for key in [key for key, value in sections.items() if len(value) > SECTION_LIMIT]:
-        notes.append(f"{name}: metadata of {len(sections.pop(key))} bytes is above the limit and was left out")
     return Metadata(sections, orientation if 1 <= orientation <= 8 else 1)
+
+
+def sound_sections(sections: Mapping[str, bytes], name: str, notes: list[str]) -> dict[str, bytes]:
+    """Those that readers accept (spec §10, §12); the others are left out, each with a note."""
+    sound = {}
+    for kind, data in sections.items():
+        problem = content_problem(kind, data)
+        if len(data) > SECTION_LIMIT:
+            notes.append(f"{name}: metadata of {len(data)} bytes is above the limit and was left out")
+        elif problem is not None:
+            called = _CALLED.get(kind, f"section {kind}")
+            notes.append(f"{name}: the {called} is damaged and was left out: expected {problem[0]}, found {problem[1]}")
+        else:
+            sound[kind] = data
+    return sound
 
 
 def _resolution(image: Image.Image, orientation: int) -> dict[str, bytes]:
@@ -126,9 +142,6 @@ def read_tiff_metadata(file: BinaryIO, name: str, notes: list[str]) -> dict[str,
     except Exception:  # as below
         notes.append(f"{name}: the EXIF data is damaged and was left out")
         return {}
-    if len(exif) > SECTION_LIMIT:
-        notes.append(f"{name}: metadata of {len(exif)} bytes is above the limit and was left out")
-        exif = b""
     return sections | ({"exif": exif} if exif else {})
 
 
@@ -216,6 +229,11 @@ def add_entries(file: BinaryIO, entries: Mapping[int, bytes]) -> None:
     file.seek(4)
     file.write(struct.pack(order + "I", end + end % 2))
     file.seek(0, os.SEEK_END)
+
+
+def upright_xmp(packet: bytes) -> bytes:
+    """An XMP packet with the orientation that it states set to 1."""
+    return re.sub(rb"""(tiff:Orientation\s*(?:=\s*["']|>\s*))[2-8]""", rb"\g<1>1", packet)
 
 
 def upright_exif(block: bytes) -> bytes:

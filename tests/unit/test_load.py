@@ -157,9 +157,11 @@ def test_other_modes_are_converted(mode: str) -> None:
     assert kind(load_image(image)) == expected
 
 
-def test_lab_is_refused() -> None:
-    with pytest.raises(InputError, match="LAB"):
-        load_image(Image.new("LAB", (2, 2)))
+def test_lab_is_refused_and_can_be_converted() -> None:
+    image = Image.new("LAB", (2, 2))
+    with pytest.raises(InputError, match="pixels of kind LAB are not supported; convert the image to RGB first"):
+        load_image(image)
+    assert kind(load_image(image.convert("RGB"))) == "RGB"  # Pillow does so by its profiles
 
 
 # -- sources and messages

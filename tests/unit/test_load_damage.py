@@ -89,6 +89,10 @@ def _seeds() -> list[bytes]:
         (ramp(9, 7, 3, top=65535), {"photometric": "rgb"}),
         (ramp(9, 7, 4).astype(np.float32), {"photometric": "rgb", "extrasamples": ["assocalpha"]}),
         (ramp(5, 9, 7, top=65535), {"photometric": "minisblack", "planarconfig": "separate", "compression": "zlib"}),
+        (ramp(9, 7, 4, top=65535), {"photometric": "rgb", "extrasamples": ["assocalpha"]}),
+        (ramp(9, 7, 2), {"photometric": "miniswhite", "extrasamples": ["assocalpha"], "planarconfig": "contig"}),
+        (ramp(9, 7, top=65535), {"photometric": "miniswhite"}),
+        (ramp(9, 7), {"photometric": "palette", "colormap": ramp(3, 256, top=65535)}),
     ]:
         buffer = io.BytesIO()
         tifffile.imwrite(buffer, array, **options)

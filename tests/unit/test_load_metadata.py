@@ -83,6 +83,56 @@ def test_profile_and_xmp() -> None:
     assert source.sections["xmpd"] == xmp.replace(b"6", b"1")
 
 
+JUNK = "the ICC profile is damaged and was left out: expected an ICC profile, found bytes without its signature 'acsp'"
+NO_UTF8 = "the XMP packet is damaged and was left out: expected UTF-8, found other bytes"
+
+
+@pytest.mark.parametrize(
+    ("format_", "options", "note"),
+    [
+        ("png", {"icc_profile": b"junk" * 10}, JUNK),
+        ("tiff", {"icc_profile": b"junk" * 10}, JUNK),
+        ("webp", {"xmp": b"<x>\xff</x>"}, NO_UTF8),
+    ],
+)
+def test_what_readers_would_refuse_is_left_out(format_: str, options: dict[str, bytes], note: str) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (4, 2)).save(buffer, format_, **options)
+    source = load_image(buffer.getvalue(), name="a")
+    assert source.sections == {}
+    assert source.warnings == [f"a: {note}"]
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])  # of RGB Pillow opens the first, and not the second
+def test_what_readers_would_refuse_of_a_deep_tiff_is_left_out(dtype: type) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    buffer, packet = io.BytesIO(), b"<x>\xff</x>"
+    options = {"iccprofile": b"junk" * 10, "extratags": [(700, 1, len(packet), packet, True)], "metadata": None}
+    tifffile.imwrite(buffer, np.zeros((4, 2, 3), dtype), photometric="rgb", software=False, **options)
+    source = load_image(buffer.getvalue(), name="a")
+    assert source.sections == {}
+    assert sorted(source.warnings) == [f"a: {JUNK}", f"a: {NO_UTF8}"]
+
+
+def test_xmp_of_a_float_tiff_is_upright() -> None:
+    tifffile = pytest.importorskip("tifffile")
+    buffer, packet = io.BytesIO(), b'<x tiff:Orientation="6"/>'
+    tags = [(700, 1, len(packet), packet, True), (0x0112, 3, 1, 6, True)]
+    tifffile.imwrite(buffer, np.zeros((4, 2, 3), np.float32), photometric="rgb", extratags=tags, metadata=None)
+    source = load_image(buffer.getvalue())
+    assert (source.width, source.height) == (4, 2)
+    assert source.sections["xmpd"] == packet.replace(b"6", b"1")
+
+
+@pytest.mark.parametrize("key", ["xmp", "XML:com.adobe.xmp"])
+def test_xmp_that_is_no_text_is_left_out(key: str) -> None:
+    image = Image.new("RGB", (4, 2))
+    image.info[key] = "\udcff"
+    source = load_image(image, name="a")
+    assert source.sections == {}
+    assert f"a: {NO_UTF8}" in source.warnings
+
+
 @pytest.mark.parametrize(
     ("format_", "options", "metres"),
     [
