@@ -24,8 +24,9 @@ TRANSFERS = ("auto", "srgb", "linear", "pq", "log")
 LINEAR_GAMMA = 1 / 2.2  # v = s^(1/2.2): stored values are linear light but for sRGB's short straight piece
 _LIGHT = (Colour.GREY, Colour.RGB, Colour.UNSPECIFIED)
 # A fit's errors and steps are of values of about 1: files of a kodim15 crop (300 Gaussians) were 32.1, 28.5, 23.0 and
-# 23.3 dB below its white where that was 1, 8, 16 and 128. Near 1000 no lattice holds the codes.
-_MOST = 250.0
+# 23.3 dB below its white where that was 1, 8, 16 and 128. A lattice's models hold values up to 165 from their centre
+# (12 spreads of 2^(63/16), spec §5.3), and a Gaussian's may be beyond those of the picture.
+_MOST = 100.0
 _BRIGHT = 2.0  # a float picture that goes beyond is hardly one of [0, 1] with some overshoot
 
 

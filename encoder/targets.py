@@ -109,10 +109,13 @@ def _within(
         model = _without_least(job, fit, model, min(excess, _spare(job, model)))
         packed, data = job.pack(model, fit, coarseness)
     missed, bpp, size = None, job.options.bpp, job.options.size
+    what = "the smallest file of this picture"
+    if job.options.levels > 1:  # what earlier levels show can't be changed after the fit
+        what = "the smallest file of this fit, with one Gaussian left in the last level,"
     if size is not None and len(data) > size:
-        raise UsageError(f"size: expected {len(data)} or more, the smallest file of this picture, found {size}")
+        raise UsageError(f"size: expected {len(data)} or more, {what.rstrip(',')}, found {size}")
     if bpp is not None and limit is not None and len(data) > limit:
-        missed = f"--bpp {bpp:g}: the smallest file of this picture has {len(data) * 8 / job.pixels:.4g} bpp"
+        missed = f"--bpp {bpp:g}: {what} has {len(data) * 8 / job.pixels:.4g} bpp"
     return Result(data, packed, fit.state.step, missed)
 
 
