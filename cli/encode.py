@@ -342,7 +342,7 @@ class Job:
                 image = dataclasses.replace(image, sections={})
             heard = line if line.listens else None
             options = watch.options(dataclasses.replace(self.options, on_progress=heard, on_warning=warn), line)
-            encoded = encoder(image, options)
+            encoded = encoder(image, dataclasses.replace(options, resample=None))  # the maps are of one size by now
             line.clear()
             watch.saw(encoded, image, options)
             out.write(encoded.data)

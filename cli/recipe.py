@@ -33,7 +33,7 @@ HELP: dict[str, tuple[str, str]] = {
     "growth": (_GROWTH, "Start with some of the Gaussians and add the others where the error is."),
     "growth_start": (_GROWTH, "Share of the Gaussians that the fit starts with."),
     "growth_rounds": (_GROWTH, "How many times Gaussians are added."),
-    "growth_until": (_GROWTH, "When the last are added, as a share of the steps."),
+    "growth_until": (_GROWTH, "When the last are added, as a share of the steps, whatever interval a preset has."),
     "growth_interval": (_GROWTH, "Steps between additions, instead of --growth-until."),
     "growth_where": (_GROWTH, "Where they are added: drawn by the error, or at the pixels with the largest."),
     "growth_color": (_GROWTH, "What they start with: the picture's colour, what is missing, or nothing."),

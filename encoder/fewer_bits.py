@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from igs.encoder import closing
+from igs.encoder.recipe import check_truth, is_number, plain
 from igs.format import (
     Blend,
     Codec,
@@ -38,6 +39,7 @@ from igs.format.describe import without_level_psnr
 from igs.format.errors import UsageError
 from igs.format.fields import MEAN_UNIT
 from igs.format.lattice_models import best_record
+from igs.format.threads import thread_count
 
 if TYPE_CHECKING:
     from igs.encoder.refine import Refiner
@@ -74,9 +76,12 @@ def requantize(
     widths: bits per code by attribute, ``pos_bits scale_bits rot_bits feat_bits``, of plain codes only.
     refine: Gaussians take their codes in rounds while the others make up for it, so as to keep the file's own picture;
     with bpp or size those that count least are left out. Seconds instead of tenths, and needs torch; of files of one
-    level with a lattice. threads, seed: for that; the same ones give the same bytes.
+    level with a lattice. threads, seed (0 to 2⁶³ − 1): for that; the same ones give the same bytes.
     Raises UsageError where none of these is given or they make no sense for the file, InvalidFile for a damaged one.
     """
+    coarser, bpp, size, widths, seed = _checked(coarser, bpp, size, widths, seed)
+    check_truth("refine", refine)
+    threads = None if threads is None else thread_count(threads)
     document = source if isinstance(source, Document) else read(source)
     asked = {"coarser": coarser, "bpp": bpp, "size": size, "widths": widths or None}
     given = [name for name, value in asked.items() if value is not None]
@@ -100,6 +105,24 @@ def requantize(
     pixels = document.header.width * document.header.height
     limit = size if size is not None else bpp * pixels / 8 if bpp is not None else 0
     return read(job.within(limit), document.limits)
+
+
+def _checked(
+    coarser: Any, bpp: Any, size: Any, widths: Any, seed: Any
+) -> tuple[float | None, float | None, int | None, dict[str, int] | None, int]:
+    """The arguments as Python's own numbers. Raises UsageError for what is none, or no seed."""
+    for name, value, whole in (("coarser", coarser, False), ("bpp", bpp, False), ("size", size, True)):
+        if value is not None and not (is_number(value, whole) and 0 < value < math.inf):
+            raise UsageError(f"{name}: expected a {'whole ' * whole}number above 0, found {value!r}")
+    if widths is not None and not isinstance(widths, Mapping):
+        raise UsageError(f"widths: expected bits by attribute, found {widths!r}")
+    for name, bits in (widths or {}).items():
+        if not is_number(bits, whole=True):
+            raise UsageError(f"{name}: expected a whole number of bits, found {bits!r}")
+    if not (is_number(seed, whole=True) and 0 <= seed < 2**63):
+        raise UsageError(f"seed: expected a whole number of 0 to {2**63 - 1}, found {seed!r}")
+    plain_widths = None if widths is None else {name: int(bits) for name, bits in widths.items()}
+    return plain(coarser, (float,)), plain(bpp, (float,)), plain(size, (int,)), plain_widths, int(seed)
 
 
 class _Job:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -120,9 +119,8 @@ class Job:
         ):
             checkpoint.save(fit, o.checkpoint)
         if o.render_every and step % o.render_every == 0:
-            folder = Path(o.render_dir or ".")
-            folder.mkdir(parents=True, exist_ok=True)
-            with whole_file(folder / f"step_{step:06d}.png") as file:
+            assert o.render_dir is not None  # EncodeOptions.check
+            with whole_file(o.render_dir / f"step_{step:06d}.png") as file:
                 self._picture(fit.state.model.map(torch.Tensor.cpu), fit).save(file)
 
     def _picture(self, model: Model, fit: Fit) -> Image.Image:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from igs.encoder.presets import PRESETS
-from igs.encoder.recipe import WIDTHS, Recipe, is_number
+from igs.encoder.recipe import WIDTHS, Recipe, check_truth, is_number, is_one_of, plain
 from igs.format.errors import UsageError
 from igs.format.sections import content_problem, section_name
 
@@ -28,13 +28,18 @@ _WHOLE = (
     ("size", 1, 2**40),
     ("threads", 1, 1024),
     ("seed", 0, 2**63 - 1),
+    ("levels", 1, 16),
+    ("downsample", 1, 16),
     ("chunk_size", 1, 65535),
     ("log_every", 1, 2**31),
     ("render_every", 1, 2**31),
     ("checkpoint_every", 1, 2**31),
 )
 
-_NEEDED = ("seed", "checkpoint_every")  # of these the ones that can't be None
+_NEEDED = ("seed", "levels", "downsample", "checkpoint_every")  # of these the ones that can't be None
+_NUMBERS = ("bpp", "psnr", "quality", "saliency_weight")
+_TRUTHS = ("strict_rate", "fast_nondeterministic", "linear_light")
+_CALLED = ("on_progress", "on_step", "on_warning")
 _PATHS = ("render_dir", "checkpoint", "resume", "saliency_map", "saliency_weights")
 
 # Of a region of interest that is given without one.
@@ -111,7 +116,7 @@ class EncodeOptions:
     sections: dict[str, bytes] = dataclasses.field(default_factory=dict)  # metadata to embed, by section type
     # -- along the way
     log_every: int | None = None  # steps between log lines; None: a tenth of the steps, at most 100
-    render_every: int | None = None  # write the fit as PNG every n steps into render_dir
+    render_every: int | None = None  # write the fit as PNG every n steps into render_dir, which it needs
     render_dir: Path | None = None
     checkpoint: Path | None = None  # written every checkpoint_every steps (npz)
     checkpoint_every: int = 500
@@ -121,6 +126,7 @@ class EncodeOptions:
     on_warning: Callable[[str], None] | None = None  # without it warnings are not told; the report has what it has
 
     def __post_init__(self) -> None:
+        """Paths, numbers and truth values of any kind become Python's own; :meth:`check` refuses what is none."""
         for name in _PATHS:
             value = getattr(self, name)
             if value is not None:
@@ -128,6 +134,13 @@ class EncodeOptions:
                     object.__setattr__(self, name, Path(value))
                 except TypeError:
                     raise UsageError(f"{name}: expected a path, found {value!r}") from None
+        if not isinstance(self.overrides, Mapping):
+            raise UsageError(f"overrides: expected fields of the recipe by name, found {self.overrides!r}")
+        object.__setattr__(self, "overrides", dict(self.overrides))
+        whole = (*(name for name, _, _ in _WHOLE), "effort")
+        for names, kind in ((whole, int), (_NUMBERS, float), (_TRUTHS, bool)):
+            for name in names:
+                object.__setattr__(self, name, plain(getattr(self, name), (kind,)))
         try:
             object.__setattr__(self, "roi", tuple(tuple(region) for region in self.roi))
         except TypeError:
@@ -136,7 +149,7 @@ class EncodeOptions:
     def check(self) -> None:
         """Raise UsageError for a value that nothing else looks at before a fit has begun."""
         for name, known in (("device", ("auto", "cpu", "cuda")), ("codec", ("raw", "zstd", "columns"))):
-            if getattr(self, name) not in known:
+            if not is_one_of(getattr(self, name), known):
                 raise UsageError(f"{name}: expected one of {', '.join(known)}, found {getattr(self, name)!r}")
         for name, low, high in _WHOLE:
             value = getattr(self, name)
@@ -144,10 +157,20 @@ class EncodeOptions:
                 continue
             if not (is_number(value, whole=True) and low <= value <= high):
                 raise UsageError(f"{name}: expected a whole number of {low} to {high}, found {value!r}")
-        for name in ("bpp", "psnr", "quality", "saliency_weight"):
+        for name in _NUMBERS:
             value = getattr(self, name)
-            if value is not None and not is_number(value):
+            if not (is_number(value) or (value is None and name != "saliency_weight")):
                 raise UsageError(f"{name}: expected a number, found {value!r}")
+        for name in _TRUTHS:
+            check_truth(name, getattr(self, name))
+        for name in _CALLED:
+            value = getattr(self, name)
+            if value is not None and not callable(value):
+                raise UsageError(f"{name}: expected a function, found {value!r}")
+        if self.render_every is not None and self.render_dir is None:
+            raise UsageError("render_every: expected render_dir beside it, the folder to write into, found none")
+        if not isinstance(self.sections, Mapping):
+            raise UsageError(f"sections: expected bytes by section type, found {self.sections!r}")
         for section, data in self.sections.items():
             if not isinstance(data, bytes):
                 raise UsageError(f"sections: expected bytes in {section}, found {type(data).__name__}")
@@ -156,13 +179,15 @@ class EncodeOptions:
                 raise UsageError(f"sections: expected {problem[0]} in {section}, found {problem[1]}")
 
     def recipe(self) -> Recipe:
-        """The preset with effort and overrides applied; raises UsageError for an unknown name or value.
+        """The preset with effort and overrides applied.
 
+        Raises UsageError for an unknown name or value, and for one that would have no effect.
         The effort scales the preset's steps (and the interval of growth with them); an override of ``steps`` wins, and
-        shortens the interval where the last Gaussians would join after GROWN_BY of the steps.
+        shortens the interval where the last Gaussians would join after GROWN_BY of the steps. An override of
+        ``growth_until`` takes the place of a preset's interval.
         Bits per code are what plain coding has: an override of ``WIDTHS`` asks for it.
         """
-        if not isinstance(self.preset, str) or self.preset not in PRESETS:
+        if not is_one_of(self.preset, PRESETS):
             raise UsageError(f"preset: expected one of {', '.join(PRESETS)}, found {self.preset!r}")
         if not is_number(self.effort, whole=True) or self.effort not in EFFORT_FACTOR:
             raise UsageError(f"effort: expected 1 to 9, found {self.effort!r}")
@@ -174,7 +199,7 @@ class EncodeOptions:
         if self.preset.startswith("image-gs") and self.overrides.get("init") == "saliency":
             recipe = dataclasses.replace(recipe, init_uniform=0.1)  # the paper's λ for saliency maps
         if self.tune is not None:
-            if self.tune not in TUNE_MS_SSIM:
+            if not is_one_of(self.tune, TUNE_MS_SSIM):
                 raise UsageError(f"tune: expected one of {', '.join(TUNE_MS_SSIM)}, found {self.tune!r}")
             weight = TUNE_MS_SSIM[self.tune]
             recipe = dataclasses.replace(recipe, loss_l1=0.0, loss_l2=1.0, loss_ssim=0.0, loss_ms_ssim=weight)
@@ -192,12 +217,18 @@ class EncodeOptions:
         if self.tune is None and any(name in self.overrides for name in ("loss_l1", "loss_l2", "loss_ssim")):
             recipe = dataclasses.replace(recipe, loss_ms_ssim=0.0)  # a loss of one's own: what is said, and no more
         recipe = dataclasses.replace(recipe, **self.overrides)
+        if self.overrides.get("growth_until") is not None:
+            if self.overrides.get("growth_interval") is not None:
+                raise UsageError("growth_until: expected no growth_interval beside it, which says the same, found both")
+            recipe = dataclasses.replace(recipe, growth_interval=None)  # the preset's
+        recipe.validate()
         if recipe.growth_interval is not None and "growth_interval" not in self.overrides and recipe.growth_rounds > 0:
             latest = max(1, int(GROWN_BY * recipe.steps / recipe.growth_rounds))
             recipe = dataclasses.replace(recipe, growth_interval=min(recipe.growth_interval, latest))
-        recipe.validate()
         check_saliency(recipe.saliency, self.saliency_weights)
         used = recipe.init == "saliency" or self.saliency_weight
-        if recipe.saliency == "eml-net" and not used:
-            raise UsageError("saliency: expected init saliency or a saliency_weight beside eml-net, found neither")
+        if "saliency" in self.overrides and not used:
+            raise UsageError(
+                f"saliency: expected init saliency or a saliency_weight beside {recipe.saliency}, found neither"
+            )
         return recipe

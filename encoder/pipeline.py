@@ -6,14 +6,14 @@ The report's quality is that of the decoded file, never of the fit.
 from __future__ import annotations
 
 import dataclasses
+import stat
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from igs.encoder import colour, levels, metrics, rate, regions, targets
 from igs.encoder.job import Job, Result
-from igs.encoder.loading.image import load_image
+from igs.encoder.loading.image import SourceImage, load_image
 from igs.encoder.options import EncodeOptions
 from igs.encoder.raster import area
 from igs.encoder.raster.backend import Backend
@@ -41,8 +41,8 @@ def encode(image: Any, options: EncodeOptions | None = None, **settings: Any) ->
     nominally in [0, 1]; of a texture stack a directory of maps, or a dict of names to any of these or to
     :class:`igs.encoder.TextureMap`. options or settings: fields of :class:`EncodeOptions`; any other name is a field of
     the preset's :class:`Recipe`, such as ``encode(a, bpp=0.2, effort=3, blend="sum")``.
-    Raises UsageError for settings that make no sense, InputError for pictures that can't be read, IgsError with
-    ``strict_rate`` where a target can't be met.
+    Raises UsageError for settings that make no sense or have no effect, InputError for pictures that can't be read and
+    for places that can't be written to, IgsError with ``strict_rate`` where a target can't be met.
     """
     options = _options(options, settings)
     options.check()
@@ -50,14 +50,11 @@ def encode(image: Any, options: EncodeOptions | None = None, **settings: Any) ->
     rate.check_one_target(options)
     if options.resume is not None and options.psnr is not None:
         raise UsageError("resume: expected a fit with a known number of Gaussians, found a PSNR target")
-    if options.checkpoint is not None and not Path(options.checkpoint).absolute().parent.is_dir():
-        raise InputError(f"{options.checkpoint}: expected a file in an existing folder for the checkpoint")
+    _check_checkpoint(options)
     recipe = options.recipe()
     warn = options.on_warning or (lambda message: None)
-    source = load_image(image, resample=options.resample)
-    if source is not image:  # who loaded the picture has seen its warnings
-        for message in source.warnings:
-            warn(message)
+    source = _load(image, options, warn)
+    _make_render_dir(options)
     backend = _backend(options, recipe, warn)
     if recipe.tiles and backend.name == "torch" and "steps" not in options.overrides:
         recipe = dataclasses.replace(recipe, steps=max(1, round(FALLBACK_STEPS * recipe.steps)))
@@ -83,6 +80,44 @@ def encode(image: Any, options: EncodeOptions | None = None, **settings: Any) ->
     return Encoded(result.data, report)
 
 
+def _check_checkpoint(options: EncodeOptions) -> None:
+    """Raise InputError where a checkpoint can't be written, before a part of the fit is done for nothing."""
+    path = options.checkpoint
+    if path is None:
+        return
+    try:
+        ok = not stat.S_ISDIR(path.stat().st_mode)
+    except FileNotFoundError:
+        ok = path.absolute().parent.is_dir()
+    except (OSError, ValueError):  # a name too long, or with characters that names don't have
+        ok = False
+    if not ok:
+        raise InputError(f"{str(path)!r}: expected a file in an existing folder for the checkpoint")
+
+
+def _make_render_dir(options: EncodeOptions) -> None:
+    """Make the folder for pictures of the fit, where there shall be any. Raises InputError where none can be."""
+    path = options.render_dir
+    if path is None or options.render_every is None:
+        return
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{str(path)!r}: expected a folder for render_dir, found none that can be made") from error
+
+
+def _load(image: Any, options: EncodeOptions, warn: Callable[[str], None]) -> SourceImage:
+    """The picture; of one that is loaded already its warnings were seen, and its limits chosen."""
+    if isinstance(image, SourceImage):
+        if options.resample is not None:
+            raise UsageError(f"resample: expected several maps beside it, found a loaded picture, {image.name}")
+        return image
+    source = load_image(image, resample=options.resample)
+    for message in source.warnings:
+        warn(message)
+    return source
+
+
 def _backend(options: EncodeOptions, recipe: Recipe, warn: Callable[[str], None]) -> Backend:
     """Where the fit computes: of levels one for each, of a picture to be enlarged one of means over areas."""
 
@@ -97,7 +132,9 @@ def _backend(options: EncodeOptions, recipe: Recipe, warn: Callable[[str], None]
 
 
 def _options(options: EncodeOptions | None, settings: dict[str, Any]) -> EncodeOptions:
-    options = options or EncodeOptions()
+    options = EncodeOptions() if options is None else options
+    if not isinstance(options, EncodeOptions):
+        raise UsageError(f"options: expected EncodeOptions, found {type(options).__name__}")
     fields = {f.name for f in dataclasses.fields(EncodeOptions)}
     recipe_fields = {f.name for f in dataclasses.fields(Recipe)}
     for name in settings:

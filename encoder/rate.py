@@ -27,7 +27,6 @@ _GROUP_BYTES = 8  # without the name
 _INDEX_SHARE = 0.012
 MAX_SHARE = 1 / 8  # of the pixels: more Gaussians than that are no compression
 SMALLEST = 1
-MOST_LEVELS = 16
 FEWEST = 64  # Gaussians that a quality gives even to a small picture, as long as it has 16 pixels for each
 
 
@@ -108,7 +107,7 @@ def smallest_file(recipe: Recipe, groups: tuple[Group, ...], sections: dict[str,
 
 
 def check_one_target(options: EncodeOptions) -> None:
-    """At most one rate target, each in its range; and the number of levels."""
+    """At most one rate target, each in its range."""
     targets = {
         "num_gaussians": options.num_gaussians,
         "bpp": options.bpp,
@@ -116,8 +115,6 @@ def check_one_target(options: EncodeOptions) -> None:
         "psnr": options.psnr,
         "quality": options.quality,
     }
-    if not isinstance(options.levels, int) or not 1 <= options.levels <= MOST_LEVELS:
-        raise UsageError(f"levels: expected 1 to {MOST_LEVELS}, found {options.levels!r}")
     given = [name for name, value in targets.items() if value is not None]
     if len(given) > 1:
         raise UsageError(f"expected one rate target, found {' and '.join(given)}")

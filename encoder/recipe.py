@@ -6,9 +6,13 @@ Sources: Image-GS (Zhang et al., SIGGRAPH 2025), section 3 and its released code
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import numbers
+from collections.abc import Container, Sequence
 from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import numpy as np
 
 from igs.format.errors import UsageError
 
@@ -127,6 +131,10 @@ class Recipe:
     gamma: float = 1.0  # the fit sees v^(1/gamma)
     tiles: bool = True  # False: every Gaussian is tried at every pixel (the reference; slow)
 
+    def __post_init__(self) -> None:
+        for name, types in _kinds().items():
+            object.__setattr__(self, name, plain(getattr(self, name), types))
+
     @property
     def scale_map(self) -> str:
         """What a model's ``scale`` and ``rotation`` hold (encoder/raster/shapes.py)."""
@@ -134,19 +142,21 @@ class Recipe:
 
     def validate(self) -> None:
         """Raise :class:`UsageError` naming the first field that is of another kind or out of range."""
-        for name, kind in get_type_hints(Recipe).items():
-            value, types = getattr(self, name), get_args(kind) or (kind,)
+        for name, types in _kinds().items():
+            value = getattr(self, name)
             if value is None and type(None) in types:
                 continue
             if int in types and not is_number(value, whole=True):
                 raise UsageError(f"{name}: expected a whole number, found {value!r}")
             if float in types and not is_number(value):
                 raise UsageError(f"{name}: expected a number, found {value!r}")
+            if bool in types:
+                check_truth(name, value)
         kinds = {self.pos_quantizer, self.shape_quantizer, self.feat_quantizer}
         rotated = self.shape == "scale_rotation"
         checks: list[tuple[str, bool, str]] = [
             *(
-                (name, getattr(self, name) in known, ", ".join(known[:-1]) + " or " + known[-1])
+                (name, is_one_of(getattr(self, name), known), ", ".join(known[:-1]) + " or " + known[-1])
                 for name, known in choices().items()
             ),
             ("steps", 0 <= self.steps <= 1_000_000, "0 to 1000000"),
@@ -203,9 +213,41 @@ class Recipe:
                 raise UsageError(f"{name}: expected {expected}, found {getattr(self, name, '…')}")
 
 
+@functools.cache
+def _kinds() -> dict[str, tuple[Any, ...]]:
+    """What each field may hold: types, or the names of a choice."""
+    return {name: get_args(kind) or (kind,) for name, kind in get_type_hints(Recipe).items()}
+
+
 def is_number(value: Any, whole: bool = False) -> bool:
     """Whether a value is a real number, of Python's or NumPy's, and no truth value."""
     return isinstance(value, numbers.Integral if whole else numbers.Real) and not isinstance(value, bool)
+
+
+def plain(value: Any, types: Sequence[Any]) -> Any:
+    """A number or truth value as Python's own ``int``, ``float`` or ``bool``, the one that is among the types.
+
+    Those of NumPy have bounds, which sums overflow, and JSON has no place for them. What is of another kind stays.
+    """
+    if int in types and is_number(value, whole=True):
+        return int(value)
+    if float in types and is_number(value):
+        try:
+            return float(value)
+        except OverflowError:  # a whole number or a fraction beyond all floats
+            return math.inf if value > 0 else -math.inf
+    return bool(value) if bool in types and isinstance(value, np.bool_) else value
+
+
+def check_truth(name: str, value: Any) -> None:
+    """Raise UsageError unless a value is True or False: of texts and lists Python would take "no" for true."""
+    if not isinstance(value, bool | np.bool_):
+        raise UsageError(f"{name}: expected True or False, found {value!r}")
+
+
+def is_one_of(value: Any, known: Container[str]) -> bool:
+    """Whether a value is one of a few names."""
+    return isinstance(value, str) and value in known
 
 
 def choices() -> dict[str, tuple[str, ...]]:

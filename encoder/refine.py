@@ -37,7 +37,9 @@ class Refiner:
     def __init__(self, document: Document, values: Values, threads: int | None, seed: int) -> None:
         self.header, self.seed = document.header, seed
         self.recipe = _recipe(self.header)
-        self.backend = choose_backend(EncodeOptions(threads=threads), self.recipe, lambda message: None)
+        options = EncodeOptions(threads=threads, seed=seed)
+        options.check()
+        self.backend = choose_backend(options, self.recipe, lambda message: None)
         with decoder.open(io.BytesIO(document.to_bytes()), limits=document.limits, threads=threads) as image:
             stored = image.decode(dtype="float32", raw=True)
         if self.header.blend == Blend.SUM:  # the fit knows no background

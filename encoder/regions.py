@@ -19,7 +19,7 @@ from igs.encoder.fitting import saliency
 from igs.encoder.fitting.init import Map, resample_map
 from igs.encoder.loading.image import SourceImage, load_image
 from igs.encoder.options import ROI_WEIGHT, EncodeOptions
-from igs.encoder.recipe import Recipe
+from igs.encoder.recipe import Recipe, is_number, plain
 from igs.format import Group
 from igs.format.errors import UsageError
 
@@ -32,11 +32,8 @@ def checked(roi: Sequence[Sequence[float]], width: int, height: int) -> list[Reg
     """Regions (x, y, w, h[, weight]) of a picture. Raises UsageError for one that isn't inside, or of a bad weight."""
     found: list[Region] = []
     for entry in roi:
-        try:
-            numbers = [float(v) for v in entry]
-        except (TypeError, ValueError):
-            numbers = []
-        if len(numbers) not in (4, 5):
+        numbers: list[float] = [plain(v, (float,)) for v in entry if is_number(v)]
+        if len(numbers) not in (4, 5) or len(numbers) != len(entry):
             raise UsageError(f"roi: expected x, y, w, h and perhaps a weight, found {entry!r}")
         x, y, w, h, weight = [*numbers, ROI_WEIGHT][:5]
         if not all(v.is_integer() for v in (x, y, w, h)):

@@ -42,7 +42,7 @@ class SectionEntry(NamedTuple):
 def section_name(name: str | bytes) -> str:
     """The type as text; raises UsageError unless it is four ASCII letters."""
     text = name.decode("latin-1") if isinstance(name, bytes) else name
-    if not (len(text) == 4 and text.isascii() and text.isalpha()):
+    if not (isinstance(text, str) and len(text) == 4 and text.isascii() and text.isalpha()):
         raise UsageError(f"section type: expected four ASCII letters, found {text!r}")
     return text
 

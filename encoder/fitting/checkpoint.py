@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import zipfile
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from igs.encoder.fitting.kept import Kept
 from igs.encoder.raster.backend import Model, StepResult
+from igs.encoder.recipe import plain
 from igs.encoder.rounding.learned import Rounding
 from igs.encoder.whole_file import whole_file
-from igs.format.errors import InputError, UsageError
+from igs.format.errors import UsageError
 
 if TYPE_CHECKING:
     from igs.encoder.fitting.fit import Fit
@@ -71,8 +72,10 @@ def _about(fit: Fit) -> dict[str, Any]:
 
 
 def save(fit: Fit, path: Path) -> None:
-    """Write a checkpoint (npz, arrays only)."""
+    """Write a checkpoint (npz, arrays only). That of a fit which has just diverged is not: an earlier one stays."""
     s = fit.state
+    if not s.model.is_finite():
+        return
     arrays = _arrays(s)
     guards = fit.guards
     if guards.before_move is not None:
@@ -94,6 +97,7 @@ def save(fit: Fit, path: Path) -> None:
         "plateau_best": s.plateau_best,
         "plateau_step": s.plateau_step,
         "best_loss": fit.best_loss,
+        "quantized": fit.quantized,
         "before_noise": None if guards.before_noise is None else guards.before_noise[:2],
         "before_move": None if guards.before_move is None else guards.before_move[0],
         "caution": guards.caution,
@@ -112,77 +116,66 @@ def save(fit: Fit, path: Path) -> None:
 
 
 def restore(fit: Fit, path: Path) -> None:
-    """Go on from a checkpoint of a fit of the same picture and recipe."""
+    """Go on from a checkpoint of a fit of the same picture and recipe.
+
+    Raises UsageError for one of another fit, InputError for one of another picture and for what is none.
+    """
+    kept = Kept.read(path)
+    kept.check(fit, _about(fit))
+    scalars = kept.scalars
+
+    def tensor(name: str) -> Tensor:
+        return torch.from_numpy(kept.arrays[name].copy()).to(fit.backend.place)
+
+    def tensors(prefix: str) -> dict[str, Tensor]:
+        return {n.removeprefix(prefix): tensor(n) for n in kept.arrays if n.startswith(prefix)}
+
+    def model_of(prefix: str) -> Model:
+        return Model.of((tensor(f"{prefix}{n}") for n in Model.NAMES), fit.recipe.scale_map)
+
+    def gaussians(prefix: str = "") -> FitState:
+        moments = [(tensor(f"{prefix}m_{n}"), tensor(f"{prefix}v_{n}")) for n in Model.NAMES]
+        return FitState(model_of(prefix), moments, tensor(f"{prefix}age"))
+
+    def number(value: Any) -> Any:
+        return plain(value, (float,))
+
+    fit.state = dataclasses.replace(
+        gaussians(),
+        step=scalars["step"],
+        lr_factor=number(scalars["lr_factor"]),
+        decays=scalars["decays"],
+        plateau_best=tuple(map(number, scalars["plateau_best"])),
+        plateau_step=scalars["plateau_step"],
+    )
+    guards = fit.guards
+    if scalars["before_move"] is not None:
+        guards.before_move = number(scalars["before_move"]), gaussians("before_move_")
+    if scalars["before_noise"] is not None:
+        loss, mse = map(number, scalars["before_noise"])
+        guards.before_noise = loss, mse, model_of("before_noise_")
+    guards.caution = number(scalars["caution"])
+    fit.num_gaussians, fit.quantized = scalars["num_gaussians"], scalars["quantized"]
+    fit.options = dataclasses.replace(fit.options, lowpass=fit.lowpass(len(fit.state.model)))
+    fit.best_loss = number(scalars["best_loss"])
+    fit.best, fit.quantizers, fit.learned = None, None, None
+    if "best_position" in kept.arrays:
+        fit.best = model_of("best_")
+    if kept.has("rounding_"):
+        fit.learned = Rounding(fit.state.model, fit.recipe, fit.seed)
+        if kept.has("best_rounding_"):
+            fit.learned.load(tensors("best_rounding_"))
+            try:
+                fit.quantizers, fit.best_rounding = fit.learned.quantizers(), fit.learned.state()
+            except UsageError as error:
+                raise kept.damaged(str(error)) from error
+        fit.learned.load(tensors("rounding_"))
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as f:
-            arrays = {k: f[k] for k in f.files}
-        scalars = json.loads(arrays["scalars"].tobytes())
-        if scalars["shape"] != list(fit.target.shape):
-            raise InputError(
-                f"{path}: checkpoint of a picture {scalars['shape']}, this one is {list(fit.target.shape)}"
-            )
-        for name, value in _about(fit).items():
-            if scalars["about"][name] != value:
-                raise UsageError(f"{path}: expected a checkpoint of this very fit, found one with another {name}")
-        for name, value in dataclasses.asdict(fit.recipe).items():
-            if scalars["recipe"].get(name) != str(value):
-                raise UsageError(
-                    f"{path}: checkpoint of a fit with {name} {scalars['recipe'].get(name)}, this one has {value}"
-                )
-        if scalars["asked"] != fit.asked:
-            raise UsageError(f"{path}: checkpoint of a fit with {scalars['asked']} Gaussians, this one has {fit.asked}")
-
-        def tensor(name: str) -> Tensor:
-            return torch.from_numpy(arrays[name].copy()).to(fit.backend.place)
-
-        map_ = fit.recipe.scale_map
-
-        def gaussians(prefix: str = "") -> FitState:
-            model = Model.of((tensor(f"{prefix}{n}") for n in Model.NAMES), map_)
-            moments = [(tensor(f"{prefix}m_{n}"), tensor(f"{prefix}v_{n}")) for n in Model.NAMES]
-            return FitState(model, moments, tensor(f"{prefix}age"))
-
-        fit.state = dataclasses.replace(
-            gaussians(),
-            step=scalars["step"],
-            lr_factor=scalars["lr_factor"],
-            decays=scalars["decays"],
-            plateau_best=tuple(scalars["plateau_best"]),
-            plateau_step=scalars["plateau_step"],
-        )
-        model = fit.state.model
-        if scalars["before_move"] is not None:
-            fit.guards.before_move = scalars["before_move"], gaussians("before_move_")
-        fit.num_gaussians = scalars["num_gaussians"]
-        fit.options = dataclasses.replace(fit.options, lowpass=fit.lowpass(len(model)))
-        fit.best_loss = scalars["best_loss"]
-        fit.best, fit.quantizers, fit.learned = None, None, None
-        if any(n.startswith("rounding_") for n in arrays):
-            fit.learned = Rounding(model, fit.recipe, fit.seed)
-            for kind in ("best_rounding_", "rounding_"):
-                fit.learned.load({n.removeprefix(kind): tensor(n) for n in arrays if n.startswith(kind)})
-                if kind == "best_rounding_":
-                    fit.quantizers, fit.best_rounding = fit.learned.quantizers(), fit.learned.state()
-        if "best_position" in arrays:
-            fit.best = Model.of((tensor(f"best_{n}") for n in Model.NAMES), map_)
-        if scalars["before_noise"] is not None:
-            loss, mse = scalars["before_noise"]
-            fit.guards.before_noise = loss, mse, Model.of((tensor(f"before_noise_{n}") for n in Model.NAMES), map_)
-        fit.guards.caution = scalars["caution"]
         if fit.noise is not None:
-            device, here = scalars.get("device", "cpu"), fit.backend.place.type
-            if device != here:  # their generators differ
-                raise UsageError(
-                    f"{path}: checkpoint of a fit on {device}, this one is on {here}: give --device {device}"
-                )
             fit.noise.generator.set_state(tensor("noise").cpu())
-        if scalars["last"] is not None:
-            nothing, (loss, mse, ssim) = torch.empty(0), scalars["last"]
-            fit.last = fit.last_whole = StepResult.of(loss, mse, ssim, (nothing, nothing, nothing, nothing))
         fit.rng.bit_generator.state = scalars["rng"]
-    except UsageError:
-        raise
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or 'not a checkpoint of this program'}") from error
-    except (KeyError, TypeError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: not a checkpoint of this program, or a damaged one") from error
+    except (AttributeError, KeyError, OverflowError, RuntimeError, TypeError, ValueError) as error:
+        raise kept.damaged("expected states of random numbers, found others") from error
+    if scalars["last"] is not None:
+        nothing, (loss, mse, ssim) = torch.empty(0), map(number, scalars["last"])
+        fit.last = fit.last_whole = StepResult.of(loss, mse, ssim, (nothing, nothing, nothing, nothing))

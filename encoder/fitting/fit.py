@@ -63,7 +63,7 @@ class Fit(Population):
         self.log_every = max(1, min(100, recipe.steps // 10) if log_every is None else log_every)
         self.on_progress, self.on_step = on_progress, on_step
         self.history: list[Progress] = []
-        self._quantized = False  # whether steps see the model rounded
+        self.quantized = False  # whether steps see the model rounded
         self._plain = True  # whether the last step saw all pixels, and no noise
         self._measured_step = 0  # when somebody who listens was last told more than steps know
         self.best: Model | None = None
@@ -174,12 +174,12 @@ class Fit(Population):
 
     def _step(self, quantized: bool) -> None:
         r, s = self.recipe, self.state
-        if quantized and not self._quantized:
+        if quantized and not self.quantized:
             if not is_learned(r):  # losses of plain rounding can't be compared with those before
                 self.best, self.best_loss = None, math.inf
             elif self.learned is None:
                 self._start_rounding()
-        self._quantized = quantized
+        self.quantized = quantized
         noisy = self.noisy()
         if noisy:
             assert self.noise is not None
@@ -220,7 +220,7 @@ class Fit(Population):
         """The model as steps see it now, but for noise: rounded as its file will hold it, or as it is."""
         if self.learned is not None:
             return self.learned.round(model)
-        return straight_through(model, self.recipe) if self._quantized else model
+        return straight_through(model, self.recipe) if self.quantized else model
 
     def _is_settled(self, result: StepResult) -> bool:
         """Whether there is no step to take: the fit diverged, and goes back, or is perfect.

@@ -82,28 +82,35 @@ def load_image(
     """Read a picture, or the maps of a texture stack (:mod:`igs.encoder.loading.stack`).
 
     source: a path, bytes, a binary file object that can seek, a ``PIL.Image``, a NumPy array or a ``SourceImage``; or a
-    mapping of names to any of these, or the path of a directory of maps. resample: for maps of different size.
+    mapping of names to any of these, or the path of a directory of maps. resample: for maps of different size, and
+    nothing else. groups: of a single picture; those of maps follow from their names.
     Arrays are uint8, uint16 or float (finite, nominally in [0, 1]), [H, W] or [H, W, C] with 1–64 channels; 2 and 4
     channels mean that the last is alpha unless ``groups`` says otherwise. Of an animation the first frame is taken, of
     a Pillow image the one that it is at, with a warning. A Pillow image whose file has more bits than Pillow keeps is
     read from that file, if it is still there and the pixels have not been changed, otherwise as it is, with a warning
     where that can be told (not of a PNG whose file is gone).
     Limits: pixels, pixels a side, bytes that loading may take (about 9 per pixel and channel). Raises UsageError for a
-    bad array, InputError for a file that can't be read or is above a limit, Unsupported where a library is missing.
+    bad array or an argument without effect, InputError for a file that can't be read or is above a limit, Unsupported
+    where a library is missing.
     """
-    if isinstance(source, SourceImage):
-        return source
-    if isinstance(source, Mapping) or (isinstance(source, (str, os.PathLike)) and Path(source).is_dir()):
+    if isinstance(source, Mapping) or is_folder(source):
+        if groups is not None:
+            raise UsageError("groups: expected none beside several maps, whose names say what they are")
         return _from_maps(source, resample, size_limit, dimension_limit, memory_limit, name)
+    if resample is not None:
+        raise UsageError(f"resample: expected several maps beside it, found one picture and {resample!r}")
     limits = load_deep.SizeLimits(size_limit, dimension_limit, memory_limit)
-    if isinstance(source, np.ndarray):
+    if isinstance(source, SourceImage):
+        limits.check(source.width, source.height, name or source.name, source.channels)
+        loaded = source if name is None else dataclasses.replace(source, name=name)
+    elif isinstance(source, np.ndarray):
         return _from_array(source, limits, groups, name or "array")
-    if isinstance(source, Image.Image):
+    elif isinstance(source, Image.Image):
         loaded = _from_object(source, limits, name or os.fsdecode(getattr(source, "filename", "")) or "image")
     elif isinstance(source, (str, os.PathLike)):
         path = Path(source)
         try:
-            with path.open("rb") as file:
+            with _opened(path) as file:
                 loaded = _from_file(file, limits, name or str(path))
         except OSError as error:
             raise InputError(f"{path}: {error.strerror or error}") from error
@@ -115,6 +122,21 @@ def load_image(
     else:
         raise UsageError(f"expected a path, bytes, a file, a PIL image or an array, found {type(source).__name__}")
     return loaded if groups is None else dataclasses.replace(loaded, groups=_checked(groups, loaded.channels))
+
+
+def is_folder(source: Any) -> bool:
+    """Whether a source is the path of a directory; what can't be a path at all is none."""
+    try:
+        return isinstance(source, (str, os.PathLike)) and Path(source).is_dir()
+    except (OSError, ValueError):  # a name too long, or with characters that names don't have
+        return False
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except ValueError as error:  # a null character, or half a surrogate pair
+        raise InputError(f"{str(path)!r}: expected the name of a file, found one that none has: {error}") from None
 
 
 def _from_maps(
@@ -188,6 +210,7 @@ def _checked(groups: tuple[Group, ...], channels: int) -> tuple[Group, ...]:
 def _from_array(
     array: NDArray[Any], limits: load_deep.SizeLimits, groups: tuple[Group, ...] | None, name: str
 ) -> SourceImage:
+    array = np.asarray(array)  # a matrix has two axes, whatever is asked of it
     if array.ndim not in (2, 3):
         raise UsageError(f"{name}: expected a shape [H, W] or [H, W, C], found {list(array.shape)}")
     if not array.dtype.isnative:
@@ -234,7 +257,8 @@ def _finished(
 
     Metadata that readers would refuse is left out, with a note.
     """
-    pixels = np.divide(values, scale, dtype=np.float32) if scale != 1 else np.array(values, dtype=np.float32)
+    with np.errstate(over="ignore"):  # which the next lines tell
+        pixels = np.divide(values, scale, dtype=np.float32) if scale != 1 else np.array(values, dtype=np.float32)
     bad = not_finite(pixels)
     if bad:  # a float64 beyond float32, or NaN in a float file
         raise InputError(f"{name}: expected finite values, found {bad}")

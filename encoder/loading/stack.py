@@ -21,7 +21,8 @@ from PIL import Image
 from igs.decoder.output import renormalize
 from igs.encoder.loading import map_names
 from igs.encoder.loading.deep import SizeLimits
-from igs.encoder.loading.image import SourceImage, load_image
+from igs.encoder.loading.image import SourceImage, is_folder, load_image
+from igs.encoder.recipe import is_number, is_one_of
 from igs.format import Alpha, Colour, Transfer
 from igs.format.errors import InputError, UsageError
 
@@ -145,17 +146,16 @@ def find_maps(
 
 def _load_map(key: str, entry: TextureMap, notes: list[str], **limits: Any) -> tuple[SourceImage, float]:
     """One map with its group as the stack will have it, and its weight."""
-    if entry.transfer not in (None, *_TRANSFERS):
+    if entry.transfer is not None and not is_one_of(entry.transfer, _TRANSFERS):
         raise UsageError(f"{key}: expected a transfer of {', '.join(_TRANSFERS)}, found {entry.transfer!r}")
-    if entry.bit_depth not in (None, *_DEPTHS):
-        raise UsageError(f"{key}: expected a bit depth of 8, 16 or 32, found {entry.bit_depth!r}")
-    if not (isinstance(entry.weight, (int, float)) and 1 / _WEIGHT_MOST <= entry.weight <= _WEIGHT_MOST):
+    depth = entry.bit_depth
+    if depth is not None and not (is_number(depth, whole=True) and depth in _DEPTHS):
+        raise UsageError(f"{key}: expected a bit depth of 8, 16 or 32, found {depth!r}")
+    if not (is_number(entry.weight) and 1 / _WEIGHT_MOST <= entry.weight <= _WEIGHT_MOST):
         raise UsageError(
             f"{key}: expected a weight of {1 / _WEIGHT_MOST:g} to {_WEIGHT_MOST:g}, found {entry.weight!r}"
         )
-    if isinstance(entry.source, Mapping) or (
-        isinstance(entry.source, (str, os.PathLike)) and Path(entry.source).is_dir()
-    ):
+    if isinstance(entry.source, Mapping) or is_folder(entry.source):
         raise UsageError(
             f"{key}: expected one map, found several in {type(entry.source).__name__} {entry.source!s:.80}"
         )
@@ -187,14 +187,13 @@ def _load_map(key: str, entry: TextureMap, notes: list[str], **limits: Any) -> t
         transfer=transfer,
         # A normal under zero alpha is as good as any other, but what it is multiplied by must not bend it.
         alpha=Alpha.NONE if not alpha else Alpha.STRAIGHT if role and role.colour == Colour.NORMAL else group.alpha,
-        bit_depth=entry.bit_depth or image.bit_depth,
+        bit_depth=int(depth or image.bit_depth),
         colour=role.colour_of(colours) if role else group.colour,
         name=key,
     )
     for expected, found in new.problems():
         raise UsageError(f"{key}: expected {expected}, found {found}")
-    depth = entry.bit_depth or image.bit_depth
-    return dataclasses.replace(image, pixels=pixels, groups=(new,), bit_depth=depth), float(entry.weight)
+    return dataclasses.replace(image, pixels=pixels, groups=(new,), bit_depth=new.bit_depth), float(entry.weight)
 
 
 def _grey(pixels: NDArray[np.float32], name: str, role: str, notes: list[str]) -> NDArray[np.float32]:
@@ -211,7 +210,7 @@ def _common_size(maps: list[_Loaded], resample: str | None, name: str) -> tuple[
     if resample in ("largest", "smallest"):
         return (max if resample == "largest" else min)(sizes, key=math.prod)
     if resample is not None:
-        match = _SIZE.fullmatch(resample)
+        match = _SIZE.fullmatch(resample) if isinstance(resample, str) else None
         if not match or not all(map(int, match.groups())):
             raise UsageError(f"resample: expected largest, smallest or a size such as 1024x1024, found {resample!r}")
         return int(match[1]), int(match[2])

@@ -17,6 +17,7 @@ from igs.encoder.loading.image import SourceImage
 from igs.encoder.raster.backend import LossWeights, Model, PlainBackend, Pullback, StepResult, averaged, spread
 from igs.encoder.raster.reference import RasterOptions
 from igs.encoder.raster.rescale import Rescaled
+from igs.encoder.recipe import is_number
 from igs.format.errors import UsageError
 
 MOST = 16  # of the reduction
@@ -33,7 +34,7 @@ def reduce(pixels: NDArray[np.float32], r: int) -> NDArray[np.float32]:
 
 def reduced(source: SourceImage, r: int) -> SourceImage:
     """A picture r times smaller. Raises UsageError where nothing would be left of it to speak of."""
-    if not isinstance(r, int) or not 1 <= r <= MOST:
+    if not is_number(r, whole=True) or not 1 <= r <= MOST:
         raise UsageError(f"downsample: expected 1 to {MOST}, found {r!r}")
     if r > min(source.width, source.height):
         raise UsageError(

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
+import json
 import os
+import shutil
+import warnings
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +16,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+pytest.importorskip("torch", reason="the encoder needs torch")
+
 import igs
-from igs.encoder import load_image
+from igs.encoder import EncodeOptions, TextureMap, levels, load_image
+from igs.encoder.fitting.population import growth_plan
 from igs.format.errors import InputError, UsageError
 
 PIXELS = (np.arange(24 * 20 * 3) % 251).reshape(24, 20, 3).astype(np.uint8)
@@ -28,6 +36,7 @@ QUICK: dict[str, Any] = {"effort": 1, "steps": 3, "num_gaussians": 12, "threads"
         ({"bpp": True}, "bpp: expected a number"),
         ({"steps": "3"}, "steps: expected a whole number"),
         ({"steps": 1.5}, "steps: expected a whole number"),
+        ({"steps": "3", "preset": "image-gs"}, "steps: expected a whole number"),
         ({"gamma": "a"}, "gamma: expected a number"),
         ({"seed": None}, "seed: expected a whole number"),
         ({"checkpoint_every": None}, "checkpoint_every: expected a whole number"),
@@ -42,6 +51,36 @@ QUICK: dict[str, Any] = {"effort": 1, "steps": 3, "num_gaussians": 12, "threads"
         ({"sections": {"exif": b"y"}}, "sections: expected a TIFF header of 8 bytes in exif"),
         ({"sections": {"toolong": b""}}, "section type: expected four ASCII letters"),
         ({"saliency": "eml-net", "saliency_weights": "w.safetensors"}, "saliency: expected init saliency or"),
+        ({"saliency": "fine-grained"}, "saliency: expected init saliency or a saliency_weight beside fine-grained"),
+        ({"sections": None}, "sections: expected bytes by section type, found None"),
+        ({"sections": [b"x"]}, "sections: expected bytes by section type"),
+        ({"sections": {5: b""}}, "section type: expected four ASCII letters, found 5"),
+        ({"levels": True}, "levels: expected a whole number of 1 to 16, found True"),
+        ({"downsample": True}, "downsample: expected a whole number of 1 to 16, found True"),
+        ({"levels": "2"}, "levels: expected a whole number of 1 to 16, found '2'"),
+        ({"num_gaussians": np.bool_(True)}, "num_gaussians: expected a whole number"),
+        ({"steps": True}, "steps: expected a whole number"),
+        ({"effort": True}, "effort: expected 1 to 9"),
+        ({"saliency_weight": None}, "saliency_weight: expected a number"),
+        ({"tune": ["psnr"]}, "tune: expected one of"),
+        ({"codec": ["raw"]}, "codec: expected one of"),
+        ({"blend": ["sum"]}, "blend: expected topk or sum"),
+        ({"growth": "no"}, "growth: expected True or False, found 'no'"),
+        ({"init_color": "false"}, "init_color: expected True or False"),
+        ({"tiles": None}, "tiles: expected True or False"),
+        ({"compensate": 1}, "compensate: expected True or False"),
+        ({"linear_light": "no"}, "linear_light: expected True or False"),
+        ({"strict_rate": "no"}, "strict_rate: expected True or False"),
+        ({"fast_nondeterministic": "x"}, "fast_nondeterministic: expected True or False"),
+        ({"on_warning": 5}, "on_warning: expected a function, found 5"),
+        ({"on_step": "x"}, "on_step: expected a function"),
+        ({"on_progress": []}, "on_progress: expected a function"),
+        ({"roi": [(True, 0, 5, 5)]}, "roi: expected x, y, w, h and perhaps"),
+        ({"roi": ["1234"]}, "roi: expected x, y, w, h and perhaps"),
+        ({"render_every": 1}, "render_every: expected render_dir beside it"),
+        ({"resample": "largest"}, "resample: expected several maps beside it, found one picture and 'largest'"),
+        ({"growth_until": 0.5, "growth_interval": 3}, "growth_until: expected no growth_interval beside it"),
+        ({"options": {"steps": 3}}, "options: expected EncodeOptions, found dict"),
     ],
 )
 def test_the_wrong_kind_is_refused_by_name(options: dict[str, Any], message: str) -> None:
@@ -77,6 +116,121 @@ def test_regions_may_be_an_array() -> None:
 def test_numbers_of_numpys_are_numbers() -> None:
     options = {"effort": np.int64(1), "steps": np.int32(3), "num_gaussians": np.uint8(12), "gamma": np.float32(1)}
     assert igs.encode(PIXELS, threads=1, **options).data == igs.encode(PIXELS, **QUICK).data
+
+
+def test_numbers_of_any_kind_become_pythons_own(tmp_path: Path) -> None:
+    numpys = {
+        **{"effort": np.int64(1), "steps": np.int16(3), "num_gaussians": np.uint8(200), "seed": np.int64(3)},
+        **{"threads": np.int8(1), "levels": np.int64(2), "downsample": np.uint8(1), "growth": np.bool_(True)},
+        **{"strict_rate": np.bool_(False), "checkpoint": tmp_path / "fit.npz", "checkpoint_every": np.int64(2)},
+        **{"top_k": np.uint8(32), "growth_start": Fraction(1, 4)},
+    }
+    plain = {"effort": 1, "steps": 3, "num_gaussians": 200, "seed": 3, "threads": 1, "levels": 2, "growth_start": 0.25}
+    found = igs.encode(PIXELS, **numpys)
+    assert found.data == igs.encode(PIXELS, **plain).data
+    assert json.loads(json.dumps(found.report))["effort"] == 1
+    assert igs.encode(PIXELS, **plain, resume=tmp_path / "fit.npz").data == found.data
+
+
+def test_rates_are_numbers_of_any_kind() -> None:
+    rest = {"effort": 1, "steps": 3, "threads": 1}
+    plain = igs.encode(PIXELS, bpp=4.0, **rest).data
+    for bpp in (Fraction(4), np.float32(4), np.int64(4)):
+        assert igs.encode(PIXELS, bpp=bpp, **rest).data == plain
+    with pytest.raises(UsageError, match="bpp: expected 1e-06 to 64"):
+        igs.encode(PIXELS, bpp=10**400, **rest)
+
+
+def test_a_number_has_its_own_bounds_no_more() -> None:
+    options = EncodeOptions(num_gaussians=np.int16(20000), levels=np.int8(3))  # type: ignore[arg-type]
+    assert levels.ends_of(options.num_gaussians or 0, options.levels) == [6666, 13333, 20000]
+    recipe = EncodeOptions(overrides={"steps": np.uint8(200)}).recipe()
+    assert growth_plan(recipe, 200) == growth_plan(EncodeOptions(overrides={"steps": 200}).recipe(), 200)
+
+
+def test_weights_and_depths_of_maps_are_numbers_of_any_kind() -> None:
+    found = load_image({"ao": TextureMap(PIXELS[..., 0], weight=np.float32(2), bit_depth=np.int64(16))})  # type: ignore[arg-type]
+    assert (found.weights, found.bit_depth, type(found.groups[0].bit_depth)) == ((2.0,), 16, int)
+    for change in ({"weight": True}, {"weight": "2"}, {"bit_depth": 8.0}, {"transfer": ["srgb"]}):
+        with pytest.raises(UsageError, match=r"^ao: expected a"):
+            load_image({"ao": TextureMap(PIXELS[..., 0], **change)})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["a\0b.png", "a" * 5000, "a\ud800.png"])
+def test_names_that_no_file_has(name: str) -> None:
+    for source in (name, Path(name), {"ao": name}):
+        with pytest.raises(InputError, match=r"^'?a"):
+            igs.encode(source, **QUICK)
+    with pytest.raises(InputError, match="expected a file in an existing folder"):
+        igs.encode(PIXELS, checkpoint=name, **QUICK)
+    with pytest.raises(InputError, match="expected a folder for render_dir"):
+        igs.encode(PIXELS, render_every=1, render_dir=name, **QUICK)
+    with pytest.raises(InputError, match=r"^a"):
+        igs.encode(PIXELS, resume=name, **QUICK)
+
+
+def test_places_that_cannot_be_written_are_told_first(tmp_path: Path) -> None:
+    def never(fit: object) -> None:
+        pytest.fail("the fit began")
+
+    with pytest.raises(InputError, match="expected a file in an existing folder for the checkpoint"):
+        igs.encode(PIXELS, checkpoint=tmp_path, on_step=never, **QUICK)
+    (tmp_path / "file").write_bytes(b"")
+    for folder in ("file", "file/inside"):
+        with pytest.raises(InputError, match="expected a folder for render_dir"):
+            igs.encode(PIXELS, render_every=1, render_dir=tmp_path / folder, on_step=never, **QUICK)
+
+
+def test_a_folder_that_goes_is_told_as_an_error_of_ours(tmp_path: Path) -> None:
+    folder = tmp_path / "frames"
+    with pytest.raises(InputError, match=r"step_000002\.png: No such file"):
+        igs.encode(
+            PIXELS,
+            render_every=2,
+            render_dir=folder,
+            on_step=lambda fit: shutil.rmtree(folder) if fit.state.step == 1 else None,
+            **QUICK,
+        )
+
+
+def test_a_preset_that_states_the_interval_of_growth_takes_another_end_of_it() -> None:
+    plans = [
+        growth_plan(EncodeOptions(preset="image-gs", overrides={"steps": 100, **more}).recipe(), 50)
+        for more in ({}, {"growth_until": 0.9})
+    ]
+    assert [max(plan) for plan in plans] == [40, 90]
+
+
+def test_pictures_that_are_loaded_take_groups_limits_and_a_name() -> None:
+    loaded = load_image(PIXELS, name="first")
+    assert load_image(loaded) is loaded
+    groups = (dataclasses.replace(loaded.groups[0], name="albedo"),)
+    again = load_image(loaded, groups=groups, name="second")
+    assert (again.groups, again.name) == (groups, "second")
+    for limit in ({"size_limit": 9}, {"dimension_limit": 9}, {"memory_limit": 9}):
+        with pytest.raises(InputError, match="above the limit of 9"):
+            load_image(loaded, **limit)
+    with pytest.raises(UsageError, match="groups: expected none beside several maps"):
+        load_image({"ao": PIXELS}, groups=groups)
+    with pytest.raises(UsageError, match="resample: expected several maps"):
+        load_image(loaded, resample="largest")
+    with pytest.raises(UsageError, match="resample: expected several maps beside it, found a loaded picture, first"):
+        igs.encode(loaded, resample="largest", **QUICK)
+    with pytest.raises(UsageError, match="resample: expected largest, smallest or a size"):
+        load_image({"ao": PIXELS}, resample=5)  # type: ignore[arg-type]
+
+
+def test_a_matrix_is_an_array() -> None:
+    grey = PIXELS[..., 0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PendingDeprecationWarning)  # NumPy would rather have none of them
+        matrix = np.matrix(grey)
+    np.testing.assert_array_equal(load_image(matrix).pixels, load_image(grey).pixels)
+
+
+def test_values_beyond_float32_are_told_once() -> None:
+    with pytest.raises(InputError, match="expected finite values, found NaN or infinity in 64 of 64"):
+        load_image(np.full((8, 8), 1e300))
 
 
 def png() -> io.BytesIO:

@@ -75,7 +75,7 @@ def test_plain_rounding_is_judged_by_itself():
     fit.run()
     assert fit.best_loss == pytest.approx(fit.loss_of(fit.best))
     rounded = straight_through(fit.best, fit.recipe)
-    fit._quantized = False
+    fit.quantized = False
     assert fit.loss_of(rounded) == pytest.approx(fit.best_loss)
 
 

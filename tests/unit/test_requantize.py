@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -221,6 +222,40 @@ def rounded(data: bytes, factor: float) -> bytes:
 def test_refusals(options: dict[str, Any], expected: str) -> None:
     with pytest.raises(UsageError, match=expected):
         requantize(make(), **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"size": "8k"}, "size: expected a whole number above 0, found '8k'"),
+        ({"size": 800.5}, "size: expected a whole number above 0"),
+        ({"coarser": "2"}, "coarser: expected a number above 0, found '2'"),
+        ({"coarser": True}, "coarser: expected a number above 0"),
+        ({"bpp": math.nan}, "bpp: expected a number above 0, found nan"),
+        ({"widths": ["pos_bits"]}, "widths: expected bits by attribute"),
+        ({"widths": {"pos_bits": "7"}}, "pos_bits: expected a whole number of bits, found '7'"),
+        ({"widths": {"pos_bits": 7.5}}, "pos_bits: expected a whole number of bits"),
+        ({"coarser": 2, "threads": "x"}, "threads: expected 1 or more, found 'x'"),
+        ({"coarser": 2, "refine": "no"}, "refine: expected True or False, found 'no'"),
+        ({"coarser": 2, "seed": -1}, "seed: expected a whole number of 0 to "),
+        ({"coarser": 2, "seed": 2**70}, "seed: expected a whole number of 0 to "),
+    ],
+)
+def test_arguments_of_another_kind(options: dict[str, Any], expected: str) -> None:
+    with pytest.raises(UsageError, match=f"^{expected}"):
+        requantize(make(plain()), **options)
+
+
+def test_numbers_of_numpys() -> None:
+    pytest.importorskip("torch")
+    data = requantize(make(), coarser=1.0).to_bytes()
+    numpys: dict[str, Any] = {"coarser": np.float32(1.5), "threads": np.int64(1), "seed": np.int64(1)}
+    found = requantize(data, refine=True, **numpys).to_bytes()
+    assert found == requantize(data, refine=True, coarser=1.5, threads=1, seed=1).to_bytes()
+    narrow = requantize(make(plain()), widths={"pos_bits": np.uint8(7)}).to_bytes()  # type: ignore[dict-item]
+    assert narrow == requantize(make(plain()), widths={"pos_bits": 7}).to_bytes()
+    with pytest.raises(UsageError, match="threads: expected a whole number of 1 to 1024"):
+        requantize(data, coarser=1.5, refine=True, threads=10**9)
 
 
 def test_more_refusals() -> None:
