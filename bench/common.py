@@ -10,6 +10,7 @@ import importlib
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -27,6 +28,7 @@ SETS = {
     "textures": "textures/*/*.png",  # single maps
     "stacks": "textures/*",
 }
+CUDA_HOME = "/usr/local/cuda"  # where the toolkit is, unless the environment says otherwise
 _ENCODER = tuple(f"igs.encoder.{part}" for part in ("loading", "raster", "fitting", "rounding"))
 _PACKAGES = ("igs", "igs.format", "igs.decoder", "igs.encoder", *_ENCODER, "igs.csrc", "igs.cli")
 _SOURCES = {".py", ".cpp", ".h", ".inc"}
@@ -74,6 +76,14 @@ def machine() -> dict[str, Any]:
         with contextlib.suppress(ImportError):
             versions[module] = __import__(module).__version__
     return {"processor": name, "cores": os.cpu_count(), "system": platform.system(), **versions}
+
+
+def cannot_compile() -> str | None:
+    """What PyTorch lacks here to compile CUDA extensions, of ninja and nvcc; None where it can. Loads no torch."""
+    home = os.environ.get("CUDA_HOME") or (CUDA_HOME if Path(CUDA_HOME).is_dir() else None)
+    nvcc = shutil.which("nvcc", path=os.path.join(home, "bin") if home else None)
+    lacking = [name for name, found in (("ninja", shutil.which("ninja")), ("nvcc", nvcc)) if found is None]
+    return f"expected ninja on the path and CUDA's nvcc, found no {' and no '.join(lacking)}" if lacking else None
 
 
 def today() -> str:

@@ -7,7 +7,8 @@ whole fits medians of three; importing, starting the device and compiling stand 
 needs them. Exits with 5 where there is no GPU. Pictures are those beside the checkout; where they are missing, the
 example picture, continued by its mirror images, and the rows say so. --check runs everything on tiny pictures, to see
 that it works. --image-gs: a clone of the published Image-GS code, compiled and run beside the steps
-(bench/published.py says what of it is not as published).
+(bench/published.py says what that takes, and what of it is not as published). Exits with 1 where a section failed, or
+that code can't be compiled, which is seen before anything is fitted, or gave nothing.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ EXAMPLE = common.REPO / "examples" / "antelope_canyon.png"
 # Operations per candidate and pixel, a fused multiply-add counted as two, of three channels (csrc/cuda/raster.cuh).
 FORWARD, BACKWARD = 8 + 18, 35
 TINY = False  # --check
+FAILED = 0  # the exit code: 1 once something that was asked for gave nothing
 CALLS = 10  # between two events
 CHECKOUTS: dict[str, Any] = {"image_gs": None, "fused_ssim": None}  # paths, of --image-gs and --fused-ssim
 
@@ -163,12 +165,14 @@ def steps() -> list[Row]:
 
 def beside_published(pixels: np.ndarray, n: int, count: int, reached: dict[str, tuple[float, float]]) -> list[Row]:
     """The published code on the same picture, and how far ahead of it the presets are; no rows where it doesn't run."""
+    global FAILED
     import published
 
     try:
         found = published.measure(**CHECKOUTS, pixels=pixels, gaussians=n, steps=count)
     except published.Failed as failed:
         print(f"gpu: {failed}", file=sys.stderr)
+        FAILED = 1
         return []
     what = f"… the published Image-GS code, stand-ins: {', '.join(found['stand_ins']) or 'none'}"
     return [
@@ -265,16 +269,20 @@ def parts() -> list[Row]:
 
 
 def sizes() -> list[Row]:
-    """Time of a step against the number of Gaussians, 2048², without growth."""
+    """Time of a step against the number of Gaussians, 2048², without growth.
+
+    All of them on all pixels: by default few Gaussians would see a quarter in most steps, and many all.
+    """
     rows = []
     _, pixels = picture(64 if TINY else 2048)
     for n in (1000, 3000, 10_000, 30_000, 50_000, 100_000, 300_000, 1_000_000):
-        fit = make_fit(pixels, min(n, 100) if TINY else n, "default", 1000, growth=False, relocate=0.0)
+        changes = {"growth": False, "relocate": 0.0, "interlace": 0.0}
+        fit = make_fit(pixels, min(n, 100) if TINY else n, "default", 1000, **changes)
         for _ in range(5):
             fit._step(False)
         count = 3 if TINY else 50
         seconds, _ = seconds_of(lambda f=fit, c=count: [f._step(False) for _ in range(c)])
-        rows.append(Row(f"one step, {n} Gaussians from their start", seconds / count * 1e3, "ms"))
+        rows.append(Row(f"one step on all pixels, {n} Gaussians from their start", seconds / count * 1e3, "ms"))
     ten, fifty = rows[2].value, rows[4].value
     return [*rows, Row("time of 50K over time of 10K (5: linear)", fifty / ten, "", 5.0)]
 
@@ -380,7 +388,7 @@ SECTIONS = {
 
 def main() -> int:
     """Measure, print and keep."""
-    global TINY
+    global TINY, FAILED
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)} (default: all)")
     parser.add_argument("--check", action="store_true", help="tiny pictures; only to see that it runs")
@@ -390,27 +398,35 @@ def main() -> int:
     unknown = [s for s in options.sections if s not in SECTIONS]
     if unknown:
         parser.error(f"expected sections of {', '.join(SECTIONS)}, found {unknown[0]}")
-    TINY = options.check
+    if options.image_gs and not (options.image_gs / "cfgs" / "default.yaml").exists():
+        parser.error(f"--image-gs: expected a clone of the published code, found none in {options.image_gs}")
+    if options.image_gs and options.sections and "steps" not in options.sections:
+        parser.error("--image-gs: expected the section steps, beside which that code runs")
+    TINY, FAILED = options.check, 0
     CHECKOUTS.update(image_gs=options.image_gs, fused_ssim=options.fused_ssim)
     wanted = options.sections or list(SECTIONS)
     reason = why_not()
     if reason:
         print(f"gpu: {reason}", file=sys.stderr)
         return EXIT_UNSUPPORTED
-    machine, failed = {}, 0
+    lacking = common.cannot_compile() if options.image_gs else None
+    if lacking:
+        print(f"gpu: --image-gs: {lacking}", file=sys.stderr)
+        return 1
+    machine: dict[str, Any] = {}
     for name in ["first", *(w for w in wanted if w != "first")]:
         try:
             found = SECTIONS[name]()
         except Exception:  # the others' figures are worth having all the same
             traceback.print_exc()
-            failed = 1
+            FAILED = 1
             continue
         machine = machine or _machine()  # while the device answers
         print(f"\n{name}", *found, sep="\n", flush=True)
         if not TINY:
             _keep(name, machine, found)
     print("\n" + ", ".join(f"{key} {value}" for key, value in machine.items()))
-    return failed
+    return FAILED
 
 
 def why_not() -> str | None:

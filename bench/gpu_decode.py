@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import os
 import subprocess
@@ -69,6 +70,21 @@ def first_picture(data: bytes) -> list[Row]:
     ]
 
 
+@functools.cache
+def copy_bandwidth() -> float:
+    """Bytes a second, read and written, of a copy within the device: what it can do."""
+    from numba import cuda
+
+    size = 2**30 if RUNS > 1 else 2**10
+    a, b = (cuda.device_array(size, np.uint8) for _ in range(2))
+    return 2 * size / synchronised(lambda: a.copy_to_device(b))
+
+
+def copying() -> list[Row]:
+    """What the renders' bandwidth is measured by."""
+    return [Row("copy within the device, bytes read and written", copy_bandwidth() / 1e9, "GB/s")]
+
+
 def rendering(what: str, layers: Any, side: int, bound: float | None) -> list[Row]:
     """The whole picture to device uint8: with its lists at hand, and with the Gaussians uploaded and the lists made."""
     from numba import cuda
@@ -81,8 +97,10 @@ def rendering(what: str, layers: Any, side: int, bound: float | None) -> list[Ro
     out = cuda.device_array(side * side * picture.kind.channels, np.uint8)
     arena = Arena([picture])
     entries = float(np.diff(arena.arrays[2].copy_to_host().astype(np.int64), axis=1).mean())
+    seconds = synchronised(lambda: jobs.draw(arena, out))
     return [
-        Row(f"render {what} to device uint8", synchronised(lambda: jobs.draw(arena, out)) * 1e3, "ms", bound),
+        Row(f"render {what} to device uint8", seconds * 1e3, "ms", bound),
+        Row("… bytes of the picture, of the bandwidth of a copy", 100 * out.nbytes / seconds / copy_bandwidth(), "%"),
         Row(
             "… upload and lists, which the first picture of a file needs",
             synchronised(lambda: Arena([picture])) * 1e3,
@@ -206,6 +224,7 @@ def main() -> int:
 
     sections: list[Callable[[], list[Row]]] = [
         lambda: first_picture(files[0]),
+        copying,
         lambda: dense_rows(few, data, 0.4),
         lambda: dense_rows(many, dense, 0.8),
         large_rows,

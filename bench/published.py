@@ -3,8 +3,10 @@
     python bench/published.py CHECKOUT PICTURE --gaussians N --steps S [--fused-ssim CHECKOUT] [--check]
 
 CHECKOUT is a clone of https://github.com/NYU-ICL/image-gs (MIT), which holds its own fork of gsplat; that fork is
-compiled here with nvcc, for this GPU. `bench/gpu.py --image-gs CHECKOUT` runs this program for its table. Prints one
-JSON object. What of the published program is not as published:
+compiled here, for this GPU: it takes nvcc (of $CUDA_HOME, or /usr/local/cuda, or the path), of the CUDA version that
+PyTorch was built for, a C++ compiler, and ninja on the path (`pip install ninja`). `bench/gpu.py --image-gs CHECKOUT`
+runs this program for its table. Prints one JSON object; ends with 1 where a tool is missing. What of the published
+program is not as published:
 
 - The fork names its architectures itself, and newer GPUs are not among them: it is built for the one at hand.
 - Packages that its modules import and that aren't installed are stand-ins, and named in the result. Two of them are
@@ -40,6 +42,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
+import common
 import numpy as np
 import PIL.Image
 import torch
@@ -57,7 +60,6 @@ PACKAGES = (
     "torchvision",
     "yaml",
 )
-_CUDA_HOME = "/usr/local/cuda"
 GROWTHS = 4  # as many as the published configuration has
 
 
@@ -125,9 +127,9 @@ def plain_ssim(img1: torch.Tensor, img2: torch.Tensor) -> torch.Tensor:
 
 
 def compile_extension(name: str, sources: list[Path], include: list[Path]) -> types.ModuleType:
-    """A PyTorch extension of CUDA sources, for the GPU at hand. Raises what the compiler says."""
-    if Path(_CUDA_HOME).is_dir():  # where nvcc on the path is a wrapper, its folder is not the toolkit's
-        os.environ.setdefault("CUDA_HOME", _CUDA_HOME)
+    """A PyTorch extension of CUDA sources, for the GPU at hand, by nvcc and ninja. Raises what the compiler says."""
+    if Path(common.CUDA_HOME).is_dir():  # where nvcc on the path is a wrapper, its folder is not the toolkit's
+        os.environ.setdefault("CUDA_HOME", common.CUDA_HOME)
     from torch.utils.cpp_extension import load
 
     files, folders = [str(p) for p in sources], [str(p) for p in include]
@@ -263,7 +265,6 @@ def measure(
 
 def compare(checkout: Path) -> None:
     """Print the PSNR of each preset, unquantised, and of the published code, on small parts of six Kodak pictures."""
-    import common
     from gpu import psnr
 
     from igs.encoder.fitting.fit import Fit
@@ -310,6 +311,10 @@ def main() -> int:
     if options.compare:
         compare(options.checkout)
         return 0
+    lacking = None if options.check else common.cannot_compile()
+    if lacking:
+        print(f"published: {lacking}", file=sys.stderr)
+        return 1
     stand_ins = prepare(options.checkout, options.fused_ssim, options.check)
     work = options.checkout, options.picture, options.gaussians
     if not options.check:  # once to warm up: what is compiled or allocated at first use

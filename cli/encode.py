@@ -224,7 +224,7 @@ def encode(
     words = words_of(given_options(click.get_current_context()))
     if parameters.pop("write_settings"):
         note = shlex.join(["igs-encode", *words])
-        parameters["sections"] = {"soft": f"igs {igs.__version__}: {note}".encode()}
+        parameters["sections"] = {"soft": f"igs {igs.__version__}: {note}".encode(errors=files.ODD_NAMES)}
     wishes = Wishes(parameters.pop("report"), parameters.pop("film"), folder, words)
     if parameters["log_every"] is None:
         rare = (verbose or parameters["log"]) and not wishes.report

@@ -5,21 +5,17 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import stat
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import Any, BinaryIO
 
-from igs.format.errors import InputError, InvalidFile, UsageError
+from igs.format.errors import InputError, InvalidFile, OutputError, UsageError
 from igs.format.limits import Limits
+from igs.format.whole_file import whole_file
 
 PIPE = "-"
-
-
-class OutputError(InputError):
-    """A file that can't be written; the message names it."""
+ODD_NAMES = "backslashreplace"  # how names that aren't UTF-8 become text: \udcff for the byte ff, as on a terminal
 
 
 def display(path: str) -> str:
@@ -141,81 +137,15 @@ def identities(path: str | Path) -> list[Any]:
 
 
 @contextlib.contextmanager
-def atomic_output(path: str, *, overwrite: bool = True) -> Iterator[BinaryIO]:
-    """A binary file that becomes ``path`` when the block ends well, and is removed on any error or interrupt.
-
-    It lies in the same folder meanwhile, as the rename must not cross file systems. What isn't a regular file (a
-    device, a named pipe) is written directly. Raises OutputError if ``path`` can't be written, or exists and
-    ``overwrite`` is off.
-    """
-    target = Path(os.path.realpath(path))  # a link stays a link, its target is replaced
-    try:
-        mode = target.stat().st_mode
-    except OSError:
-        mode = None
-    if mode is not None and stat.S_ISDIR(mode):
-        raise OutputError(f"{path}: is a directory")
-    if mode is not None and stat.S_ISREG(mode) and not overwrite:
-        raise OutputError(f"{path}: exists already (--no-overwrite)")
-    try:
-        if mode is not None and not stat.S_ISREG(mode):
-            with open(target, "wb") as stream:
-                yield stream
-            return
-        handle, temporary = tempfile.mkstemp(prefix=f".{target.name[:100]}.", suffix=".tmp", dir=target.parent)
-    except OSError as error:
-        raise OutputError(f"{path}: {error.strerror or error}") from error
-    try:
-        os.close(handle)
-        with open(temporary, "w+b") as file:  # not fdopen: writers of images look at the name
-            yield file
-            file.flush()
-            _set_mode(file, mode)
-        if overwrite:
-            os.replace(temporary, target)
-        else:
-            _move_new(temporary, target, path)
-    except OSError as error:
-        if isinstance(error, BrokenPipeError) or error.filename not in (None, temporary):
-            raise
-        raise OutputError(f"{path}: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-
-
-@contextlib.contextmanager
 def output(path: str, *, overwrite: bool = True) -> Iterator[BinaryIO]:
-    """``atomic_output``; for ``-`` memory, which goes to standard output when the block ends well.
+    """``whole_file``; for ``-`` memory, which goes to standard output when the block ends well.
 
     Some formats are written with seeks, and what failed leaves nothing in a pipe.
     """
     if path != PIPE:
-        with atomic_output(path, overwrite=overwrite) as file:
+        with whole_file(path, overwrite=overwrite) as file:
             yield file
         return
     memory = io.BytesIO()
     yield memory
     write_stdout(memory.getvalue())
-
-
-def _set_mode(file: IO[bytes], mode: int | None) -> None:
-    """mkstemp makes files that only their owner can read; give them what an ordinary new (or the replaced) file has."""
-    if os.name != "posix":
-        return
-    if mode is None:
-        mask = os.umask(0)
-        os.umask(mask)
-        mode = 0o666 & ~mask
-    with contextlib.suppress(OSError):
-        os.fchmod(file.fileno(), stat.S_IMODE(mode))
-
-
-def _move_new(temporary: str, target: Path, path: str) -> None:
-    """Rename without replacing a file that appeared in the meantime."""
-    try:
-        os.link(temporary, target)
-    except FileExistsError as error:
-        raise OutputError(f"{path}: exists already (--no-overwrite)") from error
-    except OSError:  # a file system without hard links
-        os.replace(temporary, target)

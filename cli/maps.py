@@ -17,8 +17,9 @@ from igs.cli.console import Console
 from igs.cli.light import CLIPPED, for_format
 from igs.cli.options import Decorator, option
 from igs.cli.output import FORMATS, Format, check_format, choose_depth, layout_of, to_host, write_image
-from igs.format.errors import UsageError
+from igs.format.errors import OutputError, UsageError
 from igs.format.groups import each_group
+from igs.format.whole_file import whole_file
 
 if TYPE_CHECKING:
     from igs.decoder import Image
@@ -239,14 +240,14 @@ def decode_maps(
     try:
         Path(target).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise files.OutputError(f"{target}: {error.strerror or error}") from error
+        raise OutputError(f"{target}: {error.strerror or error}") from error
     written = []
     for (_, channels, *_), (group, format_, layout, depth, path) in zip(each_group(chosen), plans, strict=True):
         part = values[..., channels].copy()
         pixels, clipped = for_format(part, (group,), depth, format_.name, asked["raw"])
         if clipped:
             console.warn(f"{path.name}: " + CLIPPED.format(clipped))
-        with files.atomic_output(str(path), overwrite=not asked["no_overwrite"]) as out:
+        with whole_file(path, overwrite=not asked["no_overwrite"]) as out:
             notes = write_image(out, pixels, format_, layout, sections)
         for note in notes:
             (console.warn if "ICC" in note else console.detail)(note)

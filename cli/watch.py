@@ -18,6 +18,8 @@ from igs.encoder.loading.image import SourceImage
 from igs.encoder.options import EncodeOptions, Progress
 from igs.format import open_file
 from igs.format.errors import UsageError
+from igs.format.limits import Limits
+from igs.format.whole_file import whole_file
 
 FILM_FRAMES = 60
 # Options that the file doesn't depend on, by parameter name: of a call, its messages, and what else it writes.
@@ -67,7 +69,7 @@ class Watch:
         with contextlib.ExitStack() as stack:
             for name, path in (("report", self.wishes.report), ("film", self.wishes.film)):
                 if path is not None:
-                    self._out[name] = stack.enter_context(files.atomic_output(str(path), overwrite=self.overwrite))
+                    self._out[name] = stack.enter_context(whole_file(path, overwrite=self.overwrite))
             self._stack = stack.pop_all()
         return self
 
@@ -102,7 +104,7 @@ class Watch:
         from igs.view import film
 
         moments = self._recorder.snapshots
-        with open_file(encoded.data) as file:
+        with open_file(encoded.data, Limits().with_room(image.width, image.height)) as file:
             # Not the picture's own size, which the fit has not seen if it was reduced.
             stage = film.Stage(file.header.width, file.header.height, file.header.groups)
         if self.wishes.growth is not None:
@@ -110,7 +112,7 @@ class Watch:
             for moment in moments:
                 if moment.growth:
                     path = self.wishes.growth / f"growth_{moment.step:06d}.png"
-                    with files.atomic_output(str(path), overwrite=self.overwrite) as out:
+                    with whole_file(path, overwrite=self.overwrite) as out:
                         film.growth_sheet(moment, stage).save(out, "PNG")
         if self.wishes.film is not None:
             film.save_film(self._out["film"], self.wishes.film.suffix.lower(), moments, stage)
@@ -130,7 +132,7 @@ class Watch:
                 shlex.join(["igs-encode", source, target, *self.wishes.words]),
                 options.threads,
             )
-            self._out["report"].write(html_report(page).encode())
+            self._out["report"].write(html_report(page).encode(errors=files.ODD_NAMES))
 
 
 def settings(options: EncodeOptions) -> dict[str, Any]:

@@ -120,6 +120,13 @@ def visible(pixels: npt.ArrayLike, groups: Sequence[Group], number: int = 0, pap
     return clipped
 
 
+def visible_stored(stored: npt.ArrayLike, groups: Sequence[Group]) -> Values:
+    """Stored values [..., C] as they look, ``visible``: of what has not become a file yet."""
+    values = np.array(stored, np.float32)
+    to_picture(values, groups)
+    return visible(values, groups)
+
+
 def to_dtype(values: Values, out: npt.NDArray[Any]) -> None:
     """Write picture values into ``out`` (uint8, uint16 or float32, same shape, C-contiguous)."""
     if out.dtype == np.float32:

@@ -22,10 +22,11 @@ from igs.encoder.raster.backend import Backend, Model, TorchBackend
 from igs.encoder.recipe import Recipe
 from igs.encoder.rounding import freeze
 from igs.encoder.rounding.lattice import Noise, Steps
-from igs.encoder.whole_file import whole_file
 from igs.format import lit_channels
 from igs.format.describe import with_level_psnr
 from igs.format.groups import rgb_groups
+from igs.format.limits import Limits
+from igs.format.whole_file import whole_file
 
 
 @dataclasses.dataclass
@@ -46,6 +47,8 @@ class Job:
         self, source: SourceImage, recipe: Recipe, options: EncodeOptions, backend: Backend, full: SourceImage
     ) -> None:
         self.full = full  # what the decoded file is compared with: not reduced
+        # Of one's own files: a picture that was let in is not refused once it is a file.
+        self.limits = Limits().with_room(full.width, full.height)
         self.source, self.recipe, self.options, self.backend = source, recipe, options, backend
         self.warn = options.on_warning or (lambda message: None)
         self.groups = colour.stored_groups(source, options.transfer, recipe.gamma, options.linear_light, self.warn)
@@ -121,13 +124,15 @@ class Job:
         if o.render_every and step % o.render_every == 0:
             assert o.render_dir is not None  # EncodeOptions.check
             with whole_file(o.render_dir / f"step_{step:06d}.png") as file:
-                self._picture(fit.state.model.map(torch.Tensor.cpu), fit).save(file)
+                self._picture(fit.state.model.map(torch.Tensor.cpu), fit).save(file, "PNG")
 
     def _picture(self, model: Model, fit: Fit) -> Image.Image:
+        """The fit's picture as it looks, RGB."""
         stored = self.backend.render(self.gains.unweighted(model), fit.options)
-        values = stored.permute(1, 2, 0).numpy().clip(0) ** self.recipe.gamma
-        pixels = np.floor(np.clip(values, 0, 1) * 255 + 0.5).astype(np.uint8)
-        return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] < 3 else pixels[:, :, :3])
+        rgb = output.visible_stored(stored.permute(1, 2, 0).numpy(), self.groups)
+        pixels = np.empty(rgb.shape, np.uint8)
+        output.to_dtype(rgb, pixels)
+        return Image.fromarray(pixels)
 
     def idle(self, model: Model, fit: Fit) -> torch.Tensor:
         """Gaussians in the order in which they would be missed, the least first."""
@@ -177,7 +182,7 @@ class Job:
     def decoded(self, data: bytes, level: int | None = None) -> np.ndarray:
         """Picture values [H, W, C] in [0, 1] as a user gets them at the source's depth; enlarged if reduced."""
         o = self.options
-        with decoder.open(data, threads=o.threads) as im:
+        with decoder.open(data, limits=self.limits, threads=o.threads) as im:
             found = output.rounded(im, self.source.bit_depth, o.downsample, level)
         return found[: self.full.height, : self.full.width]
 

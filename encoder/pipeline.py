@@ -22,6 +22,7 @@ from igs.encoder.recipe import Recipe
 from igs.format import open_file
 from igs.format.describe import bits_per_gaussian
 from igs.format.errors import IgsError, InputError, UsageError
+from igs.format.limits import Limits
 
 MUCH_METADATA = 0.25  # of a file's bytes
 
@@ -62,6 +63,11 @@ def encode(image: Any, options: EncodeOptions | None = None, **settings: Any) ->
     if options.downsample != 1:
         source = area.reduced(source, options.downsample)
         recipe = dataclasses.replace(recipe, interlace=0.0)  # of means there are no point samples
+    if Limits().with_room(source.width, source.height) != Limits():
+        warn(
+            f"a picture of {source.width}×{source.height} pixels is above the default limits: readers of the file "
+            "refuse it unless theirs are raised"
+        )
     if options.levels > 1 and "steps" not in options.overrides:
         recipe = dataclasses.replace(recipe, steps=levels.steps_of(recipe.steps, options.levels))
     with torch_threads(backend, options):
@@ -164,7 +170,7 @@ def _report(job: Job, result: Result, seconds: float) -> dict[str, Any]:
     if job.options.downsample != 1:
         more["downsample"] = job.options.downsample
     if result.level_psnr is not None:
-        more["levels"] = _level_report(result, job.pixels)
+        more["levels"] = _level_report(job, result)
     return {
         "width": job.source.width,
         "height": job.source.height,
@@ -172,7 +178,7 @@ def _report(job: Job, result: Result, seconds: float) -> dict[str, Any]:
         "num_gaussians": len(result.packed.codes),
         "bytes": len(result.data),
         "bpp": len(result.data) * 8 / job.pixels,
-        "bits_per_gaussian": bits_per_gaussian(open_file(result.data)),
+        "bits_per_gaussian": bits_per_gaussian(open_file(result.data, job.limits)),
         "psnr": psnr,
         "exact": psnr is None,
         **colour.alpha_quality(job.decoded(result.data), job.full.pixels, job.groups),
@@ -188,8 +194,8 @@ def _report(job: Job, result: Result, seconds: float) -> dict[str, Any]:
     } | more
 
 
-def _level_report(result: Result, pixels: int) -> list[dict[str, Any]]:
+def _level_report(job: Job, result: Result) -> list[dict[str, Any]]:
     """Bytes up to each level's end, and what they give."""
-    ends, counts = [l.end for l in open_file(result.data).levels], result.packed.ends
+    ends, counts = [l.end for l in open_file(result.data, job.limits).levels], result.packed.ends
     rows = zip(counts, ends, result.level_psnr or [], strict=True)
-    return [{"num_gaussians": n, "bytes": b, "bpp": 8 * b / pixels, "psnr": p} for n, b, p in rows]
+    return [{"num_gaussians": n, "bytes": b, "bpp": 8 * b / job.pixels, "psnr": p} for n, b, p in rows]

@@ -84,7 +84,7 @@ def with_level_psnr(sections: Mapping[str, bytes], psnr: Sequence[float | None])
         except (ValueError, TypeError) as error:
             raise UsageError(f"section json: expected a JSON object, found {error}") from None
     known.pop(_LEVEL_PSNR, None)
-    values = ",".join(" null" if v is None else f"{min(v, 99.99):5.2f}" for v in psnr)
+    values = ",".join(" null" if v is None else f"{min(max(v, -9.99), 99.99):5.2f}" for v in psnr)
     rest = json.dumps(known, ensure_ascii=False, separators=(",", ":"))[1:-1]
     text = "{" + rest + ("," if rest else "") + f'"{_LEVEL_PSNR}":[{values}]' + "}"
     return {**sections, "json": text.encode()}

@@ -24,6 +24,10 @@ class InputError(IgsError):
     exit_code = 2
 
 
+class OutputError(InputError):
+    """A file that can't be written (exit 2); the message names it."""
+
+
 class InvalidFile(IgsError):
     """The bytes are not a valid .igs file (exit 3).
 

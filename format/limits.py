@@ -32,6 +32,11 @@ class Limits:
             if math.isnan(value) or value < 0:
                 raise UsageError(f"limit {field.name}: expected a number of 0 or more, found {value}")
 
+    def with_room(self, width: int, height: int) -> Limits:
+        """These limits, raised where a picture of so many pixels is above them."""
+        pixels, side = max(self.pixels, width * height), max(self.side, width, height)
+        return dataclasses.replace(self, pixels=pixels, side=side)
+
     def check(self, name: str, value: float, offset: int | None = None) -> None:
         """Raise LimitExceeded (``E_LIMIT_<NAME>``) if ``value`` is above the limit ``name``."""
         limit = getattr(self, name)

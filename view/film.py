@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from igs.decoder.output import to_picture, visible
+from igs.decoder.output import visible_stored
 from igs.format import Group
 from igs.format.errors import UsageError
 from igs.view.canvas import U8, Panel, compose, font, plain, to_u8
@@ -69,9 +69,7 @@ class Stage:
 
     def rgb(self, stored: npt.ArrayLike) -> F32:
         """Stored values [..., C] as they look."""
-        values = np.array(stored, np.float32)
-        to_picture(values, self.groups)
-        return visible(values, self.groups)
+        return visible_stored(stored, self.groups)
 
     def picture(self, moment: Moment) -> U8:
         """The fit's picture, [h, w, 3]."""

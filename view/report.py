@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from igs.decoder.output import visible
-from igs.format import bits_by_attribute, each_group
+from igs.format import Limits, bits_by_attribute, each_group
 from igs.view import charts, kinds, maps
 from igs.view.canvas import U8, Bar, rounded_up, ticks, to_u8
 from igs.view.charts import grouped
@@ -67,7 +67,8 @@ class Report:
 
 def html_report(report: Report) -> str:
     """The page."""
-    with Scene(report.data, threads=report.threads) as scene:
+    height, width = report.source.shape[:2]
+    with Scene(report.data, Limits().with_room(width, height), report.threads) as scene:
         body = "".join(
             [
                 _head(report),

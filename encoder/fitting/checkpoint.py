@@ -17,8 +17,8 @@ from igs.encoder.fitting.kept import Kept
 from igs.encoder.raster.backend import Model, StepResult
 from igs.encoder.recipe import plain
 from igs.encoder.rounding.learned import Rounding
-from igs.encoder.whole_file import whole_file
 from igs.format.errors import UsageError
+from igs.format.whole_file import whole_file
 
 if TYPE_CHECKING:
     from igs.encoder.fitting.fit import Fit
@@ -111,7 +111,7 @@ def save(fit: Fit, path: Path) -> None:
         "recipe": {k: str(v) for k, v in dataclasses.asdict(fit.recipe).items()},
     }
     arrays["scalars"] = np.frombuffer(json.dumps(scalars).encode(), np.uint8)
-    with whole_file(path) as temporary, temporary.open("wb") as file:
+    with whole_file(path) as file:
         np.savez(file, **arrays)
 
 

@@ -110,6 +110,17 @@ def test_no_overwrite(cli: Any, folder: Path, fake_encoder: list[Any], args: str
     assert not fake_encoder
 
 
+def test_a_checkpoint_spares_the_one_that_it_goes_on_from(cli: Any, folder: Path) -> None:
+    pytest.importorskip("torch", reason="the encoder needs torch")
+    args = ("igs-encode", "in.png", "-n", "9", "--steps", "20", "--checkpoint-every", "10", "--quiet")
+    assert cli(*args, "a.igs", "--checkpoint", "fit.tmp.npz").code == 0
+    before = (folder / "fit.tmp.npz").read_bytes()
+    result = cli(*args, "b.igs", "--resume", "fit.tmp.npz", "--checkpoint", "fit.npz")
+    assert (result.code, result.err) == (0, "")
+    assert (folder / "fit.tmp.npz").read_bytes() == before
+    assert (folder / "fit.npz").exists()
+
+
 @pytest.mark.parametrize(
     "args",
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import igs
 from igs.cli.encode import encode
 from igs.cli.options import given_options
 from igs.cli.watch import words_of
@@ -173,6 +175,34 @@ def test_messages_come_before_the_fit(
     assert result.code == code, result.err
     assert words in result.err
     assert [p.name for p in picture.parent.iterdir()] == ["in.png"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names of bytes")
+def test_names_that_are_not_utf8(cli: Any, picture: Path, tmp_path: Path) -> None:
+    source, out, page = tmp_path / "i\udcffn.png", tmp_path / "a.igs", tmp_path / "a.html"
+    try:
+        source.write_bytes(picture.read_bytes())
+    except OSError:
+        pytest.skip("a file system whose names are UTF-8")
+    args = ("-n", "9", "--steps", "5", "--quiet", "--init", "saliency", "--saliency-map", source)
+    result = cli("igs-encode", source, out, *args, "--report", page, "--write-settings")
+    assert (result.code, result.err) == (0, "")
+    with igs.open(out) as im:
+        assert r"i\udcffn.png" in im.metadata["soft"]
+    assert page.read_text(encoding="utf-8").count(r"i\udcffn.png") >= 3  # the name, the map, the command
+
+
+def test_a_picture_above_the_default_limits(cli: Any, tmp_path: Path) -> None:
+    path, out, page = tmp_path / "wide.npy", tmp_path / "wide.igs", tmp_path / "wide.html"
+    np.save(path, np.broadcast_to(np.linspace(0, 1, 33_000, dtype=np.float32)[:, None], (4, 33_000, 3)).copy())
+    args = ("-n", "20", "--steps", "5", "--levels", "2", "--dimension-limit", "100000", "--report", page, "--json")
+    result = cli("igs-encode", path, out, *args)
+    assert result.code == 0, result.err
+    assert "33000×4 pixels is above the default limits" in result.err
+    assert result.json["psnr"] > 5
+    assert page.exists()
+    assert cli("igs-info", out).code == 3
+    assert cli("igs-info", out, "--dimension-limit", "100000").code == 0
 
 
 def test_one_picture_only(cli: Any, picture: Path, tmp_path: Path) -> None:

@@ -67,6 +67,33 @@ def test_distances_and_values_at_points_agree():
     )
 
 
+def test_distances_of_very_many_points_need_few_pairs(monkeypatch):
+    """Crowds, a line, copies of one point and some far away from all: 900 million pairs would be tried otherwise."""
+    monkeypatch.setattr(torch, "cdist", None)  # would be called
+    g = torch.Generator().manual_seed(1)
+
+    def normal(n: int, *deviations: float) -> torch.Tensor:
+        return 500 + torch.randn(n, 2, generator=g, dtype=torch.float64) * torch.tensor(deviations)
+
+    flat = torch.rand(9996, 2, generator=g, dtype=torch.float64) * 1000
+    points = torch.cat([flat, normal(10_000, 30, 30), normal(10_000, 200, 0.5), flat.new_tensor([[4e3, 9e3]] * 4)])
+    points = torch.stack([points, points.flip(1)])
+    for some in (points[:, :100], points):
+        found = init_device.neighbour_distance(some, points, 1e9)
+        for k in range(2):
+            known = init.neighbour_distance(some[k].numpy(), points[k].numpy(), 1e9)
+            torch.testing.assert_close(found[k], torch.from_numpy(known), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("value", [3.0, float("nan"), float("inf")])
+def test_distances_of_very_many_points_that_no_cell_parts(monkeypatch, value):
+    monkeypatch.setattr(init_device, "_MOST_PAIRED", 4)
+    points = torch.full((1, 9, 2), 3.0, dtype=torch.float64)
+    points[0, 4] = value
+    found = init_device.neighbour_distance(points, points, 7.0)
+    assert torch.equal(found[0, :4], torch.full((4,), 0.25, dtype=torch.float64))
+
+
 def test_draws_on_the_device_follow_the_map():
     weights = torch.tensor([[0.0, 1.0, 3.0], [0.0, 0.0, 0.0]])
     share = {}

@@ -6,12 +6,14 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the encoder needs torch")
 
+import numpy as np
 from encoder_cases import picture, small
+from PIL import Image
 
 import igs
+from igs.decoder import output
 from igs.encoder import encode, targets
 from igs.encoder.fitting import checkpoint
-from igs.encoder.whole_file import whole_file
 
 
 def test_resume_gives_the_same_file(tmp_path):
@@ -124,16 +126,14 @@ def test_the_last_log_line_is_measured():
     assert seen[-1].ssim is not None
 
 
-def test_a_file_on_the_way_appears_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "state.npz"
-
-    def write(values: bytes, error: type[BaseException] | None = None) -> None:
-        with whole_file(path) as file:
-            file.write_bytes(values)
-            if error:
-                raise error
-
-    write(b"first")
-    with pytest.raises(KeyboardInterrupt):
-        write(b"second, cut sh", KeyboardInterrupt)
-    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("state.npz", b"first")]
+@pytest.mark.parametrize(("linear_light", "transfer"), [(True, "auto"), (False, "pq"), (False, "log")])
+def test_pictures_are_shown_by_what_their_values_mean(tmp_path, linear_light, transfer):
+    """The picture of the last step is the decoded file's as it looks, but for the rounding of its codes."""
+    image = picture().astype(np.float32) / 255 if transfer != "auto" else picture()
+    settings = {"steps": 40, "num_gaussians": 100, "linear_light": linear_light, "transfer": transfer}
+    data = encode(image, **settings, render_every=40, render_dir=tmp_path).data
+    with igs.open(data) as im:
+        expected = output.visible(im.decode(dtype="float32"), im.groups)
+    with Image.open(tmp_path / "step_000040.png") as found:
+        assert found.mode == "RGB"
+        assert np.abs(np.asarray(found, np.float64) / 255 - expected).mean() < 0.02

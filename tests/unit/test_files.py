@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from igs.cli import files
+from igs.format.errors import OutputError
+from igs.format.whole_file import whole_file
 
 
 def test_output_to_a_pipe_and_to_a_file(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
@@ -31,3 +34,51 @@ def test_output_of_what_failed(piped: bool, tmp_path: Path, capfdbinary: pytest.
         fail()
     assert capfdbinary.readouterr().out == b""
     assert not list(tmp_path.iterdir())
+
+
+def write(path: Path, data: bytes, error: type[BaseException] | None = None) -> None:
+    with whole_file(path) as file:
+        file.write(data)
+        if error:
+            raise error
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "state.npz"
+    write(path, b"first")
+    with pytest.raises(KeyboardInterrupt):
+        write(path, b"second, cut sh", KeyboardInterrupt)
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("state.npz", b"first")]
+
+
+@pytest.mark.parametrize("name", ["fit.npz", "é" * 120 + ".npz", "線" * 80])  # at most 255 bytes
+def test_no_other_file_is_touched(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    others = [path.with_name(f"{path.stem}.tmp{path.suffix}"), tmp_path / ".tmp"]
+    for other in others[1:] if len(os.fsencode(others[0].name)) > 255 else others:
+        other.write_bytes(b"mine")
+    before = {p.name for p in tmp_path.iterdir()}
+    write(path, b"state")
+    assert path.read_bytes() == b"state"
+    assert {p.name for p in tmp_path.iterdir()} == before | {name}
+    assert all((tmp_path / other).read_bytes() == b"mine" for other in before)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links and modes")
+def test_a_link_stays_one_and_modes_are_those_of_any_file(tmp_path: Path) -> None:
+    plain, target, link = (tmp_path / name for name in ("plain", "target", "link"))
+    plain.write_bytes(b"")
+    link.symlink_to("target")
+    write(link, b"through the link")
+    assert link.is_symlink()
+    assert target.read_bytes() == b"through the link"
+    assert target.stat().st_mode == plain.stat().st_mode
+    target.chmod(0o640)
+    write(link, b"again")
+    assert target.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "none" / "fit.npz"):
+        with pytest.raises(OutputError, match=str(path)):
+            write(path, b"")

@@ -316,7 +316,7 @@ def test_refresh_refuses_a_file_that_shrank(encoded, tmp_path):
 def test_psnr_takes_the_same_room_whatever_it_is():
     sections = {"json": json.dumps({"title": "x", "level_psnr": [1]}).encode(), "soft": b"s"}
     lengths = set()
-    for psnr in ([None, None], [9.876, 31.0], [123.0, 5.0]):
+    for psnr in ([None, None], [9.876, 31.0], [123.0, 5.0], [-9.5, -31.4], [-9.996, -0.001]):
         found = with_level_psnr(sections, psnr)
         lengths.add(len(found["json"]))
         assert found["soft"] == b"s"
