@@ -149,10 +149,10 @@ class Fit(Population):
                 break
         if is_learned(r) and self.learned is None and (until is None or until >= sum(self._phase[:2])):
             self._start_rounding()
+        if self.on_step:  # before what is chosen by random numbers: who goes on from here chooses the same
+            self.on_step(self)
         self.consider(self.loss_of(s.model), s.model)
         self.guards.choose_after_noise(self)
-        if self.on_step:
-            self.on_step(self)
         if self.best is None or not self.best.is_finite():
             raise IgsError("the fit diverged: no finite state was reached; try a lower learning rate")
         return self.best.map(Tensor.cpu)

@@ -19,6 +19,7 @@ import igs
 from igs.encoder import Recipe, encode
 from igs.encoder.fitting import checkpoint
 from igs.encoder.fitting.fit import Fit
+from igs.encoder.fitting.safeguards import Safeguards
 from igs.encoder.presets import PRESETS
 from igs.encoder.raster.backend import TorchBackend
 
@@ -183,3 +184,18 @@ def test_a_fit_goes_on_in_its_rounding_as_it_was(tmp_path: Path, at: int) -> Non
         picture(), **settings, on_step=lambda fit: checkpoint.save(fit, path) if fit.state.step == at else None
     )
     assert encode(picture(), **settings, resume=path).data == whole.data
+
+
+def test_what_is_chosen_after_the_last_step_is_chosen_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the states with and without noise, seen with the same noise: of random numbers not drawn before."""
+    drawn = []
+
+    def choose(guards: Safeguards, fit: Fit) -> None:
+        assert fit.noise is not None
+        drawn.append(torch.rand(3, generator=fit.noise.generator).tolist())
+
+    monkeypatch.setattr(Safeguards, "choose_after_noise", choose)
+    path = tmp_path / "fit.npz"
+    whole = encode(picture(), **SETTINGS, checkpoint=path)
+    assert encode(picture(), **SETTINGS, resume=path).data == whole.data
+    assert drawn[0] == drawn[1]
