@@ -50,6 +50,8 @@ def encode(image: Any, options: EncodeOptions | None = None, **settings: Any) ->
     rate.check_one_target(options)
     if options.resume is not None and options.psnr is not None:
         raise UsageError("resume: expected a fit with a known number of Gaussians, found a PSNR target")
+    if options.checkpoint is not None and options.psnr is not None:  # what nothing could go on from
+        raise UsageError("checkpoint: expected a fit with a known number of Gaussians, found a PSNR target")
     if options.checkpoint is not None and not Path(options.checkpoint).absolute().parent.is_dir():
         raise InputError(f"{options.checkpoint}: expected a file in an existing folder for the checkpoint")
     recipe = options.recipe()
