@@ -56,8 +56,8 @@ class Image:
     Coordinates are pixels: the centre of the pixel in column c, row r is (c + 0.5, r + 0.5). Values are the picture's,
     nominally in [0, 1], with straight alpha; with ``raw=True`` the stored ones, before alpha and gamma are undone.
     ``level`` is a level of quality, 0 (coarsest) to ``len(levels) − 1``; None is the last. ``groups`` are names (or
-    positions) of the channel groups wanted, whose channels come in that order; None is all of them. It is neither copied
-    nor pickled: another process opens the file by itself.
+    positions) of the channel groups wanted, whose channels come in that order; None is all of them. It can't be
+    copied or pickled: another process opens the file by itself.
     """
 
     device = "cpu"  # where values are computed
