@@ -129,7 +129,7 @@ def _edit(
         if wanted:
             document = document.with_sections(wanted)
         if given and not _is_within(document, given[0], asked):
-            document = _requantised(document, given, asked)
+            document = _requantised(document, given, asked, console)
     result = document.to_bytes()
     report = {"input": source, "output": target, **_report(before, document, bool(given))}
     with files.output(target, overwrite=overwrite) as out:
@@ -145,7 +145,7 @@ def _is_within(document: Document, target: str, asked: dict[str, Any]) -> bool:
     return len(document.to_bytes()) <= limit
 
 
-def _requantised(document: Document, given: list[str], asked: dict[str, Any]) -> Document:
+def _requantised(document: Document, given: list[str], asked: dict[str, Any], console: Console) -> Document:
     from igs.encoder.fewer_bits import requantize
 
     if given[0] in _WIDTHS:
@@ -154,7 +154,8 @@ def _requantised(document: Document, given: list[str], asked: dict[str, Any]) ->
         from igs.cli.encode import load_encoder
 
         load_encoder()  # says what to install if torch is missing
-    return requantize(document, **{given[0]: asked[given[0]]}, refine=asked["refine"], threads=asked["threads"])
+    more = {"refine": asked["refine"], "threads": asked["threads"], "on_warning": console.warn}
+    return requantize(document, **{given[0]: asked[given[0]]}, **more)
 
 
 def _report(before: Document, after: Document, requantised: bool) -> dict[str, Any]:

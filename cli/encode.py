@@ -175,7 +175,8 @@ _PATH = click.Path(path_type=Path, dir_okay=False)
         "--log-every",
         type=Number(1, whole=True),
         metavar="N",
-        help="Steps between progress reports (default 100; 10 for the bar and a report).",
+        help="Steps between progress reports (default 10; with -v or --log, but no --report, a tenth of all, "
+        "at most 100).",
     ),
     option("--report", type=_PATH, metavar="FILE", section="To look at", help="Write a page about the encode: HTML."),
     option("--film", type=_PATH, metavar="FILE", section="To look at", help="Write the fit as it goes: .webp, .gif."),

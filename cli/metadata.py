@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from xml.parsers import expat
 
 from igs.format.describe import counted
 from igs.format.errors import InputError, UsageError
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 # What options call it → section type
 NAMES = {"icc": "iccp", "exif": "exif", "xmp": "xmpd", "json": "json", "dpi": "phys", "soft": "soft"}
 _LARGEST = int(Limits.section_bytes)  # that readers accept by default
+_XMP_ROOTS = ("xmpmeta", "RDF")  # elements that hold what a packet says; the first is around the second or missing
 _SPACES = {b"GRAY": 1, b"RGB ": 3, b"CMYK": 4}  # of an ICC profile, at byte 16
 
 
@@ -94,9 +96,34 @@ def _checked(kind: str, data: bytes, path: Path, warn: Callable[[str], None]) ->
             warn(f"{path}: the orientation is set to 1, since that of an .igs file's pixels is always upright")
             data = upright
     problem = content_problem(kind, data)
+    if problem is None and kind == "xmpd":
+        problem = _xmp_problem(data)
     if problem is not None:
         raise InputError(f"{path}: expected {problem[0]}, found {problem[1]}")
     return data
+
+
+def _xmp_problem(data: bytes) -> tuple[str, str] | None:
+    """What keeps bytes from being an XMP packet, as expected and found. The format itself asks for UTF-8 only.
+
+    Prefixes are taken as they stand, since packets in use bind them in more ways than one.
+    """
+    expected = "an XMP packet, XML with an element x:xmpmeta or rdf:RDF"
+    seen: set[str] = set()
+
+    def refuse(*declared: Any) -> None:
+        raise ValueError  # a packet has no document type, and no entities could then blow up what is read
+
+    parser = expat.ParserCreate("utf-8")
+    parser.StartDoctypeDeclHandler = refuse
+    parser.StartElementHandler = lambda name, attributes: seen.add(name.rpartition(":")[2])
+    try:
+        parser.Parse(data, True)
+    except ValueError:
+        return expected, "a document type"
+    except expat.ExpatError as error:
+        return expected, f"no XML ({expat.ErrorString(error.code)}) in line {error.lineno}"
+    return None if seen.intersection(_XMP_ROOTS) else (expected, "XML without one")
 
 
 def _dpi(text: str) -> bytes:

@@ -128,7 +128,8 @@ class Number(click.ParamType):
             self.fail(f"expected a finite number, found {value!r}", param, ctx)
         low_ok = number > self.low if self.open_low else number >= self.low
         if not (low_ok and number <= self.high):
-            low, high = (f"{b:.0f}" if float(b).is_integer() else f"{b:g}" for b in (self.low, self.high))
+            # Whole bounds as they are: a float would round those above 2^53.
+            low, high = (str(int(b)) if float(b).is_integer() else f"{b:g}" for b in (self.low, self.high))
             bounds = f"above {low}" if self.open_low else f"{low} or more"
             if self.high < math.inf:
                 bounds = f"above {low}, up to {high}" if self.open_low else f"{low} to {high}"

@@ -9,7 +9,7 @@ import operator
 import threading
 from collections.abc import Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -56,7 +56,8 @@ class Image:
     Coordinates are pixels: the centre of the pixel in column c, row r is (c + 0.5, r + 0.5). Values are the picture's,
     nominally in [0, 1], with straight alpha; with ``raw=True`` the stored ones, before alpha and gamma are undone.
     ``level`` is a level of quality, 0 (coarsest) to ``len(levels) − 1``; None is the last. ``groups`` are names (or
-    positions) of the channel groups wanted, whose channels come in that order; None is all of them.
+    positions) of the channel groups wanted, whose channels come in that order; None is all of them. It can't be
+    copied or pickled: another process opens the file by itself.
     """
 
     device = "cpu"  # where values are computed
@@ -416,6 +417,10 @@ class Image:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse copy, deepcopy and pickle, which all ask here: a copy would share the file, and be closed with it."""
+        raise UsageError("image: expected to be used where it was opened, found a copy or pickle of it: igs.open again")
 
     def __repr__(self) -> str:
         return f"<igs image {self.width}×{self.height}×{self.channels}, {self.num_gaussians} Gaussians>"

@@ -53,6 +53,8 @@ COARSEST = 64.0
 _TRIALS = 12  # halvings of the range of steps, in the logarithm: to within 0.1 %
 _FINE = 0.99  # of the bytes asked for: near enough
 _NOTCH = math.log(2) / 32
+_FLOATS = (QuantizerKind.FLOAT16, QuantizerKind.FLOAT32)
+_FLOATS_STAY = "floats keep their width; --pos-bits, --scale-bits, --rot-bits and --feat-bits make codes of them"
 _SLOPE = 3.3  # of the logarithm of the steps by the logarithm of the bytes, as in rate control
 
 
@@ -66,17 +68,19 @@ def requantize(
     refine: bool = False,
     threads: int | None = None,
     seed: int = 0,
+    on_warning: Callable[[str], None] | None = None,
 ) -> Document:
     """A document with the same Gaussians in fewer bits.
 
     source: a path, bytes, a file, or a :class:`igs.format.Document`; not partial. One of:
     coarser: factor 1–64 of all steps of a lattice; of plain codes log2 of it, rounded down, is the number of bits that
-    each loses (of kinds uniform and affine; no fewer than one is left).
+    each loses (of kinds uniform and affine, no fewer than one is left; floats and codebooks stay).
     bpp, size: the finest such steps with which the file has at most so many bits per pixel, or bytes.
     widths: bits per code by attribute, ``pos_bits scale_bits rot_bits feat_bits``, of plain codes only.
     refine: Gaussians take their codes in rounds while the others make up for it, so as to keep the file's own picture;
     with bpp or size those that count least are left out. Seconds instead of tenths, and needs torch; of files of one
     level with a lattice. threads, seed (0 to 2⁶³ − 1): for that; the same ones give the same bytes.
+    on_warning: is told where a factor above 1 makes no step larger and no code narrower.
     Raises UsageError where none of these is given or they make no sense for the file, InvalidFile for a damaged one.
     """
     coarser, bpp, size, widths, seed = _checked(coarser, bpp, size, widths, seed)
@@ -99,7 +103,10 @@ def requantize(
     if coarser is not None:
         if not 1 <= coarser <= COARSEST:
             raise UsageError(f"coarser: expected 1 to {COARSEST:g}, found {coarser}")
-        return read(job.file(job.coarser(coarser)), document.limits)
+        header = job.coarser(coarser)
+        if on_warning is not None and coarser > 1 and header == job.header:
+            on_warning(f"nothing became coarser: {job.why_none(coarser)}")
+        return read(job.file(header), document.limits)
     if widths is not None:
         return read(job.file(job.narrower(widths)), document.limits)
     pixels = document.header.width * document.header.height
@@ -156,6 +163,23 @@ class _Job:
         lattice = dataclasses.replace(header.lattice, **dict(zip(names, steps, strict=False)), feature=tuple(steps[4:]))
         return dataclasses.replace(header, lattice=lattice)
 
+    def why_none(self, factor: float) -> str:
+        """Why such a factor changes no step and no width of this file."""
+        lattice = self.header.lattice
+        if lattice is not None:
+            steps = (lattice.position, lattice.minor, lattice.ratio, lattice.rotation, *lattice.feature)
+            return "steps grow by eighths of an octave" if any(steps) else "all steps are as large as they can be"
+        kinds = {quantizer.kind for quantizer in self.header.quantizers}
+        why = []
+        if kinds & {QuantizerKind.UNIFORM, QuantizerKind.AFFINE}:
+            narrow = "codes have one bit each already"
+            why.append("codes lose whole bits, the first at a factor of 2" if factor < 2 else narrow)
+        if QuantizerKind.CODEBOOK in kinds:
+            why.append("codebooks stay as they are")
+        if kinds & {*_FLOATS}:
+            why.append(_FLOATS_STAY)
+        return "; ".join(why)
+
     def narrower(self, widths: Mapping[str, int]) -> Header:
         """The header with these bits per code."""
         if self.header.lattice is not None:
@@ -168,7 +192,7 @@ class _Job:
             if quantizer.kind == QuantizerKind.CODEBOOK or not 1 <= bits <= quantizer.bits:
                 kind = quantizer.kind.name.lower()
                 raise UsageError(f"{name}: expected 1 to the {quantizer.bits} of the file ({kind}), found {bits}")
-            if quantizer.kind in (QuantizerKind.FLOAT16, QuantizerKind.FLOAT32) and bits < quantizer.bits:
+            if quantizer.kind in _FLOATS and bits < quantizer.bits:
                 changed[WIDTHS[name]] = self._ranged(WIDTHS[name], bits)
             else:
                 changed[WIDTHS[name]] = _narrower(quantizer, bits - quantizer.bits)
@@ -200,8 +224,16 @@ class _Job:
             if len(data) <= limit:
                 return data
             if high >= math.log(COARSEST):
-                raise UsageError(f"expected {len(data)} bytes or more, the smallest of this file, found {limit:.0f}")
+                raise UsageError(self._smallest(len(data), limit))
             high = min(high + max(_NOTCH, _SLOPE * (len(data) / limit - 1)), math.log(COARSEST))
+
+    def _smallest(self, size: int, limit: float) -> str:
+        """What to say of a limit below the file with the largest steps. Of plain codes widths may go below that."""
+        plain, hint = self.header.lattice is None, ""
+        if any(quantizer.kind in _FLOATS for quantizer in self.header.quantizers):
+            hint = f" ({_FLOATS_STAY})"
+        steps = f" with steps {COARSEST:g} times as large" if plain else ""
+        return f"expected {size} bytes or more, the smallest of this file{steps}, found {limit:.0f}{hint}"
 
     def file(self, header: Header, close: bool = True) -> bytes:
         """The bytes of the file with that header's quantisers. close: refined, and holes that this tears closed."""

@@ -49,8 +49,6 @@ def encode(image: Any, options: EncodeOptions | None = None, **settings: Any) ->
     options.check()
     started = time.perf_counter()
     rate.check_one_target(options)
-    if options.resume is not None and options.psnr is not None:
-        raise UsageError("resume: expected a fit with a known number of Gaussians, found a PSNR target")
     _check_checkpoint(options)
     recipe = options.recipe()
     warn = options.on_warning or (lambda message: None)
@@ -87,8 +85,11 @@ def encode(image: Any, options: EncodeOptions | None = None, **settings: Any) ->
 
 
 def _check_checkpoint(options: EncodeOptions) -> None:
-    """Raise InputError where a checkpoint can't be written, before a part of the fit is done for nothing."""
+    """Raise where a checkpoint can't be gone on from (UsageError) or written (InputError), before a fit for nothing."""
     path = options.checkpoint
+    for name, given in (("resume", options.resume), ("checkpoint", path)):
+        if given is not None and options.psnr is not None:
+            raise UsageError(f"{name}: expected a fit with a known number of Gaussians, found a PSNR target")
     if path is None:
         return
     try:

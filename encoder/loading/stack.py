@@ -110,7 +110,7 @@ def find_maps(
     """The maps in a directory, by the names of their roles, in a fixed order; and remarks on what was left out.
 
     Files whose names say nothing are left out, and a normal map of the other convention beside one whose y points up.
-    named: maps that are known already, by name; neither their files nor others of their role are looked at. hint: what
+    named: maps that are known already, by name; they take the place of others of their role. hint: what
     the message adds where no map is found. Raises InputError for that, and for two of one kind.
     """
     named = named or {}
@@ -126,9 +126,11 @@ def find_maps(
     found: dict[map_names.Role, Path] = {}
     notes = []
     for path, role in zip(files, roles, strict=True):
-        if path.resolve() in known_files or (role is not None and role.name in named):
+        if path.resolve() in known_files:
             continue
-        if role is None:
+        if role is not None and role.name in named:
+            notes.append(f"{path}: left out, --map {role.name}={named[role.name]} takes its place")
+        elif role is None:
             notes.append(f"{path}: left out, not a known map's name (--map NAME={path} takes it)")
         elif role in found:
             both = f"{found[role].name} and {path.name}"

@@ -50,6 +50,44 @@ def test_set_files_are_stored_as_they_are(cli: Any, tmp_path: Path, igs_bytes: M
     assert cli("igs-edit", "-", "-", "--strip", stdin=result.out).out == data
 
 
+RDF = b'<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"/>'
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        RDF,
+        b"<x:xapmeta xmlns:x='adobe:ns:meta/'>" + RDF + b"</x:xapmeta>",  # as it was called once
+        "<?xpacket begin='\ufeff' id='W5M0MpCehiHzreSzNTczkc9d'?>".encode() + XMP + b" " * 99 + b"<?xpacket end='w'?>",
+        b"\xef\xbb\xbf<?xml version='1.0' encoding='latin-1'?>" + XMP,
+    ],
+)
+def test_xmp_packets(cli: Any, tmp_path: Path, igs_bytes: Make, packet: bytes) -> None:
+    (tmp_path / "xmp").write_bytes(packet)
+    result = cli("igs-edit", "-", "-", "--set-xmp", tmp_path / "xmp", stdin=igs_bytes())
+    assert result.code == 0, result.err
+    assert sections(result.out) == {"xmpd": packet}
+
+
+@pytest.mark.parametrize(
+    ("packet", "found"),
+    [
+        (b"", "no XML (no element found) in line 1"),
+        (b"no markup", "no XML (syntax error) in line 1"),
+        (b"<x:xmpmeta>\n<a>", "no XML (no element found) in line 2"),
+        (b"<svg/>", "XML without one"),
+        (b"<!-- x:xmpmeta --><svg/>", "XML without one"),
+        (b"<!DOCTYPE a [<!ENTITY b 'c'>]><x:xmpmeta>&b;</x:xmpmeta>", "a document type"),
+        (b"<!DOCTYPE a SYSTEM 'a.dtd'><x:xmpmeta/>", "a document type"),
+        (b"<x:xmpmeta>\xff</x:xmpmeta>", "other bytes"),
+    ],
+)
+def test_what_is_no_xmp_packet(cli: Any, tmp_path: Path, igs_bytes: Make, packet: bytes, found: str) -> None:
+    (tmp_path / "xmp").write_bytes(packet)
+    result = cli("igs-edit", "-", "-", "--set-xmp", tmp_path / "xmp", stdin=igs_bytes())
+    assert (result.code, f"found {found}" in result.err) == (2, True), result.err
+
+
 def test_strip_then_set_and_remove(cli: Any, source: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.igs"
     assert cli("igs-edit", source, out, "--remove", "xmp", "--remove", "wxyz").code == 0
@@ -90,6 +128,7 @@ def test_in_place_and_one_bad_file(cli: Any, source: Path, tmp_path: Path, igs_b
         (["--remove", "dpi"], 1, "expected a section of the file (icc, exif, xmp, json), found no such one"),
         (["--set-icc", "in.igs"], 2, "in.igs: expected an ICC profile"),
         (["--set-json", "list.json"], 2, "expected a JSON object, found a JSON list"),
+        (["--set-xmp", "list.json"], 2, "list.json: expected an XMP packet, XML with an element x:xmpmeta or rdf:RDF"),
         (["--set-exif", "missing"], 2, "missing: No such file"),
         (["--copy-from", "plain.png"], 2, "expected metadata to copy, found none"),
         (["--set-dpi", "0"], 1, "--set-dpi: expected one or two numbers above 0"),
@@ -99,7 +138,7 @@ def test_in_place_and_one_bad_file(cli: Any, source: Path, tmp_path: Path, igs_b
         (["--refine", "--strip"], 1, "--refine goes with"),
         (["--refine", "--pos-bits", "3"], 1, "--refine goes with"),
         (["--pos-bits", "13"], 1, "pos_bits: expected 1 to the 12 of the file (uniform), found 13"),
-        (["--size", "10"], 1, "bytes or more, the smallest of this file, found 10"),
+        (["--size", "10"], 1, "the smallest of this file with steps 64 times as large, found 10"),
         (["--in-place", "--strip"], 1, "--in-place takes files"),
     ],
 )
@@ -151,6 +190,15 @@ def test_fewer_bits_keep_metadata_and_say_what_they_cost(cli: Any, source: Path,
         assert (b.header.position.bits, b.header.feature.bits, b.header.scale.bits) == (9, 6, 8)
     assert found["psnr_to_input"] == pytest.approx(-10 * np.log10(((pictures[0] - pictures[1]) ** 2).mean()), abs=0.01)
     assert found["psnr_to_input"] > 25
+
+
+def test_a_factor_that_changes_nothing_is_warned_of(cli: Any, source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.igs"
+    result = cli("igs-edit", source, out, "--coarser", 1.5)
+    assert result.code == 0, result.err
+    assert "warning: nothing became coarser: codes lose whole bits, the first at a factor of 2" in result.err
+    for factor in (1, 2):
+        assert "nothing became coarser" not in cli("igs-edit", source, out, "--coarser", factor).err
 
 
 @pytest.mark.parametrize("limit", [("--size", "1M"), ("--bpp", "24")])

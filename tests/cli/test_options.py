@@ -99,6 +99,11 @@ def test_version_and_help(cli: Any, name: str) -> None:
     assert max(len(line) for line in full.text.splitlines()) <= 110
 
 
+def test_help_says_how_often_progress_is_told(cli: Any) -> None:
+    text = " ".join(cli("igs-encode", "-h", "-v").text.split())
+    assert "progress reports (default 10; with -v or --log, but no --report, a tenth of all, at most 100)" in text
+
+
 def test_every_recipe_field_and_request_has_an_option() -> None:
     names = {parameter.name for parameter in encode.params}
     fields = {field.name for field in dataclasses.fields(Recipe)}
@@ -147,6 +152,12 @@ def test_numbers() -> None:
         Number(0, finite=False).convert("nan", None, None)
     with pytest.raises(click.BadParameter):
         Number(0, whole=True).convert("1.0", None, None)
+    for bounds, found, expected in (
+        ((0, 2**63 - 1), str(2**63), f"expected 0 to {2**63 - 1}, found {2**63}"),  # to the last digit
+        ((0.5, 64.0), "0.1", "expected 0.5 to 64, found 0.1"),
+    ):
+        with pytest.raises(click.BadParameter, match=f"^{expected}$"):
+            Number(*bounds, whole=bounds[0] == 0).convert(found, None, None)
     assert Size(1024).convert("1.5k", None, None) == 1536
     assert Size(1000).convert("2G", None, None) == 2 * 10**9
     for bad in ("0", "-1", "k", "", "1kk", "nan", "inf", "1e300"):

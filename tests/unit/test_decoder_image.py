@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
+import pickle
 import subprocess
 import sys
 import threading
@@ -15,7 +17,7 @@ from image_cases import HEIGHT, WIDTH, large_file, make_codes, make_file, make_h
 import igs
 from igs import decoder, format
 from igs.format import Alpha, Colour, Group
-from igs.format.errors import InputError, InvalidFile
+from igs.format.errors import InputError, InvalidFile, UsageError
 
 
 def in_file_order(data):
@@ -217,6 +219,15 @@ def test_the_package_has_what_it_promises():
     assert {"Image", "open", "render", "holes"} <= set(dir(decoder)) | set(decoder.__all__)
     with pytest.raises(AttributeError):
         decoder.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize("way", [copy.copy, copy.deepcopy, *(lambda im, p=p: pickle.dumps(im, p) for p in (0, 2, 5))])
+def test_an_image_is_not_copied(way):
+    with igs.open(make_file(make_header())) as im:
+        for value in (im, *([[im]] if way is not copy.copy else [])):
+            with pytest.raises(UsageError, match=r"image: expected .*, found a copy or pickle of it: igs\.open"):
+                way(value)
+        im.decode()
 
 
 def test_numpy_takes_an_image_for_its_pixels():

@@ -95,6 +95,14 @@ def test_a_coded_fit_goes_on_in_its_noise_as_it_was(tmp_path):
         assert encode(picture(), **settings, resume=path).data == whole.data
 
 
+@pytest.mark.parametrize("option", ["checkpoint", "resume"])
+def test_a_psnr_target_has_no_checkpoints(tmp_path, option):
+    kept = tmp_path / "fit.npz"
+    with pytest.raises(igs.UsageError, match=f"{option}: expected a fit with a known number .* found a PSNR target"):
+        encode(picture(), psnr=20, effort=1, threads=1, **{option: kept})
+    assert not kept.exists()
+
+
 def test_checkpoint_is_written_at_the_end_too(tmp_path):
     small(picture(), checkpoint=tmp_path / "fit.npz", checkpoint_every=1000)
     assert (tmp_path / "fit.npz").exists()

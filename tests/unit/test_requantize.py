@@ -37,6 +37,8 @@ from igs.format.lattice import Lattice, ValueModel
 BROAD = ValueModel(2, 0, 0, 208)
 LATTICE = Lattice(28, 36, 28, 28, (32, 32, 32), True, BROAD, 208, (ValueModel(2, 0, 0, 255),) * 3)
 
+COARSEST = dataclasses.replace(LATTICE, position=0, minor=0, ratio=0, rotation=0, feature=(0, 0, 0))
+
 
 def head(lattice: bool = True, **fields: Any) -> Header:
     q = Quantizer
@@ -267,6 +269,51 @@ def test_more_refusals() -> None:
     partial = data[: open_file(data).levels[0].end]
     with pytest.raises(UsageError, match="a partial one"):
         requantize(partial, coarser=2.0)
+
+
+def floats(kind: Any = Quantizer.float32) -> Header:
+    names = {"position": 2, "scale": 2, "rotation": 1, "feature": 3}
+    return head(lattice=False, **{name: kind(columns) for name, columns in names.items()})
+
+
+@pytest.mark.parametrize(
+    ("header", "factor", "expected"),
+    [
+        (floats(), 64, "floats keep their width; --pos-bits, "),
+        (floats(Quantizer.float16), 2, "floats keep their width; --pos-bits, "),
+        (head(lattice=False), 1.9, "codes lose whole bits, the first at a factor of 2"),
+        (dataclasses.replace(floats(), scale=Quantizer.uniform(-2, 4, 1, columns=2)), 4, "codes have one bit each alr"),
+        (head(), 1.001, "steps grow by eighths of an octave"),
+        (dataclasses.replace(head(), lattice=COARSEST), 9, "all steps are as large as they can be"),
+    ],
+)
+def test_a_factor_that_changes_nothing_is_told(header: Header, factor: float, expected: str) -> None:
+    told: list[str] = []
+    data = make(header)
+    again = requantize(data, coarser=factor, on_warning=told.append)
+    assert [message.startswith(f"nothing became coarser: {expected}") for message in told] == [True], told
+    assert again.header.quantizers == header.quantizers
+    requantize(data, coarser=1.0, on_warning=told.append)
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize(
+    "header", [head(), head(lattice=False), dataclasses.replace(floats(), scale=head(False).scale)]
+)
+def test_a_factor_that_changes_something_is_not_warned_of(header: Header) -> None:
+    told: list[str] = []
+    assert requantize(make(header), coarser=2, on_warning=told.append).header != read(make(header)).header
+    assert not told
+
+
+def test_floats_that_keep_a_file_large_are_named() -> None:
+    """Coarser steps make no file of floats smaller, but bits per code do."""
+    data = make(floats())
+    with pytest.raises(UsageError, match=r"with steps 64 times as large, found 700 \(floats keep .*--pos-bits") as told:
+        requantize(data, size=700)
+    assert f"expected {len(data)} bytes or more" in str(told.value)
+    widths = {"pos_bits": 12, "scale_bits": 8, "rot_bits": 8, "feat_bits": 8}
+    assert len(requantize(data, widths=widths).to_bytes()) < len(data) / 2
 
 
 def test_all_else_of_the_header_stays() -> None:

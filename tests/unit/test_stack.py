@@ -94,6 +94,16 @@ def test_a_directory_in_the_order_of_roles(tmp_path: Path) -> None:
     assert f"--map NAME={tmp_path / 'm.png'}" in notes[0]
 
 
+def test_a_named_map_takes_the_place_of_the_directorys(tmp_path: Path) -> None:
+    for name in ("m_albedo.png", "m_ao.png"):
+        save(tmp_path, name, noise(3))
+    other = tmp_path / "elsewhere" / "g.png"
+    found, notes = find_maps(tmp_path, {"albedo": other})
+    assert found == {"ao": tmp_path / "m_ao.png"}
+    assert notes == [f"{tmp_path / 'm_albedo.png'}: left out, --map albedo={other} takes its place"]
+    assert find_maps(tmp_path, {"albedo": tmp_path / "m_albedo.png"}) == (found, [])
+
+
 def test_normals_of_both_conventions_are_kept_once(tmp_path: Path) -> None:
     for name in ("a_NormalGL.png", "a_NormalDX.png"):
         save(tmp_path, name, noise(3))
