@@ -36,7 +36,7 @@ from igs.format import (
 )
 from igs.format import lattice as la
 from igs.format.describe import without_level_psnr
-from igs.format.errors import UsageError
+from igs.format.errors import UsageError, teller
 from igs.format.fields import MEAN_UNIT
 from igs.format.lattice_models import best_record
 from igs.format.threads import thread_count
@@ -80,7 +80,7 @@ def requantize(
     refine: Gaussians take their codes in rounds while the others make up for it, so as to keep the file's own picture;
     with bpp or size those that count least are left out. Seconds instead of tenths, and needs torch; of files of one
     level with a lattice. threads, seed (0 to 2⁶³ − 1): for that; the same ones give the same bytes.
-    on_warning: is told where a factor above 1 makes no step larger and no code narrower.
+    on_warning: is told where a factor above 1 makes no step larger and no code narrower; None: IgsWarning.
     Raises UsageError where none of these is given or they make no sense for the file, InvalidFile for a damaged one.
     """
     coarser, bpp, size, widths, seed = _checked(coarser, bpp, size, widths, seed)
@@ -104,8 +104,8 @@ def requantize(
         if not 1 <= coarser <= COARSEST:
             raise UsageError(f"coarser: expected 1 to {COARSEST:g}, found {coarser}")
         header = job.coarser(coarser)
-        if on_warning is not None and coarser > 1 and header == job.header:
-            on_warning(f"nothing became coarser: {job.why_none(coarser)}")
+        if coarser > 1 and header == job.header:
+            teller(on_warning)(f"nothing became coarser: {job.why_none(coarser)}")
         return read(job.file(header), document.limits)
     if widths is not None:
         return read(job.file(job.narrower(widths)), document.limits)

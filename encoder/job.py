@@ -24,6 +24,7 @@ from igs.encoder.rounding import freeze
 from igs.encoder.rounding.lattice import Noise, Steps
 from igs.format import lit_channels
 from igs.format.describe import with_level_psnr
+from igs.format.errors import teller
 from igs.format.groups import rgb_groups
 from igs.format.limits import Limits
 from igs.format.whole_file import whole_file
@@ -50,7 +51,7 @@ class Job:
         # Of one's own files: a picture that was let in is not refused once it is a file.
         self.limits = Limits().with_room(full.width, full.height)
         self.source, self.recipe, self.options, self.backend = source, recipe, options, backend
-        self.warn = options.on_warning or (lambda message: None)
+        self.warn = teller(options.on_warning)
         self.groups = colour.stored_groups(source, options.transfer, recipe.gamma, options.linear_light, self.warn)
         if recipe.coding == "lattice":
             colour.check_range(source, self.groups)

@@ -123,7 +123,7 @@ class EncodeOptions:
     resume: Path | None = None
     on_progress: Callable[[Progress], None] | None = None
     on_step: Callable[[Fit], None] | None = None  # sees the fit before every step and after the last (record.py)
-    on_warning: Callable[[str], None] | None = None  # without it warnings are not told; the report has what it has
+    on_warning: Callable[[str], None] | None = None  # is told what went otherwise than asked; None: IgsWarning
 
     def __post_init__(self) -> None:
         """Paths, numbers and truth values of any kind become Python's own; :meth:`check` refuses what is none."""

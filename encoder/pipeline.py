@@ -21,7 +21,7 @@ from igs.encoder.raster.devices import FALLBACK_STEPS, choose_backend, torch_thr
 from igs.encoder.recipe import Recipe
 from igs.format import open_file
 from igs.format.describe import bits_per_gaussian
-from igs.format.errors import IgsError, InputError, UsageError
+from igs.format.errors import IgsError, InputError, UsageError, teller
 from igs.format.limits import Limits
 
 MUCH_METADATA = 0.25  # of a file's bytes
@@ -51,7 +51,7 @@ def encode(image: Any, options: EncodeOptions | None = None, **settings: Any) ->
     rate.check_one_target(options)
     _check_checkpoint(options)
     recipe = options.recipe()
-    warn = options.on_warning or (lambda message: None)
+    warn = teller(options.on_warning)
     source = _load(image, options, warn)
     _make_render_dir(options)
     backend = _backend(options, recipe, warn)

@@ -5,11 +5,19 @@ A message says what was expected, what was found, and where. ``InvalidFile`` car
 
 from __future__ import annotations
 
+import sys
+import warnings
+from collections.abc import Callable
+
 
 class IgsError(Exception):
     """Base of all errors that igs raises on purpose. ``exit_code`` is what the commands return for it."""
 
     exit_code = 4
+
+
+class IgsWarning(UserWarning):
+    """What went otherwise than one would think, told as Python tells it: to those who give no ``on_warning``."""
 
 
 class UsageError(IgsError, ValueError):
@@ -60,3 +68,15 @@ class UnsupportedFile(InvalidFile, Unsupported):
     """A file that may be valid, but uses a version, section, codec or field value that this reader lacks (exit 5)."""
 
     exit_code = 5
+
+
+def teller(on_warning: Callable[[str], None] | None) -> Callable[[str], None]:
+    """Who is told of warnings: ``on_warning``, else Python, as an :class:`IgsWarning` where igs was called from."""
+    return on_warning or _warn
+
+
+def _warn(message: str) -> None:
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "igs":
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, IgsWarning, stacklevel=level)

@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from igs.encoder import TextureMap as TextureMap
     from igs.encoder import encode as encode
     from igs.format import Limits
-    from igs.format.errors import IgsError, InputError, InvalidFile, LimitExceeded, Unsupported, UsageError
+    from igs.format.errors import IgsError, IgsWarning, InputError, InvalidFile, LimitExceeded, Unsupported, UsageError
 
 __version__ = "0.1.0"
 __all__ = [
     "IgsError",
+    "IgsWarning",
     "Image",
     "InputError",
     "InvalidFile",
@@ -42,7 +43,9 @@ _LAZY = {
     "Limits": ("igs.format", "Limits"),
     **{
         name: ("igs.format.errors", name)
-        for name in ("IgsError", "InputError", "InvalidFile", "LimitExceeded", "Unsupported", "UsageError")
+        for name in (
+            *("IgsError", "IgsWarning", "InputError", "InvalidFile", "LimitExceeded", "Unsupported", "UsageError"),
+        )
     },
 }
 

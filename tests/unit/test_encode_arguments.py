@@ -300,3 +300,14 @@ def test_decoder_takes_numpys_numbers_too() -> None:
             igs.open(data, threads=threads)
     with pytest.raises(UsageError, match=r"limits: expected igs\.Limits"):
         igs.open(data, limits=10)
+
+
+def test_warnings_are_pythons_where_nobody_asks_for_them() -> None:
+    """At the line that called igs."""
+    flat = np.zeros((16, 16, 3), np.uint8)
+    with pytest.warns(igs.IgsWarning, match="smallest file of this picture") as caught:
+        igs.encode(flat, bpp=0.01, steps=1)
+    assert caught[0].filename == __file__
+    told: list[str] = []
+    igs.encode(flat, bpp=0.01, steps=1, on_warning=told.append)
+    assert told == [str(caught[0].message)]
