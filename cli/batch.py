@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import glob
+import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -89,8 +91,15 @@ def encode_pairs(
 
 
 def nothing_at(source: str) -> InputError:
-    """The error of an input that stands for no file."""
-    what = "no images in this directory" if Path(source).is_dir() else "nothing matches"
+    """The error of an input that stands for no file, or of a directory that can't be listed."""
+    try:
+        with os.scandir(source):
+            pass
+    except (FileNotFoundError, NotADirectoryError):  # a pattern
+        pass
+    except OSError as error:
+        return InputError(f"{source}: {error.strerror or error}")
+    what = "no images in this directory" if os.path.isdir(source) else "nothing matches"
     return InputError(f"{source}: {what}")
 
 
@@ -101,12 +110,30 @@ def _expanded(paths: Sequence[str]) -> list[tuple[Path, Path | None]]:
         if given == PIPE:
             raise UsageError("- can't be used with -d: a stream has no name")
         path = Path(given)
-        if path.is_dir():
-            files = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-            found += [(file, file.relative_to(path)) for file in files] or [(path, None)]
-        elif not path.exists() and glob.has_magic(given):  # a shell that doesn't expand, or a quoted pattern
+        if os.path.isdir(path):  # that of Path raises for what lies in a directory that can't be entered
+            found += _of_directory(path) or [(path, None)]
+        elif not os.path.exists(path) and glob.has_magic(given):  # a shell that doesn't expand, or a quoted pattern
             matches = sorted(Path(match) for match in glob.glob(given, recursive=True) if Path(match).is_file())
             found += [(match, Path(match.name)) for match in matches] or [(path, None)]
         else:
             found.append((path, Path(path.name)))
     return found
+
+
+def _of_directory(top: Path) -> list[tuple[Path, Path | None]]:
+    """The images in a directory and those below it, by name; None for the name of a directory that can't be listed."""
+    found: list[tuple[Path, Path | None]] = []
+    unlisted: list[OSError] = []
+    for folder, _, names in os.walk(top, onerror=unlisted.append):
+        files = (Path(folder, name) for name in names)
+        found += [(p, p.relative_to(top)) for p in files if p.suffix.lower() in IMAGE_SUFFIXES and _is_file(p)]
+    return sorted(found + [(Path(error.filename), None) for error in unlisted], key=lambda entry: entry[0])
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except FileNotFoundError:  # a link to nothing
+        return False
+    except OSError:  # as in a directory that can be listed but not entered: the error is told when the file is read
+        return True

@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import sys
 from typing import Any
 
 import click
+
+from igs.cli.files import OutputError
 
 
 @dataclasses.dataclass
@@ -28,6 +31,16 @@ class Console:
     def detail(self, message: str) -> None:
         if self.verbose and not self.quiet:
             click.echo(message, err=True)
+
+
+def print_result(text: str, *, err: bool = False) -> None:
+    """What a command was asked for, on stdout; err: on stderr. Raises OutputError where that was closed (``>&-``).
+
+    click.echo prints nothing then, and says nothing.
+    """
+    if (sys.stderr if err else sys.stdout) is None:
+        raise OutputError(f"standard {'error' if err else 'output'}: closed")
+    click.echo(text, err=err)
 
 
 def to_json(value: Any, indent: int | None = None) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from igs.cli import batch, files, maps, options, process
-from igs.cli.console import Console, to_json
+from igs.cli.console import Console, print_result, to_json
 from igs.cli.light import CLIPPED, dtype_for, for_format
 from igs.cli.options import Number, Numbers, command, option
 from igs.cli.output import FORMATS, check_format, choose_depth, format_of, layout_of, to_host, write_image
@@ -142,9 +142,9 @@ def _pixel(source: str, console: Console, as_json: bool, asked: dict[str, Any]) 
             value = to_host(image.sample([[column + 0.5, row + 0.5]], level=level, raw=raw, groups=groups))[0]
         if as_json:
             report = {"x": column, "y": row, "value": [float(v) for v in value], "bytes_read": image.bytes_read}
-            click.echo(to_json(report | _computed(image)))
+            print_result(to_json(report | _computed(image)))
         else:
-            click.echo(" ".join(f"{float(v):.6g}" for v in value))
+            print_result(" ".join(f"{float(v):.6g}" for v in value))
 
 
 def _decode(source: str, target: str, console: Console, as_json: bool, sizes: list[str], asked: dict[str, Any]) -> None:
@@ -198,7 +198,7 @@ def _decode(source: str, target: str, console: Console, as_json: bool, sizes: li
             "seconds": time.perf_counter() - start,
         }
     if as_json:
-        click.echo(to_json(report), err=target == files.PIPE)
+        print_result(to_json(report), err=target == files.PIPE)
     console.detail(
         f"{target}: {report['width']}×{report['height']}, {counted(report['channels'], 'channel')} of {depth} bits, "
         + _spent(report)
@@ -219,7 +219,7 @@ def _decode_maps(
         fields = maps.decode_maps(image, source, target, stem, region, scale, asked, sections, console)
         report: dict[str, Any] = {"input": source, "output": target, **fields, **_computed(image)}
     if as_json:
-        click.echo(to_json(report))
+        print_result(to_json(report))
     for written in report["maps"]:
         console.detail(f"{written['output']}: {counted(written['channels'], 'channel')} of {written['bit_depth']} bits")
     console.detail(_spent(report))

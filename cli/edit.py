@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from igs.cli import batch, files, options, process
-from igs.cli.console import Console, to_json
+from igs.cli.console import Console, print_result, to_json
 from igs.cli.metadata import NAMES, changes
 from igs.cli.options import Number, Size, command, option
 from igs.format.errors import UsageError
@@ -17,7 +16,6 @@ from igs.format.errors import UsageError
 if TYPE_CHECKING:
     from igs.format import Document
 
-_FILE = click.Path(path_type=Path, dir_okay=False)
 _READ = ("copy_from", "set_icc", "set_exif", "set_xmp", "set_json")
 _WIDTHS = ("pos_bits", "scale_bits", "rot_bits", "feat_bits")
 _REQUANTISE = ("coarser", "bpp", "size", *_WIDTHS)
@@ -40,11 +38,11 @@ def _rate(*names: str, **kwargs: Any) -> Any:
     option("--force", is_flag=True, section="Files", advanced=True, help="Any name for OUT, or a terminal."),
     _metadata("--strip", is_flag=True, help="Remove all metadata, before anything is set."),
     _metadata("--remove", multiple=True, metavar="NAME", help=f"Remove {', '.join(NAMES)}, or a section by its type."),
-    _metadata("--copy-from", type=_FILE, metavar="FILE", help="Take the metadata of an image or .igs file."),
-    _metadata("--set-icc", type=_FILE, metavar="FILE", help="Set the ICC profile."),
-    _metadata("--set-exif", type=_FILE, metavar="FILE", help="Set the EXIF block."),
-    _metadata("--set-xmp", type=_FILE, metavar="FILE", help="Set the XMP packet."),
-    _metadata("--set-json", type=_FILE, metavar="FILE", help="Set the JSON object."),
+    _metadata("--copy-from", type=options.FILE, metavar="FILE", help="Take the metadata of an image or .igs file."),
+    _metadata("--set-icc", type=options.FILE, metavar="FILE", help="Set the ICC profile."),
+    _metadata("--set-exif", type=options.FILE, metavar="FILE", help="Set the EXIF block."),
+    _metadata("--set-xmp", type=options.FILE, metavar="FILE", help="Set the XMP packet."),
+    _metadata("--set-json", type=options.FILE, metavar="FILE", help="Set the JSON object."),
     _metadata("--set-dpi", metavar="X[,Y]", help="Set the resolution, in pixels per inch."),
     _rate("--coarser", type=Number(1, 64), metavar="F", help="Make all steps F times as large."),
     _rate("--bpp", type=Number(0, open_low=True), metavar="B", help="At most so many bits per pixel."),
@@ -102,11 +100,11 @@ def edit(
             code, message = process.describe_error(error)
             click.echo(f"igs-edit: {message}", err=True)
             if as_json:
-                click.echo(to_json(process.error_object(error, source)))
+                print_result(to_json(process.error_object(error, source)))
             first = first or code
             continue
         if as_json:
-            click.echo(to_json(report), err=target == files.PIPE)
+            print_result(to_json(report), err=target == files.PIPE)
         else:
             console.note(_line(target, report))
     return first

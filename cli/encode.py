@@ -13,7 +13,7 @@ import click
 
 import igs
 from igs.cli import batch, files, interest, many, options, process
-from igs.cli.console import Console, to_json
+from igs.cli.console import Console, print_result, to_json
 from igs.cli.maps import MapOptions, encode_options
 from igs.cli.options import Number, Size, command, given_options, option
 from igs.cli.progress import ProgressLine
@@ -43,7 +43,7 @@ def _expert(*names: str, section: str = "Along the way", **kwargs: Any) -> Any:
     return option(*names, section=section, advanced=True, **kwargs)
 
 
-_PATH = click.Path(path_type=Path, dir_okay=False)
+_PATH = options.FILE
 
 
 @command(
@@ -256,7 +256,7 @@ def encode(
         return many.run(job, pairs, jobs, _TORCH_HELP)
     report = job.run(*pairs[0])
     if as_json:
-        click.echo(to_json(report), err=report["output"] == files.PIPE)
+        print_result(to_json(report), err=report["output"] == files.PIPE)
     else:
         console.note(job.line(report))
     return process.EXIT_OK
@@ -331,7 +331,7 @@ class Job:
             for warning in image.warnings:
                 self.console.warn(warning)
             encoder = load_encoder()
-            log = stack.enter_context(self.log.open("w", encoding="utf-8")) if self.log else None
+            log = stack.enter_context(files.GrowingFile(self.log)) if self.log else None
             label = Path(source).resolve().name if source not in (files.PIPE, "") else "stdin" if source else "maps"
             line = stack.enter_context(ProgressLine(self.console, label, log))
 

@@ -58,7 +58,7 @@ def read_stdin(limit: int) -> bytes:
 
 def write_stdout(data: bytes) -> None:
     if sys.stdout is None:
-        raise InputError("standard output: closed")
+        raise OutputError("standard output: closed")
     sys.stdout.flush()
     rest = memoryview(data)
     while rest:  # with PYTHONUNBUFFERED this is a raw stream, which may take a part only
@@ -149,3 +149,39 @@ def output(path: str, *, overwrite: bool = True) -> Iterator[BinaryIO]:
     memory = io.BytesIO()
     yield memory
     write_stdout(memory.getvalue())
+
+
+class GrowingFile:
+    """A file that grows piece by piece and can be followed. What it has stays, whatever becomes of the rest.
+
+    A context manager. Errors are OutputErrors, which name it, but for a pipe whose reader has gone.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with self._named():
+            # Unbuffered: a buffer that could not be written would fail again when the file is closed.
+            self._file = open(path, "wb", buffering=0)  # noqa: SIM115 (closed by __exit__)
+
+    def __enter__(self) -> GrowingFile:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        with self._named():
+            self._file.close()
+
+    def write(self, text: str) -> None:
+        """Put text at the end, in UTF-8."""
+        rest = memoryview(text.encode())
+        with self._named():
+            while rest:
+                rest = rest[self._file.write(rest) :]
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OutputError(f"{self.path}: {error.strerror or error}") from error

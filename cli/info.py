@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import click
 
 from igs.cli import files, options, process
-from igs.cli.console import Console, to_json
+from igs.cli.console import Console, print_result, to_json
 from igs.cli.options import command, option
 
 
@@ -58,7 +58,7 @@ def info(
                 text += "\n" + "\n".join(_chunk_lines(describe(reader, chunks=True)["chunks"]))
         if reader.partial:
             Console(quiet, verbose).warn(f"{files.display(source)}: the file is partial")
-    click.echo(text)
+    print_result(text)
 
 
 def _bit_lines(spent: dict[str, float], num_gaussians: int) -> Iterator[str]:

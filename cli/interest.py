@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 import click
 
-from igs.cli.options import Decorator, Number, option
+from igs.cli.options import FILE, Decorator, Number, option
 from igs.encoder.options import ROI_WEIGHT
 
 _FORM = "X,Y,W,H[:WEIGHT]"
@@ -47,14 +46,14 @@ def encode_options() -> list[Decorator]:
         ),
         option(
             "--saliency-map",
-            type=click.Path(path_type=Path, dir_okay=False),
+            type=FILE,
             metavar="FILE",
             section="What counts more",
             help="Image to draw the first positions from, instead of the map of --saliency.",
         ),
         option(
             "--saliency-weights",
-            type=click.Path(path_type=Path, dir_okay=False),
+            type=FILE,
             metavar="FILE",
             section="What counts more",
             advanced=True,

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Protocol
 import click
 
 from igs.cli import batch
-from igs.cli.console import Console, to_json
+from igs.cli.console import Console, print_result, to_json
 from igs.cli.process import EXIT_OK, EXIT_RUNTIME, Terminated, error_object, prepare_process
 from igs.cli.table import table
 from igs.format.threads import default_threads
@@ -75,13 +75,13 @@ def run(job: Job, pairs: list[tuple[str, str]], jobs: int, fatal: str) -> int:
             elif not job.as_json:
                 job.console.note(f"[{len(outcomes)}/{len(pairs)}] {job.line(outcome.report)}")
             while job.as_json and printed in outcomes:
-                click.echo(to_json(outcomes[printed]))
+                print_result(to_json(outcomes[printed]))
                 printed += 1
             if error == fatal:
                 break
     found = [outcomes[number] for number in sorted(outcomes)]
     if not job.as_json and not job.console.quiet:
-        click.echo(table(found))
+        print_result(table(found))
     return next((int(report["exit_code"]) for report in found if "error" in report), EXIT_OK)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
 
 import igs
+from igs.cli.console import print_result
 from igs.format.limits import Limits
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -87,13 +89,13 @@ def given_options(ctx: click.Context) -> dict[str, list[str]]:
 
 def _show_help(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
-        click.echo(ctx.get_help())
+        print_result(ctx.get_help())
         ctx.exit()
 
 
 def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
-        click.echo(f"{ctx.info_name} {igs.__version__}")
+        print_result(f"{ctx.info_name} {igs.__version__}")
         ctx.exit()
 
 
@@ -182,6 +184,9 @@ class Numbers(click.ParamType):
 
 # -- of more than one command
 
+# The name of a file. Whether it can be read is for who reads it to say (exit 2): click's own check is a usage error,
+# and is made of files that are only written as well.
+FILE = click.Path(path_type=Path, dir_okay=False, readable=False)
 
 DECODER_THREADS = option(
     "--threads",

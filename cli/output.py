@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib
+import io
 import os
 import struct
 from collections.abc import Mapping, Sequence
@@ -236,18 +237,21 @@ def _write_pillow(
         else:
             options["xmp"] = sections["xmpd"]
     metadata = [key for key in ("icc_profile", "exif", "xmp", "pnginfo", "dpi") if key in options]
+    notes = []
+    # To memory: on a file Pillow's encoders write to the descriptor by themselves, and take a part for the whole.
+    memory = io.BytesIO()
     try:
-        image.save(file, format_.name, **options)
-        return []
+        image.save(memory, format_.name, **options)
     except OSError:
         raise
     except Exception as error:  # damaged or oversized metadata (a JPEG holds 64 KB of EXIF) raises many types
         if not metadata:
             raise InputError(f"can't be written as {format_.name}: {error}") from error
-        file.seek(0)
-        file.truncate()
-        image.save(file, format_.name, **{key: value for key, value in options.items() if key not in metadata})
-        return [f"the metadata could not be written as {format_.name} and was left out ({error})"]
+        memory = io.BytesIO()
+        image.save(memory, format_.name, **{key: value for key, value in options.items() if key not in metadata})
+        notes = [f"the metadata could not be written as {format_.name} and was left out ({error})"]
+    file.write(memory.getbuffer())
+    return notes
 
 
 def _tiff_directory(sections: Mapping[str, bytes]) -> Any:

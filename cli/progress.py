@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import IO, Any
+from typing import Any
 
 from igs.cli.console import Console, to_json
+from igs.cli.files import GrowingFile
 from igs.format.describe import counted
 
 _WIDTH = 24  # characters of the bar
@@ -16,7 +17,7 @@ _INTERVAL = 0.1  # seconds between redraws: more can't be seen, and a slow termi
 class ProgressLine:
     """Draws over itself; as a context manager it leaves a clean line behind, also on an error."""
 
-    def __init__(self, console: Console, label: str, log: IO[str] | None = None) -> None:
+    def __init__(self, console: Console, label: str, log: GrowingFile | None = None) -> None:
         self.console, self.label, self.log = console, label, log
         self.shown = not console.quiet and not console.verbose and sys.stderr is not None and sys.stderr.isatty()
         self.drawn = 0
@@ -40,7 +41,6 @@ class ProgressLine:
             self.psnr = progress.psnr
         if self.log is not None:
             self.log.write(to_json(progress) + "\n")
-            self.log.flush()  # so that it can be followed
         if self.console.verbose:
             self.console.detail(self._text(progress))
         elif self.shown and time.monotonic() - self.last >= _INTERVAL:

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 import click
 
 from igs.cli import files, options, process
-from igs.cli.console import to_json
+from igs.cli.console import print_result, to_json
 from igs.cli.options import command
 from igs.cli.process import error_object
 from igs.format.errors import IgsError
@@ -43,11 +43,11 @@ def validate(
             codes.add(code)
             click.echo(f"igs-validate: {message}", err=True)
             if as_json:
-                click.echo(to_json(error_object(error, source)))
+                print_result(to_json(error_object(error, source)))
             continue
         codes.add(report.exit_code)
         if as_json:
-            click.echo(to_json({"input": source, **report.to_dict()}))
+            print_result(to_json({"input": source, **report.to_dict()}))
         elif not (quiet and report.valid):
             _print(files.display(source), report)
     # An invalid file is what was asked about, and outranks one that could not be read.
@@ -57,9 +57,9 @@ def validate(
 def _print(name: str, report: Any) -> None:
     for finding in report.findings:
         where = "" if finding.offset is None else f" at byte {finding.offset}"
-        click.echo(f"{name}: {finding.severity}: {finding.code}{where}: {finding.message}")
+        print_result(f"{name}: {finding.severity}: {finding.code}{where}: {finding.message}")
     if report.valid:
-        click.echo(f"{name}: valid")
+        print_result(f"{name}: valid")
 
 
 def main() -> NoReturn:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, get_args
 import click
 
 from igs.cli import batch, files, options, process
-from igs.cli.console import Console, to_json
+from igs.cli.console import Console, print_result, to_json
 from igs.cli.options import Number, Numbers, command, given_options, option
 from igs.cli.output import FORMATS, check_format, format_of, write_image
 from igs.encoder.options import check_saliency
@@ -109,7 +109,7 @@ def _look(*names: str, **kwargs: Any) -> Any:
     ),
     _look(
         "--saliency-weights",
-        type=click.Path(path_type=Path, dir_okay=False),
+        type=options.FILE,
         metavar="FILE",
         help="Weights of EML-Net, .safetensors: needed by --saliency eml-net.",
     ),
@@ -157,7 +157,7 @@ def view(
         found = {"width": sheet.width, "height": sheet.height}
     report = {"input": source, "output": target, "kind": kind, **found, "seconds": time.perf_counter() - started}
     if as_json:
-        click.echo(to_json(report), err=target == files.PIPE)
+        print_result(to_json(report), err=target == files.PIPE)
     console.detail(f"{files.display(target)}: {kind}, {report['seconds']:.2f} s")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from collections.abc import Sequence
 from typing import IO, Protocol
 
@@ -126,6 +127,7 @@ def save_film(file: IO[bytes], kind: str, moments: Sequence[Moment], stage: Stag
     if not moments:
         raise UsageError("film: expected one moment of the fit or more, found none")
     frames = [_frame(m, stage, max(x.step for x in moments)) for m in moments]
+    memory = io.BytesIO()  # on a file Pillow's encoders write to the descriptor, and take a part for the whole
     durations = [*(_GROWTH if m.growth else _FRAME for m in moments[:-1]), _LAST]
     if kind == ".gif":
         # One palette for all frames, so that nothing flickers: that of the last, and of one with marks.
@@ -135,11 +137,14 @@ def save_film(file: IO[bytes], kind: str, moments: Sequence[Moment], stage: Stag
         both.paste(marked[0] if marked else frames[0], (0, frames[-1].height))
         palette = both.quantize(255, Image.Quantize.MEDIANCUT)
         frames = [f.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG) for f in frames]
-        frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0, optimize=False)
+        frames[0].save(
+            memory, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0, optimize=False
+        )
     else:
         frames[0].save(
-            file, "WEBP", save_all=True, append_images=frames[1:], duration=durations, loop=0, quality=80, method=4
+            memory, "WEBP", save_all=True, append_images=frames[1:], duration=durations, loop=0, quality=80, method=4
         )
+    file.write(memory.getbuffer())
     return len(frames)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import signal
@@ -133,6 +135,57 @@ def test_a_hard_link_to_an_input_is_an_input(cli: Any, tmp_path: Path) -> None:
     os.link(path, out / "0_5.igs")
     result = cli("igs-encode", path, "-d", out)
     assert (result.code, "would be overwritten" in result.err) == (1, True)
+
+
+def test_a_folder_that_cannot_be_listed_fails(
+    cli: Any, fake_encoder: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures(tmp_path, 5)
+    for name in ("deep", "locked"):
+        (tmp_path / "in" / name).mkdir()
+        Image.new("L", (3, 4)).save(tmp_path / "in" / name / "x.png")
+    locked = str(tmp_path / "in" / "locked")
+    listed = os.scandir
+
+    def scandir(path: Any = ".") -> Any:  # permissions don't bind root
+        if os.fspath(path) == locked:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), locked)
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    result = cli("igs-encode", tmp_path / "in", "-d", tmp_path / "out", "--json")
+    reports = [json.loads(line) for line in result.out.splitlines()]
+    names = [str(Path(r["input"]).relative_to(tmp_path / "in")) for r in reports]
+    assert names == ["0_5.png", os.path.join("deep", "x.png"), "locked"]
+    assert [r.get("error") for r in reports] == [None, None, f"{locked}: Permission denied"]
+    assert (result.code, result.err) == (2, f"igs-encode: {locked}: Permission denied\n")
+    assert cli("igs-encode", tmp_path / "in", "-d", tmp_path / "out").text.endswith("2 encoded, 1 failed\n")
+
+
+def test_what_lies_in_a_folder_that_cannot_be_entered_fails(
+    cli: Any, fake_encoder: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = pictures(tmp_path, 5, 6)
+    status, opened = os.stat, io.open
+
+    def refuse(path: Any) -> None:
+        if isinstance(path, (str, Path)) and os.fspath(path) == str(paths[0]):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    def stat(path: Any, **kwargs: Any) -> Any:
+        refuse(path)
+        return status(path, **kwargs)
+
+    def open_(path: Any, *args: Any, **kwargs: Any) -> Any:
+        refuse(path)
+        return opened(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "stat", stat)
+    monkeypatch.setattr("builtins.open", open_)
+    for given in ([tmp_path / "in"], paths):
+        result = cli("igs-encode", *given, "-d", tmp_path / "out")
+        assert (result.code, result.text.splitlines()[-1]) == (2, "1 encoded, 1 failed")
+        assert f"igs-encode: {paths[0]}: Permission denied\n" in result.err
 
 
 def test_table() -> None:

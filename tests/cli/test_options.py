@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -178,3 +179,33 @@ def test_json_is_valid_for_every_parser() -> None:
     assert json.loads(text, parse_constant=lambda name: pytest.fail(name)) == {
         "a": None, "b": [None, 3], "c": [0, 1], "d": [True, None], "e": "x", "1": 0,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_whether_a_file_can_be_read_is_for_its_reader_to_say(name: str) -> None:
+    files = {p.name: p.type for p in COMMANDS[name].params if isinstance(p.type, click.Path) and p.type.file_okay}
+    assert not [n for n, type_ in files.items() if type_.readable or type_.exists]  # click's errors of these are exit 1
+    assert bool(files) == (name in ("igs-encode", "igs-edit", "igs-view"))
+
+
+@pytest.mark.parametrize("option", ["--saliency-map", "--saliency-weights", "--resume"])
+def test_a_file_for_a_fit_that_may_not_be_read(
+    cli: Any, picture: Path, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("safetensors")
+    locked = picture.with_name("locked")
+    locked.write_bytes(b"12345678")
+    opened = Path.open
+
+    def open_(path: Path, *args: Any, **kwargs: Any) -> Any:  # permissions don't bind root
+        if path == locked:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return opened(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "access", lambda path, mode, **kwargs: path != str(locked))
+    monkeypatch.setattr(Path, "open", open_)
+    args = [option, locked, "-n", 5, "--steps", 3, *(["--saliency", "eml-net"] if "weights" in option else [])]
+    result = cli("igs-encode", picture, picture.with_name("out.igs"), *args, "--init", "saliency")
+    assert (result.code, result.err) == (2, f"igs-encode: {locked}: Permission denied\n")
+    assert not picture.with_name("out.igs").exists()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 Make = Callable[..., bytes]
 
@@ -99,6 +99,96 @@ def test_a_reader_that_goes_away(tmp_path: Path, igs_bytes: Make) -> None:
     err = process.stderr.read()
     process.stderr.close()
     assert (process.wait(60), err) == (141, b"")
+
+
+# -- outputs that can't be written
+
+# A limit of 1024 bytes per file, as a full disk would be, set only when all that may be cached is.
+FULL = """
+import resource, igs.cli.{0} as command
+original = command.{1}
+def limited(*args):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))
+    return original(*args)
+command.{1} = limited
+"""
+posix_only = pytest.mark.skipif(os.name != "posix", reason="limits, devices and closed descriptors are POSIX's")
+
+
+@posix_only
+@pytest.mark.parametrize(
+    "name", ["a.jpg", "a.webp", "a.avif", "a.png", "a.tif", "a.ppm", "a.npy", "16.png", "16.tif", "a.exr"]
+)
+def test_a_picture_that_the_disk_has_no_room_for(tmp_path: Path, igs_bytes: Make, name: str) -> None:
+    if name == "a.avif" and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    if name in ("16.tif", "a.exr"):
+        pytest.importorskip("OpenEXR" if name == "a.exr" else "tifffile")
+    (tmp_path / "in.igs").write_bytes(igs_bytes())
+    args = ["igs-decode", "in.igs", name, "--scale", 4, *(["--bit-depth", 16] if name.startswith("16") else [])]
+    code, _, err = finish(start(FULL.format("decode", "write_image"), *args, cwd=tmp_path))
+    assert (code, err) == (2, f"igs-decode: {name}: File too large\n")
+    assert [p.name for p in tmp_path.iterdir()] == ["in.igs"]
+
+
+@posix_only
+@pytest.mark.parametrize("name", ["map.jpg", "map.tif"])
+def test_a_view_that_the_disk_has_no_room_for(tmp_path: Path, igs_bytes: Make, name: str) -> None:
+    (tmp_path / "in.igs").write_bytes(igs_bytes())
+    code, _, err = finish(start(FULL.format("view", "write_image"), "igs-view", "in.igs", name, cwd=tmp_path))
+    assert (code, err) == (2, f"igs-view: {name}: File too large\n")
+    assert [p.name for p in tmp_path.iterdir()] == ["in.igs"]
+
+
+# An encoder that reports more than the log has room for.
+CHATTY = """
+import igs.cli.encode as e
+from igs.encoder.options import Progress
+def chatty(image, options):
+    for step in range(100):
+        options.on_progress(Progress(step, 100, 0.1, 60, 0.01, 30.0, None))
+    raise AssertionError("went on without its log")
+e.load_encoder = lambda: chatty
+"""
+
+
+@posix_only
+def test_a_log_that_the_disk_has_no_room_for_is_named(picture: Path) -> None:
+    setup = CHATTY + FULL.format("encode", "load_encoder").replace("original(*args)", "chatty")
+    code, _, err = finish(start(setup, "igs-encode", "in.png", "out.igs", "--log", "log", cwd=picture.parent))
+    assert (code, err) == (2, "igs-encode: log: File too large\n")
+    assert sorted(p.name for p in picture.parent.iterdir()) == ["in.png", "log"]
+    assert (picture.parent / "log").stat().st_size == 1024  # what it has stays
+
+
+# As Python starts where the caller closed it (`>&-`).
+CLOSED = "import os, sys; os.close(1); sys.stdout = None"
+# An encoder that takes no time.
+ENCODED = """
+import igs.cli.encode as e
+class Encoded:
+    data = b"igs"
+    report = {"width": 1, "height": 1, "num_gaussians": 1, "bytes": 3, "bpp": 24.0, "psnr": None, "seconds": 0.0}
+e.load_encoder = lambda: lambda image, options: Encoded
+"""
+
+
+@posix_only
+@pytest.mark.parametrize(
+    "args",
+    [
+        "igs-info in.igs", "igs-info in.igs --json", "igs-validate in.igs", "igs-validate in.igs --json",
+        "igs-decode in.igs --pixel 1,1", "igs-decode in.igs --pixel 1,1 --json", "igs-decode in.igs out.png --json",
+        "igs-decode in.igs -", "igs-edit in.igs out.igs --set-dpi 300 --json", "igs-view in.igs out.png --json",
+        "igs-encode in.png out.igs --json", "igs-encode in.png -d out", "igs-encode -V", "igs-info -h",
+    ],
+)  # fmt: skip
+def test_a_result_that_nobody_gets_is_an_error(picture: Path, igs_bytes: Make, args: str) -> None:
+    (picture.parent / "in.igs").write_bytes(igs_bytes())
+    setup = ENCODED + CLOSED if "igs-encode" in args else CLOSED
+    code, _, err = finish(start(setup, *args.split(), cwd=picture.parent))
+    assert code == 2, err
+    assert err.splitlines()[-1] == f"{args.split()[0]}: standard output: closed"
 
 
 # -- imports

@@ -73,6 +73,16 @@ def test_a_film_has_a_frame_for_each_moment(scene, moments, kind):
         assert shown[3] > 1000
 
 
+@pytest.mark.parametrize("kind", [".webp", ".gif"])
+def test_a_film_is_written_through_the_file_whose_errors_are_seen(scene, moments, kind):
+    class Watched(io.BytesIO):
+        def fileno(self):
+            raise AssertionError("written behind the file's back, where a part may pass for the whole")
+
+    stage = Stage(scene.width, scene.height, scene.groups, side=120)
+    assert save_film(Watched(), kind, moments, stage) == 4
+
+
 def test_what_is_no_film(scene, moments):
     stage = Stage(scene.width, scene.height, scene.groups)
     with pytest.raises(UsageError, match=r"\.webp or \.gif"):
