@@ -7,6 +7,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -55,7 +56,7 @@ const igs::Table* table() {
 // Threads that sleep between calls.
 class Pool {
 public:
-    explicit Pool(int wanted) : wanted_(wanted) {}
+    explicit Pool(int wanted) : wanted_(wanted < 1 ? 1 : wanted) {}
     void run(int64_t count, void (*task)(int64_t, void*), void* context) {
         if (count <= 0) return;
         std::unique_lock<std::mutex> one_at_a_time(caller_);
@@ -95,7 +96,11 @@ private:
         stop();
         quit_ = false;
         const int64_t round = round_;
-        for (int i = 1; i < wanted_; i++) threads_.emplace_back([this, round] { loop(round); });
+        try {
+            for (int i = 1; i < wanted_; i++) threads_.emplace_back([this, round] { loop(round); });
+        } catch (const std::system_error&) {  // no more are to be had: those there are will do
+            wanted_ = int(threads_.size()) + 1;
+        }
     }
     void stop() {
         {
@@ -134,8 +139,7 @@ private:
 // Never destroyed: its threads may outlive static destructors. Nor is that of a parent process in a child after fork():
 // its threads do not exist there, and whoever waits for its locks and conditions waits for them.
 Pool& pool() {
-    const unsigned cores = std::thread::hardware_concurrency();
-    static std::atomic<Pool*> current{new Pool(cores ? int(cores) : 1)};
+    static std::atomic<Pool*> current{new Pool(int(std::thread::hardware_concurrency()))};
     Pool* known = current.load();
     if (!known->is_of(getpid())) {
         Pool* own = new Pool(known->size());

@@ -25,38 +25,40 @@ def whole_file(path: str | Path, *, overwrite: bool = True) -> Iterator[BinaryIO
     """
     target = Path(os.path.realpath(path))  # a link stays a link, its target is replaced
     try:
-        mode = target.stat().st_mode
+        mode = os.stat(path).st_mode  # of the name given: that of a pipe in /dev/fd leads to no file
     except OSError:
         mode = None
     if mode is not None and stat.S_ISDIR(mode):
         raise OutputError(f"{path}: is a directory")
     if mode is not None and stat.S_ISREG(mode) and not overwrite:
         raise OutputError(f"{path}: exists already (--no-overwrite)")
+    temporary = None
     try:
-        if mode is not None and not stat.S_ISREG(mode):
-            with open(target, "wb") as stream:
-                yield stream
-            return
-        handle, temporary = tempfile.mkstemp(prefix=f".{target.name[:_KEPT]}.", suffix=".tmp", dir=target.parent)
+        if mode is None or stat.S_ISREG(mode):
+            handle, temporary = tempfile.mkstemp(prefix=f".{target.name[:_KEPT]}.", suffix=".tmp", dir=target.parent)
+            os.close(handle)
+        # Not fdopen: writers of images look at the name.
+        file = open(path, "wb") if temporary is None else open(temporary, "w+b")  # noqa: SIM115 (closed below)
     except OSError as error:
         raise OutputError(f"{path}: {error.strerror or error}") from error
     try:
-        os.close(handle)
-        with open(temporary, "w+b") as file:  # not fdopen: writers of images look at the name
+        with file:
             yield file
             file.flush()
-            _set_mode(file, mode)
-        if overwrite:
+            if temporary is not None:
+                _set_mode(file, mode)
+        if temporary is not None and overwrite:
             os.replace(temporary, target)
-        else:
+        elif temporary is not None:
             _move_new(temporary, target, path)
     except OSError as error:
         if isinstance(error, BrokenPipeError) or error.filename not in (None, temporary):
             raise
         raise OutputError(f"{path}: {error.strerror or error}") from error
     finally:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
 
 
 def _set_mode(file: IO[bytes], mode: int | None) -> None:

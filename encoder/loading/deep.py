@@ -29,9 +29,12 @@ LOAD_BYTES = 9
 EXTRA = 'pip install "igs-codec[images]"'
 # PhotometricInterpretation of a TIFF: what its channels are (TIFF 6.0, and tags registered since).
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK = 0, 1, 2, 3, 5
+_YCBCR = 6
+# Compressions whose decoders give RGB of YCbCr: JPEG, JPEG 2000, JPEG XR, WebP, JPEG XL, by their registered numbers.
+_TURNS_TO_RGB = {6, 7, 22610, 34712, 34927, 34934, 50001, 50002, 52546}
 _NOT_READ = {
     4: "a transparency mask",
-    6: "YCbCr",
+    _YCBCR: "YCbCr",
     8: "CIELAB",
     9: "ICCLab",
     10: "ITULab",
@@ -117,7 +120,11 @@ def is_deep(image: Image.Image, file: BinaryIO | None) -> bool:
     if max(bits) <= 8:
         return 2 in formats  # read as if they had no sign
     # Grey of other depths is not scaled by them, and never inverted where white is zero.
-    return not (image.tag_v2.get(262) == _BLACK_IS_ZERO and len(bits) == 1 and (bits[0], formats[0]) in _WHOLE_GREY)
+    return not (
+        image.tag_v2.get(262, _BLACK_IS_ZERO) == _BLACK_IS_ZERO
+        and len(bits) == 1
+        and (bits[0], formats[0]) in _WHOLE_GREY
+    )
 
 
 def _tiff_numbers(image: Image.Image, tag: int) -> tuple[int, ...]:
@@ -187,7 +194,12 @@ def read_tiff(
             limits.check(width, height, name, channels)
             if shown.imagedepth != 1 or not 1 <= channels <= 64:
                 raise InputError(f"{name}: expected one picture of 1 to 64 channels, found {list(shown.shape)}")
-            photometric, extra = int(shown.photometric), tuple(shown.extrasamples or ())
+            extra = tuple(shown.extrasamples or ())
+            photometric = int(shown.photometric)
+            if 262 not in shown.tags:  # which every file should have; as libtiff guesses
+                photometric = _RGB if channels - len(extra) >= 3 else _BLACK_IS_ZERO
+            elif photometric == _YCBCR and int(shown.compression) in _TURNS_TO_RGB:
+                photometric = _RGB
             if photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK):
                 found = _NOT_READ.get(photometric, f"photometric interpretation {photometric}")
                 raise InputError(f"{name}: expected a TIFF of grey, RGB, palette or CMYK pixels, found {found}")

@@ -101,12 +101,13 @@ def load_image(
         raise UsageError(f"resample: expected several maps beside it, found one picture and {resample!r}")
     limits = load_deep.SizeLimits(size_limit, dimension_limit, memory_limit)
     if isinstance(source, SourceImage):
-        limits.check(source.width, source.height, name or source.name, source.channels)
+        if limits != load_deep.SizeLimits(SIZE_LIMIT, DIMENSION_LIMIT):  # it was let in by limits of its own
+            limits.check(source.width, source.height, name or source.name, source.channels)
         loaded = source if name is None else dataclasses.replace(source, name=name)
     elif isinstance(source, np.ndarray):
         return _from_array(source, limits, groups, name or "array")
     elif isinstance(source, Image.Image):
-        loaded = _from_object(source, limits, name or os.fsdecode(getattr(source, "filename", "")) or "image")
+        loaded = _from_object(source, limits, name or os.fsdecode(getattr(source, "filename", None) or "") or "image")
     elif isinstance(source, (str, os.PathLike)):
         path = Path(source)
         try:
@@ -367,6 +368,7 @@ def _from_object(image: Image.Image, limits: load_deep.SizeLimits, name: str) ->
                 reason = reason if first else "it is not at its first frame"
                 notes.append(f"{name}: Pillow's pixels are taken, which are not all that the file has: {reason}")
                 file = None
+        again = None  # with its pixels, before the file's own are read
         return _from_pillow(image, file, limits, name, notes)
 
 

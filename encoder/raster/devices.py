@@ -54,8 +54,9 @@ def choose_backend(options: EncodeOptions, recipe: Recipe, warn: Callable[[str],
 
 @contextlib.contextmanager
 def torch_threads(backend: Backend, options: EncodeOptions) -> Iterator[None]:
-    """PyTorch's own threads during a fit, and after it as many as before: after the last of fits side by side.
+    """PyTorch's own threads during a fit, and after it as many as before: as before the first of fits side by side.
 
+    PyTorch keeps the number by thread, and what new threads begin with: every fit puts both back where it ran.
     Where kernels do the work one: between small operations more of them spin, on cores that the kernels want.
     """
     with _going_on.lock:
@@ -68,8 +69,7 @@ def torch_threads(backend: Backend, options: EncodeOptions) -> Iterator[None]:
     finally:
         with _going_on.lock:
             _going_on.fits -= 1
-            if not _going_on.fits:
-                torch.set_num_threads(_going_on.before)
+            torch.set_num_threads(_going_on.before)
 
 
 def _gpu(options: EncodeOptions, recipe: Recipe, warn: Callable[[str], None]) -> PlainBackend | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -47,6 +48,31 @@ def test_encodes_side_by_side_are_those_of_one_after_the_other():
     with ThreadPoolExecutor(3) as pool:
         assert list(pool.map(data, pictures * 3)) == expected * 3
     assert torch.get_num_threads() == before
+
+
+def test_threads_of_torch_after_fits_that_overlap():
+    """The caller's ends first, another one's goes on: then, too, PyTorch is here as before, and in new threads."""
+    before, ours, theirs = torch.get_num_threads(), threading.Event(), threading.Event()
+    torch.set_num_threads(3)
+    try:
+
+        def other():
+            def wait(fit):
+                theirs.set()
+                assert ours.wait(60)
+
+            small(picture(), on_step=wait)
+
+        thread = threading.Thread(target=other)
+        small(picture(), on_step=lambda fit: (thread.is_alive() or thread.ident or thread.start(), theirs.wait(60)))
+        assert torch.get_num_threads() == 3
+        ours.set()
+        thread.join()
+        assert torch.get_num_threads() == 3
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(torch.get_num_threads).result() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_flat_colour_is_exact():

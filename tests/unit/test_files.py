@@ -82,3 +82,19 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none" / "fit.npz"):
         with pytest.raises(OutputError, match=str(path)):
             write(path, b"")
+
+
+@pytest.mark.skipif(not os.path.isdir("/dev/fd"), reason="needs /dev/fd")
+def test_a_pipe_by_the_number_of_its_end() -> None:
+    """As shells name it in ``>(command)``."""
+    reader, writer = os.pipe()
+    with whole_file(f"/dev/fd/{writer}") as file:
+        file.write(b"abc")
+    os.close(writer)
+    assert os.read(reader, 10) == b"abc"
+    os.close(reader)
+
+
+def test_errors_of_other_files_are_theirs() -> None:
+    with pytest.raises(FileNotFoundError), whole_file(os.devnull):
+        open("no such file")  # noqa: SIM115

@@ -13,6 +13,7 @@ from PIL import Image
 
 from igs.cli.output_png import write_png16
 from igs.encoder.loading.image import load_image
+from igs.format.errors import InputError
 
 TAKEN = (
     "a: Pillow's pixels are taken, which are not all that the file has: "
@@ -121,3 +122,16 @@ def test_an_animation_at_a_frame() -> None:
     assert np.rint(source.pixels[0, :2, 0] * 255).tolist() == [99, 20]
     assert image.tell() == 1
     assert image.getpixel((0, 0)) == 99
+
+
+def test_a_name_that_is_none(deep: Path) -> None:
+    image = Image.new("RGB", (3, 2))
+    image.filename = None  # type: ignore[attr-defined]
+    assert load_image(image).width == 3
+
+
+def test_a_loaded_picture_is_not_measured_again_unless_asked_for() -> None:
+    wide = load_image(np.zeros((2, 70_000), np.uint8), dimension_limit=10**6)
+    assert load_image(wide).width == 70_000
+    with pytest.raises(InputError, match="above the limit of 100 pixels a side"):
+        load_image(wide, dimension_limit=100)

@@ -179,3 +179,21 @@ def test_a_page_that_a_pillow_image_is_at() -> None:
         source = load_image(image, name="a.tif")
     assert source.warnings == ["a.tif: only frame 3 of 3 is encoded"]
     assert np.all(source.pixels == np.float32(2001 / 65535))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_without_a_word_on_what_the_channels_are(channels: int) -> None:
+    """As libtiff guesses: grey whose zero is black, RGB."""
+    values = np.arange(8 * channels, dtype=np.uint16).reshape(2, 4, channels) * 1000
+    data = tiff(values.squeeze(), "minisblack" if channels == 1 else "rgb")
+    entry = bytes([6, 1, 3, 0, 1, 0, 0, 0, 1 + (channels == 3), 0])
+    assert data.count(entry) == 1
+    source = load_image(data.replace(entry, bytes([0, 240]) + entry[2:]))  # a tag that nobody knows
+    assert np.allclose(source.pixels, values / 65535, atol=1e-6)
+
+
+@pytest.mark.parametrize("compression", ["jpeg2000", "jpegxl"])
+def test_ycbcr_that_its_decoder_turns_into_rgb(compression: str) -> None:
+    values = np.random.default_rng(0).integers(0, 2**16, (8, 8, 3)).astype(np.uint16)
+    source = load_image(tiff(values, "ycbcr", compression=compression))
+    assert np.abs(source.pixels - values / 65535).max() < 0.1
