@@ -118,7 +118,7 @@ def _xmp_problem(data: bytes) -> tuple[str, str] | None:
     parser.StartDoctypeDeclHandler = refuse
     parser.StartElementHandler = lambda name, attributes: seen.add(name.rpartition(":")[2])
     try:
-        parser.Parse(data, True)
+        parser.Parse(data.strip(b"\0 \t\r\n"), True)  # what writers put around packets
     except ValueError:
         return expected, "a document type"
     except expat.ExpatError as error:

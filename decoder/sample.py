@@ -36,11 +36,12 @@ class Cells:
         """xs, ys: int32 units, NOWHERE for none; width, height: the picture in units."""
         somewhere = xs != NOWHERE
         self.number = int(somewhere.sum())
-        spans = []
+        spans, ends = [], []
         for values, limit in ((xs, width), (ys, height)):
-            low = int(np.min(values, initial=limit, where=somewhere))
-            high = int(np.max(values, initial=0, where=somewhere))
-            low, high = min(max(low, 0), limit), min(max(high, 0), limit)
+            first = int(np.min(values, initial=2**31 - 1, where=somewhere))
+            last = int(np.max(values, initial=-(2**31), where=somewhere))
+            ends.append((first, last))
+            low, high = min(max(first, 0), limit), min(max(last, 0), limit)
             spans.append((low, max(high - low, 0) + 1))
         (x0, w), (y0, h) = spans
         gaussians = num_gaussians * (w / (width + 1)) * (h / (height + 1))  # about so many lie within
@@ -53,13 +54,16 @@ class Cells:
         self.grid = np.array([x0, y0, self.per_unit, self.columns, self.rows], np.float64)
         self.starts, self.order, self.ordered = sort_into_cells(xs, ys, self.grid)
         self.bounds = cell_bounds(self.starts, self.ordered)
-        self.lows_x, self.highs_x = self._edges(self.x0, self.columns)
-        self.lows_y, self.highs_y = self._edges(self.y0, self.rows)
+        self.lows_x, self.highs_x = self._edges(self.x0, self.columns, *ends[0])
+        self.lows_y, self.highs_y = self._edges(self.y0, self.rows, *ends[1])
 
-    def _edges(self, start: float, cells: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    def _edges(
+        self, start: float, cells: int, first: int, last: int
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Low and high ends of the cells along a side; of those at the border as far as there are points."""
         edges = start + np.arange(cells + 1) / self.per_unit
         lows, highs = edges[:-1] - 1.0, edges[1:] + 1.0  # a unit of room for the rounding of the division
-        lows[0], highs[-1] = -np.inf, np.inf
+        lows[0], highs[-1] = first - 1.0, last + 1.0
         return lows, highs
 
 

@@ -77,7 +77,7 @@ def render_strips(
         counts += count_tile_rows(splats.means, splats.factors, rule.reach, down.lows, down.highs, *down.guess())
     unit = down.tiles_per_unit
     unit_samples = max(1, len(grid.xs) * down.samples_per_unit * grid.reduction)
-    work = Work(reach_ratio, len(grid.xs) * 16, len(grid.xs) * 16 * len(down))
+    work = Work(reach_ratio, len(across) * TILE_POINTS, len(across) * TILE_POINTS * len(down))
     step = unit * max(1, STRIP_SAMPLES // unit_samples)  # tile rows per piece of work
     for start, end in bands(counts, unit):
         lists = [

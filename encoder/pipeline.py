@@ -61,7 +61,7 @@ def encode(image: Any, options: EncodeOptions | None = None, **settings: Any) ->
     if options.downsample != 1:
         source = area.reduced(source, options.downsample)
         recipe = dataclasses.replace(recipe, interlace=0.0)  # of means there are no point samples
-    if Limits().with_room(source.width, source.height) != Limits():
+    if source.width * source.height > Limits.pixels or max(source.width, source.height) > Limits.side:
         warn(
             f"a picture of {source.width}×{source.height} pixels is above the default limits: readers of the file "
             "refuse it unless theirs are raised"

@@ -33,9 +33,9 @@ class Limits:
                 raise UsageError(f"limit {field.name}: expected a number of 0 or more, found {value}")
 
     def with_room(self, width: int, height: int) -> Limits:
-        """These limits, raised where a picture of so many pixels is above them."""
+        """Limits for one's own file of so many pixels, which is opened however large and crowded it is."""
         pixels, side = max(self.pixels, width * height), max(self.side, width, height)
-        return dataclasses.replace(self, pixels=pixels, side=side)
+        return dataclasses.replace(self, pixels=pixels, side=side, reach_ratio=math.inf)
 
     def check(self, name: str, value: float, offset: int | None = None) -> None:
         """Raise LimitExceeded (``E_LIMIT_<NAME>``) if ``value`` is above the limit ``name``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import stat
 import tempfile
@@ -20,8 +21,8 @@ def whole_file(path: str | Path, *, overwrite: bool = True) -> Iterator[BinaryIO
     """A binary file that becomes ``path`` when the block ends well, and is removed on any error or interrupt.
 
     It lies in the same folder meanwhile, as the rename must not cross file systems, under a name that no other file
-    has. What isn't a regular file (a device, a named pipe) is written directly. Raises OutputError if ``path`` can't be
-    written, or exists and ``overwrite`` is off.
+    has. What isn't a regular file (a device, a named pipe) gets it all at the end. Raises OutputError if ``path``
+    can't be written, or exists and ``overwrite`` is off.
     """
     target = Path(os.path.realpath(path))  # a link stays a link, its target is replaced
     try:
@@ -32,33 +33,48 @@ def whole_file(path: str | Path, *, overwrite: bool = True) -> Iterator[BinaryIO
         raise OutputError(f"{path}: is a directory")
     if mode is not None and stat.S_ISREG(mode) and not overwrite:
         raise OutputError(f"{path}: exists already (--no-overwrite)")
-    temporary = None
+    if mode is not None and not stat.S_ISREG(mode):
+        yield from _direct(path)
+        return
     try:
-        if mode is None or stat.S_ISREG(mode):
-            handle, temporary = tempfile.mkstemp(prefix=f".{target.name[:_KEPT]}.", suffix=".tmp", dir=target.parent)
-            os.close(handle)
-        # Not fdopen: writers of images look at the name.
-        file = open(path, "wb") if temporary is None else open(temporary, "w+b")  # noqa: SIM115 (closed below)
+        handle, temporary = tempfile.mkstemp(prefix=f".{target.name[:_KEPT]}.", suffix=".tmp", dir=target.parent)
     except OSError as error:
         raise OutputError(f"{path}: {error.strerror or error}") from error
     try:
-        with file:
+        os.close(handle)
+        with open(temporary, "w+b") as file:  # not fdopen: writers of images look at the name
             yield file
             file.flush()
-            if temporary is not None:
-                _set_mode(file, mode)
-        if temporary is not None and overwrite:
+            _set_mode(file, mode)
+        if overwrite:
             os.replace(temporary, target)
-        elif temporary is not None:
+        else:
             _move_new(temporary, target, path)
     except OSError as error:
         if isinstance(error, BrokenPipeError) or error.filename not in (None, temporary):
             raise
         raise OutputError(f"{path}: {error.strerror or error}") from error
     finally:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+
+
+def _direct(path: str | Path) -> Iterator[BinaryIO]:
+    """Memory that goes to a device or pipe when all is there: some formats are written with seeks."""
+    memory = io.BytesIO()
+    try:
+        stream = open(path, "wb")  # noqa: SIM115 (closed below)
+    except OSError as error:
+        raise OutputError(f"{path}: {error.strerror or error}") from error
+    with contextlib.closing(stream):
+        yield memory
+        try:
+            stream.write(memory.getbuffer())
+            stream.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OutputError(f"{path}: {error.strerror or error}") from error
 
 
 def _set_mode(file: IO[bytes], mode: int | None) -> None:

@@ -132,3 +132,26 @@ def test_the_limit_of_tries_is_the_users(threads):
     with igs.open(data, threads=threads) as image:
         assert image.decode().shape == (64, 64, 1)
         image.sample(np.full((2000, 2), 24.5))
+
+
+def test_what_is_crowded_elsewhere_is_not_counted() -> None:
+    """Of 20 000 Gaussians in one chunk, all over the picture, those count that can reach what is asked for."""
+    header = format.Header(
+        width=400, height=300, channels=1, groups=(format.Group(channels=1, colour=format.Colour.GREY),),
+        background=(0,), position=format.Quantizer.affine([0.0, 0.0], [400 / 65536, 300 / 65536], 16),
+        scale=format.Quantizer.affine([0.0, 0.0], [1.0, 1.0], 1), rotation=format.Quantizer.affine(0.0, 0.0, 1),
+        feature=format.Quantizer.affine(0.0, 1.0, 1), reach2=9.0,
+    )  # fmt: skip
+    rng = np.random.default_rng(2)
+    codes = rng.integers(0, 2, (20_000, header.code_columns)).astype(np.uint32)
+    codes[:, :2] = rng.integers(0, 65536, (20_000, 2))
+    with igs.open(format.write(header, [[codes]])) as image:
+        expected = image.sample([[300.5, 200.5]])[0]
+        assert np.array_equal(image.sample(np.full((5000, 2), (300.5, 200.5))), np.broadcast_to(expected, (5000, 1)))
+        line = np.stack([np.full(3000, 100.25), np.linspace(50, 50.001, 3000)], axis=1)
+        image.sample(line)
+        image.sample(rng.uniform(-500, -400, (1000, 2)))  # left of and above the picture
+        spots = np.repeat([[10.5, 10.5], [11.5, 10.5], [390.0, 290.0]], 1000, axis=0)
+        assert np.array_equal(image.sample(spots)[::1000], image.sample(spots[::1000]))
+        column = image.region(200, 0, 1, 300, dtype="float32")
+        assert np.array_equal(column, image.decode(dtype="float32")[:, 200:201])

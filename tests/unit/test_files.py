@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from igs.cli import files
@@ -98,3 +99,8 @@ def test_a_pipe_by_the_number_of_its_end() -> None:
 def test_errors_of_other_files_are_theirs() -> None:
     with pytest.raises(FileNotFoundError), whole_file(os.devnull):
         open("no such file")  # noqa: SIM115
+
+
+def test_a_device_takes_what_is_written_with_seeks() -> None:
+    with whole_file(os.devnull) as file:
+        np.savez(file, a=np.arange(3))
