@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from igs.cli.files import OutputError
+from igs.format.errors import OutputError
 
 
 @dataclasses.dataclass

@@ -43,9 +43,6 @@ def _expert(*names: str, section: str = "Along the way", **kwargs: Any) -> Any:
     return option(*names, section=section, advanced=True, **kwargs)
 
 
-_PATH = options.FILE
-
-
 @command(
     "igs-encode",
     click.argument("paths", nargs=-1, metavar="IN OUT | IN... -d DIR"),
@@ -170,7 +167,7 @@ _PATH = options.FILE
     ),
     _expert("--no-metadata", is_flag=True, section="Container", help="Leave out ICC, EXIF, XMP and resolution."),
     _expert("--write-settings", is_flag=True, section="Container", help="Keep igs' version and these options in OUT."),
-    _expert("--log", type=_PATH, metavar="FILE", help="Write progress as JSON lines."),
+    _expert("--log", type=options.FILE, metavar="FILE", help="Write progress as JSON lines."),
     _expert(
         "--log-every",
         type=Number(1, whole=True),
@@ -178,12 +175,16 @@ _PATH = options.FILE
         help="Steps between progress reports (default 10; with -v or --log, but no --report, a tenth of all, "
         "at most 100).",
     ),
-    option("--report", type=_PATH, metavar="FILE", section="To look at", help="Write a page about the encode: HTML."),
-    option("--film", type=_PATH, metavar="FILE", section="To look at", help="Write the fit as it goes: .webp, .gif."),
+    option(
+        "--report", type=options.FILE, metavar="FILE", section="To look at", help="Write a page about the encode: HTML."
+    ),
+    option(
+        "--film", type=options.FILE, metavar="FILE", section="To look at", help="Write the fit as it goes: .webp, .gif."
+    ),
     _expert("--render-growth", is_flag=True, help="Write a picture of each growth into DIR, new Gaussians marked."),
     _expert("--render-every", type=Number(1, whole=True), metavar="N", help="Write the fit as PNG every N steps."),
     _expert("--render-dir", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Where those go."),
-    _expert("--checkpoint", type=_PATH, metavar="FILE", help="Save the state of the fit here as it goes."),
+    _expert("--checkpoint", type=options.FILE, metavar="FILE", help="Save the state of the fit here as it goes."),
     _expert(
         "--checkpoint-every",
         type=Number(1, whole=True),
@@ -191,7 +192,7 @@ _PATH = options.FILE
         metavar="N",
         help="Steps between saves (default 500).",
     ),
-    _expert("--resume", type=_PATH, metavar="FILE", help="Continue from a checkpoint."),
+    _expert("--resume", type=options.FILE, metavar="FILE", help="Continue from a checkpoint."),
     options.SIZE_LIMIT,
     options.DIMENSION_LIMIT,
     options.MEMORY_LIMIT,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from igs.encoder.loading.image import SourceImage
-from igs.encoder.raster.backend import LossWeights, Model, PlainBackend, Pullback, StepResult, averaged, spread
+from igs.encoder.raster.backend import LossWeights, Model, PlainBackend, Pullback, Scratch, StepResult, averaged, spread
 from igs.encoder.raster.reference import RasterOptions
 from igs.encoder.raster.rescale import Rescaled
 from igs.encoder.recipe import is_number
@@ -48,11 +48,20 @@ class AreaBackend:
 
     def __init__(self, backend: PlainBackend, points: int) -> None:
         self.backend, self.points = backend, points
-        self.name, self.device, self.scratch = backend.name, backend.device, backend.scratch
+        self.name, self.device = backend.name, backend.device
         self.place, self.asynchronous, self.separable = backend.place, backend.asynchronous, False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.backend, name)
+
+    @property
+    def scratch(self) -> Scratch:
+        """That of the backend which draws: levels share one."""
+        return self.backend.scratch
+
+    @scratch.setter
+    def scratch(self, scratch: Scratch) -> None:
+        self.backend.scratch = scratch
 
     def _larger(self, options: RasterOptions) -> Rescaled:
         r = self.points

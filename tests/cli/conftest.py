@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import io
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -51,6 +53,24 @@ def picture(tmp_path: Path) -> Path:
     y, x = np.mgrid[:32, :32]
     Image.fromarray(np.stack([x * 8, y * 8, (x + y) * 4], axis=2).astype(np.uint8)).save(path)
     return path
+
+
+@pytest.fixture
+def forbid(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """``forbid(path)`` makes a file one that may not be read: permissions themselves don't bind root."""
+
+    def forbid(locked: Path) -> None:
+        opened = Path.open
+
+        def open_(path: Path, *args: Any, **kwargs: Any) -> Any:
+            if path == locked:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            return opened(path, *args, **kwargs)
+
+        monkeypatch.setattr(os, "access", lambda path, mode, **kwargs: path != str(locked))
+        monkeypatch.setattr(Path, "open", open_)
+
+    return forbid
 
 
 @pytest.fixture

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -162,20 +160,10 @@ def test_refusals(
     assert sorted(p.name for p in Path().iterdir()) == before
 
 
-def test_a_file_that_may_not_be_read_is_no_error_of_usage(
-    cli: Any, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_may_not_be_read_is_no_error_of_usage(cli: Any, source: Path, tmp_path: Path, forbid: Any) -> None:
     locked = tmp_path / "locked"
     locked.write_bytes(b"{}")
-    opened = Path.open
-
-    def open_(path: Path, *args: Any, **kwargs: Any) -> Any:  # permissions don't bind root
-        if path == locked:
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
-        return opened(path, *args, **kwargs)
-
-    monkeypatch.setattr(os, "access", lambda path, mode, **kwargs: path != str(locked))
-    monkeypatch.setattr(Path, "open", open_)
+    forbid(locked)
     for option in ("--copy-from", "--set-icc", "--set-exif", "--set-xmp", "--set-json"):
         result = cli("igs-edit", source, tmp_path / "out.igs", option, locked)
         assert (result.code, result.err) == (2, f"igs-edit: {locked}: Permission denied\n"), option

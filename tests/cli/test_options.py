@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -189,22 +188,12 @@ def test_whether_a_file_can_be_read_is_for_its_reader_to_say(name: str) -> None:
 
 
 @pytest.mark.parametrize("option", ["--saliency-map", "--saliency-weights", "--resume"])
-def test_a_file_for_a_fit_that_may_not_be_read(
-    cli: Any, picture: Path, monkeypatch: pytest.MonkeyPatch, option: str
-) -> None:
+def test_a_file_for_a_fit_that_may_not_be_read(cli: Any, picture: Path, forbid: Any, option: str) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("safetensors")
     locked = picture.with_name("locked")
     locked.write_bytes(b"12345678")
-    opened = Path.open
-
-    def open_(path: Path, *args: Any, **kwargs: Any) -> Any:  # permissions don't bind root
-        if path == locked:
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
-        return opened(path, *args, **kwargs)
-
-    monkeypatch.setattr(os, "access", lambda path, mode, **kwargs: path != str(locked))
-    monkeypatch.setattr(Path, "open", open_)
+    forbid(locked)
     args = [option, locked, "-n", 5, "--steps", 3, *(["--saliency", "eml-net"] if "weights" in option else [])]
     result = cli("igs-encode", picture, picture.with_name("out.igs"), *args, "--init", "saliency")
     assert (result.code, result.err) == (2, f"igs-encode: {locked}: Permission denied\n")

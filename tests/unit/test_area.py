@@ -10,6 +10,7 @@ from cuda_emulator import EmulatedKernels
 import igs
 from igs.encoder import encode
 from igs.encoder.fitting.fit import Fit
+from igs.encoder.levels import LevelBackend
 from igs.encoder.raster import kernels
 from igs.encoder.raster.area import AreaBackend, reduce
 from igs.encoder.raster.backend import KernelBackend, LossWeights, Model, TorchBackend, averaged, spread
@@ -126,6 +127,13 @@ def test_with_ssim_in_the_loss():
 def test_with_levels():
     found = encode(picture(), num_gaussians=40, downsample=2, levels=2, steps=20).report
     assert [level["num_gaussians"] for level in found["levels"]] == [20, 40]
+
+
+@needs_kernels
+def test_levels_of_means_share_their_room():
+    inner = [KernelBackend() for _ in range(3)]
+    LevelBackend([AreaBackend(backend, 2) for backend in inner])
+    assert len({id(backend.scratch) for backend in inner}) == 1
 
 
 @pytest.mark.parametrize(("settings", "message"), [
