@@ -135,7 +135,7 @@ def from_bytes(what: str, data: bytes) -> list[Row]:
 
     with igs.open(data) as image:
         groups, box = image.groups, picture_box(image.width, image.height)
-        layers = image.all_layers()
+        layers = image.all_layers()[0]  # a photograph has one part
     picture = Picture.of(layers, groups, False, box)
     item = prepare(data, 1.0, None, False, None, False)
     parsing = common.median_seconds(parse, 20)

@@ -1,4 +1,4 @@
-"""An open picture: which chunks a request needs, levels, and picture values (spec §7 to §9). The kernels do the rest.
+"""An open picture: requests, levels, groups and picture values (spec §8, §9). What each part holds is part.py's.
 
 What the bytes mean is ``igs.format``'s. Nothing here loads Numba before the first value is asked for.
 """
@@ -6,48 +6,41 @@ What the bytes mean is ``igs.format``'s. Nothing here loads Numba before the fir
 from __future__ import annotations
 
 import operator
-import threading
 from collections.abc import Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
-from igs.decoder.grid import make_grid
+from igs.decoder.grid import Grid, make_grid
 from igs.decoder.groups import Groups, decode_groups
 from igs.decoder.metadata import Metadata
 from igs.decoder.output import is_plain, normal_channels, output_dtype, result_array, to_dtype, to_picture
 from igs.decoder.output import renormalize as renormalize_vectors
-from igs.decoder.rule import Rule
-from igs.decoder.store import Chunks, Store
+from igs.decoder.part import PartSampler, box_of
 from igs.decoder.strips import Layer, Strip, render_strips
-from igs.format import FileReader, Level, LevelMode, Limits, open_file
+from igs.format import FileReader, Group, Level, Limits, Part, open_file
 from igs.format.errors import UsageError
-from igs.format.fields import MAX_SINGLE_STAGE, UNIT
+from igs.format.fields import UNIT
 from igs.format.threads import thread_count
-
-if TYPE_CHECKING:
-    from igs.decoder.sample import Cells
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
-Boxes = npt.NDArray[np.float64]  # [4, chunks] x0, y0, x1, y1 in pixels
-
-# Below so many points each is looked up by itself in the chunks that reach it; above, sorting them pays.
-_FEW_POINTS = 512
-_BLOCK_CELLS = 16  # cells a side that are looked up together in a two-stage index
 
 
-class _Part(NamedTuple):
-    """A run of chunks that is blended by itself, and what the kernels want to know about it."""
+class Wanted(NamedTuple):
+    """What a request wants of one part."""
 
-    first: int
-    last: int  # plus one
-    rule: Rule
-    floats: Floats
-    chunks: Chunks
-    boxes: Boxes
+    sampler: PartSampler
+    groups: tuple[Group, ...]
+    channels: npt.NDArray[np.intp]  # among the part's
+    columns: npt.NDArray[np.intp]  # of the result
+
+    @property
+    def whole(self) -> bool:
+        """Whether all channels are wanted, in their order."""
+        return np.array_equal(self.channels, np.arange(self.sampler.header.channels))
 
 
 class Image:
@@ -67,13 +60,9 @@ class Image:
         self.header = reader.header
         self._reader = reader
         self._threads = thread_count(threads)
-        self._store: Store | None = None
-        self._store_lock = threading.Lock()
         self._closed = False
-        self._rule = Rule.of(reader.header)
-        self._plain = is_plain(reader.header.groups)
-        self._two_stage = reader.num_chunks > MAX_SINGLE_STAGE
-        self._known_parts: dict[int, list[_Part]] = {}
+        self._samplers = [PartSampler(reader, part, self._threads) for part in reader.parts]
+        self._everything = self._wanted(range(len(self.header.groups)))
 
     # -- what it is
 
@@ -96,6 +85,11 @@ class Image:
     def groups(self) -> Groups:
         """What the channels are, in order: a tuple of records; by name (``groups["normal"]``) a map to decode."""
         return Groups.of(self, self.header.groups)
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The parts of the file, at least one: groups that share Gaussians, each part with its own."""
+        return self._reader.parts
 
     @property
     def num_gaussians(self) -> int:
@@ -190,29 +184,39 @@ class Image:
         kind = output_dtype(dtype)
         level = self._check_level(level)
         grid = make_grid(x, y, w, h, scale, self.width, self.height)
-        box = (grid.xs[0] / UNIT, grid.ys[0] / UNIT, grid.xs[-1] / UNIT, grid.ys[-1] / UNIT)
-        layers = self._layers(self._reader.chunks_in_box(*box, level), level)
-        chosen, channels = self.groups.select(range(len(self.groups)) if groups is None else groups)
-        if groups is not None:
-            layers = [self._selected(layer, channels) for layer in layers]
-        normals = normal_channels(chosen) if renormalize else []
-        if renormalize and (raw or not normals):
+        wanted = self._wanted(groups)
+        vectors = [normal_channels(want.groups) if renormalize else [] for want in wanted]
+        if renormalize and (raw or not any(vectors)):
             found = "raw values" if raw else "none"
             raise UsageError(f"renormalize: expected picture values of a normal map, found {found}")
-        plain = raw or is_plain(chosen)
-        result = result_array(out, (grid.rows, grid.columns, len(channels)), kind)
+        shape = (grid.rows, grid.columns, sum(len(want.columns) for want in wanted))
+        result = result_array(out, shape, kind)
+        for want, normals in zip(wanted, vectors, strict=True):
+            target = result if len(wanted) == 1 else np.empty((*shape[:2], len(want.columns)), kind)
+            self._draw(want, grid, level, raw, normals, target)
+            if target is not result:
+                result[..., want.columns] = target
+        return result
+
+    def _draw(
+        self, want: Wanted, grid: Grid, level: int, raw: bool, normals: list[slice], result: npt.NDArray[Any]
+    ) -> None:
+        """The values that are wanted of a part, on a grid."""
+        layers = want.sampler.layers_in(box_of(grid), level)
+        if not want.whole:
+            layers = want.sampler.select(layers, want.channels)
+        plain = raw or is_plain(want.groups)
 
         def emit(top: int, strip: Strip) -> None:
             if not plain:
-                to_picture(strip, chosen)
+                to_picture(strip, want.groups)
             for part in normals:
                 renormalize_vectors(strip[..., part])
-            if kind != np.float32:
+            if result.dtype != np.float32:
                 to_dtype(strip, result[top : top + len(strip)])
 
-        whole = result if kind == np.float32 else None
+        whole = result if result.dtype == np.float32 else None
         render_strips(layers, grid, self._threads, emit, whole, self._reader.limits.reach_ratio)
-        return result
 
     def sample(
         self,
@@ -240,18 +244,23 @@ class Image:
         bad = fix_points(array, xs, ys)
         if bad >= 0:
             raise UsageError(f"points: expected finite numbers, found {array[bad].tolist()} in row {bad}")
-        channels = self.groups.select(range(len(self.groups)) if groups is None else groups)[1]
-        result: Floats = result_array(out, (len(array), len(channels)), np.dtype(np.float32))
-        values = result if groups is None else np.empty((len(array), self.channels), np.float32)
-        if len(array) <= _FEW_POINTS:
-            self._sample_few(xs, ys, level, values)
-        else:
-            self._sample_many(xs, ys, level, values)
-        if not (raw or self._plain):
-            to_picture(values, self.header.groups)
-        if values is not result:
-            np.take(values, channels, axis=1, out=result)
+        wanted = self._wanted(groups)
+        shape = (len(array), sum(len(want.columns) for want in wanted))
+        result: Floats = result_array(out, shape, np.dtype(np.float32))
+        for want in wanted:
+            self._sample(want, xs, ys, level, raw, result)
         return result
+
+    def _sample(self, want: Wanted, xs: Ints, ys: Ints, level: int, raw: bool, result: Floats) -> None:
+        """The values that are wanted of a part, at points in units of 2^-14 pixel."""
+        header = want.sampler.header
+        alone = want.whole and result.shape[1] == header.channels
+        values = result if alone else np.empty((len(xs), header.channels), np.float32)
+        want.sampler.sample(xs, ys, level, values)
+        if not (raw or is_plain(header.groups)):
+            to_picture(values, header.groups)
+        if not alone:
+            result[:, want.columns] = values[:, want.channels]
 
     def pixel(self, x: int, y: int, level: int | None = None, raw: bool = False) -> Floats:
         """The value at the centre of the pixel in column x, row y: float32 [C], not clipped."""
@@ -268,107 +277,33 @@ class Image:
         xs = np.array([int(x) * UNIT + UNIT // 2], np.int32)  # int: a small type of NumPy's would overflow
         ys = np.array([int(y) * UNIT + UNIT // 2], np.int32)
         out = np.empty((1, self.channels), np.float32)
-        self._sample_few(xs, ys, self._check_level(level), out)
-        if not (raw or self._plain):
-            to_picture(out, self.header.groups)
+        level = self._check_level(level)
+        for want in self._wanted(None):
+            self._sample(want, xs, ys, level, raw, out)
         value: Floats = out[0]
         return value
 
-    # -- from requests to chunks and Gaussians
+    def _wanted(self, groups: Iterable[str | int] | None) -> list[Wanted]:
+        """The parts that hold the groups, with what is wanted of each."""
+        if groups is None:
+            return self._everything
+        chosen, channels = self.groups.select(groups)
+        if len(self._samplers) == 1:
+            return [Wanted(self._samplers[0], chosen, channels, np.arange(len(channels)))]
+        wanted = []
+        for sampler in self._samplers:
+            columns = np.isin(channels, sampler.channels).nonzero()[0]
+            if len(columns):
+                own = np.searchsorted(sampler.channels, channels[columns])
+                held = tuple(group for group in chosen if group in sampler.header.groups)
+                wanted.append(Wanted(sampler, held, own, columns))
+        return wanted
 
-    def all_layers(self, level: int | None = None) -> list[Layer]:
-        """All Gaussians of a level with the rules that blend them; what each layer gives is added up."""
+    def all_layers(self, level: int | None = None) -> list[list[Layer]]:
+        """Of each part all Gaussians of a level with the rules that blend them; the layers of a part are added up."""
         self._check_open()
-        level = self._check_level(level)
-        return self._layers(np.arange(*self._reader.level_range(level)), level)
-
-    def _layers(self, chunks: Chunks, level: int) -> list[Layer]:
-        """What is to be rendered and added up, from the chunks that are needed."""
-        store = self._open_store()
-        return [
-            (store.splats(chunks[(chunks >= part.first) & (chunks < part.last)]), part.rule)
-            for part in self._parts(level)
-        ]
-
-    def _selected(self, layer: Layer, channels: npt.NDArray[np.intp]) -> Layer:
-        """A layer with some of the channels, and what a Gaussian carries besides its colour."""
-        splats, rule = layer
-        slopes = np.arange(self.channels, self.header.features)
-        return splats.select(np.concatenate([channels, slopes])), rule.select(channels)
-
-    def _parts(self, level: int) -> list[_Part]:
-        """The runs of chunks whose values are added up at a level."""
-        if level not in self._known_parts:
-            first, last = self._reader.level_range(level)
-            runs = [(first, last)]
-            if self.header.level_mode == LevelMode.RESIDUAL:
-                runs = [(l.first_chunk, l.first_chunk + l.num_chunks) for l in self.levels if l.first_chunk < last]
-            rules = [self._rule] + [self._rule.without_background()] * (len(runs) - 1)
-            self._known_parts[level] = [
-                _Part(f, l, rule, rule.floats, *self._scan(f, l)) for (f, l), rule in zip(runs, rules, strict=True)
-            ]
-        return self._known_parts[level]
-
-    def _scan(self, first: int, last: int) -> tuple[Chunks, Boxes]:
-        """Chunk numbers and boxes for the kernels to go through; of a two-stage index none."""
-        if self._two_stage:
-            last = first
-        return np.arange(first, last), self._boxes(slice(first, last))
-
-    def _boxes(self, chunks: slice | Chunks) -> Boxes:
-        reader = self._reader
-        return np.stack([side[chunks] for side in (reader.box_x0, reader.box_y0, reader.box_x1, reader.box_y1)])
-
-    def _sample_few(self, xs: Ints, ys: Ints, level: int, out: Floats) -> None:
-        from igs.decoder.points import values_at
-
-        store = self._open_store()
-        every = store.all
-        for number, part in enumerate(self._parts(level)):
-            target = out if number == 0 else np.empty_like(out)
-            done, end, chunks, boxes = 0, len(xs), part.chunks, part.boxes
-            while done < len(xs):
-                if self._two_stage:  # one point at a time
-                    x, y, end = xs[done] / UNIT, ys[done] / UNIT, done + 1
-                    found = self._reader.chunks_in_box(x, y, x, y, level)
-                    chunks = found[(found >= part.first) & (found < part.last)]
-                    boxes = self._boxes(chunks)
-                    store.load(chunks)
-                done, missing = values_at(
-                    xs, ys, done, end, chunks, boxes, store.loaded, store.starts, store.ends, every.means,
-                    every.factors, every.features, part.floats, self._rule.top_k, self._rule.sum_blend, target,
-                )  # fmt: skip
-                if missing >= 0:  # with it all others that this point needs, lest each begins the scan anew
-                    px, py = xs[done] / UNIT, ys[done] / UNIT
-                    store.load(chunks[(boxes[0] <= px) & (boxes[2] >= px) & (boxes[1] <= py) & (boxes[3] >= py)])
-            if number:
-                out += target
-
-    def _sample_many(self, xs: Ints, ys: Ints, level: int, out: Floats) -> None:
-        from igs.decoder.points import chunks_needed
-        from igs.decoder.sample import sample_many
-
-        def layers(cells: Cells) -> list[Layer]:
-            found = self._near(cells, level) if self._two_stage else np.arange(*self._reader.level_range(level))
-            needed = chunks_needed(cells.starts, cells.ordered, cells.bounds, cells.grid, self._boxes(found))
-            return self._layers(found[needed], level)
-
-        size = (self.width * UNIT, self.height * UNIT, self.num_gaussians)
-        sample_many(xs, ys, size, layers, self._threads, out, self._reader.limits.reach_ratio)
-
-    def _near(self, cells: Cells, level: int) -> Chunks:
-        """Chunks of a two-stage index around the points: asked for by blocks of cells, to read little of the index."""
-        found = np.zeros(self._reader.num_chunks, bool)
-        filled = np.diff(cells.starts).reshape(cells.rows, cells.columns) > 0
-        bounds = cells.bounds.reshape(cells.rows, cells.columns, 4) / UNIT
-        for row in range(0, cells.rows, _BLOCK_CELLS):
-            for column in range(0, cells.columns, _BLOCK_CELLS):
-                block = (slice(row, row + _BLOCK_CELLS), slice(column, column + _BLOCK_CELLS))
-                if filled[block].any():
-                    boxes = bounds[block][filled[block]]
-                    (x0, y0), (x1, y1) = boxes[:, :2].min(axis=0).tolist(), boxes[:, 2:].max(axis=0).tolist()
-                    found[self._reader.chunks_in_box(x0, y0, x1, y1, level)] = True
-        return found.nonzero()[0]
+        number = self._check_level(level)
+        return [sampler.all_layers(number) for sampler in self._samplers]
 
     # -- opening and closing
 
@@ -380,13 +315,6 @@ class Image:
         """
         self._check_open()
         return self._reader.refresh()
-
-    def _open_store(self) -> Store:
-        if self._store is None:
-            with self._store_lock:
-                if self._store is None:
-                    self._store = Store(self._reader, self._threads)
-        return self._store
 
     def _check_open(self) -> None:
         if self._closed:
@@ -406,7 +334,8 @@ class Image:
     def close(self) -> None:
         """Close the file and let go of its Gaussians; anything but closing again is then an error."""
         self._closed = True
-        self._store = None
+        for sampler in self._samplers:
+            sampler.drop()
         self._reader.close()
 
     def __enter__(self) -> Image:

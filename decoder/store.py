@@ -1,6 +1,6 @@
-"""The Gaussians of an open file that have been read so far, each at its file-wide index.
+"""The Gaussians of one part of an open file that have been read so far, each at its index within the part.
 
-Chunks are read once, when first needed. Memory is claimed for all Gaussians of the file at once but used only as chunks
+Chunks are read once, when first needed. Memory is claimed for all Gaussians of the part at once but used only as chunks
 arrive (the operating system gives pages when they are written).
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from igs.decoder.rule import Splats
-from igs.format import FileReader
+from igs.format import FileReader, Part
 from igs.format.errors import LimitExceeded
 
 Chunks = npt.NDArray[np.intp]
@@ -29,21 +29,23 @@ def _columns(rows: int, n: int, dtype: type) -> npt.NDArray[Any]:
 
 
 class Store:
-    """Chunks of a reader, cached. ``load`` is thread-safe; what it has loaded never changes."""
+    """Chunks of a part, cached, by their numbers in the file. ``load`` is thread-safe; what is loaded never changes."""
 
-    def __init__(self, reader: FileReader, threads: int | None = None) -> None:
-        n, chunks = reader.num_gaussians, reader.num_chunks
+    def __init__(self, reader: FileReader, part: Part, threads: int | None = None) -> None:
+        self._first, chunks = 0 if part.first_chunk == 0 else reader.first_index(part.first_chunk), reader.num_chunks
+        end = reader.num_gaussians if part.last_chunk == chunks else reader.first_index(part.last_chunk)
+        self.num_gaussians = n = end - self._first
         self._reader = reader
         self._threads = threads
         self._lock = threading.Lock()
         try:
             means, factors = _columns(2, n, np.int32), _columns(3, n, np.float32)
-            features = np.empty((n, reader.header.features), np.float32)
+            features = np.empty((n, part.header.features), np.float32)
         except MemoryError:
             raise LimitExceeded("E_LIMIT_GAUSSIANS", f"expected memory for {n} Gaussians, found too little") from None
         self.all = Splats(means, factors, features)
         self.loaded = np.zeros(chunks, np.uint8)
-        self.starts = np.zeros(chunks, np.int64)  # file-wide index of a loaded chunk's first Gaussian
+        self.starts = np.zeros(chunks, np.int64)  # index of a loaded chunk's first Gaussian
         self.ends = np.zeros(chunks, np.int64)
 
     def load(self, chunks: Chunks) -> None:
@@ -54,11 +56,12 @@ class Store:
             missing = chunks[self.loaded[chunks] == 0]
             for batch in self._batches(missing):
                 parts = self._reader.read_gaussians(batch, self._threads)
-                for chunk, part in zip(batch.tolist(), parts, strict=True):
-                    rows = slice(part.first_index, part.first_index + len(part))
-                    self.all.means[:, rows] = part.means.T
-                    self.all.factors[:, rows] = part.factors.T
-                    self.all.features[rows] = part.features
+                for chunk, read in zip(batch.tolist(), parts, strict=True):
+                    first = read.first_index - self._first
+                    rows = slice(first, first + len(read))
+                    self.all.means[:, rows] = read.means.T
+                    self.all.factors[:, rows] = read.factors.T
+                    self.all.features[rows] = read.features
                     self.starts[chunk], self.ends[chunk] = rows.start, rows.stop
                     self.loaded[chunk] = 1
 

@@ -35,17 +35,28 @@ class Result:
     """A file, and how it came about."""
 
     data: bytes
-    packed: Packed
+    packed: Packed | None  # None: of a file of several parts
     steps: int
     missed: str | None = None
     level_psnr: list[float | None] | None = None
+    num_gaussians: int = 0
+
+    def __post_init__(self) -> None:
+        if self.packed is not None:
+            self.num_gaussians = len(self.packed.codes)
 
 
 class Job:
     """What the rate loops share: the stored target, and the way from a model to a file."""
 
     def __init__(
-        self, source: SourceImage, recipe: Recipe, options: EncodeOptions, backend: Backend, full: SourceImage
+        self,
+        source: SourceImage,
+        recipe: Recipe,
+        options: EncodeOptions,
+        backend: Backend,
+        full: SourceImage,
+        worth: float | None = None,
     ) -> None:
         self.full = full  # what the decoded file is compared with: not reduced
         # Of one's own files: a picture that was let in is not refused once it is a file.
@@ -61,6 +72,8 @@ class Job:
         self.gains = weighting.Gains.of(self.groups, source.weights, recipe)
         self.target = self.gains.weighted(target)
         self.channels = source.channels
+        # What a squared error counts where a quality buys bits: with more than three channels there is more to see.
+        self.worth = max(1.0, self.channels / 3) if worth is None else worth
         self.pixels = source.width * source.height
         self.sections = {**source.sections, **options.sections}
         if options.levels > 1:
@@ -177,6 +190,7 @@ class Job:
         """The same file with the PSNR of each of its levels in the metadata."""
         psnr = [self.quality(result.data, level)[0] for level in range(self.options.levels)]
         sections = with_level_psnr(self.sections, psnr)
+        assert result.packed is not None
         data = pack.to_bytes(result.packed, self.options.codec, self.options.chunk_size, sections)
         return dataclasses.replace(result, data=data, level_psnr=psnr)
 

@@ -91,6 +91,9 @@ class EncodeOptions:
     levels: int = 1  # of quality, 1 to 16: prefixes of the file that are pictures
     # Encode the picture reduced so many times, for enlarging; quality is that of the enlargement (raster/area.py).
     downsample: int = 1
+    # Which groups share Gaussians (encoder/parts.py): "auto", "one" for all, "each" for none, or sequences of names;
+    # groups that these don't name are a part of their own.
+    parts: str | Sequence[Sequence[str]] = "auto"
     # -- how
     effort: int = 5
     preset: str = "default"

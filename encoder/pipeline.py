@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from igs.encoder import colour, levels, metrics, rate, regions, targets
+from igs.encoder import colour, levels, metrics, multipart, rate, regions, targets
 from igs.encoder.job import Job, Result
 from igs.encoder.loading.image import SourceImage, load_image
 from igs.encoder.options import EncodeOptions
@@ -54,6 +54,27 @@ def encode(image: Any, options: EncodeOptions | None = None, **settings: Any) ->
     warn = teller(options.on_warning)
     source = _load(image, options, warn)
     _make_render_dir(options)
+    search = multipart.wanted(options, source, recipe)
+    if search is None:
+        job, result = fitted(source, options, recipe, warn)
+        found = _report(job, result, started)
+    else:
+        job, result, parts = multipart.in_parts(source, options, search, fitted)
+        found = _report(job, result, started) | {"parts": parts}
+    if result.missed:
+        if options.strict_rate:
+            raise IgsError(result.missed)
+        warn(result.missed)
+    metadata = sum(map(len, (source.sections | options.sections).values()))
+    if metadata > MUCH_METADATA * len(result.data):
+        warn(f"metadata takes {metadata} of {len(result.data)} bytes; without it the picture could have them")
+    return Encoded(result.data, found)
+
+
+def fitted(
+    source: SourceImage, options: EncodeOptions, recipe: Recipe, warn: Callable[[str], None], worth: float | None = None
+) -> tuple[Job, Result]:
+    """A picture as a file of one part. worth: see ``Job``."""
     backend = _backend(options, recipe, warn)
     if recipe.tiles and backend.name == "torch" and "steps" not in options.overrides:
         recipe = dataclasses.replace(recipe, steps=max(1, round(FALLBACK_STEPS * recipe.steps)))
@@ -69,19 +90,11 @@ def encode(image: Any, options: EncodeOptions | None = None, **settings: Any) ->
     if options.levels > 1 and "steps" not in options.overrides:
         recipe = dataclasses.replace(recipe, steps=levels.steps_of(recipe.steps, options.levels))
     with torch_threads(backend, options):
-        job = Job(source, recipe, options, backend, full)
+        job = Job(source, recipe, options, backend, full, worth)
         result = targets.to_count(job) if options.psnr is None else targets.to_psnr(job, options.psnr)
-    if result.missed:
-        if options.strict_rate:
-            raise IgsError(result.missed)
-        warn(result.missed)
     if options.levels > 1:
         result = job.with_levels(result)
-    metadata = sum(map(len, (source.sections | options.sections).values()))
-    if metadata > MUCH_METADATA * len(result.data):
-        warn(f"metadata takes {metadata} of {len(result.data)} bytes; without it the picture could have them")
-    report = _report(job, result, time.perf_counter() - started)
-    return Encoded(result.data, report)
+    return job, result
 
 
 def _check_checkpoint(options: EncodeOptions) -> None:
@@ -156,7 +169,8 @@ def _options(options: EncodeOptions | None, settings: dict[str, Any]) -> EncodeO
     )
 
 
-def _report(job: Job, result: Result, seconds: float) -> dict[str, Any]:
+def _report(job: Job, result: Result, started: float) -> dict[str, Any]:
+    seconds = time.perf_counter() - started
     decoded, source = job.compared(result.data)
     psnr, ms_ssim = metrics.psnr(decoded, source), metrics.ms_ssim(decoded, source)
     more: dict[str, Any] = {}
@@ -176,7 +190,7 @@ def _report(job: Job, result: Result, seconds: float) -> dict[str, Any]:
         "width": job.source.width,
         "height": job.source.height,
         "channels": job.channels,
-        "num_gaussians": len(result.packed.codes),
+        "num_gaussians": result.num_gaussians,
         "bytes": len(result.data),
         "bpp": len(result.data) * 8 / job.pixels,
         "bits_per_gaussian": bits_per_gaussian(open_file(result.data, job.limits)),
@@ -197,6 +211,7 @@ def _report(job: Job, result: Result, seconds: float) -> dict[str, Any]:
 
 def _level_report(job: Job, result: Result) -> list[dict[str, Any]]:
     """Bytes up to each level's end, and what they give."""
+    assert result.packed is not None
     ends, counts = [l.end for l in open_file(result.data, job.limits).levels], result.packed.ends
     rows = zip(counts, ends, result.level_psnr or [], strict=True)
     return [{"num_gaussians": n, "bytes": b, "bpp": 8 * b / job.pixels, "psnr": p} for n, b, p in rows]

@@ -157,13 +157,10 @@ def _most(job: Job) -> int:
 
 
 def _worthwhile(job: Job, quality: float, fit: Fit) -> int:
-    """How many Gaussians a quality buys: as long as the error over the rate is above what it says a bit is worth.
-
-    With more than three channels there is more to see for a bit.
-    """
+    """How many Gaussians a quality buys: as long as the error over the rate is above what it says a bit is worth."""
     n = fit.count
     bpp = n * rate.bits_per_gaussian(job.recipe, job.channels) / job.pixels
-    worth = _forecast(fit) * max(1.0, job.channels / 3) / bpp
+    worth = _forecast(fit) * job.worth / bpp
     wanted = n * (worth / rate.least_worth(quality)) ** (1 / (1 + rate.ERROR_FALL))
     most = _MOST_OF_QUALITY * rate.gaussians_for_quality(quality, job.recipe, job.channels, job.pixels)
     return max(job.options.levels, rate.fewest(job.pixels), min(round(_near(n, wanted)), most, _most(job)))

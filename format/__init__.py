@@ -1,7 +1,8 @@
 """igs.format: the `.igs` container of spec/igs.md. Bytes ↔ header, index, sections, codes, Gaussians.
 
 The pipeline in file names: source → header, sections, index, head → reader → codecs (bitpack; rans, cells, columns) →
-quantize, lattice, gaussians (with arithmetic); and partition → writer. document.py rewrites files, validate.py reports,
+quantize, lattice, gaussians (with arithmetic); and partition → writer. document.py rewrites files, joining.py makes
+parts of one of several, validate.py reports,
 describe.py shows them, bits.py tells what they cost, whole_file.py writes what must appear whole. No torch here; Numba
 only where a file has coded chunks (jit, rans, cells, columns).
 """
@@ -33,7 +34,9 @@ from igs.format.fields import (
 from igs.format.gaussians import Gaussians, dequantize, quantize, reach_areas, reach_boxes
 from igs.format.groups import Channels, Group, each_group, lit_channels
 from igs.format.header import Header, feature_columns
+from igs.format.joining import join, split
 from igs.format.limits import Limits
+from igs.format.parts import Part
 from igs.format.quantize import Quantizer
 from igs.format.reader import FileReader, Level, open_file
 from igs.format.validate import Finding, Report, validate_file
@@ -58,6 +61,7 @@ __all__ = [
     "LevelMode",
     "LimitExceeded",
     "Limits",
+    "Part",
     "Primitive",
     "Quantizer",
     "QuantizerKind",
@@ -74,12 +78,14 @@ __all__ = [
     "describe_text",
     "each_group",
     "feature_columns",
+    "join",
     "lit_channels",
     "open_file",
     "quantize",
     "reach_areas",
     "reach_boxes",
     "read",
+    "split",
     "validate_file",
     "write",
 ]

@@ -44,7 +44,7 @@ def bits_by_attribute(file: FileReader) -> dict[str, float]:
 
 def _of_chunk(file: FileReader, chunk: int, payload: bytes) -> F64:
     """Bits of the four attributes in a chunk."""
-    header, codec = file.header, Codec(int(file.entries[chunk]["codec"]))
+    header, codec = file.parts[file.chunk_part(chunk)].header, Codec(int(file.entries[chunk]["codec"]))
     codes = file.codes(chunk)
     if codec == Codec.CELLS:
         from igs.format import cells

@@ -80,7 +80,7 @@ class Document:
         if len(placed) > 255:
             raise UsageError(f"sections: expected at most 255, found {len(placed)}")
         nodes = self.head.rows if self.head.two_stage else None
-        start = build_head(self.header, self.head.level_chunks, self.entries, placed, nodes)
+        start = build_head(self.header, self.head.level_chunks, self.entries, placed, nodes, self.head.layout)
         return read(b"".join([start, self.payloads, *(s.data for s in placed if s.place == sx.TAIL)]), self.limits)
 
 

@@ -44,6 +44,9 @@ CODES: dict[str, Code] = {
     "E_CRITICAL": Code(114, "a critical section, inline, that this reader does not know"),
     "E_SECTION_CRC": Code(115, "a section does not match its crc", fatal=False),
     "E_SECTION_CONTENT": Code(116, "a known section does not hold what its type promises", fatal=False),
+    "E_PART": Code(
+        117, "the table of parts is out of range, or does not fit groups, channels, levels or the number of chunks"
+    ),
     "E_INDEX": Code(201, "an entry or node of the index is out of range"),
     "E_COUNT": Code(202, "the counts do not sum to num_gaussians"),
     "E_NODE": Code(203, "a node does not agree with its entries"),

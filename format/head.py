@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import struct
 import zlib
 from collections.abc import Sequence
@@ -18,8 +19,9 @@ from igs.format import sections as sx
 from igs.format.binary import Cursor
 from igs.format.error_codes import invalid
 from igs.format.fields import DRAFT, ENTRY_BYTES, HEADER_BYTES, NODE_BYTES, SECTION_ENTRY_BYTES, SIGNATURE, VERSION
-from igs.format.header import OFFSETS, TWO_STAGE, Header, build_header, parse_fixed, parse_header
+from igs.format.header import OFFSETS, PARTS, TWO_STAGE, Header, build_header, parse_fixed, parse_header
 from igs.format.limits import Limits
+from igs.format.parts import Layout, Part, parts_of
 
 _CHUNKS, _END = struct.Struct("<I"), struct.Struct("<Q")  # a level; the last one's end follows from file_bytes
 
@@ -37,10 +39,12 @@ def _level_at(level: int) -> int:
 class Head:
     """A parsed head. Offsets are from the start of the file.
 
-    level_chunks, level_ends: per level. rows: entries, or nodes if two_stage. index_offset: where they begin.
+    layout: the table of parts, None where there is one. level_chunks, level_ends: per level. rows: entries, or nodes if
+    two_stage. index_offset: where they begin.
     """
 
     header: Header
+    layout: Layout | None
     num_gaussians: int
     head_bytes: int
     file_bytes: int
@@ -56,6 +60,11 @@ class Head:
     def num_chunks(self) -> int:
         """Chunks of all levels."""
         return sum(self.level_chunks)
+
+    @functools.cached_property
+    def parts(self) -> tuple[Part, ...]:
+        """The parts in order, at least one."""
+        return parts_of(self.header, self.layout, self.num_chunks)
 
     @property
     def payload_offset(self) -> int:
@@ -90,7 +99,7 @@ def parse_head(data: bytes, limits: Limits) -> Head:
     limits.check("side", max(fields["width"], fields["height"]) + 1, OFFSETS["width"])
     limits.check("gaussians", num_gaussians, OFFSETS["num_gaussians"])
     cursor = Cursor(data, HEADER_BYTES)
-    header = parse_header(fields, cursor)
+    header, layout = parse_header(fields, cursor)
     limits.check("channels", header.channels, OFFSETS["channels"])
     for name, low, high in (("num_gaussians", 1, 2**32 - 1), ("num_levels", 1, 16)):
         if not low <= fields[name] <= high:
@@ -105,6 +114,8 @@ def parse_head(data: bytes, limits: Limits) -> Head:
     index_offset = cursor.position
 
     num_chunks = sum(level_chunks)
+    if layout is not None and sum(layout.num_chunks) != num_chunks:
+        raise invalid("E_PART", f"parts of {num_chunks} chunks together", str(sum(layout.num_chunks)), HEADER_BYTES)
     two_stage = bool(fields["flags"] & TWO_STAGE)
     if two_stage != ix.is_two_stage(num_chunks):
         raise invalid("E_FIELD", f"two_stage {not two_stage} for {num_chunks} chunks", str(two_stage), OFFSETS["flags"])
@@ -115,6 +126,7 @@ def parse_head(data: bytes, limits: Limits) -> Head:
         raise invalid("E_HEAD_BYTES", f"head_bytes of {cursor.position + 4}", str(len(data)), OFFSETS["head_bytes"])
     head = Head(
         header=header,
+        layout=layout,
         num_gaussians=num_gaussians,
         head_bytes=len(data),
         file_bytes=file_bytes,
@@ -173,7 +185,7 @@ def _check_index(head: Head, limits: Limits, levels_offset: int) -> None:
     if head.two_stage:
         ix.check_nodes(rows, head.num_chunks, limits, head.index_offset)
     else:
-        ix.check_entries(rows, header, limits, head.index_offset)
+        ix.check_entries(rows, head.parts, limits, head.index_offset)
     counts = sum(rows["count"].tolist())
     if counts != head.num_gaussians:
         raise invalid("E_COUNT", f"counts that sum to {head.num_gaussians}", str(counts), OFFSETS["num_gaussians"])
@@ -203,6 +215,7 @@ def build_head(
     entries: ix.Entries,
     sections: Sequence[sx.Section],
     nodes: ix.Entries | None = None,
+    layout: Layout | None = None,
 ) -> bytes:
     """The head, and stage two behind it if there is one. nodes: made from the entries unless given."""
     two_stage = ix.is_two_stage(len(entries))
@@ -216,12 +229,12 @@ def build_head(
         "signature": SIGNATURE,
         "version": VERSION,
         "draft": DRAFT,
-        "flags": TWO_STAGE * two_stage,
+        "flags": TWO_STAGE * two_stage | PARTS * (layout is not None),
         "num_gaussians": sum(entries["count"].tolist()),
         "num_levels": len(level_chunks),
         "num_sections": len(sections),
     }
-    size = len(build_header(header, **fields, head_bytes=0, file_bytes=0)) + levels_bytes(len(level_chunks))
+    size = len(build_header(header, layout, **fields, head_bytes=0, file_bytes=0)) + levels_bytes(len(level_chunks))
     head_bytes = size + len(table) + len(inline) + len(rows) + 4
     end = head_bytes + len(packed) * two_stage
     sizes = entries["bytes"].tolist()
@@ -231,7 +244,7 @@ def build_head(
         chunk += chunks
         levels += _CHUNKS.pack(chunks) + _END.pack(end)
     file_bytes = end + sum(len(s.data) for s in sections if s.place == sx.TAIL)
-    head = build_header(header, **fields, head_bytes=head_bytes, file_bytes=file_bytes)
+    head = build_header(header, layout, **fields, head_bytes=head_bytes, file_bytes=file_bytes)
     head += levels[: -_END.size] + table + inline + rows
     head += zlib.crc32(head).to_bytes(4, "little")
     return head + (packed if two_stage else b"")

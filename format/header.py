@@ -31,6 +31,7 @@ from igs.format.fields import (
 )
 from igs.format.groups import Group, parse_group, rgb_groups
 from igs.format.lattice import Lattice
+from igs.format.parts import Layout, parse_layout, part_header
 from igs.format.quantize import BITS, Quantizer, parameter_count, quantizer_from_parameters
 
 LATTICE_BITS = 26  # what a Gaussian takes in a lattice besides its features, about
@@ -67,7 +68,7 @@ FIXED = construct.Struct(
 )
 _SIZES = {name: FIXED._subcons[name].sizeof() for name in FIXED._subcons}
 OFFSETS = dict(zip(_SIZES, np.concatenate([[0], np.cumsum(list(_SIZES.values()))[:-1]]).tolist(), strict=True))
-TWO_STAGE = 1  # bit 0 of flags
+TWO_STAGE, PARTS = 1, 2  # bits of flags
 KIND, SHARED, STAGES = 0b111, 0b1000, 4  # of a quantiser record's form: mask, flag, shift
 BACKGROUND_MAX = float(np.finfo(np.float16).max)
 
@@ -113,6 +114,8 @@ class Problem(NamedTuple):
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Header:
     """All that a decoder needs to know besides the Gaussians. Floats are rounded at once, as a file stores them.
+
+    Of a file of several parts (parts.py) each has its own; quantisers of the whole picture's are those of the first.
 
     width, height: pixels. background: stored value per channel where nothing counts. reach2, relative_reach2: R², Q².
     lowpass: pixels². position, scale, rotation, feature: quantisers of 2, 2, 1, F columns. box_shift: None lets the
@@ -223,6 +226,10 @@ class Header:
                 yield Problem("E_QUANTIZER", name, expected, found)
             if quantizer.columns != columns:
                 yield Problem("E_QUANTIZER", name, f"{columns} columns", str(quantizer.columns))
+        yield from self.group_problems()
+
+    def group_problems(self) -> Iterator[Problem]:
+        """Those of the groups."""
         if not 1 <= len(self.groups) <= 64 or sum(g.channels for g in self.groups) != self.channels:
             yield Problem(
                 "E_GROUP", "groups", f"1 to 64 groups of {self.channels} channels together", _sum(self.groups)
@@ -243,29 +250,37 @@ def _sum(groups: Sequence[Group]) -> str:
     return f"{len(groups)} groups of {sum(g.channels for g in groups)}"
 
 
-def build_header(header: Header, **file_fields: Any) -> bytes:
-    """Fixed header, parameters, background and groups. file_fields: those of spec §3.1 that Header doesn't have."""
+def build_header(header: Header, layout: Layout | None = None, **file_fields: Any) -> bytes:
+    """Fixed header, parts, parameters, background and groups.
+
+    layout: of a file of several parts. file_fields: those of spec §3.1 that Header doesn't have.
+    """
     values: dict[str, Any] = {name: getattr(header, name) for name in OFFSETS if hasattr(header, name)}
     for name in ATTRIBUTES:
         q: Quantizer = getattr(header, name)
         values[name] = {"form": q.kind | SHARED * q.shared | q.stages << STAGES, "bits": q.bits}
     values |= {"width": header.width - 1, "height": header.height - 1, "num_groups": len(header.groups)} | file_fields
     fixed: bytes = FIXED.build(values)
-    parameters = b"".join(q.parameters.astype("<f4").tobytes() for q in header.quantizers)
-    if header.lattice is not None:
-        parameters += header.lattice.to_bytes()
+    table = b"" if layout is None else layout.to_bytes()
+    parameters = b"".join(map(_parameters, [header] if layout is None else layout.headers))
     background = np.array(header.background, "<f2").tobytes()
-    return fixed + parameters + background + b"".join(g.to_bytes() for g in header.groups)
+    return fixed + table + parameters + background + b"".join(g.to_bytes() for g in header.groups)
 
 
-def parse_header(fields: Mapping[str, Any], cursor: Cursor) -> Header:
-    """The header from the fields of ``FIXED`` and the bytes behind it; moves the cursor behind the groups.
+def _parameters(header: Header) -> bytes:
+    record = b"" if header.lattice is None else header.lattice.to_bytes()
+    return b"".join(q.parameters.astype("<f4").tobytes() for q in header.quantizers) + record
 
-    Raises InvalidFile: E_RESERVED, E_UNKNOWN, E_FIELD, E_QUANTIZER, E_GROUP, E_HEAD_BYTES.
+
+def parse_header(fields: Mapping[str, Any], cursor: Cursor) -> tuple[Header, Layout | None]:
+    """The header from the fields of ``FIXED`` and the bytes behind it, and the parts, if there are several.
+
+    Moves the cursor behind the groups.
+    Raises InvalidFile: E_RESERVED, E_UNKNOWN, E_FIELD, E_PART, E_QUANTIZER, E_GROUP, E_HEAD_BYTES.
     """
     flags, channels, num_groups = fields["flags"], fields["channels"], fields["num_groups"]
-    if flags & ~TWO_STAGE:
-        raise invalid("E_RESERVED", "zero in bits 1–7 of flags", hex(flags), OFFSETS["flags"])
+    if flags & ~(TWO_STAGE | PARTS):
+        raise invalid("E_RESERVED", "zero in bits 2–7 of flags", hex(flags), OFFSETS["flags"])
     known: dict[str, Any] = {
         name: enumerated(kind, fields[name], name, OFFSETS[name])
         for name, kind in (
@@ -280,24 +295,50 @@ def parse_header(fields: Mapping[str, Any], cursor: Cursor) -> Header:
         raise invalid("E_FIELD", "channels of 1 to 64", str(channels), OFFSETS["channels"])
     if not 1 <= num_groups <= 64:
         raise invalid("E_FIELD", "num_groups of 1 to 64", str(num_groups), OFFSETS["num_groups"])
-    columns = (2, 2, 1, feature_columns(known["primitive"], channels))
-    for name, count in zip(ATTRIBUTES, columns, strict=True):
-        known[name] = _parse_quantizer(name, fields[name], count, cursor)
-    if any(known[name].kind == QuantizerKind.LATTICE for name in ATTRIBUTES):
-        record = cursor.take(Lattice.size(columns[3]), "the lattice record")
-        if record[4 + columns[3]] > 1:
-            raise invalid("E_QUANTIZER", "ycbcr of 0 or 1", str(record[4 + columns[3]]), OFFSETS["position"])
-        known["lattice"] = Lattice.from_bytes(record, columns[3])
+    layout_at = cursor.position
+    layout = parse_layout(cursor, num_groups, channels) if flags & PARTS else None
+    attributes = [
+        _parse_attributes(fields, feature_columns(known["primitive"], own), cursor)
+        for own in ([channels] if layout is None else layout.channels)
+    ]
     background_at = cursor.position
     background = np.frombuffer(cursor.take(2 * channels, "background"), "<f2").astype(np.float64)
     groups = tuple(parse_group(cursor) for _ in range(num_groups))
     same = ("channels", "top_k", "box_shift", "reach2", "relative_reach2", "lowpass")
     known |= {"width": fields["width"] + 1, "height": fields["height"] + 1} | {name: fields[name] for name in same}
-    header = Header(groups=groups, background=tuple(background.tolist()), **known)
+    header = Header(groups=groups, background=tuple(background.tolist()), **known, **attributes[0])
     places = OFFSETS | {"background": background_at, "groups": background_at + 2 * channels}
-    for problem in header.problems():
-        raise invalid(problem.code, problem.expected, problem.found, places[problem.field], where=problem.field)
-    return header
+    if layout is None:
+        _check(header.problems(), places)
+        return header, None
+    _check(header.group_problems(), places)
+    for problem in layout.problems(groups, fields["num_levels"], header.level_mode):
+        raise invalid("E_PART", *problem, layout_at)
+    parts = []
+    for number, own in enumerate(attributes):
+        part = dataclasses.replace(part_header(header, layout, number), **({"lattice": None} | own))
+        _check(part.problems(), places, f"part {number}, ")
+        parts.append(part)
+    return header, dataclasses.replace(layout, headers=tuple(parts))
+
+
+def _check(problems: Iterator[Problem], places: Mapping[str, int], where: str = "") -> None:
+    for problem in problems:
+        at = places[problem.field]
+        raise invalid(problem.code, problem.expected, problem.found, at, where=where + problem.field)
+
+
+def _parse_attributes(fields: Mapping[str, Any], features: int, cursor: Cursor) -> dict[str, Any]:
+    """The quantisers, and the record of a lattice, of one part."""
+    found: dict[str, Any] = {}
+    for name, count in zip(ATTRIBUTES, (2, 2, 1, features), strict=True):
+        found[name] = _parse_quantizer(name, fields[name], count, cursor)
+    if any(found[name].kind == QuantizerKind.LATTICE for name in ATTRIBUTES):
+        record = cursor.take(Lattice.size(features), "the lattice record")
+        if record[4 + features] > 1:
+            raise invalid("E_QUANTIZER", "ycbcr of 0 or 1", str(record[4 + features]), OFFSETS["position"])
+        found["lattice"] = Lattice.from_bytes(record, features)
+    return found
 
 
 def _floats(cursor: Cursor, count: int, what: str) -> NDArray[np.float32]:

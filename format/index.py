@@ -6,6 +6,7 @@ Arrays only; files are read in reader.py. Checks raise InvalidFile with the byte
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from igs.format.error_codes import invalid
 from igs.format.fields import BLOCK_ENTRIES, ENTRY_BYTES, MAX_PAYLOAD, MAX_SINGLE_STAGE, NODE_BYTES, Codec
 from igs.format.header import Header
 from igs.format.limits import Limits
+from igs.format.parts import Part
 
 # An entry in a file, and in memory: extent taken apart, reach_area (the upper half of a binary32) as a number.
 PACKED = np.dtype([("extent", "<u4"), ("count", "<u2"), ("box", "<i2", 4), ("reach_area", "<u2"), ("crc", "<u2")])
@@ -142,8 +144,15 @@ def _offset(layout: np.dtype[Any], name: str) -> int:
     return int(layout.fields[name][1])
 
 
-def check_entries(entries: Entries, header: Header, limits: Limits, offset: int, first: int = 0) -> None:
+def check_entries(entries: Entries, parts: Sequence[Part], limits: Limits, offset: int, first: int = 0) -> None:
     """Every entry by itself. offset: of entry ``first`` in the file."""
+    for part in parts:
+        low, high = max(part.first_chunk - first, 0), min(part.last_chunk - first, len(entries))
+        if low < high:
+            _check_entries(entries[low:high], part.header, limits, offset + ENTRY_BYTES * low, first + low)
+
+
+def _check_entries(entries: Entries, header: Header, limits: Limits, offset: int, first: int) -> None:
     count, size, codec = entries["count"].astype(np.int64), entries["bytes"].astype(np.int64), entries["codec"]
 
     codec_at = 3  # the top byte of extent

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import math
 import threading
@@ -23,7 +24,9 @@ from igs.format.errors import InvalidFile, UsageError
 from igs.format.fields import BLOCK_ENTRIES, ENTRY_BYTES, HEADER_BYTES, MEAN_UNIT, NODE_BYTES, UNIT, LevelMode
 from igs.format.gaussians import Gaussians, dequantize, reach_areas, reach_boxes
 from igs.format.head import Head, check_end, parse_head, parse_start
+from igs.format.header import Header
 from igs.format.limits import Limits
+from igs.format.parts import Part
 from igs.format.quantize import Codes
 from igs.format.sections import INLINE, SectionEntry
 from igs.format.source import Source
@@ -115,6 +118,7 @@ class FileReader:
         self.available_levels = self._find_levels(allow_partial)
         self._find_present()
         self._lock = threading.Lock()
+        self._part_first = [part.first_chunk for part in self.head.parts]
         self._level_first = [0, *itertools.accumulate(self.head.level_chunks)]
         self._build_index()
 
@@ -197,7 +201,7 @@ class FileReader:
             found = f"{zlib.crc32(data):08x}"
             raise invalid("E_NODE_CRC", f"{node['crc']:08x}", found, offset, where=f"block {block}")
         rows = ix.unpack_entries(data)
-        ix.check_entries(rows, self.header, self.limits, offset, first)
+        ix.check_entries(rows, head.parts, self.limits, offset, first)
         ix.check_block(node, rows, block, head.index_offset + NODE_BYTES * block)
         starts = int(self._node_starts[block]) + _cumulative(rows["bytes"])
         for level, boundary in enumerate(self._level_first[1:-1]):
@@ -257,6 +261,19 @@ class FileReader:
     def chunk_level(self, chunk: int) -> int:
         """The level that a chunk belongs to."""
         return int(np.searchsorted(self._level_first, chunk, side="right")) - 1
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The parts in order, at least one: groups with Gaussians of their own."""
+        return self.head.parts
+
+    def chunk_part(self, chunk: int) -> int:
+        """The number of the part that a chunk belongs to."""
+        return bisect.bisect_right(self._part_first, chunk) - 1
+
+    def _header(self, chunk: int) -> Header:
+        """The header of a chunk's part."""
+        return self.head.parts[self.chunk_part(chunk)].header
 
     def chunk_box(self, chunk: int) -> tuple[float, float, float, float]:
         """x0, y0, x1, y1 in pixels; infinite where the box is open."""
@@ -349,13 +366,13 @@ class FileReader:
             raise UsageError(f"chunk {chunk}: its level {self.chunk_level(chunk)} is missing from this partial file")
 
     def codes(self, chunk: int) -> Codes:
-        """A chunk's codes table uint32 [count, header.code_columns]."""
+        """A chunk's codes table uint32 [count, code_columns], of its part's header."""
         return self._decode(chunk, self.payload(chunk))
 
     def _decode(self, chunk: int, payload: bytes) -> Codes:
         entry = self.entries[chunk]
         try:
-            part = Chunk(self.header, int(entry["count"]), self._boxes[:, chunk])
+            part = Chunk(self._header(chunk), int(entry["count"]), self._boxes[:, chunk])
             return DECODERS[int(entry["codec"])](payload, part)
         except InvalidFile as error:
             raise self._in_chunk(error, chunk) from None
@@ -376,12 +393,14 @@ class FileReader:
     def read_gaussians(self, chunks: Sequence[int] | Chunks, threads: int | None = None) -> list[Gaussians]:
         """The Gaussians of several chunks, in the order given: neighbours in one read, all in one dequantisation.
 
-        threads: for entropy decoding; None: one per core.
+        They must be of one part. threads: for entropy decoding; None: one per core.
         """
         numbers = [int(c) for c in chunks]
         if not numbers:
             return []
         payloads = list(self.payloads(numbers))
+        if self.chunk_part(min(numbers)) != self.chunk_part(max(numbers)):
+            raise UsageError(f"chunks: expected those of one part, found {min(numbers)} to {max(numbers)}")
         counts = self.entries["count"][numbers].tolist()
         slow = sum(itertools.compress(counts, THREADED[self.entries["codec"][numbers]]))
         threads = (threads or default_threads()) if slow >= MIN_THREADED else 1
@@ -400,25 +419,26 @@ class FileReader:
         self, chunks: list[int], payloads: list[bytes], counts: list[int], threads: int
     ) -> Gaussians | None:
         """Checked Gaussians of chunks in cells, at once; None: others, or something is wrong with one."""
-        if self.header.lattice is None:
+        header = self._header(chunks[0])
+        if header.lattice is None:
             return None
         from igs.format import cells  # Numba loads with it
 
         boxes, areas = self._boxes[:, chunks].T, self.entries["reach_area"][chunks].astype(np.float64)
-        grids = cells.clip_box(boxes, self.header.width, self.header.height)
+        grids = cells.clip_box(boxes, header.width, header.height)
         coded = cells.Coded(payloads, np.array(counts, np.int64), grids, boxes, areas)
-        return cells.decode_gaussians(coded, self.header, threads)
+        return cells.decode_gaussians(coded, header, threads)
 
     def _dequantize(self, chunks: list[int], payloads: list[bytes], threads: int) -> Gaussians | None:
         """The same step by step, for all chunks; None: a value of one of several is wrong."""
-        tables = self._decode_all(chunks, payloads, threads)
+        tables, header = self._decode_all(chunks, payloads, threads), self._header(chunks[0])
         try:
-            every = dequantize(self.header, np.concatenate(tables))
+            every = dequantize(header, np.concatenate(tables))
         except InvalidFile as error:
             if len(chunks) > 1:
                 return None
             raise self._in_chunk(error, chunks[0]) from None
-        boxes, areas, start = reach_boxes(self.header, every), reach_areas(self.header, every), 0
+        boxes, areas, start = reach_boxes(header, every), reach_areas(header, every), 0
         for chunk, table in zip(chunks, tables, strict=True):
             part = slice(start, start + len(table))
             self._check_reach(chunk, boxes[part], areas[part])

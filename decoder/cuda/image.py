@@ -13,19 +13,21 @@ import numpy.typing as npt
 
 from igs.decoder.cuda import arrays
 from igs.decoder.cuda.arena import Arena, Picture, picture_box
+from igs.decoder.cuda.channels import place_channels
 from igs.decoder.cuda.device import load
 from igs.decoder.cuda.regions import Jobs
 from igs.decoder.cuda.specialize import enough, specialized
 from igs.decoder.grid import Grid, check_finite, make_grid
 from igs.decoder.groups import depth_dtype
-from igs.decoder.image import Image
+from igs.decoder.image import Image, Wanted
 from igs.decoder.output import output_dtype
+from igs.decoder.part import box_of
 from igs.format import FileReader
-from igs.format.errors import Unsupported
+from igs.format.errors import Unsupported, UsageError
 from igs.format.fields import UNIT
 
 _GRIDS = 8  # regions whose tables are kept on the device
-_ARENAS = 4  # sets of Gaussians kept there: levels, channel groups, raw or not
+_ARENAS = 4  # sets of each part's Gaussians kept there: levels, channel groups, raw or not
 _SAMPLE_THREADS = 256
 # Of a larger file only the chunks that a region needs are read; below, reading and uploading it all costs less than to
 # read more when the next region comes.
@@ -123,10 +125,17 @@ class CudaImage(Image):
                 jobs = self._jobs[key] = Jobs([grid])
                 while len(self._jobs) > _GRIDS:
                     self._jobs.popitem(last=False)
-            arena = self._arena(level, raw, groups, jobs.grids[0])
-            shape = (jobs.grids[0].rows, jobs.grids[0].columns, arena.kind.channels)
+            wanted = self._wanted(groups)
+            shape = (jobs.grids[0].rows, jobs.grids[0].columns, sum(len(want.columns) for want in wanted))
             result, flat = arrays.output(out, shape, kind, queue)
-            jobs.draw(arena, flat, queue)
+            for want in wanted:
+                arena = self._arena(want, level, raw, jobs.grids[0])
+                if len(wanted) == 1:
+                    jobs.draw(arena, flat, queue)
+                else:
+                    own = arrays.empty((math.prod(shape[:2]) * len(want.columns),), kind, queue)
+                    jobs.draw(arena, own, queue)
+                    place_channels(own, want.columns, flat, shape[2], queue)
         return result
 
     def sample(
@@ -147,32 +156,53 @@ class CudaImage(Image):
         level = self._check_level(level)
         queue = arrays.stream_of(stream)
         where = arrays.points_on_device(points, queue)
+        wanted = self._wanted(groups)
         with self._device_lock:
-            arena = self._arena(level, raw, groups, None)
-        shape = (int(where.shape[0]), arena.kind.channels)
+            arenas = [self._arena(want, level, raw, None) for want in wanted]
+        shape = (int(where.shape[0]), sum(len(want.columns) for want in wanted))
         result, flat = arrays.output(out, shape, np.dtype(np.float32), queue)
         if shape[0]:
-            blocks = enough(-(-shape[0] // _SAMPLE_THREADS))
-            kernel = specialized("sample_points", arena.kind)
-            arrays.wait_for_uploads(queue)
-            kernel[blocks, _SAMPLE_THREADS, queue](*arena.arrays, where, flat.reshape(shape))
+            for want, arena in zip(wanted, arenas, strict=True):
+                if len(wanted) == 1:
+                    self._fetch(arena, where, flat, queue)
+                else:
+                    own = arrays.empty((shape[0] * len(want.columns),), np.float32, queue)
+                    self._fetch(arena, where, own, queue)
+                    place_channels(own, want.columns, flat, shape[1], queue)
         return result
 
-    def whole(self, level: int | None = None, raw: bool = False) -> Arena:
-        """All Gaussians of a level on the device, kept for the next call."""
-        self._check_open()
-        with self._device_lock:
-            return self._arena(self._check_level(level), raw, None, None)
+    @staticmethod
+    def _fetch(arena: Arena, points: Any, out: Any, queue: Any) -> None:
+        """Values of one part at points on the device, into a flat array."""
+        blocks = enough(-(-points.shape[0] // _SAMPLE_THREADS))
+        kernel = specialized("sample_points", arena.kind)
+        arrays.wait_for_uploads(queue)
+        shaped = out.reshape((points.shape[0], arena.kind.channels))
+        kernel[blocks, _SAMPLE_THREADS, queue](*arena.arrays, points, shaped)
 
-    def _arena(self, level: int, raw: bool, groups: Iterable[str | int] | None, grid: Grid | None) -> Arena:
-        """The Gaussians of a level, or those that a region needs; the last ones of a few kinds are kept."""
-        chosen, channels = self.groups.select(range(len(self.groups)) if groups is None else groups)
-        whole, part = (level, raw, tuple(channels), "whole"), (level, raw, tuple(channels), "part")
+    def whole(self, level: int | None = None, raw: bool = False, groups: Iterable[str | int] | None = None) -> Arena:
+        """All Gaussians of a level on the device, kept for the next call; of groups that are in one part of the file.
+
+        Raises UsageError for groups of several parts.
+        """
+        self._check_open()
+        wanted = self._wanted(groups)
+        if len(wanted) > 1:
+            names = " or ".join(" + ".join(repr(group.name) for group in want.groups) for want in wanted)
+            raise UsageError(f"groups: expected those of one part of this file, {names}, found more")
+        with self._device_lock:
+            return self._arena(wanted[0], self._check_level(level), raw, None)
+
+    def _arena(self, want: Wanted, level: int, raw: bool, grid: Grid | None) -> Arena:
+        """The Gaussians of a part at a level, or those that a region needs; the last ones of a few kinds are kept."""
+        sampler = want.sampler
+        kind = (level, raw, sampler.part.first_chunk, tuple(want.channels))
+        whole, part = (*kind, "whole"), (*kind, "part")
         if whole in self._arenas:
             self._arenas.move_to_end(whole)
             return self._arenas[whole]
         if grid is None or self.num_gaussians <= _WHOLE_GAUSSIANS or self._fills(grid):
-            chunks = np.arange(*self._reader.level_range(level))
+            layers = sampler.all_layers(level)
             box, key = picture_box(self.width, self.height), whole
             self._arenas.pop(part, None)
         else:
@@ -180,14 +210,11 @@ class CudaImage(Image):
             held = self._arenas.get(part)
             if held is not None and _within(box, held.boxes[0]):
                 return held
-            x0, y0, x1, y1 = (side / UNIT for side in box)
-            chunks = self._reader.chunks_in_box(x0, y0, x1, y1, level)
-            key = part
-        layers = self._layers(chunks, level)
-        if groups is not None:
-            layers = [self._selected(layer, channels) for layer in layers]
-        arena = self._arenas[key] = Arena([Picture.of(layers, chosen, raw, box)])
-        while len(self._arenas) > _ARENAS:
+            layers, key = sampler.layers_in(box_of(grid), level), part
+        if not want.whole:
+            layers = sampler.select(layers, want.channels)
+        arena = self._arenas[key] = Arena([Picture.of(layers, want.groups, raw, box)])
+        while len(self._arenas) > _ARENAS * len(self._samplers):
             self._arenas.popitem(last=False)
         return arena
 

@@ -6,9 +6,11 @@ import itertools
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from igs.decoder.cuda.arena import Arena, Picture, picture_box
 from igs.decoder.cuda.arrays import empty
+from igs.decoder.cuda.channels import place_channels
 from igs.decoder.cuda.regions import Jobs
 from igs.decoder.grid import Grid, make_grid
 from igs.decoder.image import open as open_image
@@ -20,10 +22,11 @@ _MAX_WORDS = 1 << 30  # of Gaussians: lists hold their places in 32 bits
 
 
 class Prepared(NamedTuple):
-    """A picture, entropy decoded, and what is to be drawn of it."""
+    """A part of a picture, entropy decoded, and what is to be drawn of it."""
 
     picture: Picture
     grid: Grid
+    channels: npt.NDArray[np.intp]  # among the picture's
 
     @property
     def elements(self) -> int:
@@ -32,22 +35,41 @@ class Prepared(NamedTuple):
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """Pictures of one key can be drawn by one launch."""
+        """Parts of one key can be drawn by one launch."""
         return self.picture.kind, self.grid.reduction > 1
 
 
 def prepare(
     source: Any, scale: float, level: int | None, raw: bool, limits: Limits | None, allow_partial: bool
-) -> Prepared:
-    """Everything that needs no GPU. Raises as ``igs.open`` and ``Image.decode`` do."""
+) -> list[Prepared]:
+    """Everything that needs no GPU: the parts of a picture. Raises as ``igs.open`` and ``Image.decode`` do."""
     with open_image(source, limits=limits, threads=1, allow_partial=allow_partial) as image:
-        layers = image.all_layers(level)
         grid = make_grid(0, 0, image.width, image.height, scale, image.width, image.height)
-        return Prepared(Picture.of(layers, image.groups, raw, picture_box(image.width, image.height)), grid)
+        box = picture_box(image.width, image.height)
+        return [
+            Prepared(Picture.of(layers, part.header.groups, raw, box), grid, np.array(part.channels, np.intp))
+            for part, layers in zip(image.parts, image.all_layers(level), strict=True)
+        ]
 
 
-def draw_together(items: list[Prepared], dtype: np.dtype[Any]) -> list[Any]:
-    """Pictures as arrays on the device, [H, W, C] each, in order; one launch per run of pictures of one key."""
+def draw_together(items: list[list[Prepared]], dtype: np.dtype[Any]) -> list[Any]:
+    """Pictures as arrays on the device, [H, W, C] each, in order; one launch per run of parts of one key."""
+    drawn = iter(_draw([part for item in items for part in item], dtype))
+    return [_joined(item, [next(drawn) for _ in item], dtype) for item in items]
+
+
+def _joined(parts: list[Prepared], drawn: list[Any], dtype: np.dtype[Any]) -> Any:
+    """One picture of its parts."""
+    if len(parts) == 1:
+        return drawn[0]
+    channels, grid = sum(len(part.channels) for part in parts), parts[0].grid
+    result = empty((grid.rows * grid.columns * channels,), dtype)
+    for part, values in zip(parts, drawn, strict=True):
+        place_channels(values.reshape(part.elements), part.channels, result, channels)
+    return result.reshape((grid.rows, grid.columns, channels))
+
+
+def _draw(items: list[Prepared], dtype: np.dtype[Any]) -> list[Any]:
     arrays: list[Any] = []
     for run in _runs(items):
         arena = Arena([item.picture for item in run])

@@ -30,6 +30,7 @@ REGIONS: dict[str, Sequence[tuple[float, ...]]] = {
     "gamma_below_0": (WHOLE, DETAIL),
     "groups": (WHOLE, (3.5, 2.25, 2, 1, 2.5)),
     "gradient": (WHOLE, DETAIL),
+    "parts": (WHOLE, DETAIL),
     "levels_residual": (WHOLE, DETAIL),
     "two_stage": ((40, 20, 60, 40, 0.1), (100.5, 60, 4, 3, 2.5)),
     "two_stage_partial": ((70, 3, 30, 20, 0.4),),
@@ -48,6 +49,8 @@ def sample_points(width: int, height: int) -> np.ndarray:
 
 def stored_values(file: FileReader, points: np.ndarray, level: int) -> np.ndarray:
     """Stored values at points [m, 2] in pixels, from all Gaussians of the levels 0 … level → [m, C]."""
+    if len(file.parts) > 1:
+        return _values_of_parts(file, points)
     first, last = file.level_range(level)
     parts = [Gaussians.concatenate(file.read_gaussians(range(first, last)))]
     rules = [Rule.of(file.header)]
@@ -55,9 +58,23 @@ def stored_values(file: FileReader, points: np.ndarray, level: int) -> np.ndarra
         bounds = [x.first_chunk for x in file.levels[: level + 1]] + [last]
         parts = [Gaussians.concatenate(file.read_gaussians(range(a, b))) for a, b in itertools.pairwise(bounds)]
         rules += [rules[0].without_background()] * level
+    return _sum_of(parts, rules, file.header, points)
+
+
+def _values_of_parts(file: FileReader, points: np.ndarray) -> np.ndarray:
+    """The channels of each part from its own Gaussians (spec §3.6)."""
+    total = np.empty((len(points), file.header.channels))
+    for part in file.parts:
+        own = Gaussians.concatenate(file.read_gaussians(range(part.first_chunk, part.last_chunk)))
+        total[:, part.channels] = _sum_of([own], [Rule.of(part.header)], part.header, points)
+    return total
+
+
+def _sum_of(parts: list[Gaussians], rules: list[Rule], header: Header, points: np.ndarray) -> np.ndarray:
+    """What sets of Gaussians, each blended by itself, give together."""
     fixed = np.floor(points * 2.0**14 + 0.5)
     inside = ((fixed >= -(2.0**30)) & (fixed <= 2.0**30 - 1)).all(axis=1)
-    total = np.tile(np.array(file.header.background), (len(points), 1))
+    total = np.tile(np.array(header.background), (len(points), 1))
     total[inside] = sum(
         values_reference(g.means, g.factors, g.features, fixed[inside].astype(np.int32), rule)
         for g, rule in zip(parts, rules, strict=True)
@@ -136,7 +153,11 @@ def expectation(name: str, data: bytes) -> dict[str, Any]:
     with open_file(data) as file:
         header, available = file.header, range(file.available_levels)
         points = sample_points(header.width, header.height)
-        peaks = [_peak(header, g.features) for g in file.read_gaussians(range(file.level_range()[1]))]
+        peaks = [
+            _peak(part.header, g.features)
+            for part in file.parts
+            for g in file.read_gaussians(range(part.first_chunk, min(part.last_chunk, file.level_range()[1])))
+        ]
         peaks += [abs(v) for v in header.background]
         found: dict[str, Any] = {"points": points.tolist(), "max_feature": max(peaks)}
         found["levels"] = [_rounded(stored_values(file, points, level)) for level in available]

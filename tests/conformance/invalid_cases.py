@@ -22,7 +22,7 @@ from vectors import (
     with_payload,
 )
 
-from igs.format import Blend, Codec, Group, Quantizer, ScaleMap, Shape, write
+from igs.format import Blend, Codec, Group, Quantizer, ScaleMap, Shape, join, write
 from igs.format.codecs import plane_bytes
 
 Case = tuple[str, bytes, dict[str, float]]
@@ -36,6 +36,7 @@ def cases() -> Iterator[Case]:
         _head(),
         _quantizers(),
         _groups(),
+        _parts(),
         _levels(),
         _sections(),
         _index(),
@@ -73,6 +74,7 @@ def _file() -> Iterator[tuple[str, bytes]]:
 def _head() -> Iterator[tuple[str, bytes]]:
     base = small_file()
     yield "107_E_RESERVED", patch(base, 10, "B", 8)
+    yield "107_E_RESERVED_flags_2", patch(base, 10, "B", 4)
     for field, offset in (("level_mode", 35), ("blend", 37), ("primitive", 39), ("shape", 40), ("scale_map", 41)):
         yield f"108_E_UNKNOWN_{field}", patch(base, offset, "B", 7)
     yield "108_E_UNKNOWN_kind", patch(base, 50, "B", 14)
@@ -148,6 +150,22 @@ def _groups() -> Iterator[tuple[str, bytes]]:
     twice = header(2, groups=(Group(channels=1, name="a"), Group(channels=1, name="b")))
     data = write(twice, [[random_codes(twice, 1)]])
     yield "111_E_GROUP_same_name", patch(data, levels_at(data) - 1, "c", b"a")
+
+
+def _parts() -> Iterator[tuple[str, bytes]]:
+    heads = [header(n, groups=(Group(channels=n, name=name),)) for n, name in ((2, "a"), (1, "b"))]
+    base = join([write(h, [[random_codes(h, 2)]], codec=Codec.RAW) for h in heads])
+    at = 58  # num_parts, two records of five bytes, and the part of each of two groups
+    yield "117_E_PART", patch(base, at, "B", 1)
+    yield "117_E_PART_many", patch(base, at, "B", 65)
+    yield "117_E_PART_channels", patch(base, at + 1, "B", 1)
+    yield "117_E_PART_channels_of_groups", patch(patch(base, at + 1, "B", 1), at + 6, "B", 2)
+    yield "117_E_PART_no_channels", patch(patch(base, at + 1, "B", 3), at + 6, "B", 0)
+    yield "117_E_PART_chunks", patch(base, at + 2, "I", 2)
+    yield "117_E_PART_no_chunks", patch(patch(base, at + 2, "I", 2), at + 7, "I", 0)
+    yield "117_E_PART_member", patch(base, at + 12, "B", 2)
+    yield "117_E_PART_empty", patch(base, at + 12, "B", 0)
+    yield "117_E_PART_mode", patch(base, 35, "B", 1)
 
 
 def _levels() -> Iterator[tuple[str, bytes]]:

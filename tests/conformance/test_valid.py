@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from igs.format import Codec, describe, describe_text, open_file, read, validate_file, write
+from igs.format import Codec, describe, describe_text, join, open_file, read, split, validate_file, write
 
 ROUNDING = 2e-6  # relative: binary32 in division and power, and the eight digits of the stated values
 FOLDER = Path(__file__).resolve().parent / "valid"
@@ -57,6 +57,9 @@ def test_writing_its_codes_again_gives_the_same_bytes(name: str) -> None:
     data = _load(name)
     with open_file(data) as file:
         if file.partial or name == "zstd":  # Zstandard's output may differ between its versions
+            return
+        if len(file.parts) > 1:
+            assert join(split(data), [part.groups for part in file.parts], dict(file.sections)) == data
             return
         levels = [[file.codes(c) for c in range(x.first_chunk, x.first_chunk + x.num_chunks)] for x in file.levels]
         codec = Codec(int(file.entries["codec"].max()))

@@ -21,6 +21,7 @@ from igs.format import (
     ScaleMap,
     Shape,
     Transfer,
+    join,
     quantize,
     write,
 )
@@ -47,6 +48,7 @@ def cases() -> Iterator[tuple[str, bytes]]:
     yield from _models()
     yield from _containers()
     yield from _coded()
+    yield from _parts()
 
 
 def _quantizers() -> Iterator[tuple[str, bytes]]:
@@ -218,3 +220,24 @@ def _coded() -> Iterator[tuple[str, bytes]]:
         "columns",
         write(plain, [[np.repeat(random_codes(plain, 5), 6, axis=0), random_codes(plain, 2)]], codec=Codec.COLUMNS),
     )
+
+
+def _parts() -> Iterator[tuple[str, bytes]]:
+    """Groups with Gaussians of their own: parts whose groups interleave, of other features, parameters and lattices."""
+    rgba = Group(channels=4, alpha=Alpha.PREMULTIPLIED, colour=Colour.RGB, gamma=2.2, name="albedo")
+    grey = [Group(channels=1, transfer=Transfer.LINEAR, colour=Colour.GREY, name=name) for name in ("ao", "height")]
+    first = header(5, groups=(rgba, grey[1]), background=(0.25, 0.5, 0.75, 1, 0.125))
+    second = header(groups=(grey[0],), position=Quantizer.uniform(-2, 18, 5, shared=True, columns=2))
+    sections = {"soft": b"conformance", "json": b'{"title": "' + b"x" * 300 + b'"}'}
+    files = [
+        write(first, [[random_codes(first, 5), random_codes(first, 3, 1)]], codec=Codec.RAW),
+        write(second, [[random_codes(second, 6, 2)]], codec=Codec.RAW),
+    ]
+    yield "parts", join(files, [[0, 2], [1]], sections)
+    sloped = {"primitive": Primitive.GRADIENT, "feature": Quantizer.uniform(0, 1, 6, shared=True, columns=5)}
+    heads = [
+        lattice_header(3, groups=(Group(channels=3, colour=Colour.RGB, name=name),), **sloped) for name in ("a", "b")
+    ]
+    assert heads[1].lattice is not None
+    heads[1] = dataclasses.replace(heads[1], lattice=dataclasses.replace(heads[1].lattice, position=14, ycbcr=False))
+    yield "parts_lattice", join([write(h, [[random_codes(h, 9, n)]]) for n, h in enumerate(heads)])

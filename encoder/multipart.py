@@ -1,0 +1,221 @@
+"""A stack in parts (spec §3.6): which maps share Gaussians, each part encoded by itself, and all of them in one file."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from igs.encoder import parts, rate
+from igs.encoder.job import Job, Result
+from igs.encoder.loading.image import SourceImage
+from igs.encoder.options import EncodeOptions, Progress
+from igs.encoder.parts import Parts
+from igs.encoder.raster import area
+from igs.encoder.recipe import Recipe
+from igs.format import each_group, join
+from igs.format.errors import UsageError, teller
+from igs.format.fields import HEADER_BYTES
+
+Fitted = Callable[..., tuple[Job, Result]]  # pipeline.fitted
+
+_PROBE_EFFORT = 2
+_LEAST_EFFORT = 3  # below it time is worth more than bytes: no search
+_SMALL_PARTS = 1.5  # times its smallest file is what a part gets at least
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """parts: that are known; None: to be looked for. limit: bytes of the file; None: what a quality buys."""
+
+    parts: Parts | None
+    limit: float | None
+
+
+def wanted(options: EncodeOptions, source: SourceImage, recipe: Recipe) -> Search | None:
+    """Whether a picture is to be encoded in parts, and what is known of them. None: in one.
+
+    Raises UsageError for parts that were asked for where there can't be any.
+    """
+    asked = options.parts
+    auto = isinstance(asked, str) and asked == parts.AUTO
+    if isinstance(asked, str) and asked == parts.ONE:
+        return None
+    problem = _problem(options, source, recipe)
+    if auto:
+        if problem is not None or options.effort < _LEAST_EFFORT:
+            return None
+        return Search(None, _limit(options, source))
+    if problem is not None:
+        raise UsageError(f"parts: expected {problem}")
+    chosen = tuple((i,) for i in range(len(source.groups))) if isinstance(asked, str) else parts.by_names(asked, source)
+    return None if len(chosen) == 1 else Search(chosen, _limit(options, source))
+
+
+def _problem(options: EncodeOptions, source: SourceImage, recipe: Recipe) -> str | None:
+    """What stands in the way of parts: what was expected and found."""
+    o = options
+    if len(source.groups) < 2:
+        return "a stack of maps, found a picture of one group"
+    for name in ("num_gaussians", "psnr"):
+        if getattr(o, name) is not None:
+            return f"bpp, size or quality beside them, found {name}"
+    if o.levels > 1:
+        return f"one level beside them, found {o.levels}"
+    for name in ("checkpoint", "resume", "render_every", "on_step"):
+        if getattr(o, name) is not None:
+            return f"no {name} beside them: there are several fits"
+    if recipe.lowpass_alpha:
+        return "a recipe without a lowpass, which depends on the number of Gaussians"
+    return None
+
+
+def _limit(options: EncodeOptions, source: SourceImage) -> float | None:
+    """Bytes of the file."""
+    if options.size is not None:
+        return float(options.size)
+    if options.bpp is None:
+        return None
+    width, height = (-(-side // options.downsample) for side in (source.width, source.height))
+    return options.bpp * width * height / 8
+
+
+def in_parts(
+    source: SourceImage, options: EncodeOptions, search: Search, fitted: Fitted
+) -> tuple[Job, Result, list[dict[str, Any]]]:
+    """The file of a stack in parts; the job is that of the whole, for measuring. With what is in each part."""
+    encoder = _Encoder(source, options, fitted)
+    found, sizes = encoder.plan(search)
+    made = encoder.encode(found, sizes)
+    jobs, results = zip(*made, strict=True)
+    sections = {**source.sections, **options.sections}
+    data = join([r.data for r in results], found, sections, jobs[0].limits)
+    whole = encoder.whole(jobs[0])
+    missed = next((r.missed for r in results if r.missed), None)
+    if search.limit is not None and len(data) > search.limit:
+        missed = _too_large(options, len(data), whole)
+    count = sum(r.num_gaussians for r in results)
+    result = Result(data, None, max(r.steps for r in results), missed, num_gaussians=count)
+    if len(found) == 1:
+        result = dataclasses.replace(results[0], data=data, missed=missed)
+    return (
+        whole,
+        result,
+        [
+            {
+                "groups": [source.groups[i].name for i in part],
+                "num_gaussians": r.num_gaussians,
+                "bytes": len(r.data),
+            }
+            for part, r in zip(found, results, strict=True)
+        ],
+    )
+
+
+def _too_large(options: EncodeOptions, size: int, job: Job) -> str:
+    if options.size is not None:
+        raise UsageError(f"size: expected {size} or more, the smallest file of these parts, found {options.size}")
+    return f"--bpp {options.bpp:g}: the smallest file of these parts has {size * 8 / job.pixels:.4g} bpp"
+
+
+class _Encoder:
+    """Encodes parts of a picture, small ones for the search and then each as it will be."""
+
+    def __init__(self, source: SourceImage, options: EncodeOptions, fitted: Fitted) -> None:
+        self.source, self.options, self.fitted = source, options, fitted
+        reduced = source if options.downsample == 1 else area.reduced(source, options.downsample)
+        self.small = parts.small(reduced)
+        weights = source.weights or (1.0,) * len(source.groups)
+        self.weights = dict(zip((g.name for g in source.groups), weights, strict=True))
+        channels = [w * g.channels for w, g in zip(weights, source.groups, strict=True)]
+        self.weighted_channels, self.channels = channels, source.channels
+
+    def plan(self, search: Search) -> tuple[Parts, list[float] | None]:
+        """The parts, and the bytes for each; None: what a quality buys."""
+        total = search.limit
+        if total is None:
+            quality = 75.0 if self.options.quality is None else self.options.quality
+            total = rate.quality_to_bpp(quality) * max(1.0, self.channels / 3) * self._pixels() / 8
+        if search.parts is None:
+            found, sizes = parts.search(self.small, total, self.probe)
+        elif search.limit is None:
+            return search.parts, None
+        else:
+            found, sizes = search.parts, parts.share(search.parts, self.small, total, self.probe)
+        return found, None if search.limit is None else self._with_heads(found, sizes, search.limit)
+
+    def _pixels(self) -> int:
+        width, height = (-(-side // self.options.downsample) for side in (self.source.width, self.source.height))
+        return width * height
+
+    def _with_heads(self, found: Parts, sizes: Sequence[float], limit: float) -> list[float]:
+        """Sizes of files of one part each that make a file of ``limit`` bytes together: heads and metadata apart."""
+        n = len(found)
+        sections = {**self.source.sections, **self.options.sections}
+        shared = (HEADER_BYTES + 8) * (n - 1) - (1 + 5 * n + len(self.source.groups)) * (n > 1)
+        left = limit + shared - sum(16 + len(s) for s in sections.values())
+        return [size * left / sum(sizes) for size in sizes]
+
+    def probe(self, part: tuple[int, ...], size: float) -> float:
+        """The weighted squared error of a part of the small picture in about so many bytes."""
+        o = dataclasses.replace(
+            self._alone(), size=max(int(size), 1), effort=min(self.options.effort, _PROBE_EFFORT), downsample=1,
+            on_progress=None, on_warning=_ignore, log_every=2**31,
+        )  # fmt: skip
+        source = parts.part_of(self.small, part)
+        recipe = o.recipe()
+        smallest = rate.smallest_file(recipe, source.groups, {})
+        job, result = self.fitted(source, dataclasses.replace(o, size=max(o.size or 1, 2 * smallest)), recipe, _ignore)
+        decoded, original = job.compared(result.data)
+        error = np.square(decoded - original, dtype=np.float64).mean(axis=(0, 1))
+        weights = [self.weights[at.group.name] for at in each_group(source.groups) for _ in range(at.group.channels)]
+        return float((error * weights).sum())
+
+    def _alone(self) -> EncodeOptions:
+        """The options of one part."""
+        return dataclasses.replace(self.options, sections={}, parts=parts.ONE, bpp=None, strict_rate=False)
+
+    def encode(self, found: Parts, sizes: list[float] | None) -> list[tuple[Job, Result]]:
+        """All parts in order. What one leaves of its bytes the next ones get."""
+        made: list[tuple[Job, Result]] = []
+        left = sum(sizes or ())
+        for number, part in enumerate(found):
+            o = self._alone()
+            if o.on_progress is not None:
+                o = dataclasses.replace(o, on_progress=_Later(o.on_progress, number, len(found)))
+            source = parts.part_of(self.source, part)
+            worth = None
+            recipe = o.recipe()
+            if sizes is None:
+                own = sum(self.weighted_channels[i] for i in part) / sum(self.weighted_channels)
+                worth = max(1.0, self.channels / 3) * own
+            else:
+                size = left * sizes[number] / sum(sizes[number:])
+                smallest = rate.smallest_file(recipe, source.groups, {})
+                o = dataclasses.replace(o, size=max(int(size), round(_SMALL_PARTS * smallest)), quality=None)
+            made.append(self.fitted(source, o, recipe, _ignore if number else teller(o.on_warning), worth))
+            left -= len(made[-1][1].data)
+        return made
+
+    def whole(self, job: Job) -> Job:
+        """A job for measuring all parts together."""
+        o = dataclasses.replace(self.options, on_warning=_ignore)
+        source = self.source if o.downsample == 1 else area.reduced(self.source, o.downsample)
+        return Job(source, job.recipe, o, job.backend, self.source)
+
+
+class _Later:
+    """Tells the progress of one of several fits as that of all."""
+
+    def __init__(self, tell: Callable[[Progress], None], number: int, count: int) -> None:
+        self.tell, self.number, self.count = tell, number, count
+
+    def __call__(self, progress: Progress) -> None:
+        steps = progress.steps
+        self.tell(dataclasses.replace(progress, step=self.number * steps + progress.step, steps=self.count * steps))
+
+
+def _ignore(message: str) -> None:
+    """Say nothing: another part says it."""

@@ -1,0 +1,199 @@
+"""Which maps of a stack share Gaussians, and how the bytes are shared out (spec §3.6): a search by quick, small encodes.
+
+Maps with the same edges cost less together, one set of positions and shapes serving both; maps with edges of their own
+cost less apart, since at each Gaussian every channel of its part has a feature. How many bytes a part is worth follows
+from its curve of error by bytes: at the best split a further byte gains as much everywhere.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from igs.encoder.loading.image import SourceImage
+from igs.encoder.raster import area
+from igs.encoder.rate import ERROR_FALL
+from igs.format import each_group
+from igs.format.errors import UsageError
+
+Parts = tuple[tuple[int, ...], ...]  # the numbers of each part's groups, ascending
+# Squared error of a part, summed over its channels with their weights, at so many bytes: what a quick encode finds.
+Probe = Callable[[tuple[int, ...], float], float]
+
+# Pictures are reduced so many times for the search, where both sides stay above _SMALLEST.
+_REDUCED, _SMALLEST = 2, 96
+# Error falls with bytes to a power: at first that of photographs, then between these as two encodes tell.
+_FALL_RANGE = (0.25, 2.0)
+_APART = 1.3  # a ratio of bytes above which two encodes tell a power
+_LEAST_SHARE = 0.01  # of the bytes, for any part
+_LEAST_ALIKE = 0.15  # correlation of edges below which two parts are not tried together
+AUTO, ONE, EACH = "auto", "one", "each"  # what can be asked for besides names
+
+
+@dataclasses.dataclass
+class Curve:
+    """Error by bytes of one part, S = error·(bytes/size)^−fall around what was measured last."""
+
+    groups: tuple[int, ...]
+    size: float
+    error: float
+    fall: float = ERROR_FALL
+
+    def at(self, size: float) -> float:
+        """The error at so many bytes."""
+        return self.error * (size / self.size) ** -self.fall
+
+    def measured(self, size: float, error: float) -> None:
+        """Another measurement: the curve goes through it, with the slope between the two where they are far apart."""
+        ratio = size / self.size
+        if max(ratio, 1 / ratio) >= _APART and error > 0 and self.error > 0:
+            self.fall = min(max(-math.log(error / self.error) / math.log(ratio), _FALL_RANGE[0]), _FALL_RANGE[1])
+        self.size, self.error = size, error
+
+
+def divide(curves: Sequence[Curve], total: float) -> list[float]:
+    """Bytes for each part, ``total`` together, with the least error: where −dS/db is the same for all."""
+    least = _LEAST_SHARE * total / len(curves)
+
+    def sizes(log_slope: float) -> list[float]:
+        found = []
+        for curve in curves:
+            # S = a·b^−f, −dS/db = f·a·b^(−f−1)
+            log_a = math.log(max(curve.error, 1e-30)) + curve.fall * math.log(curve.size)
+            log_b = (math.log(curve.fall) + log_a - log_slope) / (curve.fall + 1)
+            found.append(min(max(math.exp(min(log_b, 100.0)), least), total))
+        return found
+
+    low, high = -200.0, 200.0
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if sum(sizes(middle)) > total else (low, middle)
+    found = sizes(high)
+    scale = total / sum(found)
+    return [size * scale for size in found]
+
+
+def search(source: SourceImage, total: float, probe: Probe) -> tuple[Parts, list[float]]:
+    """The parts that promise the least error in ``total`` bytes, and the bytes of each."""
+    energies = edge_energies(source)
+    numbers = range(len(source.groups))
+    curves = _measured([(i,) for i in numbers], source, total, probe)
+    tried: set[tuple[int, ...]] = set()
+    while len(curves) > 1:
+        pairs = [
+            (_alike(energies, a.groups, b.groups), i, j)
+            for (i, a), (j, b) in itertools.combinations(enumerate(curves), 2)
+            if tuple(sorted(a.groups + b.groups)) not in tried
+        ]
+        alike, i, j = max(pairs, default=(0.0, 0, 0))
+        if alike < _LEAST_ALIKE:
+            break
+        sizes = divide(curves, total)
+        both = tuple(sorted(curves[i].groups + curves[j].groups))
+        tried.add(both)
+        size = sizes[i] + sizes[j]
+        error = probe(both, size)
+        if error < curves[i].at(sizes[i]) + curves[j].at(sizes[j]):
+            fall = (curves[i].fall + curves[j].fall) / 2
+            curves = [c for k, c in enumerate(curves) if k not in (i, j)] + [Curve(both, size, error, fall)]
+    if len(curves) > 1:
+        every = tuple(numbers)
+        apart = sum(c.at(b) for c, b in zip(curves, divide(curves, total), strict=True))
+        if every not in tried and probe(every, total) < apart:
+            curves = [Curve(every, total, 0.0)]
+    curves.sort(key=lambda curve: curve.groups)
+    return tuple(c.groups for c in curves), divide(curves, total)
+
+
+def share(parts: Parts, source: SourceImage, total: float, probe: Probe) -> list[float]:
+    """Bytes of parts that are known."""
+    return divide(_measured(parts, source, total, probe), total)
+
+
+def _measured(parts: Sequence[tuple[int, ...]], source: SourceImage, total: float, probe: Probe) -> list[Curve]:
+    """Curves of some parts around the bytes that they deserve: first at shares of their channels, then there."""
+    channels = [sum(source.groups[i].channels for i in part) for part in parts]
+    curves = []
+    for part, own in zip(parts, channels, strict=True):
+        size = total * own / sum(channels)
+        curves.append(Curve(part, size, probe(part, size)))
+    for curve, size in zip(curves, divide(curves, total), strict=True):
+        ratio = size / curve.size
+        if max(ratio, 1 / ratio) >= _APART:
+            curve.measured(size, probe(curve.groups, size))
+    return curves
+
+
+def edge_energies(source: SourceImage) -> list[NDArray[np.float64]]:
+    """Of each group the squared gradients [H − 1, W − 1], a little blurred, summed over its channels."""
+    found = []
+    for at in each_group(source.groups):
+        pixels = source.pixels[..., at.whole].astype(np.float64)
+        across, down = np.diff(pixels, axis=1)[:-1], np.diff(pixels, axis=0)[:, :-1]
+        found.append(_blurred(_blurred((across**2 + down**2).sum(axis=2))))
+    return found
+
+
+def _blurred(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Means over 3 × 3 values; at the border over what there is, mirrored."""
+    for axis in (0, 1):
+        pad = [(1, 1) if a == axis else (0, 0) for a in (0, 1)]
+        padded = np.pad(values, pad, mode="edge")
+        n = values.shape[axis]
+        values = sum(np.take(padded, range(k, k + n), axis) for k in range(3)) / 3
+    return values
+
+
+def _alike(energies: Sequence[NDArray[np.float64]], a: Sequence[int], b: Sequence[int]) -> float:
+    """Correlation of where two sets of groups have edges, −1 … 1; 0 where one has none."""
+    x, y = (np.sqrt(sum(_scaled(energies[i]) for i in part)).ravel() for part in (a, b))
+    if x.std() == 0 or y.std() == 0:
+        return 0.0
+    return float(np.corrcoef(x, y)[0, 1])
+
+
+def _scaled(energy: NDArray[np.float64]) -> NDArray[np.float64]:
+    mean = energy.mean()
+    return energy / mean if mean > 0 else energy
+
+
+def part_of(source: SourceImage, part: Sequence[int]) -> SourceImage:
+    """The picture of some groups alone, without metadata."""
+    slices = [at.whole for at in each_group(source.groups)]
+    weights = tuple(source.weights[i] for i in part) if source.weights else ()
+    return dataclasses.replace(
+        source,
+        pixels=np.ascontiguousarray(np.concatenate([source.pixels[..., slices[i]] for i in part], axis=2)),
+        groups=tuple(source.groups[i] for i in part),
+        sections={},
+        warnings=[],
+        weights=weights,
+    )
+
+
+def small(source: SourceImage) -> SourceImage:
+    """What the search looks at."""
+    if min(source.width, source.height) < _REDUCED * _SMALLEST:
+        return source
+    return area.reduced(source, _REDUCED)
+
+
+def by_names(asked: Sequence[Sequence[str]], source: SourceImage) -> Parts:
+    """Parts by the names of their groups; groups that are not named are a part together. Raises UsageError."""
+    known = {group.name: i for i, group in enumerate(source.groups)}
+    found: list[tuple[int, ...]] = []
+    for names in asked:
+        for name in names:
+            if name not in known:
+                raise UsageError(f"parts: expected names among {', '.join(known)}, found {name!r}")
+        found.append(tuple(sorted(known[name] for name in names)))
+    every = [i for part in found for i in part]
+    if len(set(every)) != len(every) or not all(found):
+        raise UsageError("parts: expected each map in one part, none empty, found others")
+    rest = tuple(i for i in range(len(source.groups)) if i not in every)
+    return tuple(sorted([*found, rest] if rest else found))
