@@ -1,4 +1,4 @@
-"""A stack in parts (spec §3.6): which maps share Gaussians, each part encoded by itself, and all of them in one file."""
+"""A stack in parts (spec §3.6): which maps share Gaussians, each part encoded alone, and all of them in one file."""
 
 from __future__ import annotations
 
@@ -158,24 +158,25 @@ class _Encoder:
         left = limit + shared - sum(16 + len(s) for s in sections.values())
         return [size * left / sum(sizes) for size in sizes]
 
-    def probe(self, part: tuple[int, ...], size: float) -> float:
-        """The weighted squared error of a part of the small picture in about so many bytes."""
-        o = dataclasses.replace(
-            self._alone(), size=max(int(size), 1), effort=min(self.options.effort, _PROBE_EFFORT), downsample=1,
-            on_progress=None, on_warning=_ignore, log_every=2**31,
-        )  # fmt: skip
+    def probe(self, part: tuple[int, ...], size: float) -> tuple[float, float]:
+        """A part of the small picture in about so many bytes: how many they are, and its weighted squared error."""
         source = parts.part_of(self.small, part)
+        o = dataclasses.replace(
+            self._alone(), effort=min(self.options.effort, _PROBE_EFFORT), downsample=1, quality=None, on_progress=None,
+            on_warning=_ignore, log_every=2**31,
+        )  # fmt: skip
         recipe = o.recipe()
-        smallest = rate.smallest_file(recipe, source.groups, {})
-        job, result = self.fitted(source, dataclasses.replace(o, size=max(o.size or 1, 2 * smallest)), recipe, _ignore)
+        most = max(1, int(rate.MAX_SHARE * source.width * source.height))
+        count = min(max(rate.gaussians_for_bytes(size, recipe, source.groups, {}), rate.SMALLEST), most)
+        job, result = self.fitted(source, dataclasses.replace(o, num_gaussians=count), recipe, _ignore)
         decoded, original = job.compared(result.data)
         error = np.square(decoded - original, dtype=np.float64).mean(axis=(0, 1))
         weights = [self.weights[at.group.name] for at in each_group(source.groups) for _ in range(at.group.channels)]
-        return float((error * weights).sum())
+        return float(len(result.data)), float((error * weights).sum())
 
     def _alone(self) -> EncodeOptions:
         """The options of one part."""
-        return dataclasses.replace(self.options, sections={}, parts=parts.ONE, bpp=None, strict_rate=False)
+        return dataclasses.replace(self.options, sections={}, parts=parts.ONE, bpp=None, size=None, strict_rate=False)
 
     def encode(self, found: Parts, sizes: list[float] | None) -> list[tuple[Job, Result]]:
         """All parts in order. What one leaves of its bytes the next ones get."""

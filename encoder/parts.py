@@ -1,4 +1,4 @@
-"""Which maps of a stack share Gaussians, and how the bytes are shared out (spec §3.6): a search by quick, small encodes.
+"""Which maps of a stack share Gaussians, and what bytes each part gets (spec §3.6): a search by quick, small encodes.
 
 Maps with the same edges cost less together, one set of positions and shapes serving both; maps with edges of their own
 cost less apart, since at each Gaussian every channel of its part has a feature. How many bytes a part is worth follows
@@ -22,8 +22,9 @@ from igs.format import each_group
 from igs.format.errors import UsageError
 
 Parts = tuple[tuple[int, ...], ...]  # the numbers of each part's groups, ascending
-# Squared error of a part, summed over its channels with their weights, at so many bytes: what a quick encode finds.
-Probe = Callable[[tuple[int, ...], float], float]
+# A quick encode of a part in about so many bytes → the bytes that it has, and its squared error, summed over channels
+# with their weights.
+Probe = Callable[[tuple[int, ...], float], tuple[float, float]]
 
 # Pictures are reduced so many times for the search, where both sides stay above _SMALLEST.
 _REDUCED, _SMALLEST = 2, 96
@@ -96,16 +97,16 @@ def search(source: SourceImage, total: float, probe: Probe) -> tuple[Parts, list
         sizes = divide(curves, total)
         both = tuple(sorted(curves[i].groups + curves[j].groups))
         tried.add(both)
-        size = sizes[i] + sizes[j]
-        error = probe(both, size)
-        if error < curves[i].at(sizes[i]) + curves[j].at(sizes[j]):
-            fall = (curves[i].fall + curves[j].fall) / 2
-            curves = [c for k, c in enumerate(curves) if k not in (i, j)] + [Curve(both, size, error, fall)]
-    if len(curves) > 1:
-        every = tuple(numbers)
+        fall = (curves[i].fall + curves[j].fall) / 2
+        merged = Curve(both, *probe(both, sizes[i] + sizes[j]), fall)
+        if merged.at(sizes[i] + sizes[j]) < curves[i].at(sizes[i]) + curves[j].at(sizes[j]):
+            curves = [c for k, c in enumerate(curves) if k not in (i, j)] + [merged]
+    every = tuple(numbers)
+    if len(curves) > 1 and every not in tried:
         apart = sum(c.at(b) for c, b in zip(curves, divide(curves, total), strict=True))
-        if every not in tried and probe(every, total) < apart:
-            curves = [Curve(every, total, 0.0)]
+        merged = Curve(every, *probe(every, total))
+        if merged.at(total) < apart:
+            curves = [merged]
     curves.sort(key=lambda curve: curve.groups)
     return tuple(c.groups for c in curves), divide(curves, total)
 
@@ -121,11 +122,11 @@ def _measured(parts: Sequence[tuple[int, ...]], source: SourceImage, total: floa
     curves = []
     for part, own in zip(parts, channels, strict=True):
         size = total * own / sum(channels)
-        curves.append(Curve(part, size, probe(part, size)))
+        curves.append(Curve(part, *probe(part, size)))
     for curve, size in zip(curves, divide(curves, total), strict=True):
         ratio = size / curve.size
         if max(ratio, 1 / ratio) >= _APART:
-            curve.measured(size, probe(curve.groups, size))
+            curve.measured(*probe(curve.groups, size))
     return curves
 
 
