@@ -1,4 +1,4 @@
-"""Texture stacks: igs beside ASTC, BC1 and BC7 at equal rates, and maps coded together beside maps coded apart.
+"""Texture stacks: igs beside ASTC, BC1 and BC7 at equal rates, and in parts beside one part and maps coded apart.
 
 python bench/textures.py [FOLDER…] [--subset N] [--size S] [--rates 0.03,0.06,…] [--effort E] [--threads T]
 
@@ -41,7 +41,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rates", type=_numbers, default=RATES, metavar="B,…", help="bits per pixel and channel")
     parser.add_argument("--effort", type=int, default=5, metavar="E", help="igs-encode's effort (default 5)")
     parser.add_argument("--threads", type=int, metavar="T", help="CPU threads of igs (default: all cores)")
-    parser.add_argument("--no-apart", action="store_true", help="leave out maps coded by themselves")
+    parser.add_argument(
+        "--no-apart", action="store_true", help="leave out stacks in one part, and maps coded by themselves"
+    )
     parser.add_argument("--accept-stale", action="store_true", help="take points of other versions of a codec as well")
     parser.add_argument("--cached", action="store_true", help="measure nothing: take what is there")
     parser.add_argument("--cache", type=Path, default=CACHE, metavar="DIR")
@@ -112,13 +114,13 @@ class Bench:
                     found.setdefault(codec.family, []).extend([point] if point else [])
         return found
 
-    def together(self, stack: Stack) -> list[dict[str, Any]]:
-        """Points of igs, all maps in one file."""
+    def together(self, stack: Stack, parts: str = "auto") -> list[dict[str, Any]]:
+        """Points of igs, all maps in one file, in parts as they are found, or in one part."""
         o = self.options
         points = []
         for rate in o.rates:
-            settings = {"bppc": rate, "effort": o.effort}
-            run = lambda r=rate: stacks.joint(stack, r, o.effort, o.threads)  # noqa: E731
+            settings = {"bppc": rate, "effort": o.effort} | ({} if parts == "auto" else {"parts": parts})
+            run = lambda r=rate: stacks.joint(stack, r, o.effort, o.threads, parts)  # noqa: E731
             points.append(self.point(stack, "igs", common.sources_version(), settings, run))
         return [p for p in points if p]
 
@@ -153,12 +155,13 @@ def main(arguments: list[str] | None = None) -> int:
                 "maps": dict(stack.maps),
                 "igs": bench.together(stack),
                 "peers": bench.peers(stack),
+                "one": [] if options.no_apart else bench.together(stack, "one"),
                 "apart": {} if options.no_apart else bench.apart(stack),
             }
             known = run.get(stack.name, {})
             run[stack.name] = texture_tables.kept(found)
-            if options.no_apart and "apart" in known:
-                run[stack.name]["apart"] = known["apart"]
+            if options.no_apart:
+                run[stack.name] |= {key: known[key] for key in ("one", "apart") if key in known}
         content |= {"machine": common.machine(), "date": common.today()}
         options.results.parent.mkdir(exist_ok=True)
         options.results.write_text(texture_tables.to_json(content))

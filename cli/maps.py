@@ -31,6 +31,20 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  
 _NAME_BYTES = 64  # the format's own limit; here of a name that was made safe
 
 
+class PartsOption(click.ParamType):
+    """auto, one, each, or names: maps of a part with + between them, parts with commas."""
+
+    name = "parts"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str) or value in ("auto", "one", "each"):
+            return value
+        parts = tuple(tuple(name.strip() for name in part.split("+")) for part in value.split(","))
+        if not all(name for part in parts for name in part):
+            self.fail(f"expected auto, one, each or NAME+NAME,NAME…, found {value!r}", param, ctx)
+        return parts
+
+
 class NameValue(click.ParamType):
     """NAME=VALUE; both sides must be there."""
 
@@ -62,6 +76,15 @@ def encode_options() -> list[Decorator]:
             metavar="SIZE",
             section="Texture stacks",
             help="Make maps one size: largest, smallest or WxH (default: refuse different ones).",
+        ),
+        option(
+            "--parts",
+            type=PartsOption(),
+            default="auto",
+            metavar="HOW",
+            section="Texture stacks",
+            help="Which maps share Gaussians: auto (looked for), one (all), each (none), or NAME+NAME,NAME… "
+            "(default auto: with a size, --bpp or -q, from effort 3 on).",
         ),
         _pairs("--map-weight", "NAME=X", "Weight of a map's squared error in the loss (default 1).", advanced=True),
         _pairs(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ Fitted = Callable[..., tuple[Job, Result]]  # pipeline.fitted
 
 _PROBE_EFFORT = 2
 _LEAST_EFFORT = 3  # below it time is worth more than bytes: no search
+_LEAST_BYTES = 400  # for each map: below it heads are too much of a file in parts
 _SMALL_PARTS = 1.5  # times its smallest file is what a part gets at least
 
 
@@ -44,14 +46,14 @@ def wanted(options: EncodeOptions, source: SourceImage, recipe: Recipe) -> Searc
     if isinstance(asked, str) and asked == parts.ONE:
         return None
     problem = _problem(options, source, recipe)
+    limit = _limit(options, source)
     if auto:
-        if problem is not None or options.effort < _LEAST_EFFORT:
-            return None
-        return Search(None, _limit(options, source))
+        small = limit is not None and limit < _LEAST_BYTES * len(source.groups)
+        return None if problem is not None or small or options.effort < _LEAST_EFFORT else Search(None, limit)
     if problem is not None:
         raise UsageError(f"parts: expected {problem}")
     chosen = tuple((i,) for i in range(len(source.groups))) if isinstance(asked, str) else parts.by_names(asked, source)
-    return None if len(chosen) == 1 else Search(chosen, _limit(options, source))
+    return None if len(chosen) == 1 else Search(chosen, limit)
 
 
 def _problem(options: EncodeOptions, source: SourceImage, recipe: Recipe) -> str | None:
@@ -154,9 +156,23 @@ class _Encoder:
         """Sizes of files of one part each that make a file of ``limit`` bytes together: heads and metadata apart."""
         n = len(found)
         sections = {**self.source.sections, **self.options.sections}
-        shared = (HEADER_BYTES + 8) * (n - 1) - (1 + 5 * n + len(self.source.groups)) * (n > 1)
-        left = limit + shared - sum(16 + len(s) for s in sections.values())
-        return [size * left / sum(sizes) for size in sizes]
+        saved = (HEADER_BYTES + 8) * (n - 1) - (1 + 5 * n + len(self.source.groups)) * (n > 1)
+        left = limit + saved - sum(16 + len(s) for s in sections.values())
+        floors = [self._smallest(part) for part in found]
+        if sum(floors) > left:
+            least = math.ceil(sum(floors) + limit - left)
+            raise UsageError(f"size: expected {least} bytes or more for these parts, found {limit:.0f}")
+        kept = list(sizes)
+        for _ in found:  # what the smallest ones need comes from the others
+            spare = left - sum(f for f, k in zip(floors, kept, strict=True) if k <= f)
+            wanted = sum(k for f, k in zip(floors, kept, strict=True) if k > f)
+            kept = [f if k <= f else k * spare / wanted for f, k in zip(floors, kept, strict=True)]
+        return kept
+
+    def _smallest(self, part: Sequence[int]) -> float:
+        """Bytes that a part gets at least."""
+        groups = tuple(self.source.groups[i] for i in part)
+        return _SMALL_PARTS * rate.smallest_file(self._alone().recipe(), groups, {})
 
     def probe(self, part: tuple[int, ...], size: float) -> tuple[float, float]:
         """A part of the small picture in about so many bytes: how many they are, and its weighted squared error."""
@@ -194,8 +210,7 @@ class _Encoder:
                 worth = max(1.0, self.channels / 3) * own
             else:
                 size = left * sizes[number] / sum(sizes[number:])
-                smallest = rate.smallest_file(recipe, source.groups, {})
-                o = dataclasses.replace(o, size=max(int(size), round(_SMALL_PARTS * smallest)), quality=None)
+                o = dataclasses.replace(o, size=int(max(size, self._smallest(part))), quality=None)
             made.append(self.fitted(source, o, recipe, _ignore if number else teller(o.on_warning), worth))
             left -= len(made[-1][1].data)
         return made

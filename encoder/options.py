@@ -91,8 +91,8 @@ class EncodeOptions:
     levels: int = 1  # of quality, 1 to 16: prefixes of the file that are pictures
     # Encode the picture reduced so many times, for enlarging; quality is that of the enlargement (raster/area.py).
     downsample: int = 1
-    # Which groups share Gaussians (encoder/parts.py): "auto", "one" for all, "each" for none, or sequences of names;
-    # groups that these don't name are a part of their own.
+    # Which maps of a stack share Gaussians (encoder/parts.py): "auto" looks for it, from effort 3 on, for a size, a rate
+    # or a quality; "one" is all, "each" none; or sequences of names: groups that none names are a part of their own.
     parts: str | Sequence[Sequence[str]] = "auto"
     # -- how
     effort: int = 5
@@ -144,6 +144,12 @@ class EncodeOptions:
         for names, kind in ((whole, int), (_NUMBERS, float), (_TRUTHS, bool)):
             for name in names:
                 object.__setattr__(self, name, plain(getattr(self, name), (kind,)))
+        if not isinstance(self.parts, str):
+            try:
+                parts = tuple((p,) if isinstance(p, str) else tuple(p) for p in self.parts)
+            except TypeError:
+                raise UsageError(f"parts: expected auto, one, each, or names of maps, found {self.parts!r}") from None
+            object.__setattr__(self, "parts", parts)
         try:
             object.__setattr__(self, "roi", tuple(tuple(region) for region in self.roi))
         except TypeError:
@@ -151,7 +157,10 @@ class EncodeOptions:
 
     def check(self) -> None:
         """Raise UsageError for a value that nothing else looks at before a fit has begun."""
-        for name, known in (("device", ("auto", "cpu", "cuda")), ("codec", ("raw", "zstd", "columns"))):
+        words = {"device": ("auto", "cpu", "cuda"), "codec": ("raw", "zstd", "columns")}
+        if isinstance(self.parts, str):
+            words["parts"] = ("auto", "one", "each")
+        for name, known in words.items():
             if not is_one_of(getattr(self, name), known):
                 raise UsageError(f"{name}: expected one of {', '.join(known)}, found {getattr(self, name)!r}")
         for name, low, high in _WHOLE:

@@ -31,8 +31,9 @@ _REDUCED, _SMALLEST = 2, 96
 # Error falls with bytes to a power: at first that of photographs, then between these as two encodes tell.
 _FALL_RANGE = (0.25, 2.0)
 _APART = 1.3  # a ratio of bytes above which two encodes tell a power
-_LEAST_SHARE = 0.01  # of the bytes, for any part
+_LEAST_SHARE, _LEAST_BYTES = 0.01, 150  # for any part, the share of a fair one
 _LEAST_ALIKE = 0.15  # correlation of edges below which two parts are not tried together
+_TRIALS = 2  # pairs that are tried, for each group
 AUTO, ONE, EACH = "auto", "one", "each"  # what can be asked for besides names
 
 
@@ -59,7 +60,8 @@ class Curve:
 
 def divide(curves: Sequence[Curve], total: float) -> list[float]:
     """Bytes for each part, ``total`` together, with the least error: where −dS/db is the same for all."""
-    least = _LEAST_SHARE * total / len(curves)
+    fair = total / len(curves)
+    least = min(max(_LEAST_SHARE * fair, _LEAST_BYTES), fair)
 
     def sizes(log_slope: float) -> list[float]:
         found = []
@@ -85,7 +87,7 @@ def search(source: SourceImage, total: float, probe: Probe) -> tuple[Parts, list
     numbers = range(len(source.groups))
     curves = _measured([(i,) for i in numbers], source, total, probe)
     tried: set[tuple[int, ...]] = set()
-    while len(curves) > 1:
+    while len(curves) > 1 and len(tried) < _TRIALS * len(numbers):
         pairs = [
             (_alike(energies, a.groups, b.groups), i, j)
             for (i, a), (j, b) in itertools.combinations(enumerate(curves), 2)
@@ -151,10 +153,10 @@ def _blurred(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _alike(energies: Sequence[NDArray[np.float64]], a: Sequence[int], b: Sequence[int]) -> float:
-    """Correlation of where two sets of groups have edges, −1 … 1; 0 where one has none."""
+    """Correlation of where two sets of groups have edges, −1 … 1; 1 where one has none, which fits any other."""
     x, y = (np.sqrt(sum(_scaled(energies[i]) for i in part)).ravel() for part in (a, b))
     if x.std() == 0 or y.std() == 0:
-        return 0.0
+        return 1.0
     return float(np.corrcoef(x, y)[0, 1])
 
 

@@ -80,9 +80,14 @@ def quality(stack: Stack, decoded: NDArray[Any]) -> dict[str, Any]:
     }
 
 
-def joint(stack: Stack, bppc: float, effort: int, threads: int | None) -> tuple[int, NDArray[Any], dict[str, Any]]:
-    """One file of all maps at a rate in bits per pixel and channel: bytes, decoded values, and what the report says."""
-    return _encoded(stack.arrays(), stack.pixels.shape[2] * bppc, effort, threads)
+def joint(
+    stack: Stack, bppc: float, effort: int, threads: int | None, parts: str = "auto"
+) -> tuple[int, NDArray[Any], dict[str, Any]]:
+    """One file of all maps at a rate in bits per pixel and channel: bytes, decoded values, and what the report says.
+
+    parts: which maps share Gaussians, as for ``igs.encode``.
+    """
+    return _encoded(stack.arrays(), stack.pixels.shape[2] * bppc, effort, threads, parts)
 
 
 def single(
@@ -94,14 +99,16 @@ def single(
 
 
 def _encoded(
-    maps: dict[str, Pixels], bpp: float, effort: int, threads: int | None
+    maps: dict[str, Pixels], bpp: float, effort: int, threads: int | None, parts: str = "auto"
 ) -> tuple[int, NDArray[Any], dict[str, Any]]:
     import igs
 
-    encoded = igs.encode(maps, bpp=bpp, effort=effort, threads=threads)
+    encoded = igs.encode(maps, bpp=bpp, effort=effort, threads=threads, parts=parts)
     with igs.open(io.BytesIO(encoded.data)) as im:
         decoded = np.concatenate([im.groups[name].decode() for name in maps], axis=2)
     kept = {name: encoded.report[name] for name in ("num_gaussians", "steps", "seconds")}
+    if "parts" in encoded.report:
+        kept["parts"] = [part["groups"] for part in encoded.report["parts"]]
     return len(encoded.data), decoded.astype(np.float64), kept
 
 

@@ -21,6 +21,7 @@ def kept(found: dict[str, Any]) -> dict[str, Any]:
     return {
         **{k: found[k] for k in ("width", "height", "maps")},
         "igs": [_point(p) for p in found["igs"]],
+        "one": [_point(p) for p in found["one"]],
         "peers": {name: [_point(p) for p in points] for name, points in found["peers"].items()},
         "apart": {name: [_point(p) for p in points] for name, points in found["apart"].items()},
     }
@@ -81,8 +82,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _of(stack: dict[str, Any], rate: float) -> dict[str, Any] | None:
-    return next((p for p in stack["igs"] if p["settings"]["bppc"] == rate), None)
+def _of(stack: dict[str, Any], rate: float, key: str = "igs") -> dict[str, Any] | None:
+    return next((p for p in stack.get(key, ()) if p["settings"]["bppc"] == rate), None)
 
 
 def _number(value: float | None, digits: int = 2) -> str:
@@ -145,12 +146,21 @@ def _apart(run: dict[str, Any], rates: Sequence[float]) -> str:
             ]
             split = best_split(curves, point["bytes"])
             best = None if split is None else _db(split / channels)
-            gain = "–" if best is None else f"{point['psnr'] - best:+.2f}"
-            rows.append([name, f"{rate:g}", _number(point["psnr"]), _number(equal), _number(best), gain])
-    head = ["stack", "bppc", "together", "apart, each at this rate", "apart, bytes split best", "together gains"]
-    return "Maps in one file and in files of their own, PSNR in dB over all channels, at equal bytes:\n\n" + table(
-        head, rows
-    )
+            one = _of(stack, rate, "one")
+            gains = [None if other is None else point["psnr"] - other for other in (one and one["psnr"], best)]
+            cells = (_number(value) for value in (point["psnr"], one and one["psnr"], equal, best))
+            ahead = ("–" if gain is None else f"{gain:+.2f}" for gain in gains)
+            rows.append([name, f"{rate:g}", _names(point, list(stack["maps"])), *cells, *ahead])
+    head = ["stack", "bppc", "parts found", "in these", "in one part", "apart, each at this rate"]
+    head += ["apart, bytes split best", "ahead of one part", "ahead of apart"]
+    return "One file and files of single maps, PSNR in dB over all channels, at equal bytes:\n\n" + table(head, rows)
+
+
+def _names(point: dict[str, Any], maps: list[str]) -> str:
+    """The parts of a file by their maps' initials, or names where initials are not enough."""
+    parts = point.get("details", {}).get("parts", [maps])
+    short = {name: name if sum(other[0] == name[0] for other in maps) > 1 else name[0] for name in maps}
+    return " · ".join("all" if len(part) == len(maps) else "+".join(short[name] for name in part) for part in parts)
 
 
 def _db(error: float) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import math
 import sys
 from pathlib import Path
@@ -125,9 +126,10 @@ def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for name, pixels in stack.arrays().items():
         Image.fromarray(pixels.squeeze()).save(folder / f"{name}.png")
 
-    def encoded(maps: dict, bpp: float, effort: int, threads: int | None) -> tuple:
+    def encoded(maps: dict, bpp: float, effort: int, threads: int | None, parts: str = "auto") -> tuple:
         pixels = np.concatenate([np.atleast_3d(m) for m in maps.values()], axis=2).astype(np.float64)
-        return int(bpp * pixels.shape[0] * pixels.shape[1] / 8), pixels + 2 / bpp, {"steps": 1}
+        details = {"parts": [[name] for name in maps]} if parts == "auto" and len(maps) > 1 else {"steps": 1}
+        return int(bpp * pixels.shape[0] * pixels.shape[1] / 8), pixels + (3 if parts == "one" else 2) / bpp, details
 
     monkeypatch.setattr(stacks, "_encoded", encoded)
     monkeypatch.setattr(blocks, "missing", lambda family: "not here")
@@ -146,6 +148,7 @@ def test_a_run_is_kept_and_goes_on(options: list[str], tmp_path: Path, capsys: p
     assert page.endswith("<!-- end -->\nafter\n")
     assert "old" not in page
     assert "| slopes | 0.06 | " in page
+    assert re.search(r"\| slopes \| 0\.06 \| \w+( · \w+)+ \|.*\| \+3\.52 \|", page)  # 20·log₁₀(3/2) ahead of one part
     assert textures.main(options) == 0  # all of it is in the cache
     assert "slopes igs" not in capsys.readouterr().out
     assert textures.main(["--render-only", *options[3:]]) == 0

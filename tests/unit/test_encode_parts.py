@@ -1,0 +1,229 @@
+"""Which maps of a stack share Gaussians: the search, the split of the bytes, and the file that comes of it."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+
+import igs
+from igs.encoder import EncodeOptions, encode, parts
+from igs.encoder.loading.image import SourceImage
+from igs.encoder.loading.stack import TextureMap, load_stack
+from igs.encoder.parts import Curve
+from igs.format import open_file, validate_file
+
+SIDE = 96
+
+
+def maps() -> dict[str, np.ndarray]:
+    """Colour and roughness with the same edges, occlusion with edges of its own, and a map without any."""
+    y, x = np.mgrid[:SIDE, :SIDE] / SIDE
+    bricks = ((np.floor(8 * y) + np.floor(4 * x + 0.5 * (np.floor(8 * y) % 2))) % 2).astype(np.float32)
+    spots = (np.sin(19 * x + 3 * y) * np.cos(23 * y - 2 * x) > 0.3).astype(np.float32)
+    return {
+        "albedo": np.stack([0.2 + 0.6 * bricks, 0.3 + 0.2 * bricks, 0.5 - 0.3 * bricks], axis=2),
+        "ao": 0.2 + 0.7 * spots,
+        "roughness": 0.8 - 0.5 * bricks,
+        "metalness": np.zeros((SIDE, SIDE), np.float32),
+    }
+
+
+def stack() -> SourceImage:
+    return load_stack(maps(), size_limit=10**6, dimension_limit=10**4)
+
+
+def quick(**settings: Any) -> Any:
+    return encode(maps(), **({"size": 2400, "steps": 40, "effort": 3, "threads": 1} | settings))
+
+
+def test_at_the_best_split_a_byte_gains_as_much_everywhere() -> None:
+    curves = [Curve((0,), 1000, 0.3, 0.7), Curve((1,), 400, 0.02, 1.2), Curve((2,), 900, 0.1, 0.5)]
+    sizes = parts.divide(curves, 5000)
+    assert sum(sizes) == pytest.approx(5000)
+    slopes = [c.fall * c.at(b) / b for c, b in zip(curves, sizes, strict=True)]
+    assert slopes == pytest.approx([slopes[0]] * 3, rel=1e-6)
+    error = sum(c.at(b) for c, b in zip(curves, sizes, strict=True))
+    for i, j in ((0, 1), (1, 2), (2, 0)):
+        other = list(sizes)
+        other[i], other[j] = other[i] + 50, other[j] - 50
+        assert sum(c.at(b) for c, b in zip(curves, other, strict=True)) > error
+
+
+@pytest.mark.parametrize("total", [100, 1000])
+def test_a_part_without_errors_gets_little_but_something(total: float) -> None:
+    sizes = parts.divide([Curve((0,), 1000, 0.3), Curve((1,), 100, 0.0)], total)
+    assert sum(sizes) == pytest.approx(total)
+    assert 0 < sizes[1] == pytest.approx(min(150, total / 2))
+
+
+def test_a_curve_learns_its_slope_from_measurements_that_are_far_apart() -> None:
+    curve = Curve((0,), 1000, 0.4)
+    curve.measured(2000, 0.2)
+    assert curve.fall == pytest.approx(1.0)
+    curve.measured(2100, 0.1)
+    assert (curve.fall, curve.size, curve.error) == (pytest.approx(1.0), 2100, 0.1)
+    curve.measured(9000, 0.2)  # more bytes, more error: a bad fit, and no slope
+    assert curve.fall == 0.25
+
+
+def test_the_search_joins_what_is_cheaper_together() -> None:
+    """By made-up errors: 0 and 2 share all they have, 1 has nothing in common with them, 3 costs nothing anywhere."""
+    source, asked = stack(), []
+
+    def probe(part: tuple[int, ...], size: float) -> tuple[float, float]:
+        asked.append(part)
+        sets = {(0, 2) if i in (0, 2) else (i,) for i in part} - {(3,)}
+        channels = sum(source.groups[i].channels for i in part)
+        work = sum(4 + channels for _ in sets)
+        return size, 0.01 * work * len(sets) / size if sets else 0.0
+
+    found, sizes = parts.search(source, 3000, probe)
+    assert (0, 2) in [tuple(i for i in part if i != 3) for part in found]
+    assert (1,) in [tuple(i for i in part if i != 3) for part in found]
+    assert sorted(i for part in found for i in part) == [0, 1, 2, 3]
+    assert sum(sizes) == pytest.approx(3000)
+    assert len(asked) <= 4 * 4 + 2 * 4 + 1
+
+
+def test_edges_tell_which_maps_are_alike() -> None:
+    energies = parts.edge_energies(stack())
+    assert parts._alike(energies, (0,), (2,)) > 0.99
+    assert abs(parts._alike(energies, (0,), (1,))) < 0.2
+    assert parts._alike(energies, (0,), (3,)) == 1.0  # without edges it fits any other
+
+
+def test_the_file_has_the_parts_that_were_found() -> None:
+    encoded = quick(parts="auto")
+    assert len(encoded.data) <= 2400
+    assert len(encoded.data) > 0.95 * 2400
+    assert validate_file(encoded.data).valid
+    found = [set(part["groups"]) for part in encoded.report["parts"]]
+    assert {"albedo", "roughness"} <= next(part for part in found if "albedo" in part)
+    assert not any({"albedo", "ao"} <= part for part in found)
+    with open_file(encoded.data) as file:
+        names = [[group.name for group in part.header.groups] for part in file.parts]
+        assert [sorted(n) for n in names] == [sorted(part["groups"]) for part in encoded.report["parts"]]
+        assert [g.name for g in file.header.groups] == list(maps())  # the order stays
+        assert file.num_gaussians == encoded.report["num_gaussians"]
+        assert file.num_gaussians == sum(part["num_gaussians"] for part in encoded.report["parts"])
+    with igs.open(encoded.data) as im:
+        for group in encoded.report["groups"]:
+            source = maps()[group["name"]]
+            error = np.square(im.groups[group["name"]].decode(dtype="float32").squeeze() - source).mean()
+            assert group["psnr"] == (None if error == 0 else pytest.approx(-10 * np.log10(error), abs=1e-3))
+
+
+def test_parts_beat_one_part_and_one_for_each() -> None:
+    """At the same size, on maps that two by two share everything or nothing."""
+    psnr = {how: quick(parts=how, steps=150).report["psnr"] for how in ("auto", "one", "each")}
+    assert psnr["auto"] > psnr["one"]
+    assert psnr["auto"] > psnr["each"]
+
+
+def test_the_same_bytes_every_time() -> None:
+    assert quick().data == quick().data
+    assert quick().data != quick(seed=1).data
+
+
+@pytest.mark.parametrize("how", [[["albedo", "roughness"], ["ao"]], ["albedo", ["ao", "roughness"]]])
+def test_parts_by_names(how: Any) -> None:
+    report = quick(parts=how).report
+    found = sorted(sorted(part["groups"]) for part in report["parts"])
+    named = [[one] if isinstance(one, str) else sorted(one) for one in how]
+    assert found == sorted([*named, sorted(set(maps()) - {name for part in named for name in part})])
+
+
+def test_one_part_has_no_table() -> None:
+    for settings in ({"parts": "one"}, {"parts": [list(maps())]}, {"effort": 1}, {"size": 1500}):
+        encoded = quick(**settings)
+        assert "parts" not in encoded.report
+        assert encoded.data[10] == 0
+    alone = encode(maps()["albedo"], size=900, steps=5, threads=1)
+    assert "parts" not in alone.report
+
+
+def test_a_quality_buys_bytes_for_each_part() -> None:
+    low, high = (quick(size=None, quality=q, parts="each").report for q in (20, 80))
+    assert high["bytes"] > 1.3 * low["bytes"]
+    assert [p["groups"] for p in high["parts"]] == [[name] for name in maps()]
+    assert quick(size=None, quality=50).report["bytes"] > 0
+
+
+def test_bytes_left_and_metadata_count() -> None:
+    sections = {"soft": b"s" * 300}
+    encoded = quick(sections=sections)
+    assert 0.95 * 2400 < len(encoded.data) <= 2400
+    with igs.open(encoded.data) as im:
+        assert im.metadata["soft"] == "s" * 300
+    bpp = quick(size=None, bpp=2.0)
+    assert len(bpp.data) * 8 <= 2.0 * SIDE * SIDE
+
+
+def test_weights_move_bytes_between_parts() -> None:
+    def share(weight: float) -> float:
+        weighted = maps() | {"ao": TextureMap(maps()["ao"], weight=weight)}
+        how = [["albedo", "roughness", "metalness"], ["ao"]]
+        report = encode(weighted, size=2400, steps=40, effort=3, threads=1, parts=how).report
+        return next(p["bytes"] for p in report["parts"] if p["groups"] == ["ao"]) / report["bytes"]
+
+    assert share(8.0) > 1.2 * share(0.125)
+
+
+def test_reduced_for_enlarging() -> None:
+    report = quick(downsample=2, size=1800).report
+    assert (report["width"], report["height"]) == (SIDE // 2, SIDE // 2)
+    assert report["bytes"] <= 1800
+    assert report["parts"]
+
+
+def test_progress_is_of_all_parts_together() -> None:
+    seen: list[Any] = []
+    quick(parts="each", on_progress=seen.append, log_every=10)
+    steps = [p.step for p in seen]
+    assert steps == sorted(steps)
+    assert {p.steps for p in seen} == {4 * 40}
+    assert steps[-1] == 4 * 40
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"parts": "some"}, "parts: expected one of auto, one, each, found 'some'"),
+        ({"parts": 3}, "parts: expected auto, one, each, or names"),
+        ({"parts": [["albedo", "nothing"]]}, "parts: expected names among albedo, ao, roughness, metalness"),
+        ({"parts": [["albedo"], ["albedo"]]}, "parts: expected each map in one part"),
+        ({"parts": [["albedo"], []]}, "parts: expected each map in one part, none empty"),
+        ({"parts": "each", "size": None, "num_gaussians": 50}, "found num_gaussians"),
+        ({"parts": "each", "size": None, "psnr": 30}, "found psnr"),
+        ({"parts": "each", "levels": 2}, "one level beside them, found 2"),
+        ({"parts": "each", "checkpoint": "x.npz"}, "no checkpoint beside them"),
+        ({"parts": "each", "preset": "gaussianimage++", "lowpass_alpha": 9.0}, "without a lowpass"),
+        ({"parts": "each", "size": 300}, "size: expected"),
+    ],
+)
+def test_what_there_can_be_no_parts_of(settings: dict[str, Any], expected: str) -> None:
+    with pytest.raises(igs.UsageError) as error:
+        quick(**settings)
+    assert expected in str(error.value)
+
+
+def test_auto_gives_way() -> None:
+    """Where there can't be parts, and nobody asked for them, there are none."""
+    for settings in ({"size": None, "num_gaussians": 40}, {"levels": 2}, {"size": None, "psnr": 20}):
+        assert "parts" not in quick(**settings).report
+
+
+def test_options_keep_names_of_parts_as_tuples() -> None:
+    assert EncodeOptions(parts=["a", ["b", "c"]]).parts == (("a",), ("b", "c"))
+
+
+def test_a_stream_of_such_files(tmp_path: Any) -> None:
+    data = quick(parts="each").data
+    with igs.open(io.BytesIO(data)) as im:
+        expected = im.decode()
+    (tmp_path / "a.igs").write_bytes(data)
+    for pixels in igs.decode_many([tmp_path / "a.igs", data]):
+        np.testing.assert_array_equal(pixels, expected)
