@@ -2,8 +2,9 @@
 
 `up`: pictures reduced R = 2 and 4 times, encoded with one Gaussian per 20 pixels of the small picture, enlarged again,
 and compared with the originals; beside them the small picture enlarged by bicubic and Lanczos filters, and an AVIF file
-of it of the same bytes, enlarged by Lanczos. Stacks are whole ones, all maps in one file; as AVIF they are three RGB
-textures of one quality: albedo, normals, and the three grey maps together. `down`: a file of five levels decoded at ½,
+of it of the same bytes, enlarged by Lanczos. Stacks are whole ones, all maps in one file, in one part and then, at the
+same bytes, in parts as they are found; as AVIF they are three RGB textures of one quality: albedo, normals, and the
+three grey maps together. `down`: a file of five levels decoded at ½,
 ¼ and ⅛, all levels and fewer: PSNR against means of the original, and seconds. Resumable: each encode is kept
 (encodes.py). Results go to bench/results/scales.json.
 """
@@ -74,10 +75,15 @@ def up(pixels: np.ndarray, r: int, settings: dict[str, Any], maps: tuple[tuple[s
     count = max(1, small.shape[0] * small.shape[1] // PIXELS_PER_GAUSSIAN)
     _, report = encode_once(pixels, maps, num_gaussians=count, downsample=r, **settings)
     avif_bytes, avif = avif_of(small, report["bytes"])
+    parts = {}
+    if maps:
+        found = encode_once(pixels, maps, size=report["bytes"], downsample=r, **settings)[1]
+        parts = {"parts_bytes": found["bytes"], "parts_gaussians": found["num_gaussians"], "igs_in_parts": found["psnr"]}
     return {
         "gaussians": count,
         "bytes": report["bytes"],
         "igs": report["psnr"],
+        **parts,
         "bicubic": psnr(enlarged(small, pixels, r, Image.Resampling.BICUBIC), pixels),
         "lanczos": psnr(enlarged(small, pixels, r, Image.Resampling.LANCZOS), pixels),
         "avif_bytes": avif_bytes,

@@ -364,6 +364,9 @@ class Job:
         if "roi_psnr" in report:
             inside, rest = ("exact" if v is None else f"{v:.2f} dB" for v in (report["roi_psnr"], report["rest_psnr"]))
             text += f"\n  regions of interest: {inside}" + f", elsewhere: {rest}" * (report["roi_share"] < 1)
+        parts = [" + ".join(name or "unnamed" for name in part["groups"]) for part in report.get("parts", ())]
+        if len(parts) > 1:
+            text += f"\n  {len(parts)} parts: " + ", ".join(parts)
         for group in report.get("groups", ()):
             own = "exact" if group["psnr"] is None else f"{group['psnr']:.2f} dB"
             text += f"\n  {group['name'] or 'unnamed'}: {counted(group['channels'], 'channel')}, {own}"

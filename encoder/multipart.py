@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -127,6 +128,7 @@ class _Encoder:
 
     def __init__(self, source: SourceImage, options: EncodeOptions, fitted: Fitted) -> None:
         self.source, self.options, self.fitted = source, options, fitted
+        self.started = time.perf_counter()
         reduced = source if options.downsample == 1 else area.reduced(source, options.downsample)
         self.small = parts.small(reduced)
         weights = source.weights or (1.0,) * len(source.groups)
@@ -185,6 +187,9 @@ class _Encoder:
         most = max(1, int(rate.MAX_SHARE * source.width * source.height))
         count = min(max(rate.gaussians_for_bytes(size, recipe, source.groups, {}), rate.SMALLEST), most)
         job, result = self.fitted(source, dataclasses.replace(o, num_gaussians=count), recipe, _ignore)
+        if self.options.on_progress is not None:  # that something happens
+            steps = self.options.recipe().steps * len(self.source.groups)
+            self.options.on_progress(Progress(0, steps, time.perf_counter() - self.started, count, 0.0))
         decoded, original = job.compared(result.data)
         error = np.square(decoded - original, dtype=np.float64).mean(axis=(0, 1))
         weights = [self.weights[at.group.name] for at in each_group(source.groups) for _ in range(at.group.channels)]
@@ -197,11 +202,11 @@ class _Encoder:
     def encode(self, found: Parts, sizes: list[float] | None) -> list[tuple[Job, Result]]:
         """All parts in order. What one leaves of its bytes the next ones get."""
         made: list[tuple[Job, Result]] = []
-        left = sum(sizes or ())
+        left, started = sum(sizes or ()), time.perf_counter()
         for number, part in enumerate(found):
             o = self._alone()
             if o.on_progress is not None:
-                o = dataclasses.replace(o, on_progress=_Later(o.on_progress, number, len(found)))
+                o = dataclasses.replace(o, on_progress=_Later(o.on_progress, number, len(found), started))
             source = parts.part_of(self.source, part)
             worth = None
             recipe = o.recipe()
@@ -223,14 +228,15 @@ class _Encoder:
 
 
 class _Later:
-    """Tells the progress of one of several fits as that of all."""
+    """Tells the progress of one of several fits as that of all. started: the first one's beginning."""
 
-    def __init__(self, tell: Callable[[Progress], None], number: int, count: int) -> None:
-        self.tell, self.number, self.count = tell, number, count
+    def __init__(self, tell: Callable[[Progress], None], number: int, count: int, started: float) -> None:
+        self.tell, self.number, self.count, self.started = tell, number, count, started
 
     def __call__(self, progress: Progress) -> None:
-        steps = progress.steps
-        self.tell(dataclasses.replace(progress, step=self.number * steps + progress.step, steps=self.count * steps))
+        step = self.number * progress.steps + progress.step
+        seconds = time.perf_counter() - self.started
+        self.tell(dataclasses.replace(progress, step=step, steps=self.count * progress.steps, seconds=seconds))
 
 
 def _ignore(message: str) -> None:

@@ -91,8 +91,8 @@ class EncodeOptions:
     levels: int = 1  # of quality, 1 to 16: prefixes of the file that are pictures
     # Encode the picture reduced so many times, for enlarging; quality is that of the enlargement (raster/area.py).
     downsample: int = 1
-    # Which maps of a stack share Gaussians (encoder/parts.py): "auto" looks for it, from effort 3 on, for a size, a rate
-    # or a quality; "one" is all, "each" none; or sequences of names: groups that none names are a part of their own.
+    # Which maps of a stack share Gaussians (encoder/parts.py): "auto" looks for it, from effort 3 on, for a size, rate
+    # or quality; "one" is all, "each" none; or sequences of names: groups that none names are a part of their own.
     parts: str | Sequence[Sequence[str]] = "auto"
     # -- how
     effort: int = 5

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
 import math
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
