@@ -78,7 +78,7 @@ def up(pixels: np.ndarray, r: int, settings: dict[str, Any], maps: tuple[tuple[s
     parts = {}
     if maps:
         found = encode_once(pixels, maps, size=report["bytes"], downsample=r, **settings)[1]
-        parts = {"parts_bytes": found["bytes"], "parts_gaussians": found["num_gaussians"], "igs_in_parts": found["psnr"]}
+        parts = {f"{key}_in_parts": found[name] for key, name in (("bytes", "bytes"), ("igs", "psnr"))}
     return {
         "gaussians": count,
         "bytes": report["bytes"],

@@ -36,11 +36,8 @@ class Wanted(NamedTuple):
     groups: tuple[Group, ...]
     channels: npt.NDArray[np.intp]  # among the part's
     columns: npt.NDArray[np.intp]  # of the result
-
-    @property
-    def whole(self) -> bool:
-        """Whether all channels are wanted, in their order."""
-        return np.array_equal(self.channels, np.arange(self.sampler.header.channels))
+    whole: bool  # all the part's channels, in their order
+    plain: bool  # the groups' stored values are picture values
 
 
 class Image:
@@ -205,7 +202,7 @@ class Image:
         layers = want.sampler.layers_in(box_of(grid), level)
         if not want.whole:
             layers = want.sampler.select(layers, want.channels)
-        plain = raw or is_plain(want.groups)
+        plain = raw or want.plain
 
         def emit(top: int, strip: Strip) -> None:
             if not plain:
@@ -257,7 +254,7 @@ class Image:
         alone = want.whole and result.shape[1] == header.channels
         values = result if alone else np.empty((len(xs), header.channels), np.float32)
         want.sampler.sample(xs, ys, level, values)
-        if not (raw or is_plain(header.groups)):
+        if not (raw or want.sampler.plain):
             to_picture(values, header.groups)
         if not alone:
             result[:, want.columns] = values[:, want.channels]
@@ -288,15 +285,14 @@ class Image:
         if groups is None:
             return self._everything
         chosen, channels = self.groups.select(groups)
-        if len(self._samplers) == 1:
-            return [Wanted(self._samplers[0], chosen, channels, np.arange(len(channels)))]
         wanted = []
         for sampler in self._samplers:
             columns = np.isin(channels, sampler.channels).nonzero()[0]
             if len(columns):
                 own = np.searchsorted(sampler.channels, channels[columns])
                 held = tuple(group for group in chosen if group in sampler.header.groups)
-                wanted.append(Wanted(sampler, held, own, columns))
+                whole = np.array_equal(own, np.arange(sampler.header.channels))
+                wanted.append(Wanted(sampler, held, own, columns, whole, is_plain(held)))
         return wanted
 
     def all_layers(self, level: int | None = None) -> list[list[Layer]]:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from igs.decoder.grid import Grid
+from igs.decoder.output import is_plain
 from igs.decoder.rule import Rule
 from igs.decoder.store import Chunks, Store
 from igs.decoder.strips import Layer
@@ -42,12 +43,16 @@ class _Run(NamedTuple):
 
 
 class PartSampler:
-    """Samples one part of an open file. Thread-safe. ``channels``: the part's among the picture's."""
+    """Samples one part of an open file. Thread-safe.
+
+    channels: the part's among the picture's. plain: whether its stored values are picture values.
+    """
 
     def __init__(self, reader: FileReader, part: Part, threads: int) -> None:
         self.header = part.header
         self.part = part
         self.channels = np.array(part.channels, np.intp)
+        self.plain = is_plain(part.header.groups)
         self._reader = reader
         self._threads = threads
         self._store: Store | None = None

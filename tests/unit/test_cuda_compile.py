@@ -16,7 +16,7 @@ if importlib.util.find_spec("numba_cuda") is None or SIMULATED:
 from numba import cuda, float32, float64, int32, int64, uint8, uint16, uint32, uint64
 from numba.cuda import dispatcher
 
-from igs.decoder.cuda import arithmetic, cells
+from igs.decoder.cuda import arithmetic, cells, channels
 from igs.decoder.cuda.specialize import Kind, functions
 
 WORDS, INTS, ENTRIES, LONGS = int32[::1], int32[::1], uint32[::1], int64[::1]
@@ -45,6 +45,11 @@ def test_lists(ptx):
     ptx(cells.run_boxes, WORDS, int64, TABLE, FLOATS, FLOATS)
     ptx(cells.fill_coarse, WORDS, int64, TABLE, FLOATS, FLOATS, LONGS, ENTRIES, RANGES)
     ptx(cells.fill_cells, WORDS, TABLE, FLOATS, ENTRIES, RANGES, LONGS, ENTRIES, RANGES)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_channels_of_parts(ptx, dtype):
+    ptx(channels.place, DTYPES[dtype][::1], LONGS, int64, DTYPES[dtype][::1])
 
 
 @pytest.mark.parametrize(
