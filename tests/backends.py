@@ -10,6 +10,11 @@ import pytest
 
 from igs.decoder import cuda
 
+if cuda.device.SIMULATED and cuda.available():
+    from simulator import one_thread_at_a_time
+
+    one_thread_at_a_time()
+
 _skip = pytest.mark.skipif(not cuda.available(), reason=f"device cuda: {cuda.why_not()}")
 DEVICES = ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, _skip])]
 

@@ -161,6 +161,7 @@ def test_errors(
     assert Path("there.png").read_bytes() == b"mine"
 
 
+@pytest.mark.gpu
 def test_cuda(cli: Any, igs_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from igs.decoder import cuda
 

@@ -101,6 +101,18 @@ def test_of_equal_distances_the_first_count(device):
     assert np.array_equal(found > 0, np.tile(np.arange(8) < 3, (30, 1)))
 
 
+def test_what_lies_in_another_coarse_cell_counts(device):
+    """The second begins 128 pixels down. Only the middle one of a run of Gaussians lies there, in the run's box."""
+    header = make_header(3, width=4, height=132)
+    places = np.array([[2.0, 5.0], [2.0, 130.0], [2.0, 6.0]])
+    codes = quantize(header, places, np.full((3, 2), 0.8), np.zeros((3, 1)), np.eye(3))
+    with igs.open(write(header, [codes]), device=device) as image:
+        found = host(image.sample(places, raw=True))
+    counts = expected_counts(header, dequantize(header, codes), (places * UNIT).astype(np.int32))
+    assert counts[1].tolist() == [False, True, False]
+    assert np.array_equal(found > 0, counts)
+
+
 # -- values
 
 

@@ -59,9 +59,11 @@ def test_a_stream_of_files(device):
     assert [type(item).__name__ for item in found if isinstance(item, igs.IgsError)] == ["InvalidFile", "InputError"]
     assert str(found[1]).startswith("source 1: E_SIGNATURE")
     assert "source 5 (" in str(found[5])
-    for place in (0, 2, 3, 4, 6):
-        with igs.open(sources[place], device=device) as image:
-            assert np.array_equal(host(found[place]), host(image.decode()))
+    for places in ((0, 3, 6), (2,), (4,)):
+        with igs.open(sources[places[0]], device=device) as image:
+            expected = host(image.decode())
+        for place in places:
+            assert np.array_equal(host(found[place]), expected)
     if device == "cpu":
         with igs.decode_many(sources) as stream:
             assert next(stream).shape == found[0].shape
