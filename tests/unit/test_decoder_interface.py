@@ -147,3 +147,43 @@ def test_the_example_of_a_warp(tmp_path):
 
     with igs.open(VALID / "gradient.igs") as image, Image.open(tmp_path / "out.png") as made:
         assert np.abs(np.asarray(made).astype(int) - image.decode().astype(int)).max() <= 1
+
+
+# -- files in parts
+
+
+def test_parts_are_drawn_by_themselves_and_put_together(device):
+    """parts.igs: albedo (RGBA) and height share Gaussians, ao between them has its own."""
+    data = (VALID / "parts.igs").read_bytes()
+    points = np.array([[1.25, 2.0], [8.5, 5.5], [40.0, -3.0]])
+    with igs.open(data) as reference, igs.open(data, device=device) as image:
+        assert image.groups.names == ("albedo", "ao", "height")
+        for groups in (None, ["ao"], ["height", "ao"], ["height", "albedo"]):
+            for dtype, least in (("uint8", 1), ("float32", 1e-5)):
+                found = host(image.region(2, 1, 9, 8, dtype=dtype, groups=groups)).astype(np.float64)
+                expected = reference.region(2, 1, 9, 8, dtype=dtype, groups=groups)
+                assert found.shape == expected.shape
+                np.testing.assert_allclose(found, expected, rtol=1e-5, atol=least)
+            found = host(image.sample(points, groups=groups))
+            np.testing.assert_allclose(found, reference.sample(points, groups=groups), rtol=1e-5, atol=1e-5)
+        reduced = host(image.decode(0.4, dtype="float32", raw=True))
+        np.testing.assert_allclose(reduced, reference.decode(0.4, dtype="float32", raw=True), rtol=1e-5, atol=1e-5)
+        maps = image.decode_groups()
+        assert {name: host(pixels).shape[2] for name, pixels in maps.items()} == {"albedo": 4, "ao": 1, "height": 1}
+
+
+def test_a_stream_of_files_in_parts(device):
+    sources = [(VALID / f"{name}.igs").read_bytes() for name in ("parts", "gradient", "parts_lattice", "parts")]
+    for pixels, data in zip(igs.decode_many(sources, device=device, threads=2), sources, strict=True):
+        with igs.open(data) as reference:
+            assert np.abs(host(pixels).astype(int) - reference.decode().astype(int)).max() <= 1
+
+
+@needs_cuda
+def test_a_kernel_of_ones_own_takes_one_part():
+    with igs.open((VALID / "parts.igs").read_bytes(), device="cuda") as image:
+        with pytest.raises(igs.UsageError, match=r"one part of this file, 'albedo' \+ 'height' or 'ao', found more"):
+            cuda.sampler(image)
+        fetch, data = cuda.sampler(image, groups=["ao"])
+        assert fetch is not None
+        assert len(data) == 5
