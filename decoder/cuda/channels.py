@@ -17,7 +17,7 @@ _THREADS = 256
 
 
 def place(values, columns, channels, out):
-    """values [points · columns] → out [points · channels], flat: value c of each point goes to column ``columns[c]``."""
+    """values [points · columns] → out [points · channels], flat: value c of a point goes to column ``columns[c]``."""
     i = cuda.grid(1)
     if i < values.shape[0]:
         own = columns.shape[0]
