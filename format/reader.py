@@ -251,8 +251,8 @@ class FileReader:
         x0, y0, x1, y1 = (math.floor(v * UNIT + 0.5) * MEAN_UNIT for v in (x0, y0, x1, y1))
         bx0, by0, bx1, by1 = self._boxes
         if self._loaded is None:
-            part = slice(first, last)
-            hit = (bx0[part] <= x1) & (bx1[part] >= x0) & (by0[part] <= y1) & (by1[part] >= y0)
+            span = slice(first, last)
+            hit = (bx0[span] <= x1) & (bx1[span] >= x0) & (by0[span] <= y1) & (by1[span] >= y0)
             return np.asarray(hit.nonzero()[0] + first if first else hit.nonzero()[0])
         nx0, ny0, nx1, ny1 = self._node_boxes
         blocks = ((nx0 <= x1) & (nx1 >= x0) & (ny0 <= y1) & (ny1 >= y0)).nonzero()[0]
