@@ -69,10 +69,12 @@ def _bit_lines(spent: dict[str, float], num_gaussians: int) -> Iterator[str]:
 
 
 def _chunk_lines(entries: list[dict[str, Any]]) -> Iterator[str]:
-    yield "  chunk    bytes  count  codec  box"
+    several = entries[-1]["part"] > 0
+    yield "  chunk" + "  part" * several + "    bytes  count  codec  box"
     for number, entry in enumerate(entries):
         box = " ".join("∞" if side is None else f"{side:g}" for side in entry["box"])
-        yield f"{number:7}  {entry['bytes']:7}  {entry['count']:5}  {entry['codec']:5}  {box}"
+        part = f"  {entry['part']:4}" if several else ""
+        yield f"{number:7}{part}  {entry['bytes']:7}  {entry['count']:5}  {entry['codec']:5}  {box}"
 
 
 def main() -> NoReturn:

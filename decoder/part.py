@@ -69,7 +69,7 @@ class PartSampler:
 
     def layers_in(self, box: tuple[float, float, float, float], level: int) -> list[Layer]:
         """The same of what sample points in a box (x0, y0, x1, y1 in pixels) can need."""
-        return self._layers(self._reader.chunks_in_box(*box, level), level)
+        return self._layers(self._reader.chunks_in_box(*box, level, self.part), level)
 
     def select(self, layers: list[Layer], channels: npt.NDArray[np.intp]) -> list[Layer]:
         """Layers with some of the part's channels, and what a Gaussian carries besides its colour."""
@@ -130,7 +130,7 @@ class PartSampler:
             while done < len(xs):
                 if self._two_stage:  # one point at a time
                     x, y, end = xs[done] / UNIT, ys[done] / UNIT, done + 1
-                    found = self._reader.chunks_in_box(x, y, x, y, level)
+                    found = self._reader.chunks_in_box(x, y, x, y, level, self.part)
                     chunks = found[(found >= run.first) & (found < run.last)]
                     boxes = self._boxes(chunks)
                     store.load(chunks)
@@ -167,9 +167,7 @@ class PartSampler:
                 if filled[block].any():
                     boxes = bounds[block][filled[block]]
                     (x0, y0), (x1, y1) = boxes[:, :2].min(axis=0).tolist(), boxes[:, 2:].max(axis=0).tolist()
-                    found[self._reader.chunks_in_box(x0, y0, x1, y1, level)] = True
-        found[: self.part.first_chunk] = False
-        found[self.part.last_chunk :] = False
+                    found[self._reader.chunks_in_box(x0, y0, x1, y1, level, self.part)] = True
         return found.nonzero()[0]
 
     def _open_store(self) -> Store:

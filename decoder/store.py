@@ -32,9 +32,8 @@ class Store:
     """Chunks of a part, cached, by their numbers in the file. ``load`` is thread-safe; what is loaded never changes."""
 
     def __init__(self, reader: FileReader, part: Part, threads: int | None = None) -> None:
-        self._first, chunks = 0 if part.first_chunk == 0 else reader.first_index(part.first_chunk), reader.num_chunks
-        end = reader.num_gaussians if part.last_chunk == chunks else reader.first_index(part.last_chunk)
-        self.num_gaussians = n = end - self._first
+        self._first, self.num_gaussians, _ = reader.part_extent(part)
+        n, chunks = self.num_gaussians, reader.num_chunks
         self._reader = reader
         self._threads = threads
         self._lock = threading.Lock()

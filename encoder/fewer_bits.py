@@ -1,15 +1,15 @@
 """A file with fewer bits per Gaussian: its Gaussians on a coarser lattice, or in narrower codes. No fit, no source.
 
-Size, groups, levels and metadata stay, and so does every Gaussian but with ``refine``; steps grow together, which keeps
-the balance that the encoder chose (spec §6.4). Where a Gaussian no longer reaches a point that only it reached, it
-grows. Without torch, but for ``refine``.
+Size, groups, levels, parts and metadata stay, and so does every Gaussian but with ``refine``; steps grow together,
+which keeps the balance that the encoder chose (spec §6.4), also between the parts of a file. Where a Gaussian no longer
+reaches a point that only it reached, it grows. Without torch, but for ``refine``.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,9 +29,11 @@ from igs.format import (
     ScaleMap,
     Shape,
     dequantize,
+    join,
     open_file,
     quantize,
     read,
+    split,
     write,
 )
 from igs.format import lattice as la
@@ -74,7 +76,8 @@ def requantize(
 
     source: a path, bytes, a file, or a :class:`igs.format.Document`; not partial. One of:
     coarser: factor 1–64 of all steps of a lattice; of plain codes log2 of it, rounded down, is the number of bits that
-    each loses (of kinds uniform and affine, no fewer than one is left; floats and codebooks stay).
+    each loses (of kinds uniform and affine, no fewer than one is left; floats and codebooks stay). Of a file of several
+    parts it is the factor of each, also where a size asks for it.
     bpp, size: the finest such steps with which the file has at most so many bits per pixel, or bytes.
     widths: bits per code by attribute, ``pos_bits scale_bits rot_bits feat_bits``, of plain codes only.
     refine: Gaussians take their codes in rounds while the others make up for it, so as to keep the file's own picture;
@@ -95,18 +98,16 @@ def requantize(
         raise UsageError("expected a whole file, found a partial one: its missing levels can't be requantised")
     job = _Job(document)
     if refine:
-        if document.header.lattice is None or len(job.levels) > 1 or widths is not None:
+        if document.header.lattice is None or len(document.head.level_chunks) > 1 or widths is not None:
             raise UsageError("refine: expected a file of one level with a lattice")
-        from igs.encoder.refine import Refiner
-
-        job.refiner = Refiner(document, job.values[0], threads, seed)
+        job.refine(threads, seed)
     if coarser is not None:
         if not 1 <= coarser <= COARSEST:
             raise UsageError(f"coarser: expected 1 to {COARSEST:g}, found {coarser}")
-        header = job.coarser(coarser)
-        if coarser > 1 and header == job.header:
+        headers = job.coarser(coarser)
+        if coarser > 1 and headers == [part.header for part in job.parts]:
             teller(on_warning)(f"nothing became coarser: {job.why_none(coarser)}")
-        return read(job.file(header), document.limits)
+        return read(job.file(headers), document.limits)
     if widths is not None:
         return read(job.file(job.narrower(widths)), document.limits)
     pixels = document.header.width * document.header.height
@@ -133,11 +134,79 @@ def _checked(
 
 
 class _Job:
-    """The Gaussians of a document as numbers, level by level."""
+    """A document whose parts take other quantisers, each by itself, and are one file again."""
 
     def __init__(self, document: Document) -> None:
-        self.header, self.size = document.header, len(document.to_bytes())
+        data = document.to_bytes()
+        self.size = len(data)
+        # What is tried on the way may be beyond them; the file that comes out is read with the limits as they are.
+        self.limits = dataclasses.replace(document.limits, reach_ratio=math.inf, gaussians_per_byte=math.inf)
         self.sections = without_level_psnr(document.section_data())
+        self.parts = [_Part(read(one, document.limits)) for one in split(data, document.limits)]
+        self.order = [part.groups for part in document.head.parts]
+
+    def refine(self, threads: int | None, seed: int) -> None:
+        """From now on Gaussians make up for each other's rounding."""
+        from igs.encoder.refine import Refiner
+
+        for part in self.parts:
+            part.refiner = Refiner(part.document, part.values[0], threads, seed)
+
+    def coarser(self, factor: float) -> list[Header]:
+        """The parts' headers with all steps that many times as large."""
+        return [part.coarser(factor) for part in self.parts]
+
+    def narrower(self, widths: Mapping[str, int]) -> list[Header]:
+        """The parts' headers with these bits per code."""
+        return [part.narrower(widths) for part in self.parts]
+
+    def why_none(self, factor: float) -> str:
+        """Why such a factor changes no step and no width of this file."""
+        return "; ".join(dict.fromkeys(part.why_none(factor) for part in self.parts))
+
+    def file(self, headers: Sequence[Header], close: bool = True) -> bytes:
+        """The bytes of the file with the quantisers of these headers, one for each part. close: as for a part."""
+        if len(self.parts) == 1:
+            return self.parts[0].file(headers[0], close, self.sections)
+        files = [part.file(header, close) for part, header in zip(self.parts, headers, strict=True)]
+        return join(files, self.order, self.sections, self.limits)
+
+    def within(self, limit: float) -> bytes:
+        """The file with the finest steps, all coarser by one factor, that has at most ``limit`` bytes."""
+        if self.size <= limit:
+            raise UsageError(f"expected fewer than the {self.size} bytes that the file has, found {limit:.0f}")
+        for part in self.parts:
+            if part.refiner is not None:
+                part.values = [part.refiner.keep(limit / self.size)]
+        low, high = 0.0, math.log(COARSEST)
+        for _ in range(_TRIALS):
+            at = (low + high) / 2
+            size = len(self.file(self.coarser(math.exp(at)), close=False))
+            low, high = (at, high) if size > limit else (low, at)
+            if _FINE * limit < size <= limit:
+                break
+        while True:  # closing holes, or refining, changes sizes by little
+            data = self.file(self.coarser(math.exp(high)))
+            if len(data) <= limit:
+                return data
+            if high >= math.log(COARSEST):
+                raise UsageError(self._smallest(len(data), limit))
+            high = min(high + max(_NOTCH, _SLOPE * (len(data) / limit - 1)), math.log(COARSEST))
+
+    def _smallest(self, size: int, limit: float) -> str:
+        """What to say of a limit below the file with the largest steps. Of plain codes widths may go below that."""
+        header, hint = self.parts[0].header, ""  # parts have quantisers of the same kinds
+        if any(quantizer.kind in _FLOATS for quantizer in header.quantizers):
+            hint = f" ({_FLOATS_STAY})"
+        steps = f" with steps {COARSEST:g} times as large" if header.lattice is None else ""
+        return f"expected {size} bytes or more, the smallest of this file{steps}, found {limit:.0f}{hint}"
+
+
+class _Part:
+    """The Gaussians of a document of one part as numbers, level by level."""
+
+    def __init__(self, document: Document) -> None:
+        self.document, self.header = document, document.header
         self.codec = Codec(int(document.entries["codec"].max()))
         with open_file(document.to_bytes(), document.limits) as file:
             self.levels = [
@@ -206,36 +275,7 @@ class _Job:
             return Quantizer.uniform(0.0, 1 - 2.0**-bits, bits)
         return Quantizer.uniform(values.min(axis=0), values.max(axis=0), bits)
 
-    def within(self, limit: float) -> bytes:
-        """The file with the finest steps that has at most ``limit`` bytes."""
-        if self.size <= limit:
-            raise UsageError(f"expected fewer than the {self.size} bytes that the file has, found {limit:.0f}")
-        if self.refiner is not None:
-            self.values = [self.refiner.keep(limit / self.size)]
-        low, high = 0.0, math.log(COARSEST)
-        for _ in range(_TRIALS):
-            at = (low + high) / 2
-            size = len(self.file(self.coarser(math.exp(at)), close=False))
-            low, high = (at, high) if size > limit else (low, at)
-            if _FINE * limit < size <= limit:
-                break
-        while True:  # closing holes, or refining, changes sizes by little
-            data = self.file(self.coarser(math.exp(high)))
-            if len(data) <= limit:
-                return data
-            if high >= math.log(COARSEST):
-                raise UsageError(self._smallest(len(data), limit))
-            high = min(high + max(_NOTCH, _SLOPE * (len(data) / limit - 1)), math.log(COARSEST))
-
-    def _smallest(self, size: int, limit: float) -> str:
-        """What to say of a limit below the file with the largest steps. Of plain codes widths may go below that."""
-        plain, hint = self.header.lattice is None, ""
-        if any(quantizer.kind in _FLOATS for quantizer in self.header.quantizers):
-            hint = f" ({_FLOATS_STAY})"
-        steps = f" with steps {COARSEST:g} times as large" if plain else ""
-        return f"expected {size} bytes or more, the smallest of this file{steps}, found {limit:.0f}{hint}"
-
-    def file(self, header: Header, close: bool = True) -> bytes:
+    def file(self, header: Header, close: bool = True, sections: Mapping[str, bytes] | None = None) -> bytes:
         """The bytes of the file with that header's quantisers. close: refined, and holes that this tears closed."""
         values = self.values if self.refiner is None or not close else [self.refiner.rounded(header)]
         values = [_inside(header, v) for v in values]
@@ -246,7 +286,7 @@ class _Job:
             every, ends = np.concatenate(codes), np.cumsum([len(c) for c in codes]).tolist()
             best = best_record(header, every, dequantize(header, every), ends)
             header = dataclasses.replace(header, lattice=best)
-        return write(header, codes, codec=self.codec, sections=self.sections)
+        return write(header, codes, codec=self.codec, sections=sections)
 
     def _without_holes(self, header: Header, values: list[Values], codes: list[Codes]) -> list[Codes]:
         """Grow Gaussians until all points of the picture that some reached before are reached again, at every level."""
@@ -336,7 +376,7 @@ def _narrower(quantizer: Quantizer, change: int) -> Quantizer:
     bits = max(1, quantizer.bits + change)
     if quantizer.kind == QuantizerKind.UNIFORM:
         if quantizer.lo == (0.0,) and quantizer.hi == (1 - 2.0**-quantizer.bits,):  # a circle, whose ends are one
-            return Quantizer.uniform(0.0, 1 - 2.0**-bits, bits)
+            return Quantizer.uniform(0.0, 1 - 2.0**-bits, bits, quantizer.shared)
         return dataclasses.replace(quantizer, bits=bits)
     if quantizer.kind == QuantizerKind.AFFINE:
         wider = np.array(quantizer.step) * 2.0 ** (quantizer.bits - bits)

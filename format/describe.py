@@ -15,13 +15,15 @@ import numpy as np
 
 from igs.format.errors import InvalidFile, UsageError
 from igs.format.fields import DRAFT, VERSION, Codec, QuantizerKind
-from igs.format.header import ATTRIBUTES
+from igs.format.header import ATTRIBUTES, Header
 from igs.format.lattice import FAMILIES, Lattice, ValueModel, step_value
+from igs.format.parts import Part
 from igs.format.quantize import Quantizer
-from igs.format.reader import FileReader
+from igs.format.reader import Extent, FileReader
 from igs.format.sections import INLINE, METRES_PER_INCH, resolution
 
 _LEVEL_PSNR = "level_psnr"  # in the section json
+_PARAMETERS = ("lo", "hi", "offset", "step")  # of quantisers
 
 
 def _number(value: float, kind: type[np.floating[Any]] = np.float32) -> float | int | None:
@@ -34,7 +36,7 @@ def _number(value: float, kind: type[np.floating[Any]] = np.float32) -> float | 
 
 def _quantizer(q: Quantizer) -> dict[str, Any]:
     fields: dict[str, Any] = {"kind": q.kind.name.lower(), "bits": q.bits, "shared": q.shared, "stages": q.stages}
-    for name in ("lo", "hi", "offset", "step"):
+    for name in _PARAMETERS:
         values = [_number(v) for v in getattr(q, name)]
         if values:
             fields[name] = values[:1] if q.shared else values
@@ -54,12 +56,32 @@ def _model(model: ValueModel) -> dict[str, Any]:
     return model._asdict() | {"family": FAMILIES[model.family]}
 
 
+def _coding(header: Header) -> dict[str, Any]:
+    """The quantisers, and the record of a lattice."""
+    fields: dict[str, Any] = {name: _quantizer(getattr(header, name)) for name in ATTRIBUTES}
+    return fields if header.lattice is None else fields | {"lattice": _lattice(header.lattice)}
+
+
+def _form(quantizer: Quantizer) -> dict[str, Any]:
+    """Of a quantiser what the parts of a file have in common: all but its parameters."""
+    return {name: value for name, value in _quantizer(quantizer).items() if name not in _PARAMETERS}
+
+
 def bits_per_gaussian(file: FileReader) -> float:
-    """Of the codes; of a lattice, whose codes have no width, what they took on average."""
+    """Of the codes, the mean of several parts; of a lattice, whose codes have no width, what they took on average."""
     head = file.head
-    if head.header.lattice is None:
-        return head.header.bits_per_gaussian
-    return round(8 * (head.level_ends[-1] - head.payload_offset) / head.num_gaussians, 2)
+    extents = [file.part_extent(part) for part in file.parts]
+    if head.header.lattice is not None or len(extents) == 1:
+        everything = Extent(0, head.num_gaussians, head.level_ends[-1] - head.payload_offset)
+        return _bits_per_gaussian(head.header, everything)
+    bits = [part.header.bits_per_gaussian * e.num_gaussians for part, e in zip(file.parts, extents, strict=True)]
+    return round(sum(bits) / head.num_gaussians, 2)
+
+
+def _bits_per_gaussian(header: Header, extent: Extent) -> float:
+    if header.lattice is None:
+        return header.bits_per_gaussian
+    return round(8 * extent.num_bytes / extent.num_gaussians, 2)
 
 
 def level_psnr(file: FileReader) -> list[float | None]:
@@ -113,8 +135,26 @@ def _levels(file: FileReader) -> list[dict[str, Any]]:
     ]
 
 
+def _part(file: FileReader, part: Part) -> dict[str, Any]:
+    """A part's groups and what it takes; of several parts also what each has of its own."""
+    extent = file.part_extent(part)
+    fields: dict[str, Any] = {
+        "groups": [group.name for group in part.header.groups],
+        "channels": part.header.channels,
+        "num_chunks": part.last_chunk - part.first_chunk,
+        "num_gaussians": extent.num_gaussians,
+        "bytes": extent.num_bytes,
+        "bits_per_gaussian": _bits_per_gaussian(part.header, extent),
+    }
+    return fields if len(file.parts) == 1 else fields | _coding(part.header)
+
+
 def describe(file: FileReader, chunks: bool = False) -> dict[str, Any]:
-    """All fields of the head, for JSON. chunks: also every entry of the index (reads all of a two-stage one)."""
+    """All fields of the head, for JSON. chunks: also every entry of the index (reads all of a two-stage one).
+
+    Of a file of several parts ``position scale rotation feature`` say what all parts have in common; parameters and
+    the record of a lattice are in ``parts`` alone.
+    """
     head, header = file.head, file.header
     found: dict[str, Any] = {
         "version": VERSION,
@@ -138,9 +178,10 @@ def describe(file: FileReader, chunks: bool = False) -> dict[str, Any]:
         "relative_reach2": _number(header.relative_reach2, np.float16),
         "lowpass": _number(header.lowpass),
     }
-    found |= {name: _quantizer(getattr(header, name)) for name in ATTRIBUTES}
-    if header.lattice is not None:
-        found["lattice"] = _lattice(header.lattice)
+    if len(file.parts) == 1:
+        found |= _coding(header)
+    else:
+        found |= {name: _form(getattr(header, name)) for name in ATTRIBUTES}
     found["background"] = [_number(v, np.float16) for v in header.background]
     found["groups"] = [
         {
@@ -154,6 +195,7 @@ def describe(file: FileReader, chunks: bool = False) -> dict[str, Any]:
         }
         for g in header.groups
     ]
+    found["parts"] = [_part(file, part) for part in file.parts]
     found["levels"] = _levels(file)
     found["sections"] = [
         {
@@ -182,8 +224,9 @@ def describe(file: FileReader, chunks: bool = False) -> dict[str, Any]:
                 "box": [None if math.isinf(v) else v for v in box],
                 "reach_area": float(e["reach_area"]),
                 "crc": f"{int(e['crc']):04x}",
+                "part": file.chunk_part(chunk),
             }
-            for e, box in zip(file.entries, boxes, strict=True)
+            for chunk, (e, box) in enumerate(zip(file.entries, boxes, strict=True))
         ]
     return found
 
@@ -205,6 +248,39 @@ def _in_words(section: str, data: bytes) -> str:
     return ", " + "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in words)
 
 
+def _parameters(quantizer: dict[str, Any]) -> list[str]:
+    return [f"{key} {' '.join(f'{v:g}' for v in quantizer[key])}" for key in _PARAMETERS if key in quantizer]
+
+
+def _lattice_lines(header: Header) -> list[str]:
+    lattice = header.lattice
+    if lattice is None:
+        return []
+    steps = [lattice.position, lattice.minor, lattice.ratio, lattice.rotation, *lattice.feature]
+    names = ["position", "minor", "ratio", "rotation", "feature"]
+    texts = [f"{step_value(code):.3g}" for code in steps]
+    steps_text = ", ".join(f"{name} {text}" for name, text in zip(names, texts, strict=False))
+    return [f"lattice: steps {' '.join([steps_text, *texts[5:]])}" + (", luma and chroma" * lattice.ycbcr)]
+
+
+def _part_lines(file: FileReader, parts: list[dict[str, Any]]) -> list[str]:
+    """Of each part its groups and size, and below it the parameters of its quantisers."""
+    lines = []
+    for number, (part, d) in enumerate(zip(file.parts, parts, strict=True)):
+        lines.append(f"part {number}: " + part_in_words(d))
+        lines += [f"  {name}: " + ", ".join(_parameters(d[name])) for name in ATTRIBUTES if _parameters(d[name])]
+        lines += ["  " + line for line in _lattice_lines(part.header)]
+    return lines
+
+
+def part_in_words(part: Mapping[str, Any]) -> str:
+    """One of ``describe``'s parts: which groups share how many Gaussians, and what these take."""
+    return (
+        f"{', '.join(map(repr, part['groups']))}: {counted(part['num_gaussians'], 'Gaussian')} of "
+        f"{part['bits_per_gaussian']} bits in {counted(part['num_chunks'], 'chunk')}, {part['bytes']} bytes"
+    )
+
+
 def describe_text(file: FileReader) -> str:
     """The same for people: one short line per fact."""
     d = describe(file)
@@ -220,17 +296,13 @@ def describe_text(file: FileReader) -> str:
     ]
     for name in ATTRIBUTES:
         q = d[name]
-        pairs = [f"{key} {' '.join(f'{v:g}' for v in q[key])}" for key in ("lo", "hi", "offset", "step") if key in q]
         shared = " shared" if q["shared"] else ""
         bits = f", {q['bits']} bits" if q["bits"] else ""
-        lines.append(f"{name}: {q['kind']}{bits}{shared}" + "".join(f", {p}" for p in pairs))
-    lattice = file.header.lattice
-    if lattice is not None:
-        steps = [lattice.position, lattice.minor, lattice.ratio, lattice.rotation, *lattice.feature]
-        names = ["position", "minor", "ratio", "rotation", "feature"]
-        texts = [f"{step_value(code):.3g}" for code in steps]
-        steps_text = ", ".join(f"{name} {text}" for name, text in zip(names, texts, strict=False))
-        lines.append(f"lattice: steps {' '.join([steps_text, *texts[5:]])}" + (", luma and chroma" * lattice.ycbcr))
+        lines.append(f"{name}: " + ", ".join([f"{q['kind']}{bits}{shared}", *_parameters(q)]))
+    if len(file.parts) == 1:
+        lines += _lattice_lines(file.header)
+    else:
+        lines += _part_lines(file, d["parts"])
     for group in d["groups"]:
         about = f"{group['channels']} channels, {group['colour']}, {group['transfer']}, {group['bit_depth']} bits"
         about += f", alpha {group['alpha']}" if group["alpha"] != "none" else ""

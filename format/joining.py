@@ -52,6 +52,8 @@ def join(
     )
     placed = arrange(sections or {})
     whole = _whole(headers, members)
+    if whole.channels > 64:
+        raise UsageError(f"parts: expected at most 64 channels together, found {whole.channels}")
     for problem in whole.group_problems():
         raise UsageError(f"parts: {problem.field}: expected {problem.expected}, found {problem.found}")
     chunks = sum(layout.num_chunks)

@@ -46,6 +46,14 @@ class Level(NamedTuple):
     end: int
 
 
+class Extent(NamedTuple):
+    """What a part takes. first_index: file-wide, of its first Gaussian. num_bytes: of its payloads."""
+
+    first_index: int
+    num_gaussians: int
+    num_bytes: int
+
+
 class Sections(Mapping[str, bytes]):
     """The metadata sections that this file holds, read and checked when asked for (``E_SECTION_CRC``)."""
 
@@ -226,20 +234,25 @@ class FileReader:
         self._need([chunk])
         return self.entries[chunk]
 
-    def chunks_in_box(self, x0: float, y0: float, x1: float, y1: float, level: int | None = None) -> Chunks:
+    def chunks_in_box(
+        self, x0: float, y0: float, x1: float, y1: float, level: int | None = None, part: Part | None = None
+    ) -> Chunks:
         """Numbers, ascending, of the chunks that sample points in the closed box (pixels) can need at ``level``.
 
-        level: None is the highest available one; lower levels are included as the file's level_mode says. The corners
-        are rounded as sample points are (spec §7). Reads blocks of a two-stage index as needed.
+        level: None is the highest available one; lower levels are included as the file's level_mode says. part: only
+        its chunks; None: those of all. The corners are rounded as sample points are (spec §7). Reads blocks of a
+        two-stage index as needed, and none that holds no entry of the part.
         """
         first, last = self.level_range(level)
+        if part is not None:
+            first, last = max(first, part.first_chunk), min(last, part.last_chunk)
         if not (math.isfinite(x0 + x1) and math.isfinite(y0 + y1)):
             raise UsageError(f"box: expected finite numbers, found {x0}, {y0}, {x1}, {y1}")
         x0, y0, x1, y1 = (math.floor(v * UNIT + 0.5) * MEAN_UNIT for v in (x0, y0, x1, y1))
         bx0, by0, bx1, by1 = self._boxes
         if self._loaded is None:
-            part = slice(first, last)
-            hit = (bx0[part] <= x1) & (bx1[part] >= x0) & (by0[part] <= y1) & (by1[part] >= y0)
+            span = slice(first, last)
+            hit = (bx0[span] <= x1) & (bx1[span] >= x0) & (by0[span] <= y1) & (by1[span] >= y0)
             return np.asarray(hit.nonzero()[0] + first if first else hit.nonzero()[0])
         nx0, ny0, nx1, ny1 = self._node_boxes
         blocks = ((nx0 <= x1) & (nx1 >= x0) & (ny0 <= y1) & (ny1 >= y0)).nonzero()[0]
@@ -307,11 +320,30 @@ class FileReader:
     def levels(self) -> tuple[Level, ...]:
         """All levels, also those that a partial file lacks. In a two-stage index with several reads some blocks."""
         bounds = self._level_first
-        firsts = [0 if not b else self.first_index(b) for b in bounds[:-1]] + [self.num_gaussians]
+        firsts = [self._before(b)[0] for b in bounds]
         return tuple(
             Level(bounds[i], bounds[i + 1] - bounds[i], firsts[i + 1] - firsts[i], end)
             for i, end in enumerate(self.head.level_ends)
         )
+
+    def part_extent(self, part: Part) -> Extent:
+        """How much of the file a part is. Of a two-stage index it reads the blocks where the part begins and ends."""
+        first, start = self._before(part.first_chunk)
+        last, end = self._before(part.last_chunk)
+        return Extent(first, last - first, end - start)
+
+    def _before(self, chunk: int) -> tuple[int, int]:
+        """Gaussians before a chunk, and the offset where its payload begins; of the number of chunks those of all.
+
+        Reads the chunk's block of a two-stage index, unless the node says it.
+        """
+        if chunk == self.num_chunks:
+            return self.num_gaussians, self.head.level_ends[-1]
+        if self._loaded is not None and chunk % BLOCK_ENTRIES == 0:
+            block = chunk // BLOCK_ENTRIES
+            return int(self._node_firsts[block]), int(self._node_starts[block])
+        self._need([chunk])
+        return int(self._firsts[chunk]), int(self._starts[chunk])
 
     def first_index(self, chunk: int) -> int:
         """File-wide index of a chunk's first Gaussian."""

@@ -128,7 +128,7 @@ def _checked(header: Header, table: Any, where: str) -> Codes:
 
 def _head_rest(header: Header) -> int:
     fields = ("version", "draft", "flags", "head_bytes", "file_bytes", "num_gaussians", "num_levels", "num_sections")
-    return len(build_header(header, **dict.fromkeys(fields, 0), signature=bytes(8))) + 8  # one level, checksum
+    return len(build_header(header, None, **dict.fromkeys(fields, 0), signature=bytes(8))) + 8  # one level, checksum
 
 
 def _cells_bits(header: Header, codes: Codes, means: ix.F64) -> float:

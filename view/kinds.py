@@ -25,6 +25,7 @@ WIDE = 1200.0  # pixels of a single panel's longer side, where no scale is asked
 NARROW = 800.0  # of one panel of several
 MOST = 200_000  # ellipses that are drawn unless more are asked for: some ten seconds, and a pixel has several of them
 _ZOOM_SIDE = 64.0  # pixels of the picture
+_MOST_NAMES = 4  # of groups in a title
 _PALE = 0.72  # how far a picture steps back behind what is drawn over it
 _ROUND_DB = 5.0
 _FINER = 2  # samples per pixel and side where numbers are shown as colours: their seams are smoothed
@@ -73,7 +74,7 @@ class Options:
         scale = _scale(self, area, WIDE)
         panel = math.ceil(area[2] * scale) * math.ceil(area[3] * scale)
         sampled = max(panel * _FINER**2, area[2] * area[3])
-        gaussians = scene.reader.num_gaussians * (200.0 + 12.0 * scene.header.features)
+        gaussians = scene.reader.part_extent(scene.part).num_gaussians * (200.0 + 12.0 * scene.part.header.features)
         pixels = scene.width * scene.height if self.source is None else math.prod(self.source.shape[:2])
         return 64.0 * panel + 40.0 * sampled + 48.0 * pixels + gaussians
 
@@ -102,6 +103,14 @@ def _drawn_by(scene: Scene, level: int | None) -> str:
     """How many Gaussians a level is decoded from: of levels that replace one another its own."""
     first, last = scene.reader.level_range(level)
     return counted(sum(l.num_gaussians for l in scene.reader.levels if first <= l.first_chunk < last), "Gaussian")
+
+
+def of_part(scene: Scene) -> str:
+    """Whose the Gaussians are, where the file has several parts."""
+    names = [name or "the unnamed group" for name in scene.sharing]
+    if len(names) > _MOST_NAMES:
+        names[_MOST_NAMES - 1 :] = [f"{len(names) - _MOST_NAMES + 1} more"]
+    return f" of {' and '.join(filter(None, [', '.join(names[:-1]), names[-1]]))}" if names else ""
 
 
 def _decoded(scene: Scene, o: Options, area: Region, scale: float, title: str = "Decoded") -> Panel:
@@ -145,7 +154,7 @@ def _ellipses(scene: Scene, o: Options) -> list[Panel]:
     draw_ellipses(canvas, *placed(drawn, area, scale), drawn.colours, style)
     share = f"{len(drawn)} of {len(every)}" if len(drawn) < len(every) else str(len(every))
     deviations = "one standard deviation" if o.deviations == 1 else f"{o.deviations:g} standard deviations"
-    panels = [Panel(to_u8(canvas), f"{share} Gaussians", f"ellipses at {deviations}")]
+    panels = [Panel(to_u8(canvas), f"{share} Gaussians{of_part(scene)}", f"ellipses at {deviations}")]
     return [_decoded(scene, o, area, scale), *panels] if o.beside else panels
 
 
@@ -154,7 +163,7 @@ def _ids(scene: Scene, o: Options) -> list[Panel]:
     scale = _scale(o, area, NARROW if o.beside else WIDE)
     found = _leaders(scene, o, area, scale)
     count = len(np.unique(found[found >= 0]))
-    note = f"{count} of {len(scene.drawn(o.level))} Gaussians count most somewhere"
+    note = f"{count} of {len(scene.drawn(o.level))} Gaussians{of_part(scene)} count most somewhere"
     panels = [Panel(_reduced(id_map(found), area, scale), "Which Gaussian counts most", note)]
     return [_decoded(scene, o, area, scale), *panels] if o.beside else panels
 
@@ -198,7 +207,7 @@ def _density(scene: Scene, o: Options) -> list[Panel]:
     mean = 1000 * len(scene.drawn(o.level)) / (scene.width * scene.height)
     note = f"mean {mean:.3g}, most {values.max():.3g} per 1000 pixels"
     shown = resized(amounts(values, 0, top), area, scale)
-    panels = [Panel(shown, "Density of Gaussians", note, Bar(0, top, "per 1000 pixels"))]
+    panels = [Panel(shown, f"Density of Gaussians{of_part(scene)}", note, Bar(0, top, "per 1000 pixels"))]
     return [_decoded(scene, o, area, scale), *panels] if o.beside else panels
 
 
@@ -329,7 +338,7 @@ def _chunks(scene: Scene, o: Options) -> list[Panel]:
         pen.rectangle((x0, y0, x1, y1), outline=(r, g, b), width=line)
     count = len(np.unique(drawn.chunks))
     note = f"{count} chunks: tinted where a chunk's Gaussians lead, framed where they reach"
-    panels = [Panel(np.asarray(shown), "Chunks", note)]
+    panels = [Panel(np.asarray(shown), f"Chunks{of_part(scene)}", note)]
     return [_decoded(scene, o, area, scale), *panels] if o.beside else panels
 
 

@@ -19,7 +19,8 @@ import numpy as np
 from PIL import Image
 
 from igs.decoder.output import visible
-from igs.format import Limits, bits_by_attribute, each_group
+from igs.format import Limits, bits_by_attribute, describe, each_group
+from igs.format.describe import counted, part_in_words
 from igs.view import charts, kinds, maps
 from igs.view.canvas import U8, Bar, rounded_up, ticks, to_u8
 from igs.view.charts import grouped
@@ -195,8 +196,10 @@ def _pictures(report: Report, scene: Scene) -> str:
         _zooms(scene, original, decoded, report.times),
     ]  # fmt: skip
     reduced = f" All are reduced to {_HERO} pixels." if max(width, height) > _HERO else ""
+    whose = f" Gaussians are those{escape(kinds.of_part(scene))}." if scene.sharing else ""
     return (
-        f"{hero}<h2>What the Gaussians do</h2><p>The buttons above lay each of these over the original.{reduced}</p>"
+        f"{hero}<h2>What the Gaussians do</h2>"
+        f"<p>The buttons above lay each of these over the original.{whose}{reduced}</p>"
         f'<div class="grid">{"".join(grid)}</div>'
     )
 
@@ -232,7 +235,15 @@ def _groups(report: Report, scene: Scene) -> str:
         words = f"<b>{escape(group.name)}</b> {_psnr(decoded[..., part], source[..., part])}"
         figures.append(f'<figure><div class="pair">{images}</div><figcaption>{words}</figcaption></figure>')
     note = "The original of each on the left, the decoded one on the right."
-    return f'<h2>Channel groups</h2><p>{note}</p><div class="grid">{"".join(figures)}</div>'
+    return f'<h2>Channel groups</h2><p>{note}</p>{_sharing(scene)}<div class="grid">{"".join(figures)}</div>'
+
+
+def _sharing(scene: Scene) -> str:
+    """Of a file of several parts: which maps share Gaussians."""
+    if not scene.sharing:
+        return ""
+    lines = [escape(part_in_words(part)) for part in describe(scene.reader)["parts"]]
+    return f"<p>Those on one line share Gaussians:<br>{'<br>'.join(lines)}</p>"
 
 
 def _levels(report: Report, scene: Scene) -> str:
@@ -279,7 +290,7 @@ def _bits(scene: Scene) -> str:
     bar, table = charts.bits(spent, scene.reader.num_gaussians)
     chunks = kinds.KINDS["chunks"](scene, kinds.Options(scale=1.0))[0]
     note = "tinted by the chunk of the leading Gaussian, framed where a chunk reaches"
-    title = f"{scene.reader.num_chunks} chunk" + "s" * (scene.reader.num_chunks != 1)
+    title = counted(scene.part.last_chunk - scene.part.first_chunk, "chunk") + kinds.of_part(scene)
     figure = _figure(chunks.pixels, title, note)
     words = "What the entropy coder charges for each attribute, and what is not Gaussians."
     return f'<h2>Where the bits went</h2><p>{words}</p>{bar}<div class="split"><div>{table}</div>{figure}</div>'

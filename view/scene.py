@@ -44,7 +44,8 @@ class Drawn:
 class Scene:
     """A file opened to be looked at; a context manager. Reads chunks when they are needed, and keeps Gaussians.
 
-    group: the name of the channel group whose colours are shown; None: the first.
+    group: the name of the channel group whose colours are shown; None: the first. ``part``: what holds it: of a file of
+    several parts (spec §3.6) its Gaussians are those that are drawn.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Scene:
             self.reader.close()
             raise
         self.header = self.reader.header
+        self.part = next(part for part in self.reader.parts if self.number in part.groups)
         self.width, self.height, self.groups = self.image.width, self.image.height, self.image.groups
         self.named = group is not None
         self._gaussians: dict[int | None, tuple[Gaussians, Drawn]] = {}
@@ -70,7 +72,7 @@ class Scene:
     def picture(self, region: Region | None = None, scale: float = 1.0, level: int | None = None) -> F32:
         """What it looks like: RGB float32 [h, w, 3] in [0, 1]."""
         x, y, w, h = region or (0, 0, self.width, self.height)
-        return visible(self.image.region(x, y, w, h, scale, "float32", level), self.groups, self.number)
+        return self.shown(self.image.region(x, y, w, h, scale, "float32", level, groups=[self.number]))
 
     def decoded(self, level: int | None = None, times: int = 1) -> F32:
         """The whole picture's values [H, W, C] as a user gets them, rounded to the source's depth: what is measured.
@@ -105,7 +107,7 @@ class Scene:
         return compared(np.asarray(pixels, np.float32), self.groups)
 
     def gaussians(self, level: int | None = None) -> Gaussians:
-        """All Gaussians that a level is decoded from, in file order."""
+        """All Gaussians of the part that a level is decoded from, in file order."""
         return self._all(level)[0]
 
     def drawn(self, level: int | None = None) -> Drawn:
@@ -115,22 +117,28 @@ class Scene:
     def _all(self, level: int | None) -> tuple[Gaussians, Drawn]:
         if level not in self._gaussians:
             first, last = self.reader.level_range(level)
-            self.reader.load_index()
-            parts = self.reader.read_gaussians(range(first, last))
-            every = Gaussians.concatenate(parts)
-            chunks = np.repeat(np.arange(first, last), [len(p) for p in parts])
-            values = every.features[:, : self.header.channels].copy()
-            to_picture(values, self.groups)
+            first, last = max(first, self.part.first_chunk), min(last, self.part.last_chunk)
+            read = self.reader.read_gaussians(range(first, last))
+            every = Gaussians.concatenate(read)
+            chunks = np.repeat(np.arange(first, last), [len(g) for g in read])
+            own = self.part.header
+            values = every.features[:, : own.channels].copy()
+            to_picture(values, own.groups)
             bounds = [self.reader.chunk_level(int(c)) for c in range(first, last)]
-            levels = np.repeat(np.array(bounds, np.int64), [len(p) for p in parts])
-            colours = visible(values, self.groups, self.number)
+            levels = np.repeat(np.array(bounds, np.int64), [len(g) for g in read])
+            colours = visible(values, own.groups, self.part.groups.index(self.number))
             drawn = Drawn(np.asarray(every.means * MEAN_UNIT, np.float64), every.covariances, colours, chunks, levels)
             self._gaussians[level] = every, drawn
         return self._gaussians[level]
 
     def splats(self, level: int | None = None) -> tuple[Splats, Rule]:
         """What the decoder's kernels take."""
-        return Splats.of(self.gaussians(level)), Rule.of(self.header)
+        return Splats.of(self.gaussians(level)), Rule.of(self.part.header)
+
+    @property
+    def sharing(self) -> tuple[str, ...]:
+        """Of a file of several parts the names of the groups that the part's Gaussians draw; of one part none."""
+        return () if len(self.reader.parts) == 1 else tuple(group.name for group in self.part.header.groups)
 
     def close(self) -> None:
         """Close the file."""

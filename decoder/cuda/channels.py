@@ -16,7 +16,7 @@ from igs.decoder.cuda.specialize import enough, kernel
 _THREADS = 256
 
 
-def place(values, columns, channels, out):
+def place(values: Any, columns: Any, channels: int, out: Any) -> None:
     """values [points · columns] → out [points · channels], flat: value c of a point goes to column ``columns[c]``."""
     i = cuda.grid(1)
     if i < values.shape[0]:

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from files import VALID
+from parts_cases import make_file, stack
 
 from igs.decoder.output import compared, visible
-from igs.format import Alpha, Colour, Group, Transfer, open_file
+from igs.format import Alpha, Colour, Group, Transfer, join, open_file
 from igs.format.errors import InputError, UsageError
 from igs.format.transfer import from_linear
 from igs.view import KINDS, Scene, draw, maps
@@ -336,3 +337,57 @@ def test_a_log_is_read(tmp_path):
 def test_what_is_no_log_is_refused(bad):
     with pytest.raises(InputError, match="expected"):
         read_log(bad, "log")
+
+
+# -- files of several parts
+
+
+def test_a_scene_has_the_gaussians_of_the_part_that_is_shown():
+    made = stack()
+    for part, (name, sharing) in enumerate(
+        [("ao", ("albedo", "ao")), ("normal", ("normal",)), ("height", ("height",))]
+    ):
+        with Scene(made.data, group=name) as scene, Scene(made.files[part], group=name) as alone:
+            assert (scene.sharing, alone.sharing) == (sharing, ())
+            assert scene.part == scene.reader.parts[part]
+            assert len(scene.drawn()) == len(scene.gaussians()) == 60 + 10 * part
+            for field in ("means", "covariances", "colours", "levels"):
+                assert np.array_equal(getattr(scene.drawn(), field), getattr(alone.drawn(), field))
+            assert np.array_equal(scene.drawn().chunks - scene.part.first_chunk, alone.drawn().chunks)
+            assert np.array_equal(scene.picture(), alone.picture())
+            assert np.array_equal(scene.picture((2, 3, 9, 8), 2.5), alone.picture((2, 3, 9, 8), 2.5))
+            pair = [maps.nearest(*s.splats(), (s.width, s.height)) for s in (scene, alone)]
+            assert np.array_equal(*pair)
+            options = Options(bare=True)
+            for kind in ("ellipses", "ids", "density", "zoom"):
+                assert np.array_equal(np.asarray(draw(kind, scene, options)), np.asarray(draw(kind, alone, options)))
+    with Scene(made.data) as scene:
+        assert scene.sharing == ("albedo", "ao")
+        assert scene.decoded().shape == (scene.height, scene.width, 9)
+
+
+def test_titles_say_whose_gaussians_they_are():
+    with Scene(stack().data) as scene:
+        for kind in ("ellipses", "density", "chunks"):
+            (panel,) = KINDS[kind](scene, Options())
+            assert panel.title.endswith(" of albedo and ao")
+        assert KINDS["ids"](scene, Options())[0].note.endswith(" of 60 Gaussians of albedo and ao count most somewhere")
+        error = KINDS["error"](scene, Options(source=np.zeros((scene.height, scene.width, 9), np.float32)))
+        assert [panel.title for panel in error[1:]] == [f"Error of {g.name}" for g in scene.groups]
+        (panel,) = KINDS["levels"](scene, Options())
+        assert panel.title == "Level 0: 210 Gaussians"
+    many = [Group(channels=1, name=str(i)) for i in range(7)]
+    with Scene(join([make_file(many[:6]), make_file(many[6:], 1)])) as scene:
+        assert KINDS["ellipses"](scene, Options())[0].title == "60 Gaussians of 0, 1, 2 and 3 more"
+    with Scene(make_file(many)) as scene:
+        assert KINDS["ellipses"](scene, Options())[0].title == "60 Gaussians"
+
+
+def test_memory_is_that_of_the_part():
+    groups = [Group(channels=1, name=name) for name in "ab"]
+    data = join([make_file(groups[:1], n=20), make_file(groups[1:], 1, n=900)])
+    needed = []
+    for name in "ab":
+        with Scene(data, group=name) as scene:
+            needed.append(Options().memory(scene, "ellipses"))
+    assert needed[1] - needed[0] == 880 * (200 + 12)

@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from files import VALID
+from parts_cases import GROUPS, make_file, stack
 from PIL import Image
 
 from igs.format import open_file
@@ -313,3 +314,23 @@ def test_very_many_gaussians_are_thinned_out(monkeypatch):
     assert {len(s.position) for s in recorder.snapshots} == {7}
     assert {len(s.new) for s in recorder.snapshots} == {7}
     assert recorder.snapshots[-1].num_gaussians == 30
+
+
+def test_the_page_says_which_maps_share_gaussians():
+    pages = []
+    for data in (stack().data, make_file(GROUPS)):
+        with Scene(data) as opened:
+            source = np.zeros((opened.height, opened.width, 9), np.float32)
+            pages.append(html_report(Report("maps", data, source, _facts(opened))))
+    checker = _Checker()
+    checker.feed(pages[0])
+    assert checker.open == []
+    text = "".join(checker.text)
+    assert "Those on one line share Gaussians:'albedo', 'ao': 60 Gaussians of 88 bits in " in text
+    assert "'normal': 70 Gaussians of 72 bits in " in text
+    assert "Gaussians are those of albedo and ao." in text
+    with open_file(stack().data) as file:
+        first = file.parts[0].last_chunk
+    assert f"{first} chunks of albedo and ao" in text
+    assert "share Gaussians" not in pages[1]
+    assert "Gaussians are those" not in pages[1]
