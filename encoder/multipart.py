@@ -14,7 +14,7 @@ from igs.encoder import parts, rate
 from igs.encoder.job import Job, Result
 from igs.encoder.loading.image import SourceImage
 from igs.encoder.options import EncodeOptions, Progress
-from igs.encoder.parts import Parts
+from igs.encoder.parts import Curve, Parts
 from igs.encoder.raster import area
 from igs.encoder.recipe import Recipe
 from igs.format import each_group, join
@@ -23,10 +23,13 @@ from igs.format.fields import HEADER_BYTES
 
 Fitted = Callable[..., tuple[Job, Result]]  # pipeline.fitted
 
-_PROBE_EFFORT = 2
+_PROBE_EFFORT = 1
 _LEAST_EFFORT = 3  # below it time is worth more than bytes: no search
 _LEAST_BYTES = 400  # for each map: below it heads are too much of a file in parts
 _SMALL_PARTS = 1.5  # times its smallest file is what a part gets at least
+# Where the parts as they came out tell that another split of the bytes would lower the error by so much, those whose
+# bytes change by more than a tenth are encoded again.
+_WORTH_AGAIN, _CHANGED = 0.97, 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,8 +93,11 @@ def in_parts(
 ) -> tuple[Job, Result, list[dict[str, Any]]]:
     """The file of a stack in parts; the job is that of the whole, for measuring. With what is in each part."""
     encoder = _Encoder(source, options, fitted)
-    found, sizes = encoder.plan(search)
-    made = encoder.encode(found, sizes)
+    curves = encoder.plan(search)
+    found = tuple(curve.groups for curve in curves)
+    made = encoder.encode(found, None if search.limit is None else encoder.divided(curves, search.limit))
+    if search.limit is not None:
+        made = encoder.again(curves, made, search.limit)
     jobs, results = zip(*made, strict=True)
     sections = {**source.sections, **options.sections}
     data = join([r.data for r in results], found, sections, jobs[0].limits)
@@ -103,18 +109,12 @@ def in_parts(
     result = Result(data, None, max(r.steps for r in results), missed, num_gaussians=count)
     if len(found) == 1:
         result = dataclasses.replace(results[0], data=data, missed=missed)
-    return (
-        whole,
-        result,
-        [
-            {
-                "groups": [source.groups[i].name for i in part],
-                "num_gaussians": r.num_gaussians,
-                "bytes": len(r.data),
-            }
-            for part, r in zip(found, results, strict=True)
-        ],
-    )
+    names = [[source.groups[i].name for i in part] for part in found]
+    about = [
+        {"groups": n, "num_gaussians": r.num_gaussians, "bytes": len(r.data)}
+        for n, r in zip(names, results, strict=True)
+    ]
+    return whole, result, about
 
 
 def _too_large(options: EncodeOptions, size: int, job: Job) -> str:
@@ -124,48 +124,45 @@ def _too_large(options: EncodeOptions, size: int, job: Job) -> str:
 
 
 class _Encoder:
-    """Encodes parts of a picture, small ones for the search and then each as it will be."""
+    """Encodes parts of a picture, quickly for the search and then each as it will be."""
 
     def __init__(self, source: SourceImage, options: EncodeOptions, fitted: Fitted) -> None:
         self.source, self.options, self.fitted = source, options, fitted
         self.started = time.perf_counter()
-        reduced = source if options.downsample == 1 else area.reduced(source, options.downsample)
-        self.small = parts.small(reduced)
+        self.small = source if options.downsample == 1 else area.reduced(source, options.downsample)
         weights = source.weights or (1.0,) * len(source.groups)
         self.weights = dict(zip((g.name for g in source.groups), weights, strict=True))
         channels = [w * g.channels for w, g in zip(weights, source.groups, strict=True)]
         self.weighted_channels, self.channels = channels, source.channels
 
-    def plan(self, search: Search) -> tuple[Parts, list[float] | None]:
-        """The parts, and the bytes for each; None: what a quality buys."""
+    def plan(self, search: Search) -> list[Curve]:
+        """The parts with their errors by bytes, as far as these matter."""
         total = search.limit
         if total is None:
             quality = 75.0 if self.options.quality is None else self.options.quality
             total = rate.quality_to_bpp(quality) * max(1.0, self.channels / 3) * self._pixels() / 8
         if search.parts is None:
-            found, sizes = parts.search(self.small, total, self.probe)
-        elif search.limit is None:
-            return search.parts, None
-        else:
-            found, sizes = search.parts, parts.share(search.parts, self.small, total, self.probe)
-        return found, None if search.limit is None else self._with_heads(found, sizes, search.limit)
+            return parts.search(self.small, total, self.probe)
+        if search.limit is None:  # each gets what it is worth
+            return [Curve(part, total, 0.0) for part in search.parts]
+        return parts.measured(search.parts, self.small, total, self.probe)
 
     def _pixels(self) -> int:
         width, height = (-(-side // self.options.downsample) for side in (self.source.width, self.source.height))
         return width * height
 
-    def _with_heads(self, found: Parts, sizes: Sequence[float], limit: float) -> list[float]:
+    def divided(self, curves: Sequence[Curve], limit: float) -> list[float]:
         """Sizes of files of one part each that make a file of ``limit`` bytes together: heads and metadata apart."""
-        n = len(found)
+        n, sizes = len(curves), parts.divide(curves, limit)
         sections = {**self.source.sections, **self.options.sections}
         saved = (HEADER_BYTES + 8) * (n - 1) - (1 + 5 * n + len(self.source.groups)) * (n > 1)
         left = limit + saved - sum(16 + len(s) for s in sections.values())
-        floors = [self._smallest(part) for part in found]
+        floors = [self._smallest(curve.groups) for curve in curves]
         if sum(floors) > left:
             least = math.ceil(sum(floors) + limit - left)
             raise UsageError(f"size: expected {least} bytes or more for these parts, found {limit:.0f}")
         kept = list(sizes)
-        for _ in found:  # what the smallest ones need comes from the others
+        for _ in curves:  # what the smallest ones need comes from the others
             spare = left - sum(f for f, k in zip(floors, kept, strict=True) if k <= f)
             wanted = sum(k for f, k in zip(floors, kept, strict=True) if k > f)
             kept = [f if k <= f else k * spare / wanted for f, k in zip(floors, kept, strict=True)]
@@ -177,7 +174,7 @@ class _Encoder:
         return _SMALL_PARTS * rate.smallest_file(self._alone().recipe(), groups, {})
 
     def probe(self, part: tuple[int, ...], size: float) -> tuple[float, float]:
-        """A part of the small picture in about so many bytes: how many they are, and its weighted squared error."""
+        """A quick encode of a part in about so many bytes: how many they are, and its weighted squared error."""
         source = parts.part_of(self.small, part)
         o = dataclasses.replace(
             self._alone(), effort=min(self.options.effort, _PROBE_EFFORT), downsample=1, quality=None, on_progress=None,
@@ -190,41 +187,73 @@ class _Encoder:
         if self.options.on_progress is not None:  # that something happens
             steps = self.options.recipe().steps * len(self.source.groups)
             self.options.on_progress(Progress(0, steps, time.perf_counter() - self.started, count, 0.0))
+        return float(len(result.data)), self._error(job, result)
+
+    def _error(self, job: Job, result: Result) -> float:
+        """The squared error of a part, summed over its channels with their weights."""
         decoded, original = job.compared(result.data)
         error = np.square(decoded - original, dtype=np.float64).mean(axis=(0, 1))
-        weights = [self.weights[at.group.name] for at in each_group(source.groups) for _ in range(at.group.channels)]
-        return float(len(result.data)), float((error * weights).sum())
+        weights = [self.weights[at.group.name] for at in each_group(job.groups) for _ in range(at.group.channels)]
+        return float((error * weights).sum())
 
     def _alone(self) -> EncodeOptions:
         """The options of one part."""
         return dataclasses.replace(self.options, sections={}, parts=parts.ONE, bpp=None, size=None, strict_rate=False)
 
-    def encode(self, found: Parts, sizes: list[float] | None) -> list[tuple[Job, Result]]:
+    def encode(self, found: Parts, sizes: Sequence[float] | None) -> list[tuple[Job, Result]]:
         """All parts in order. What one leaves of its bytes the next ones get."""
         made: list[tuple[Job, Result]] = []
         left, started = sum(sizes or ()), time.perf_counter()
         for number, part in enumerate(found):
-            o = self._alone()
-            if o.on_progress is not None:
-                o = dataclasses.replace(o, on_progress=_Later(o.on_progress, number, len(found), started))
-            source = parts.part_of(self.source, part)
-            worth = None
-            recipe = o.recipe()
-            if sizes is None:
-                own = sum(self.weighted_channels[i] for i in part) / sum(self.weighted_channels)
-                worth = max(1.0, self.channels / 3) * own
-            else:
-                size = left * sizes[number] / sum(sizes[number:])
-                o = dataclasses.replace(o, size=int(max(size, self._smallest(part))), quality=None)
-            made.append(self.fitted(source, o, recipe, _ignore if number else teller(o.on_warning), worth))
+            tell = self.options.on_progress
+            later = None if tell is None else _Later(tell, number, len(found), started)
+            size = None if sizes is None else left * sizes[number] / sum(sizes[number:])
+            made.append(self._one(part, size, later, _ignore if number else teller(self.options.on_warning)))
             left -= len(made[-1][1].data)
         return made
+
+    def _one(
+        self, part: tuple[int, ...], size: float | None, tell: Any, warn: Callable[[str], None]
+    ) -> tuple[Job, Result]:
+        """One part as it will be, in so many bytes; None: what a quality buys."""
+        o = dataclasses.replace(self._alone(), on_progress=tell)
+        worth = None
+        if size is None:
+            own = sum(self.weighted_channels[i] for i in part) / sum(self.weighted_channels)
+            worth = max(1.0, self.channels / 3) * own
+        else:
+            o = dataclasses.replace(o, size=int(max(size, self._smallest(part))), quality=None)
+        return self.fitted(parts.part_of(self.source, part), o, o.recipe(), warn, worth)
+
+    def again(self, curves: Sequence[Curve], made: list[tuple[Job, Result]], limit: float) -> list[tuple[Job, Result]]:
+        """The same parts, some with other bytes where the split turned out bad; as they are where that is no better."""
+        found = [
+            Curve(curve.groups, float(len(result.data)), self._error(job, result), curve.fall)
+            for curve, (job, result) in zip(curves, made, strict=True)
+        ]
+        sizes = self.divided(found, limit)
+        promised = sum(c.at(b) for c, b in zip(found, sizes, strict=True))
+        error = sum(c.error for c in found)
+        if promised > _WORTH_AGAIN * error:
+            return made
+        spare = sum(sizes) - sum(b for c, b in zip(found, sizes, strict=True) if not _changes(c, b))
+        wanted = sum(b for c, b in zip(found, sizes, strict=True) if _changes(c, b))
+        other = [
+            self._one(c.groups, b * spare / wanted, None, _ignore) if _changes(c, b) else old
+            for c, b, old in zip(found, sizes, made, strict=True)
+        ]
+        better = sum(self._error(*one) for one in other) < error
+        return other if better else made
 
     def whole(self, job: Job) -> Job:
         """A job for measuring all parts together."""
         o = dataclasses.replace(self.options, on_warning=_ignore)
         source = self.source if o.downsample == 1 else area.reduced(self.source, o.downsample)
         return Job(source, job.recipe, o, job.backend, self.source)
+
+
+def _changes(curve: Curve, size: float) -> bool:
+    return abs(size / curve.size - 1) > _CHANGED
 
 
 class _Later:
