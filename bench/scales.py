@@ -2,9 +2,9 @@
 
 `up`: pictures reduced R = 2 and 4 times, encoded with one Gaussian per 20 pixels of the small picture, enlarged again,
 and compared with the originals; beside them the small picture enlarged by bicubic and Lanczos filters, and an AVIF file
-of it of the same bytes, enlarged by Lanczos. Stacks are whole ones, all maps in one file, in one part and then, at the
-same bytes, in parts as they are found; as AVIF they are three RGB textures of one quality: albedo, normals, and the
-three grey maps together. `down`: a file of five levels decoded at ½,
+of it of the same bytes, enlarged by Lanczos. Stacks are whole ones, all maps in one file: in one part; at the same bytes
+in parts as they are found; and each map a part, with as many Gaussians each. As AVIF they are three RGB textures of one
+quality: albedo, normals, and the three grey maps together. `down`: a file of five levels decoded at ½,
 ¼ and ⅛, all levels and fewer: PSNR against means of the original, and seconds. Resumable: each encode is kept
 (encodes.py). Results go to bench/results/scales.json.
 """
@@ -78,7 +78,9 @@ def up(pixels: np.ndarray, r: int, settings: dict[str, Any], maps: tuple[tuple[s
     parts = {}
     if maps:
         found = encode_once(pixels, maps, size=report["bytes"], downsample=r, **settings)[1]
-        parts = {f"{key}_in_parts": found[name] for key, name in (("bytes", "bytes"), ("igs", "psnr"))}
+        each = encode_once(pixels, maps, num_gaussians=count, parts="each", downsample=r, **settings)[1]
+        parts = {"bytes_in_parts": found["bytes"], "igs_in_parts": found["psnr"]}
+        parts |= {"bytes_of_each": each["bytes"], "igs_of_each": each["psnr"]}
     return {
         "gaussians": count,
         "bytes": report["bytes"],

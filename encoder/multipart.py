@@ -34,7 +34,10 @@ _WORTH_AGAIN, _CHANGED = 0.97, 0.1
 
 @dataclasses.dataclass(frozen=True)
 class Search:
-    """parts: that are known; None: to be looked for. limit: bytes of the file; None: what a quality buys."""
+    """parts: that are known; None: to be looked for.
+
+    limit: bytes of the file; None: each part has what a quality buys, or so many Gaussians, or meets a PSNR.
+    """
 
     parts: Parts | None
     limit: float | None
@@ -52,8 +55,10 @@ def wanted(options: EncodeOptions, source: SourceImage, recipe: Recipe) -> Searc
     problem = _problem(options, source, recipe)
     limit = _limit(options, source)
     if auto:
+        counted = options.num_gaussians is not None or options.psnr is not None
         small = limit is not None and limit < _LEAST_BYTES * len(source.groups)
-        return None if problem is not None or small or options.effort < _LEAST_EFFORT else Search(None, limit)
+        quick = options.effort < _LEAST_EFFORT
+        return None if problem is not None or counted or small or quick else Search(None, limit)
     if problem is not None:
         raise UsageError(f"parts: expected {problem}")
     chosen = tuple((i,) for i in range(len(source.groups))) if isinstance(asked, str) else parts.by_names(asked, source)
@@ -65,9 +70,6 @@ def _problem(options: EncodeOptions, source: SourceImage, recipe: Recipe) -> str
     o = options
     if len(source.groups) < 2:
         return "a stack of maps, found a picture of one group"
-    for name in ("num_gaussians", "psnr"):
-        if getattr(o, name) is not None:
-            return f"bpp, size or quality beside them, found {name}"
     if o.levels > 1:
         return f"one level beside them, found {o.levels}"
     for name in ("checkpoint", "resume", "render_every", "on_step"):
@@ -143,7 +145,7 @@ class _Encoder:
             total = rate.quality_to_bpp(quality) * max(1.0, self.channels / 3) * self._pixels() / 8
         if search.parts is None:
             return parts.search(self.small, total, self.probe)
-        if search.limit is None:  # each gets what it is worth
+        if search.limit is None:  # nothing is to be shared out
             return [Curve(part, total, 0.0) for part in search.parts]
         return parts.measured(search.parts, self.small, total, self.probe)
 
@@ -215,7 +217,7 @@ class _Encoder:
     def _one(
         self, part: tuple[int, ...], size: float | None, tell: Any, warn: Callable[[str], None]
     ) -> tuple[Job, Result]:
-        """One part as it will be, in so many bytes; None: what a quality buys."""
+        """One part as it will be, in so many bytes; None: as the options say."""
         o = dataclasses.replace(self._alone(), on_progress=tell)
         worth = None
         if size is None:

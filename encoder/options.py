@@ -93,6 +93,7 @@ class EncodeOptions:
     downsample: int = 1
     # Which maps of a stack share Gaussians (encoder/parts.py): "auto" looks for it, from effort 3 on, for a size, rate
     # or quality; "one" is all, "each" none; or sequences of names: groups that none names are a part of their own.
+    # Each part that was asked for has num_gaussians, or meets psnr, where one of these is the target.
     parts: str | Sequence[Sequence[str]] = "auto"
     # -- how
     effort: int = 5
