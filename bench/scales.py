@@ -2,9 +2,9 @@
 
 `up`: pictures reduced R = 2 and 4 times, encoded with one Gaussian per 20 pixels of the small picture, enlarged again,
 and compared with the originals; beside them the small picture enlarged by bicubic and Lanczos filters, and an AVIF file
-of it of the same bytes, enlarged by Lanczos. Stacks are whole ones, all maps in one file: in one part; at the same bytes
-in parts as they are found; and each map a part, with as many Gaussians each. As AVIF they are three RGB textures of one
-quality: albedo, normals, and the three grey maps together. `down`: a file of five levels decoded at ½,
+of it of the same bytes, enlarged by Lanczos. Stacks are whole ones, all maps in one file: in one part; at the same
+bytes in parts as they are found; and each map a part, with as many Gaussians each. As AVIF they are three RGB textures
+of one quality: albedo, normals, and the three grey maps together. `down`: a file of five levels decoded at ½,
 ¼ and ⅛, all levels and fewer: PSNR against means of the original, and seconds. Resumable: each encode is kept
 (encodes.py). Results go to bench/results/scales.json.
 """

@@ -42,6 +42,7 @@ def encode(image: Any, options: EncodeOptions | None = None, **settings: Any) ->
     nominally in [0, 1]; of a texture stack a directory of maps, or a dict of names to any of these or to
     :class:`igs.encoder.TextureMap`. options or settings: fields of :class:`EncodeOptions`; any other name is a field of
     the preset's :class:`Recipe`, such as ``encode(a, bpp=0.2, effort=3, blend="sum")``.
+    Maps of a stack that share no edges become parts of the file, with Gaussians of their own (``EncodeOptions.parts``).
     Raises UsageError for settings that make no sense or have no effect, InputError for pictures that can't be read and
     for places that can't be written to, IgsError with ``strict_rate`` where a target can't be met.
     """
