@@ -1,10 +1,10 @@
 """igs.format: the `.igs` container of spec/igs.md. Bytes ↔ header, index, sections, codes, Gaussians.
 
-The pipeline in file names: source → header, sections, index, head → reader → codecs (bitpack; rans, cells, columns) →
-quantize, lattice, gaussians (with arithmetic); and partition → writer. document.py rewrites files, joining.py makes
-parts of one of several, validate.py reports,
-describe.py shows them, bits.py tells what they cost, whole_file.py writes what must appear whole. No torch here; Numba
-only where a file has coded chunks (jit, rans, cells, columns).
+The pipeline in file names: source → header, parts, sections, index, head → reader → codecs (bitpack; rans, cells,
+columns) → quantize, lattice, gaussians (with arithmetic); and partition → writer. document.py rewrites files,
+joining.py makes parts of one of several, validate.py reports, describe.py shows them, bits.py tells what they cost,
+whole_file.py writes what must appear whole. No torch here; Numba only where a file has coded chunks (jit, rans, cells,
+columns).
 """
 
 from igs.format.bits import bits_by_attribute
