@@ -1,9 +1,10 @@
 """igs.decoder: `.igs` bytes → values, anywhere in the picture (spec §7 to §9). Never imports torch.
 
 The pipeline in file names: image (requests, levels) → part (one set of Gaussians) → store (chunks read so far) → grid →
-strips, sample (work for threads) → output, convert. Inside the kernels of tiles, points, coverage: bins (lists per tile) → candidates (per tile
-and block) → blend (who counts, weights). ``reference`` is the slow, obvious version that the kernels agree with;
-``simd`` and ``jit`` are how they compile. ``many`` decodes files in a row, ``cuda`` is all of it on a GPU.
+strips, sample (work for threads) → output, convert. Inside the kernels of tiles, points, coverage: bins (lists per
+tile) → candidates (per tile and block) → blend (who counts, weights). ``reference`` is the slow, obvious version that
+the kernels agree with; ``simd`` and ``jit`` are how they compile. ``many`` decodes files in a row, ``cuda`` is all of
+it on a GPU.
 """
 
 from __future__ import annotations
