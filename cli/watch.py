@@ -14,7 +14,7 @@ from typing import IO, Any
 import igs
 from igs.cli import files
 from igs.cli.progress import ProgressLine
-from igs.encoder.loading.image import SourceImage
+from igs.encoder.loading.source import SourceImage
 from igs.encoder.options import EncodeOptions, Progress
 from igs.format import open_file
 from igs.format.errors import UsageError

@@ -2,7 +2,7 @@
 
 Loading pictures and storing the Gaussians of a file in fewer bits need none.
 
-The pipeline in file names: loading/ (image, stack) → regions → rate → fitting/ (places, population, descent, fit) on
+The pipeline in file names: loading/ (source, image, stack) → regions → rate → fitting/ (places, population, descent, fit) on
 raster/ (backend; kernels, cuda_kernels or tiled, all after reference), several levels by levels → rounding/ (lattice,
 compensation, freeze; quantize for plain codes) → pack (closing). job holds an encode together, targets meets its rate,
 pipeline is the whole; of a stack parts says which maps share Gaussians, and multipart encodes these sets one by one.
@@ -10,7 +10,8 @@ pipeline is the whole; of a stack parts says which maps share Gaussians, and mul
 
 from typing import TYPE_CHECKING, Any
 
-from igs.encoder.loading.image import SourceImage, load_image
+from igs.encoder.loading.image import load_image
+from igs.encoder.loading.source import SourceImage
 from igs.encoder.loading.stack import TextureMap
 from igs.encoder.options import EncodeOptions, Progress
 from igs.encoder.presets import PRESETS

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from igs.encoder import metrics
-from igs.encoder.loading.image import SourceImage
+from igs.encoder.loading.source import SourceImage
 from igs.format import Channels, Colour, Group, Transfer, each_group
 from igs.format.errors import UsageError
 from igs.format.transfer import CURVED, from_linear, linear_range

@@ -14,7 +14,7 @@ from igs.encoder import colour, levels, metrics, pack, regions, weighting
 from igs.encoder.fitting import checkpoint, interlace
 from igs.encoder.fitting.fit import Fit
 from igs.encoder.fitting.init import resample_map
-from igs.encoder.loading.image import SourceImage, to_stored
+from igs.encoder.loading.source import SourceImage, to_stored
 from igs.encoder.options import EncodeOptions
 from igs.encoder.pack import Packed
 from igs.encoder.raster import area

@@ -12,7 +12,7 @@ import numpy as np
 
 from igs.encoder import parts, rate
 from igs.encoder.job import Job, Result
-from igs.encoder.loading.image import SourceImage
+from igs.encoder.loading.source import SourceImage
 from igs.encoder.options import EncodeOptions, Progress
 from igs.encoder.parts import Curve, Parts
 from igs.encoder.raster import area

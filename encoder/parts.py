@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from igs.encoder.loading.image import SourceImage
+from igs.encoder.loading.source import SourceImage
 from igs.encoder.rate import ERROR_FALL
 from igs.format import each_group
 from igs.format.errors import UsageError

@@ -13,7 +13,8 @@ from typing import Any
 
 from igs.encoder import colour, levels, metrics, multipart, rate, regions, targets
 from igs.encoder.job import Job, Result
-from igs.encoder.loading.image import SourceImage, load_image
+from igs.encoder.loading.image import load_image
+from igs.encoder.loading.source import SourceImage
 from igs.encoder.options import EncodeOptions
 from igs.encoder.raster import area
 from igs.encoder.raster.backend import Backend

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from igs.encoder import metrics
 from igs.encoder.fitting import saliency
 from igs.encoder.fitting.init import Map, resample_map
-from igs.encoder.loading.image import SourceImage, load_image
+from igs.encoder.loading.image import load_image
+from igs.encoder.loading.source import SourceImage
 from igs.encoder.options import ROI_WEIGHT, EncodeOptions
 from igs.encoder.recipe import Recipe, is_number, plain
 from igs.format import Group

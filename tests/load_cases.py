@@ -7,7 +7,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from igs.encoder.loading.image import SourceImage
+from igs.encoder.loading.source import SourceImage
 from igs.format import Alpha
 
 

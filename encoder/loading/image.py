@@ -24,49 +24,18 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from igs.encoder.loading import deep as load_deep
-from igs.encoder.loading.metadata import oriented, read_metadata, read_tiff_metadata, sound_sections
+from igs.encoder.loading.metadata import oriented, read_metadata, read_tiff_metadata
 from igs.encoder.loading.opened import file_of, shows_its_file
-from igs.format import Alpha, Colour, Group, Transfer, each_group
+from igs.encoder.loading.source import SourceImage, checked_groups, default_groups, finished, from_array
+from igs.format import Colour, Group
 from igs.format.errors import InputError, Unsupported, UsageError
 from igs.format.fields import MAGIC
 from igs.format.limits import Limits
-from igs.format.transfer import CURVED, from_linear
 
 # Pixels, and pixels of the longer side: a reader's defaults (spec §12), so that what is written can be read.
 SIZE_LIMIT, DIMENSION_LIMIT = int(Limits.pixels), int(Limits.side)
 _POSTSCRIPT = (b"%!PS", b"\xc5\xd0\xd3\xc6")
 _PILLOW_LIMIT = threading.Lock()
-
-
-@dataclasses.dataclass(frozen=True)
-class SourceImage:
-    """A picture to encode.
-
-    pixels: float32 [H, W, C], picture values with straight alpha, nominally in [0, 1]. groups: what the channels are;
-    alpha and transfer of a group say how it will be *stored* (see :func:`to_stored`). sections: metadata by type (§10).
-    bit_depth: of the source, 8, 16 or 32 (float). name: for messages. weights: of the groups' squared errors in the
-    loss; none given: all 1.
-    """
-
-    pixels: NDArray[np.float32]
-    groups: tuple[Group, ...]
-    sections: dict[str, bytes]
-    warnings: list[str]
-    bit_depth: int
-    name: str = "image"
-    weights: tuple[float, ...] = ()
-
-    @property
-    def height(self) -> int:
-        return int(self.pixels.shape[0])
-
-    @property
-    def width(self) -> int:
-        return int(self.pixels.shape[1])
-
-    @property
-    def channels(self) -> int:
-        return int(self.pixels.shape[2])
 
 
 def load_image(
@@ -105,7 +74,7 @@ def load_image(
             limits.check(source.width, source.height, name or source.name, source.channels)
         loaded = source if name is None else dataclasses.replace(source, name=name)
     elif isinstance(source, np.ndarray):
-        return _from_array(source, limits, groups, name or "array")
+        return from_array(source, limits, groups, name or "array")
     elif isinstance(source, Image.Image):
         loaded = _from_object(source, limits, name or os.fsdecode(getattr(source, "filename", None) or "") or "image")
     elif isinstance(source, (str, os.PathLike)):
@@ -122,7 +91,7 @@ def load_image(
         loaded = _from_file(source, limits, name or (label if isinstance(label, str) else "image"))
     else:
         raise UsageError(f"expected a path, bytes, a file, a PIL image or an array, found {type(source).__name__}")
-    return loaded if groups is None else dataclasses.replace(loaded, groups=_checked(groups, loaded.channels))
+    return loaded if groups is None else dataclasses.replace(loaded, groups=checked_groups(groups, loaded.channels))
 
 
 def is_folder(source: Any) -> bool:
@@ -154,120 +123,6 @@ def _from_maps(
     }
     loaded = stack.load_stack(maps, resample=resample, name=label, **limits)
     return dataclasses.replace(loaded, warnings=[*notes, *loaded.warnings])
-
-
-def to_stored(pixels: NDArray[np.float32], groups: tuple[Group, ...]) -> NDArray[np.float32]:
-    """Picture values [..., C] as the values that Gaussians hold: by the group's curve, its gamma, then premultiplied.
-
-    The inverse of spec §8.3 wherever alpha is above 0. Returns a new float32 array of the same shape.
-    """
-    stored = np.array(pixels, dtype=np.float32)
-    for group, _, lit, alpha in each_group(groups):
-        colours = stored[..., lit]
-        if group.transfer in CURVED:
-            colours[...] = from_linear(colours, group.transfer)
-        if group.gamma != 1:
-            np.maximum(colours, 0, out=colours)
-            np.power(colours, np.float32(1 / group.gamma), out=colours)
-        if group.alpha == Alpha.PREMULTIPLIED:
-            colours *= stored[..., alpha]
-    return stored
-
-
-def default_groups(
-    channels: int,
-    bit_depth: int,
-    *,
-    alpha: bool,
-    colour: Colour | None = None,
-    transfer: Transfer = Transfer.SRGB,
-) -> tuple[Group, ...]:
-    """One unnamed group for a picture of ``channels`` channels, the last being alpha if ``alpha``."""
-    if colour is None:
-        colour = {1: Colour.GREY, 3: Colour.RGB}.get(channels - alpha, Colour.UNSPECIFIED)
-    kind = Alpha.PREMULTIPLIED if alpha else Alpha.NONE
-    return (
-        Group(
-            channels=channels,
-            transfer=transfer,
-            alpha=kind,
-            bit_depth=bit_depth,
-            colour=colour,
-            gamma=1.0,
-            name="",
-        ),
-    )
-
-
-def _checked(groups: tuple[Group, ...], channels: int) -> tuple[Group, ...]:
-    if sum(group.channels for group in groups) != channels:
-        raise UsageError(f"groups hold {sum(group.channels for group in groups)} channels, the picture has {channels}")
-    return groups
-
-
-# -- arrays
-
-
-def _from_array(
-    array: NDArray[Any], limits: load_deep.SizeLimits, groups: tuple[Group, ...] | None, name: str
-) -> SourceImage:
-    array = np.asarray(array)  # a matrix has two axes, whatever is asked of it
-    if array.ndim not in (2, 3):
-        raise UsageError(f"{name}: expected a shape [H, W] or [H, W, C], found {list(array.shape)}")
-    if not array.dtype.isnative:
-        array = array.astype(array.dtype.newbyteorder("="))
-    if array.dtype.kind not in "uf" or array.dtype not in ("u1", "u2", "f2", "f4", "f8"):
-        raise UsageError(f"{name}: expected uint8, uint16 or float values, found {array.dtype}")
-    array = array[..., None] if array.ndim == 2 else array
-    height, width, channels = array.shape
-    if not (height and width and 1 <= channels <= 64):
-        raise UsageError(f"{name}: expected at least one pixel and 1 to 64 channels, found {list(array.shape)}")
-    limits.check(width, height, name, channels)
-    bad = not_finite(array)
-    if bad:
-        raise UsageError(f"{name}: expected finite values, found {bad}")
-    bit_depth = {"u1": 8, "u2": 16}.get(array.dtype.str[1:], 32)
-    scale = {8: 255, 16: 65535, 32: 1}[bit_depth]
-    if groups is None:
-        groups = default_groups(channels, bit_depth, alpha=channels in (2, 4))
-    return _finished(array, scale, _checked(groups, channels), {}, [], bit_depth, name)
-
-
-def not_finite(values: NDArray[Any]) -> str:
-    """How many values [H, W, C] are NaN or infinite and where the first is, in words; empty if none."""
-    if values.dtype.kind != "f" or np.isfinite(values).all():
-        return ""
-    found = np.argwhere(~np.isfinite(values))
-    row, column, channel = found[0].tolist()
-    return (
-        f"NaN or infinity in {len(found)} of {values.size}, "
-        f"the first ({values[row, column, channel]}) in column {column}, row {row}, channel {channel}"
-    )
-
-
-def _finished(
-    values: NDArray[Any],
-    scale: float,
-    groups: tuple[Group, ...],
-    sections: Mapping[str, bytes],
-    notes: list[str],
-    bit_depth: int,
-    name: str,
-) -> SourceImage:
-    """Scale to [0, 1]; alpha outside it (a resampled float picture's overshoot) is clipped.
-
-    Metadata that readers would refuse is left out, with a note.
-    """
-    with np.errstate(over="ignore"):  # which the next lines tell
-        pixels = np.divide(values, scale, dtype=np.float32) if scale != 1 else np.array(values, dtype=np.float32)
-    bad = not_finite(pixels)
-    if bad:  # a float64 beyond float32, or NaN in a float file
-        raise InputError(f"{name}: expected finite values, found {bad}")
-    for *_, alpha in each_group(groups):
-        if alpha is not None:
-            np.clip(pixels[..., alpha], 0, 1, out=pixels[..., alpha])
-    sound = sound_sections(sections, name, notes)
-    return SourceImage(np.ascontiguousarray(pixels), groups, sound, notes, bit_depth, name)
 
 
 # -- files
@@ -335,7 +190,7 @@ def _from_deep(deep: load_deep.Deep, sections: Mapping[str, bytes], notes: list[
         deep.values.shape[2], deep.bit_depth, alpha=deep.alpha, colour=deep.colour, transfer=deep.transfer
     )
     merged = {**deep.sections, **sections}
-    return _finished(deep.values, deep.scale, groups, merged, [*notes, *deep.warnings], deep.bit_depth, name)
+    return finished(deep.values, deep.scale, groups, merged, [*notes, *deep.warnings], deep.bit_depth, name)
 
 
 def _from_object(image: Image.Image, limits: load_deep.SizeLimits, name: str) -> SourceImage:
@@ -417,7 +272,7 @@ def _from_pillow(
     assert values is not None
     bit_depth = {255: 8, 65535: 16}.get(int(scale), 32)
     groups = default_groups(values.shape[2], bit_depth, alpha=alpha, colour=colour)
-    return _finished(oriented(values, metadata.orientation), scale, groups, metadata.sections, notes, bit_depth, name)
+    return finished(oriented(values, metadata.orientation), scale, groups, metadata.sections, notes, bit_depth, name)
 
 
 def _reason(error: Exception) -> str:

@@ -21,7 +21,8 @@ from PIL import Image
 from igs.decoder.output import renormalize
 from igs.encoder.loading import map_names
 from igs.encoder.loading.deep import SizeLimits
-from igs.encoder.loading.image import SourceImage, is_folder, load_image
+from igs.encoder.loading.image import is_folder, load_image
+from igs.encoder.loading.source import SourceImage
 from igs.encoder.recipe import is_number, is_one_of
 from igs.format import Alpha, Colour, Transfer
 from igs.format.errors import InputError, UsageError

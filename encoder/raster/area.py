@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from igs.encoder.loading.image import SourceImage
+from igs.encoder.loading.source import SourceImage
 from igs.encoder.raster.backend import LossWeights, Model, PlainBackend, Pullback, Scratch, StepResult, averaged, spread
 from igs.encoder.raster.reference import RasterOptions
 from igs.encoder.raster.rescale import Rescaled

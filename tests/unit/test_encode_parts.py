@@ -10,7 +10,7 @@ import pytest
 
 import igs
 from igs.encoder import EncodeOptions, encode, parts
-from igs.encoder.loading.image import SourceImage
+from igs.encoder.loading.source import SourceImage
 from igs.encoder.loading.stack import TextureMap, load_stack
 from igs.encoder.parts import Curve
 from igs.format import open_file, validate_file

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from load_cases import kind
 
-from igs.encoder.loading.image import load_image, to_stored
+from igs.encoder.loading.image import load_image
+from igs.encoder.loading.source import to_stored
 from igs.format import Alpha, Colour, Group, Transfer
 from igs.format.errors import UsageError
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from igs.decoder.output import is_plain, to_picture
-from igs.encoder.loading.image import to_stored
+from igs.encoder.loading.source import to_stored
 from igs.format import Alpha, Group, Transfer
 from igs.format import transfer as tr
 
