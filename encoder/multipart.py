@@ -14,7 +14,7 @@ from igs.encoder import parts, rate
 from igs.encoder.job import Job, Result
 from igs.encoder.loading.source import SourceImage
 from igs.encoder.options import EncodeOptions, Progress
-from igs.encoder.parts import Curve, Parts
+from igs.encoder.parts import Curve, Found, Parts
 from igs.encoder.raster import area
 from igs.encoder.recipe import Recipe
 from igs.format import each_group, join
@@ -30,6 +30,9 @@ _SMALL_PARTS = 1.5  # times its smallest file is what a part gets at least
 # Where the parts as they came out tell that another split of the bytes would lower the error by so much, those whose
 # bytes change by more than a tenth are encoded again.
 _WORTH_AGAIN, _CHANGED = 0.97, 0.1
+_DOUBTS = (
+    2  # pairs of which quick encodes left it open whether they are better together: seen by encodes as they will be
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,15 +98,15 @@ def in_parts(
 ) -> tuple[Job, Result, list[dict[str, Any]]]:
     """The file of a stack in parts; the job is that of the whole, for measuring. With what is in each part."""
     encoder = _Encoder(source, options, fitted)
-    curves = encoder.plan(search)
-    found = tuple(curve.groups for curve in curves)
-    made = encoder.encode(found, None if search.limit is None else encoder.divided(curves, search.limit))
+    plan = encoder.plan(search)
+    made = encoder.encode(plan.curves, search.limit)
     if search.limit is not None:
-        made = encoder.again(curves, made, search.limit)
-    jobs, results = zip(*made, strict=True)
+        made = encoder.joined(made, plan.doubtful)
+        made = encoder.again(made, search.limit)
+    found, results = tuple(one.curve.groups for one in made), [one.result for one in made]
     sections = {**source.sections, **options.sections}
-    data = join([r.data for r in results], found, sections, jobs[0].limits)
-    whole = encoder.whole(jobs[0])
+    data = join([r.data for r in results], found, sections, made[0].job.limits)
+    whole = encoder.whole(made[0].job)
     missed = next((r.missed for r in results if r.missed), None)
     if search.limit is not None and len(data) > search.limit:
         missed = _too_large(options, len(data), whole)
@@ -125,6 +128,15 @@ def _too_large(options: EncodeOptions, size: int, job: Job) -> str:
     return f"--bpp {options.bpp:g}: the smallest file of these parts has {size * 8 / job.pixels:.4g} bpp"
 
 
+@dataclasses.dataclass
+class _Made:
+    """A part as it came out. curve: through its bytes and error."""
+
+    curve: Curve
+    job: Job
+    result: Result
+
+
 class _Encoder:
     """Encodes parts of a picture, quickly for the search and then each as it will be."""
 
@@ -137,7 +149,7 @@ class _Encoder:
         channels = [w * g.channels for w, g in zip(weights, source.groups, strict=True)]
         self.weighted_channels, self.channels = channels, source.channels
 
-    def plan(self, search: Search) -> list[Curve]:
+    def plan(self, search: Search) -> Found:
         """The parts with their errors by bytes, as far as these matter."""
         total = search.limit
         if total is None:
@@ -146,8 +158,8 @@ class _Encoder:
         if search.parts is None:
             return parts.search(self.small, total, self.probe)
         if search.limit is None:  # nothing is to be shared out
-            return [Curve(part, total, 0.0) for part in search.parts]
-        return parts.measured(search.parts, self.small, total, self.probe)
+            return Found([Curve(part, total, 0.0) for part in search.parts], [])
+        return Found(parts.measured(search.parts, self.small, total, self.probe), [])
 
     def _pixels(self) -> int:
         width, height = (-(-side // self.options.downsample) for side in (self.source.width, self.source.height))
@@ -202,60 +214,64 @@ class _Encoder:
         """The options of one part."""
         return dataclasses.replace(self.options, sections={}, parts=parts.ONE, bpp=None, size=None, strict_rate=False)
 
-    def encode(self, found: Parts, sizes: Sequence[float] | None) -> list[tuple[Job, Result]]:
+    def encode(self, curves: Sequence[Curve], limit: float | None) -> list[_Made]:
         """All parts in order. What one leaves of its bytes the next ones get."""
-        made: list[tuple[Job, Result]] = []
+        made: list[_Made] = []
+        sizes = None if limit is None else self.divided(curves, limit)
         left, started = sum(sizes or ()), time.perf_counter()
-        for number, part in enumerate(found):
+        for number, curve in enumerate(curves):
             tell = self.options.on_progress
-            later = None if tell is None else _Later(tell, number, len(found), started)
+            later = None if tell is None else _Later(tell, number, len(curves), started)
             size = None if sizes is None else left * sizes[number] / sum(sizes[number:])
-            made.append(self._one(part, size, later, _ignore if number else teller(self.options.on_warning)))
-            left -= len(made[-1][1].data)
+            made.append(self._one(curve, size, later, _ignore if number else teller(self.options.on_warning)))
+            left -= len(made[-1].result.data)
         return made
 
-    def _one(
-        self, part: tuple[int, ...], size: float | None, tell: Any, warn: Callable[[str], None]
-    ) -> tuple[Job, Result]:
+    def _one(self, curve: Curve, size: float | None, tell: Any, warn: Callable[[str], None]) -> _Made:
         """One part as it will be, in so many bytes; None: as the options say."""
-        o = dataclasses.replace(self._alone(), on_progress=tell)
+        o, part = dataclasses.replace(self._alone(), on_progress=tell), curve.groups
         worth = None
         if size is None:
             own = sum(self.weighted_channels[i] for i in part) / sum(self.weighted_channels)
             worth = max(1.0, self.channels / 3) * own
         else:
             o = dataclasses.replace(o, size=int(max(size, self._smallest(part))), quality=None)
-        return self.fitted(parts.part_of(self.source, part), o, o.recipe(), warn, worth)
+        job, result = self.fitted(parts.part_of(self.source, part), o, o.recipe(), warn, worth)
+        return _Made(Curve(part, float(len(result.data)), self._error(job, result), curve.fall), job, result)
 
-    def again(self, curves: Sequence[Curve], made: list[tuple[Job, Result]], limit: float) -> list[tuple[Job, Result]]:
+    def joined(self, made: list[_Made], doubtful: Sequence[Parts]) -> list[_Made]:
+        """The parts, those that were doubtful together where that is better at the same bytes."""
+        for some in doubtful[:_DOUBTS]:
+            apart = [one for one in made if one.curve.groups in some]
+            if len(apart) == len(some):  # none is part of others by now
+                size, error = (sum(getattr(one.curve, n) for one in apart) for n in ("size", "error"))
+                fall = sum(one.curve.fall for one in apart) / len(apart)
+                both = self._one(Curve(parts.together(some), size, error, fall), size, None, _ignore)
+                if both.curve.error < error:
+                    made = [one for one in made if one not in apart] + [both]
+        return sorted(made, key=lambda one: one.curve.groups)
+
+    def again(self, made: list[_Made], limit: float) -> list[_Made]:
         """The same parts, some with other bytes where the split turned out bad; as they are where that is no better."""
-        found = [
-            Curve(curve.groups, float(len(result.data)), self._error(job, result), curve.fall)
-            for curve, (job, result) in zip(curves, made, strict=True)
-        ]
-        sizes = self.divided(found, limit)
-        promised = sum(c.at(b) for c, b in zip(found, sizes, strict=True))
-        error = sum(c.error for c in found)
-        if promised > _WORTH_AGAIN * error:
+        curves = [one.curve for one in made]
+        sizes, error = self.divided(curves, limit), sum(c.error for c in curves)
+        changes = [abs(size / c.size - 1) > _CHANGED for c, size in zip(curves, sizes, strict=True)]
+        if sum(c.at(b) for c, b in zip(curves, sizes, strict=True)) > _WORTH_AGAIN * error or not any(changes):
             return made
-        spare = sum(sizes) - sum(b for c, b in zip(found, sizes, strict=True) if not _changes(c, b))
-        wanted = sum(b for c, b in zip(found, sizes, strict=True) if _changes(c, b))
+        spare = sum(sizes) - sum(c.size for c, change in zip(curves, changes, strict=True) if not change)
+        factor = spare / sum(b for b, change in zip(sizes, changes, strict=True) if change)
         other = [
-            self._one(c.groups, b * spare / wanted, None, _ignore) if _changes(c, b) else old
-            for c, b, old in zip(found, sizes, made, strict=True)
+            self._one(one.curve, size * factor, None, _ignore) if change else one
+            for one, size, change in zip(made, sizes, changes, strict=True)
         ]
-        better = sum(self._error(*one) for one in other) < error
-        return other if better else made
+        fits = sum(one.curve.size for one in other) <= sum(sizes)
+        return other if fits and sum(one.curve.error for one in other) < error else made
 
     def whole(self, job: Job) -> Job:
         """A job for measuring all parts together."""
         o = dataclasses.replace(self.options, on_warning=_ignore)
         source = self.source if o.downsample == 1 else area.reduced(self.source, o.downsample)
         return Job(source, job.recipe, o, job.backend, self.source)
-
-
-def _changes(curve: Curve, size: float) -> bool:
-    return abs(size / curve.size - 1) > _CHANGED
 
 
 class _Later:

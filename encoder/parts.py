@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +31,9 @@ _APART = 1.5  # a ratio of bytes above which two encodes tell a power
 _LEAST_SHARE, _LEAST_BYTES = 0.01, 150  # for any part, the share of a fair one
 _LEAST_ALIKE = 0.15  # correlation of edges below which two parts are not tried together
 _TRIALS = 2  # pairs that are tried, for each group
-# Quick encodes flatter what is together: of the 30 pairs of three stacks by 0.2 dB beside encodes of effort 3.
-_FLATTERED = 0.955  # by so much the error must fall to be less
+# Quick encodes flatter what is together, of the 30 pairs of three stacks by 0.2 dB beside encodes of effort 3, and are
+# off by as much again: below the first ratio of errors two parts are joined, up to the second it is doubtful.
+_LESS, _DOUBTFUL = 0.955, 1.05
 AUTO, ONE, EACH = "auto", "one", "each"  # what can be asked for besides names
 
 
@@ -80,34 +81,54 @@ def divide(curves: Sequence[Curve], total: float) -> list[float]:
     return [size * scale for size in found]
 
 
-def search(source: SourceImage, total: float, probe: Probe) -> list[Curve]:
-    """The parts that promise the least error in ``total`` bytes, in the order of their first groups."""
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """Parts that promise the least error, in the order of their first groups.
+
+    doubtful: those of them, two or all, that may be better together, the likeliest first.
+    """
+
+    curves: list[Curve]
+    doubtful: list[Parts]
+
+
+def search(source: SourceImage, total: float, probe: Probe) -> Found:
+    """The parts for ``total`` bytes."""
     energies = edge_energies(source)
     numbers = range(len(source.groups))
     curves = measured([(i,) for i in numbers], source, total, probe)
-    tried: set[tuple[int, ...]] = set()
-    while len(curves) > 1 and len(tried) < _TRIALS * len(numbers):
+    ratios: dict[Parts, float] = {}  # of errors, together and apart
+    while len(curves) > 1 and len(ratios) < _TRIALS * len(numbers):
         pairs = [
             (_alike(energies, a.groups, b.groups), i, j)
             for (i, a), (j, b) in itertools.combinations(enumerate(curves), 2)
-            if tuple(sorted(a.groups + b.groups)) not in tried
+            if (a.groups, b.groups) not in ratios
         ]
         alike, i, j = max(pairs, default=(0.0, 0, 0))
         if alike < _LEAST_ALIKE:
             break
+        a, b = curves[i], curves[j]
         sizes = divide(curves, total)
-        both = tuple(sorted(curves[i].groups + curves[j].groups))
-        tried.add(both)
-        fall = (curves[i].fall + curves[j].fall) / 2
-        merged = Curve(both, *probe(both, sizes[i] + sizes[j]), fall)
-        if merged.at(sizes[i] + sizes[j]) < _FLATTERED * (curves[i].at(sizes[i]) + curves[j].at(sizes[j])):
+        both = sizes[i] + sizes[j]
+        groups = together([a.groups, b.groups])
+        merged = Curve(groups, *probe(groups, both), (a.fall + b.fall) / 2)
+        ratio = ratios[a.groups, b.groups] = merged.at(both) / max(a.at(sizes[i]) + b.at(sizes[j]), 1e-30)
+        if ratio < _LESS:
             curves = [c for k, c in enumerate(curves) if k not in (i, j)] + [merged]
     every = tuple(numbers)
-    if len(curves) > 1 and every not in tried:
+    if len(curves) > 2:  # of two it is known
         merged = Curve(every, *probe(every, total))
-        if merged.at(total) < _FLATTERED * error_of(curves, total):
+        ratio = ratios[tuple(c.groups for c in curves)] = merged.at(total) / max(error_of(curves, total), 1e-30)
+        if ratio < _LESS:
             curves = [merged]
-    return sorted(curves, key=lambda curve: curve.groups)
+    left = {curve.groups for curve in curves}
+    doubtful = sorted((r, some) for some, r in ratios.items() if r < _DOUBTFUL and left.issuperset(some))
+    return Found(sorted(curves, key=lambda curve: curve.groups), [some for _, some in doubtful])
+
+
+def together(some: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
+    """The groups of some parts."""
+    return tuple(sorted(group for part in some for group in part))
 
 
 def error_of(curves: Sequence[Curve], total: float) -> float:

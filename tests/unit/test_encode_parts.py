@@ -80,8 +80,7 @@ def test_the_search_joins_what_is_cheaper_together() -> None:
         work = sum(4 + channels for _ in sets)
         return size, 0.01 * work * len(sets) / size if sets else 0.0
 
-    curves = parts.search(source, 3000, probe)
-    found = [curve.groups for curve in curves]
+    found = [curve.groups for curve in parts.search(source, 3000, probe).curves]
     assert (0, 2) in [tuple(i for i in part if i != 3) for part in found]
     assert (1,) in [tuple(i for i in part if i != 3) for part in found]
     assert sorted(i for part in found for i in part) == [0, 1, 2, 3]
