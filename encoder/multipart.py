@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from igs.encoder import parts, rate
+from igs.encoder import colour, parts, rate, weighting
 from igs.encoder.job import Job, Result
 from igs.encoder.loading.image import SourceImage
 from igs.encoder.options import EncodeOptions, Progress
 from igs.encoder.parts import Curve, Parts
 from igs.encoder.raster import area
+from igs.encoder.raster.backend import Backend
 from igs.encoder.recipe import Recipe
-from igs.format import each_group, join
+from igs.format import each_group, join, open_file
 from igs.format.errors import UsageError, teller
 from igs.format.fields import HEADER_BYTES
 
@@ -46,13 +47,13 @@ def wanted(options: EncodeOptions, source: SourceImage, recipe: Recipe) -> Searc
     Raises UsageError for parts that were asked for where there can't be any.
     """
     asked = options.parts
-    auto = isinstance(asked, str) and asked == parts.AUTO
-    if isinstance(asked, str) and asked == parts.ONE:
+    if asked == parts.ONE:
         return None
     problem = _problem(options, source, recipe)
     limit = _limit(options, source)
-    if auto:
-        small = limit is not None and limit < _LEAST_BYTES * len(source.groups)
+    if asked == parts.AUTO:
+        least = sum(max(_LEAST_BYTES, _smallest(recipe, source, (i,))) for i in range(len(source.groups)))
+        small = limit is not None and limit - _metadata_bytes(options, source) < least
         return None if problem is not None or small or options.effort < _LEAST_EFFORT else Search(None, limit)
     if problem is not None:
         raise UsageError(f"parts: expected {problem}")
@@ -88,31 +89,58 @@ def _limit(options: EncodeOptions, source: SourceImage) -> float | None:
     return options.bpp * width * height / 8
 
 
+def _metadata_bytes(options: EncodeOptions, source: SourceImage) -> int:
+    """What sections take of the file."""
+    return sum(16 + len(data) for data in {**source.sections, **options.sections}.values())
+
+
+def _smallest(recipe: Recipe, source: SourceImage, part: Sequence[int]) -> float:
+    """Bytes that a part gets at least."""
+    return _SMALL_PARTS * rate.smallest_file(recipe, tuple(source.groups[i] for i in part), {})
+
+
+@dataclasses.dataclass(frozen=True)
+class _Made:
+    """A part's file. error: weighted and squared; None where nothing asks for it."""
+
+    result: Result
+    error: float | None
+
+    @property
+    def size(self) -> int:
+        return len(self.result.data)
+
+
 def in_parts(
     source: SourceImage, options: EncodeOptions, search: Search, fitted: Fitted
 ) -> tuple[Job, Result, list[dict[str, Any]]]:
-    """The file of a stack in parts; the job is that of the whole, for measuring. With what is in each part."""
+    """The file of a stack in parts; the job is that of the whole, for measuring. With what is in each part.
+
+    bytes there are those of payloads.
+    """
     encoder = _Encoder(source, options, fitted)
     curves = encoder.plan(search)
     found = tuple(curve.groups for curve in curves)
     made = encoder.encode(found, None if search.limit is None else encoder.divided(curves, search.limit))
     if search.limit is not None:
         made = encoder.again(curves, made, search.limit)
-    jobs, results = zip(*made, strict=True)
+    whole = encoder.whole()
     sections = {**source.sections, **options.sections}
-    data = join([r.data for r in results], found, sections, jobs[0].limits)
-    whole = encoder.whole(jobs[0])
+    data = join([one.result.data for one in made], found, sections, whole.limits)
+    if search.limit is not None and len(data) > search.limit:
+        made = encoder.smaller(found, made, math.ceil(len(data) - search.limit))
+        data = join([one.result.data for one in made], found, sections, whole.limits)
+    results = [one.result for one in made]
     missed = next((r.missed for r in results if r.missed), None)
     if search.limit is not None and len(data) > search.limit:
         missed = _too_large(options, len(data), whole)
     count = sum(r.num_gaussians for r in results)
     result = Result(data, None, max(r.steps for r in results), missed, num_gaussians=count)
-    if len(found) == 1:
-        result = dataclasses.replace(results[0], data=data, missed=missed)
-    names = [[source.groups[i].name for i in part] for part in found]
+    with open_file(data, whole.limits) as file:
+        extents = [file.part_extent(part) for part in file.parts]
     about = [
-        {"groups": n, "num_gaussians": r.num_gaussians, "bytes": len(r.data)}
-        for n, r in zip(names, results, strict=True)
+        {"groups": [source.groups[i].name for i in part], "num_gaussians": e.num_gaussians, "bytes": e.num_bytes}
+        for part, e in zip(found, extents, strict=True)
     ]
     return whole, result, about
 
@@ -129,6 +157,11 @@ class _Encoder:
     def __init__(self, source: SourceImage, options: EncodeOptions, fitted: Fitted) -> None:
         self.source, self.options, self.fitted = source, options, fitted
         self.started = time.perf_counter()
+        self.backend: Backend | None = None  # of the latest fit
+        # Of the whole picture, before a fit: parts know less of what is wrong with it.
+        recipe, warn = options.recipe(), teller(options.on_warning)
+        colour.stored_groups(source, options.transfer, recipe.gamma, options.linear_light, warn)
+        weighting.Gains.of(source.groups, source.weights, recipe)
         self.small = source if options.downsample == 1 else area.reduced(source, options.downsample)
         weights = source.weights or (1.0,) * len(source.groups)
         self.weights = dict(zip((g.name for g in source.groups), weights, strict=True))
@@ -137,8 +170,9 @@ class _Encoder:
 
     def plan(self, search: Search) -> list[Curve]:
         """The parts with their errors by bytes, as far as these matter."""
-        total = search.limit
-        if total is None:
+        if search.limit is not None:
+            total = search.limit - _metadata_bytes(self.options, self.source)
+        else:
             quality = 75.0 if self.options.quality is None else self.options.quality
             total = rate.quality_to_bpp(quality) * max(1.0, self.channels / 3) * self._pixels() / 8
         if search.parts is None:
@@ -152,15 +186,20 @@ class _Encoder:
         return width * height
 
     def divided(self, curves: Sequence[Curve], limit: float) -> list[float]:
-        """Sizes of files of one part each that make a file of ``limit`` bytes together: heads and metadata apart."""
-        n, sizes = len(curves), parts.divide(curves, limit)
-        sections = {**self.source.sections, **self.options.sections}
+        """Sizes of files of one part each that make a file of ``limit`` bytes together: heads and metadata apart.
+
+        Where the limit is too low for all of them a size is refused, and a rate will be missed.
+        """
+        n, limit = len(curves), limit - _metadata_bytes(self.options, self.source)
         saved = (HEADER_BYTES + 8) * (n - 1) - (1 + 5 * n + len(self.source.groups)) * (n > 1)
-        left = limit + saved - sum(16 + len(s) for s in sections.values())
+        left = limit + saved
         floors = [self._smallest(curve.groups) for curve in curves]
         if sum(floors) > left:
-            least = math.ceil(sum(floors) + limit - left)
-            raise UsageError(f"size: expected {least} bytes or more for these parts, found {limit:.0f}")
+            if self.options.size is None:
+                return floors
+            least = math.ceil(sum(floors) + self.options.size - left)
+            raise UsageError(f"size: expected {least} bytes or more for these parts, found {self.options.size}")
+        sizes = parts.divide(curves, limit)
         kept = list(sizes)
         for _ in curves:  # what the smallest ones need comes from the others
             spare = left - sum(f for f, k in zip(floors, kept, strict=True) if k <= f)
@@ -170,16 +209,20 @@ class _Encoder:
 
     def _smallest(self, part: Sequence[int]) -> float:
         """Bytes that a part gets at least."""
-        groups = tuple(self.source.groups[i] for i in part)
-        return _SMALL_PARTS * rate.smallest_file(self._alone().recipe(), groups, {})
+        return _smallest(self.options.recipe(), self.source, part)
 
     def probe(self, part: tuple[int, ...], size: float) -> tuple[float, float]:
         """A quick encode of a part in about so many bytes: how many they are, and its weighted squared error."""
         source = parts.part_of(self.small, part)
         o = dataclasses.replace(
             self._alone(), effort=min(self.options.effort, _PROBE_EFFORT), downsample=1, quality=None, on_progress=None,
-            on_warning=_ignore, log_every=2**31,
+            log_every=2**31,
         )  # fmt: skip
+        if self.options.downsample != 1:
+            o = dataclasses.replace(o, roi=())  # regions are of the full picture
+        given = {name: value for name, value in o.overrides.items() if name != "steps"}
+        if o.overrides.get("steps", 0) > dataclasses.replace(o, overrides=given).recipe().steps:
+            o = dataclasses.replace(o, overrides=given)  # no quick encode
         recipe = o.recipe()
         most = max(1, int(rate.MAX_SHARE * source.width * source.height))
         count = min(max(rate.gaussians_for_bytes(size, recipe, source.groups, {}), rate.SMALLEST), most)
@@ -198,23 +241,23 @@ class _Encoder:
 
     def _alone(self) -> EncodeOptions:
         """The options of one part."""
-        return dataclasses.replace(self.options, sections={}, parts=parts.ONE, bpp=None, size=None, strict_rate=False)
+        return dataclasses.replace(
+            self.options, sections={}, parts=parts.ONE, bpp=None, size=None, strict_rate=False, on_warning=_ignore
+        )
 
-    def encode(self, found: Parts, sizes: Sequence[float] | None) -> list[tuple[Job, Result]]:
+    def encode(self, found: Parts, sizes: Sequence[float] | None) -> list[_Made]:
         """All parts in order. What one leaves of its bytes the next ones get."""
-        made: list[tuple[Job, Result]] = []
+        made: list[_Made] = []
         left, started = sum(sizes or ()), time.perf_counter()
         for number, part in enumerate(found):
             tell = self.options.on_progress
             later = None if tell is None else _Later(tell, number, len(found), started)
             size = None if sizes is None else left * sizes[number] / sum(sizes[number:])
             made.append(self._one(part, size, later, _ignore if number else teller(self.options.on_warning)))
-            left -= len(made[-1][1].data)
+            left -= made[-1].size
         return made
 
-    def _one(
-        self, part: tuple[int, ...], size: float | None, tell: Any, warn: Callable[[str], None]
-    ) -> tuple[Job, Result]:
+    def _one(self, part: tuple[int, ...], size: float | None, tell: Any, warn: Callable[[str], None]) -> _Made:
         """One part as it will be, in so many bytes; None: what a quality buys."""
         o = dataclasses.replace(self._alone(), on_progress=tell)
         worth = None
@@ -223,33 +266,57 @@ class _Encoder:
             worth = max(1.0, self.channels / 3) * own
         else:
             o = dataclasses.replace(o, size=int(max(size, self._smallest(part))), quality=None)
-        return self.fitted(parts.part_of(self.source, part), o, o.recipe(), warn, worth)
+        job, result = self.fitted(parts.part_of(self.source, part), o, o.recipe(), warn, worth)
+        self.backend = job.backend
+        return _Made(result, None if size is None else self._error(job, result))
 
-    def again(self, curves: Sequence[Curve], made: list[tuple[Job, Result]], limit: float) -> list[tuple[Job, Result]]:
+    def again(self, curves: Sequence[Curve], made: list[_Made], limit: float) -> list[_Made]:
         """The same parts, some with other bytes where the split turned out bad; as they are where that is no better."""
+        error = _error_of(made)
         found = [
-            Curve(curve.groups, float(len(result.data)), self._error(job, result), curve.fall)
-            for curve, (job, result) in zip(curves, made, strict=True)
+            Curve(curve.groups, float(one.size), one.error or 0.0, curve.fall)
+            for curve, one in zip(curves, made, strict=True)
         ]
         sizes = self.divided(found, limit)
         promised = sum(c.at(b) for c, b in zip(found, sizes, strict=True))
-        error = sum(c.error for c in found)
-        if promised > _WORTH_AGAIN * error:
+        if promised >= _WORTH_AGAIN * error:
             return made
-        spare = sum(sizes) - sum(b for c, b in zip(found, sizes, strict=True) if not _changes(c, b))
+        # Those that stay have the bytes that they have; the others share what these leave.
+        spare = sum(sizes) - sum(c.size for c, b in zip(found, sizes, strict=True) if not _changes(c, b))
         wanted = sum(b for c, b in zip(found, sizes, strict=True) if _changes(c, b))
+        if spare <= 0:
+            return made
         other = [
             self._one(c.groups, b * spare / wanted, None, _ignore) if _changes(c, b) else old
             for c, b, old in zip(found, sizes, made, strict=True)
         ]
-        better = sum(self._error(*one) for one in other) < error
-        return other if better else made
+        fits = sum(one.size for one in other) <= max(sum(sizes), sum(one.size for one in made))
+        return other if fits and _error_of(other) < error else made
 
-    def whole(self, job: Job) -> Job:
+    def smaller(self, found: Parts, made: list[_Made], excess: int) -> list[_Made]:
+        """The same with so many bytes fewer in the largest part, if that is possible.
+
+        All parts together may have an index of two stages where none alone has one (spec §4).
+        """
+        number = max(range(len(made)), key=lambda i: made[i].size)
+        size = made[number].size - excess
+        if size < self._smallest(found[number]):
+            return made
+        return [
+            self._one(part, size, None, _ignore) if i == number else old
+            for i, (part, old) in enumerate(zip(found, made, strict=True))
+        ]
+
+    def whole(self) -> Job:
         """A job for measuring all parts together."""
         o = dataclasses.replace(self.options, on_warning=_ignore)
         source = self.source if o.downsample == 1 else area.reduced(self.source, o.downsample)
-        return Job(source, job.recipe, o, job.backend, self.source)
+        assert self.backend is not None
+        return Job(source, o.recipe(), o, self.backend, self.source)
+
+
+def _error_of(made: Sequence[_Made]) -> float:
+    return sum(one.error or 0.0 for one in made)
 
 
 def _changes(curve: Curve, size: float) -> bool:

@@ -84,7 +84,7 @@ def search(source: SourceImage, total: float, probe: Probe) -> list[Curve]:
     """The parts that promise the least error in ``total`` bytes, in the order of their first groups."""
     energies = edge_energies(source)
     numbers = range(len(source.groups))
-    curves = measured([(i,) for i in numbers], source, total, probe)
+    curves = measured([(i,) for i in numbers], source, total, probe, energies)
     tried: set[tuple[int, ...]] = set()
     while len(curves) > 1 and len(tried) < _TRIALS * len(numbers):
         pairs = [
@@ -115,10 +115,20 @@ def error_of(curves: Sequence[Curve], total: float) -> float:
     return sum(c.at(b) for c, b in zip(curves, divide(curves, total), strict=True))
 
 
-def measured(parts: Sequence[tuple[int, ...]], source: SourceImage, total: float, probe: Probe) -> list[Curve]:
-    """Curves of some parts around the bytes that they deserve: first at what their edges promise, then there."""
-    energies = [float(e.sum()) * w for e, w in zip(edge_energies(source), _weights(source), strict=True)]
-    guess = [Curve(part, total, sum(energies[i] for i in part)) for part in parts]
+def measured(
+    parts: Sequence[tuple[int, ...]],
+    source: SourceImage,
+    total: float,
+    probe: Probe,
+    energies: Sequence[NDArray[np.float64]] | None = None,
+) -> list[Curve]:
+    """Curves of some parts around the bytes that they deserve: first at what their edges promise, then there.
+
+    energies: the groups' ``edge_energies``, if they are known.
+    """
+    energies = edge_energies(source) if energies is None else energies
+    promises = [float(e.sum()) * w for e, w in zip(energies, _weights(source), strict=True)]
+    guess = [Curve(part, total, sum(promises[i] for i in part)) for part in parts]
     curves = [Curve(part, *probe(part, size)) for part, size in zip(parts, divide(guess, total), strict=True)]
     for curve, size in zip(curves, divide(curves, total), strict=True):
         ratio = size / curve.size
@@ -132,10 +142,16 @@ def _weights(source: SourceImage) -> tuple[float, ...]:
 
 
 def edge_energies(source: SourceImage) -> list[NDArray[np.float64]]:
-    """Of each group the squared gradients [H − 1, W − 1], a little blurred, summed over its channels."""
+    """Of each group the squared gradients [H − 1, W − 1], a little blurred, summed over its channels.
+
+    A side of one pixel counts as two of the same value.
+    """
     found = []
+    twice = [axis for axis, side in enumerate((source.height, source.width)) if side == 1]
     for at in each_group(source.groups):
         pixels = source.pixels[..., at.whole].astype(np.float64)
+        for axis in twice:
+            pixels = pixels.repeat(2, axis)
         across, down = np.diff(pixels, axis=1)[:-1], np.diff(pixels, axis=0)[:, :-1]
         found.append(_blurred(_blurred((across**2 + down**2).sum(axis=2))))
     return found
