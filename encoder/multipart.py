@@ -251,7 +251,8 @@ class _Encoder:
         left, started = sum(sizes or ()), time.perf_counter()
         for number, part in enumerate(found):
             tell = self.options.on_progress
-            later = None if tell is None else _Later(tell, number, len(found), started)
+            taken = sum(one.result.steps for one in made)
+            later = None if tell is None else _Later(tell, taken, len(found) - number, started)
             size = None if sizes is None else left * sizes[number] / sum(sizes[number:])
             made.append(self._one(part, size, later, _ignore if number else teller(self.options.on_warning)))
             left -= made[-1].size
@@ -324,15 +325,19 @@ def _changes(curve: Curve, size: float) -> bool:
 
 
 class _Later:
-    """Tells the progress of one of several fits as that of all. started: the first one's beginning."""
+    """Tells the progress of one of several fits as that of all.
 
-    def __init__(self, tell: Callable[[Progress], None], number: int, count: int, started: float) -> None:
-        self.tell, self.number, self.count, self.started = tell, number, count, started
+    taken: steps of those before. left: how many fits there are from this one on, each as long as this one, about.
+    started: when the first began.
+    """
+
+    def __init__(self, tell: Callable[[Progress], None], taken: int, left: int, started: float) -> None:
+        self.tell, self.taken, self.left, self.started = tell, taken, left, started
 
     def __call__(self, progress: Progress) -> None:
-        step = self.number * progress.steps + progress.step
+        step, steps = self.taken + progress.step, self.taken + self.left * progress.steps
         seconds = time.perf_counter() - self.started
-        self.tell(dataclasses.replace(progress, step=step, steps=self.count * progress.steps, seconds=seconds))
+        self.tell(dataclasses.replace(progress, step=step, steps=steps, seconds=seconds))
 
 
 def _ignore(message: str) -> None:

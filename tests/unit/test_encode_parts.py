@@ -15,6 +15,7 @@ from igs.encoder import EncodeOptions, encode, multipart, parts, pipeline
 from igs.encoder.job import Result
 from igs.encoder.loading.image import SourceImage
 from igs.encoder.loading.stack import TextureMap, load_stack
+from igs.encoder.options import Progress
 from igs.encoder.parts import Curve
 from igs.format import open_file, validate_file
 
@@ -153,7 +154,7 @@ def test_a_quality_buys_bytes_for_each_part() -> None:
     low, high = (quick(size=None, quality=q, parts="each").report for q in (20, 80))
     assert high["bytes"] > 1.3 * low["bytes"]
     assert [p["groups"] for p in high["parts"]] == [[name] for name in maps()]
-    assert quick(size=None, quality=50).report["bytes"] > 0
+    assert low["bytes"] < quick(size=None, quality=50, parts="each").report["bytes"] < high["bytes"]
 
 
 def test_bytes_left_and_metadata_count() -> None:
@@ -190,6 +191,23 @@ def test_progress_is_of_all_parts_together() -> None:
     assert steps == sorted(steps)
     assert {p.steps for p in seen} == {4 * 40}
     assert steps[-1] == 4 * 40
+
+
+def test_progress_never_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts of few Gaussians may take more steps than those of many, or fewer."""
+    seen: list[Any] = []
+    encoder, lengths = _encoder(on_progress=seen.append), iter((100, 60, 80))
+
+    def one(part: Any, size: float, tell: Any, warn: Any) -> multipart._Made:
+        steps = next(lengths)
+        for step in (0, steps // 2, steps):
+            tell(Progress(step, steps, 0.0, 10, 0.1))
+        return multipart._Made(Result(b"", None, steps), 0.1)
+
+    monkeypatch.setattr(encoder, "_one", one)
+    encoder.encode(((0,), (1,), (2, 3)), [900.0] * 3)
+    assert [p.step for p in seen] == [0, 50, 100, 100, 130, 160, 160, 200, 240]
+    assert (seen[0].steps, seen[-1].steps) == (300, 240)
 
 
 @pytest.mark.parametrize(
