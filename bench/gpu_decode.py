@@ -215,11 +215,11 @@ def main() -> int:
 
     def dense_rows(gaussians: int, file: bytes, bound: float) -> list[Row]:
         with igs.open(file) as image:
-            return rendering(f"{source}, {side}², {gaussians} Gaussians", image.all_layers(), side, bound)
+            return rendering(f"{source}, {side}², {gaussians} Gaussians", image.all_layers()[0], side, bound)
 
     def large_rows() -> list[Row]:
         with igs.open(data) as image:
-            tiled = side_by_side(image.all_layers(), side, times)
+            tiled = side_by_side(image.all_layers()[0], side, times)
         return rendering(f"{side * times}², {few * times**2} Gaussians", tiled, side * times, 5.0)
 
     sections: list[Callable[[], list[Row]]] = [

@@ -56,10 +56,7 @@ class Map:
 
     def pixel(self, x: int, y: int, level: int | None = None, raw: bool = False) -> npt.NDArray[np.float32]:
         """The value at the centre of the pixel in column x, row y, [channels]; see ``Image.pixel``."""
-        value: npt.NDArray[np.float32] = self._image.pixel(x, y, level, raw)[
-            self._image.groups.select([self.group.name])[1]
-        ]
-        return value
+        return self._image.pixel(x, y, level, raw, groups=[self.group.name])
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
         decoded: Any = self.decode()

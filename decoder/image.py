@@ -259,8 +259,10 @@ class Image:
         if not alone:
             result[:, want.columns] = values[:, want.channels]
 
-    def pixel(self, x: int, y: int, level: int | None = None, raw: bool = False) -> Floats:
-        """The value at the centre of the pixel in column x, row y: float32 [C], not clipped."""
+    def pixel(
+        self, x: int, y: int, level: int | None = None, raw: bool = False, groups: Iterable[str | int] | None = None
+    ) -> Floats:
+        """The value at the centre of the pixel in column x, row y: float32 [C], not clipped. groups: as for sample."""
         self._check_open()
         try:
             inside = 0 <= x < self.width and 0 <= y < self.height and x == int(x) and y == int(y)
@@ -273,9 +275,9 @@ class Image:
             )
         xs = np.array([int(x) * UNIT + UNIT // 2], np.int32)  # int: a small type of NumPy's would overflow
         ys = np.array([int(y) * UNIT + UNIT // 2], np.int32)
-        out = np.empty((1, self.channels), np.float32)
-        level = self._check_level(level)
-        for want in self._wanted(None):
+        level, wanted = self._check_level(level), self._wanted(groups)
+        out = np.empty((1, sum(len(want.columns) for want in wanted)), np.float32)
+        for want in wanted:
             self._sample(want, xs, ys, level, raw, out)
         value: Floats = out[0]
         return value

@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from igs.encoder import parts, rate
+from igs.encoder import colour, parts, rate, weighting
 from igs.encoder.job import Job, Result
 from igs.encoder.loading.source import SourceImage
 from igs.encoder.options import EncodeOptions, Progress
 from igs.encoder.parts import Curve, Found, Parts
 from igs.encoder.raster import area
+from igs.encoder.raster.backend import Backend
 from igs.encoder.recipe import Recipe
-from igs.format import each_group, join
+from igs.format import each_group, join, open_file
 from igs.format.errors import UsageError, teller
 from igs.format.fields import HEADER_BYTES
 
@@ -30,9 +31,8 @@ _SMALL_PARTS = 1.5  # times its smallest file is what a part gets at least
 # Where the parts as they came out tell that another split of the bytes would lower the error by so much, those whose
 # bytes change by more than a tenth are encoded again.
 _WORTH_AGAIN, _CHANGED = 0.97, 0.1
-_DOUBTS = (
-    2  # pairs of which quick encodes left it open whether they are better together: seen by encodes as they will be
-)
+# So often at most parts are encoded together, as they will be, where quick encodes left open whether that is better.
+_DOUBTS = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,14 +52,14 @@ def wanted(options: EncodeOptions, source: SourceImage, recipe: Recipe) -> Searc
     Raises UsageError for parts that were asked for where there can't be any.
     """
     asked = options.parts
-    auto = isinstance(asked, str) and asked == parts.AUTO
-    if isinstance(asked, str) and asked == parts.ONE:
+    if asked == parts.ONE:
         return None
     problem = _problem(options, source, recipe)
     limit = _limit(options, source)
-    if auto:
+    if asked == parts.AUTO:
+        least = sum(max(_LEAST_BYTES, _smallest(recipe, source, (i,))) for i in range(len(source.groups)))
+        small = limit is not None and limit - _metadata_bytes(options, source) < least
         counted = options.num_gaussians is not None or options.psnr is not None
-        small = limit is not None and limit < _LEAST_BYTES * len(source.groups)
         quick = options.effort < _LEAST_EFFORT
         return None if problem is not None or counted or small or quick else Search(None, limit)
     if problem is not None:
@@ -93,31 +93,47 @@ def _limit(options: EncodeOptions, source: SourceImage) -> float | None:
     return options.bpp * width * height / 8
 
 
+def _metadata_bytes(options: EncodeOptions, source: SourceImage) -> int:
+    """What sections take of the file."""
+    return sum(16 + len(data) for data in {**source.sections, **options.sections}.values())
+
+
+def _smallest(recipe: Recipe, source: SourceImage, part: Sequence[int]) -> float:
+    """Bytes that a part gets at least."""
+    return _SMALL_PARTS * rate.smallest_file(recipe, tuple(source.groups[i] for i in part), {})
+
+
 def in_parts(
     source: SourceImage, options: EncodeOptions, search: Search, fitted: Fitted
 ) -> tuple[Job, Result, list[dict[str, Any]]]:
-    """The file of a stack in parts; the job is that of the whole, for measuring. With what is in each part."""
+    """The file of a stack in parts; the job is that of the whole, for measuring. With what is in each part.
+
+    bytes there are those of payloads.
+    """
     encoder = _Encoder(source, options, fitted)
     plan = encoder.plan(search)
     made = encoder.encode(plan.curves, search.limit)
     if search.limit is not None:
         made = encoder.joined(made, plan.doubtful)
         made = encoder.again(made, search.limit)
-    found, results = tuple(one.curve.groups for one in made), [one.result for one in made]
+    found = tuple(one.curve.groups for one in made)
+    whole = encoder.whole()
     sections = {**source.sections, **options.sections}
-    data = join([r.data for r in results], found, sections, made[0].job.limits)
-    whole = encoder.whole(made[0].job)
+    data = join([one.result.data for one in made], found, sections, whole.limits)
+    if search.limit is not None and len(data) > search.limit:
+        made = encoder.smaller(made, math.ceil(len(data) - search.limit))
+        data = join([one.result.data for one in made], found, sections, whole.limits)
+    results = [one.result for one in made]
     missed = next((r.missed for r in results if r.missed), None)
     if search.limit is not None and len(data) > search.limit:
         missed = _too_large(options, len(data), whole)
     count = sum(r.num_gaussians for r in results)
     result = Result(data, None, max(r.steps for r in results), missed, num_gaussians=count)
-    if len(found) == 1:
-        result = dataclasses.replace(results[0], data=data, missed=missed)
-    names = [[source.groups[i].name for i in part] for part in found]
+    with open_file(data, whole.limits) as file:
+        extents = [file.part_extent(part) for part in file.parts]
     about = [
-        {"groups": n, "num_gaussians": r.num_gaussians, "bytes": len(r.data)}
-        for n, r in zip(names, results, strict=True)
+        {"groups": [source.groups[i].name for i in part], "num_gaussians": e.num_gaussians, "bytes": e.num_bytes}
+        for part, e in zip(found, extents, strict=True)
     ]
     return whole, result, about
 
@@ -128,12 +144,11 @@ def _too_large(options: EncodeOptions, size: int, job: Job) -> str:
     return f"--bpp {options.bpp:g}: the smallest file of these parts has {size * 8 / job.pixels:.4g} bpp"
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class _Made:
-    """A part as it came out. curve: through its bytes and error."""
+    """A part as it came out. curve: through its bytes and its error, which is 0 where nothing asks for it."""
 
     curve: Curve
-    job: Job
     result: Result
 
 
@@ -143,6 +158,11 @@ class _Encoder:
     def __init__(self, source: SourceImage, options: EncodeOptions, fitted: Fitted) -> None:
         self.source, self.options, self.fitted = source, options, fitted
         self.started = time.perf_counter()
+        self.backend: Backend | None = None  # of the latest fit
+        # Of the whole picture, before a fit: parts know less of what is wrong with it.
+        recipe, warn = options.recipe(), teller(options.on_warning)
+        colour.stored_groups(source, options.transfer, recipe.gamma, options.linear_light, warn)
+        weighting.Gains.of(source.groups, source.weights, recipe)
         self.small = source if options.downsample == 1 else area.reduced(source, options.downsample)
         weights = source.weights or (1.0,) * len(source.groups)
         self.weights = dict(zip((g.name for g in source.groups), weights, strict=True))
@@ -151,8 +171,9 @@ class _Encoder:
 
     def plan(self, search: Search) -> Found:
         """The parts with their errors by bytes, as far as these matter."""
-        total = search.limit
-        if total is None:
+        if search.limit is not None:
+            total = search.limit - _metadata_bytes(self.options, self.source)
+        else:
             quality = 75.0 if self.options.quality is None else self.options.quality
             total = rate.quality_to_bpp(quality) * max(1.0, self.channels / 3) * self._pixels() / 8
         if search.parts is None:
@@ -166,15 +187,20 @@ class _Encoder:
         return width * height
 
     def divided(self, curves: Sequence[Curve], limit: float) -> list[float]:
-        """Sizes of files of one part each that make a file of ``limit`` bytes together: heads and metadata apart."""
-        n, sizes = len(curves), parts.divide(curves, limit)
-        sections = {**self.source.sections, **self.options.sections}
+        """Sizes of files of one part each that make a file of ``limit`` bytes together: heads and metadata apart.
+
+        Where the limit is too low for all of them a size is refused, and a rate will be missed.
+        """
+        n, limit = len(curves), limit - _metadata_bytes(self.options, self.source)
         saved = (HEADER_BYTES + 8) * (n - 1) - (1 + 5 * n + len(self.source.groups)) * (n > 1)
-        left = limit + saved - sum(16 + len(s) for s in sections.values())
+        left = limit + saved
         floors = [self._smallest(curve.groups) for curve in curves]
         if sum(floors) > left:
-            least = math.ceil(sum(floors) + limit - left)
-            raise UsageError(f"size: expected {least} bytes or more for these parts, found {limit:.0f}")
+            if self.options.size is None:
+                return floors
+            least = math.ceil(sum(floors) + self.options.size - left)
+            raise UsageError(f"size: expected {least} bytes or more for these parts, found {self.options.size}")
+        sizes = parts.divide(curves, limit)
         kept = list(sizes)
         for _ in curves:  # what the smallest ones need comes from the others
             spare = left - sum(f for f, k in zip(floors, kept, strict=True) if k <= f)
@@ -184,16 +210,20 @@ class _Encoder:
 
     def _smallest(self, part: Sequence[int]) -> float:
         """Bytes that a part gets at least."""
-        groups = tuple(self.source.groups[i] for i in part)
-        return _SMALL_PARTS * rate.smallest_file(self._alone().recipe(), groups, {})
+        return _smallest(self.options.recipe(), self.source, part)
 
     def probe(self, part: tuple[int, ...], size: float) -> tuple[float, float]:
         """A quick encode of a part in about so many bytes: how many they are, and its weighted squared error."""
         source = parts.part_of(self.small, part)
         o = dataclasses.replace(
             self._alone(), effort=min(self.options.effort, _PROBE_EFFORT), downsample=1, quality=None, on_progress=None,
-            on_warning=_ignore, log_every=2**31,
+            log_every=2**31,
         )  # fmt: skip
+        if self.options.downsample != 1:
+            o = dataclasses.replace(o, roi=())  # regions are of the full picture
+        given = {name: value for name, value in o.overrides.items() if name != "steps"}
+        if o.overrides.get("steps", 0) > dataclasses.replace(o, overrides=given).recipe().steps:
+            o = dataclasses.replace(o, overrides=given)  # no quick encode
         recipe = o.recipe()
         most = max(1, int(rate.MAX_SHARE * source.width * source.height))
         count = min(max(rate.gaussians_for_bytes(size, recipe, source.groups, {}), rate.SMALLEST), most)
@@ -212,7 +242,9 @@ class _Encoder:
 
     def _alone(self) -> EncodeOptions:
         """The options of one part."""
-        return dataclasses.replace(self.options, sections={}, parts=parts.ONE, bpp=None, size=None, strict_rate=False)
+        return dataclasses.replace(
+            self.options, sections={}, parts=parts.ONE, bpp=None, size=None, strict_rate=False, on_warning=_ignore
+        )
 
     def encode(self, curves: Sequence[Curve], limit: float | None) -> list[_Made]:
         """All parts in order. What one leaves of its bytes the next ones get."""
@@ -221,13 +253,14 @@ class _Encoder:
         left, started = sum(sizes or ()), time.perf_counter()
         for number, curve in enumerate(curves):
             tell = self.options.on_progress
-            later = None if tell is None else _Later(tell, number, len(curves), started)
+            taken = sum(one.result.steps for one in made)
+            later = None if tell is None else _Later(tell, taken, len(curves) - number, started)
             size = None if sizes is None else left * sizes[number] / sum(sizes[number:])
-            made.append(self._one(curve, size, later, _ignore if number else teller(self.options.on_warning)))
+            made.append(self._one(curve, size, later))
             left -= len(made[-1].result.data)
         return made
 
-    def _one(self, curve: Curve, size: float | None, tell: Any, warn: Callable[[str], None]) -> _Made:
+    def _one(self, curve: Curve, size: float | None, tell: Callable[[Progress], None] | None = None) -> _Made:
         """One part as it will be, in so many bytes; None: as the options say."""
         o, part = dataclasses.replace(self._alone(), on_progress=tell), curve.groups
         worth = None
@@ -236,17 +269,19 @@ class _Encoder:
             worth = max(1.0, self.channels / 3) * own
         else:
             o = dataclasses.replace(o, size=int(max(size, self._smallest(part))), quality=None)
-        job, result = self.fitted(parts.part_of(self.source, part), o, o.recipe(), warn, worth)
-        return _Made(Curve(part, float(len(result.data)), self._error(job, result), curve.fall), job, result)
+        job, result = self.fitted(parts.part_of(self.source, part), o, o.recipe(), _ignore, worth)
+        self.backend = job.backend
+        error = 0.0 if size is None else self._error(job, result)
+        return _Made(Curve(part, float(len(result.data)), error, curve.fall), result)
 
     def joined(self, made: list[_Made], doubtful: Sequence[Parts]) -> list[_Made]:
         """The parts, those that were doubtful together where that is better at the same bytes."""
         for some in doubtful[:_DOUBTS]:
             apart = [one for one in made if one.curve.groups in some]
             if len(apart) == len(some):  # none is part of others by now
-                size, error = (sum(getattr(one.curve, n) for one in apart) for n in ("size", "error"))
+                size, error = sum(one.curve.size for one in apart), sum(one.curve.error for one in apart)
                 fall = sum(one.curve.fall for one in apart) / len(apart)
-                both = self._one(Curve(parts.together(some), size, error, fall), size, None, _ignore)
+                both = self._one(Curve(parts.together(some), size, error, fall), size)
                 if both.curve.error < error:
                     made = [one for one in made if one not in apart] + [both]
         return sorted(made, key=lambda one: one.curve.groups)
@@ -256,34 +291,53 @@ class _Encoder:
         curves = [one.curve for one in made]
         sizes, error = self.divided(curves, limit), sum(c.error for c in curves)
         changes = [abs(size / c.size - 1) > _CHANGED for c, size in zip(curves, sizes, strict=True)]
-        if sum(c.at(b) for c, b in zip(curves, sizes, strict=True)) > _WORTH_AGAIN * error or not any(changes):
+        if sum(c.at(b) for c, b in zip(curves, sizes, strict=True)) >= _WORTH_AGAIN * error or not any(changes):
             return made
+        # Those that stay have the bytes that they have; the others share what these leave.
         spare = sum(sizes) - sum(c.size for c, change in zip(curves, changes, strict=True) if not change)
+        if spare <= 0:
+            return made
         factor = spare / sum(b for b, change in zip(sizes, changes, strict=True) if change)
         other = [
-            self._one(one.curve, size * factor, None, _ignore) if change else one
+            self._one(one.curve, size * factor) if change else one
             for one, size, change in zip(made, sizes, changes, strict=True)
         ]
-        fits = sum(one.curve.size for one in other) <= sum(sizes)
+        fits = sum(one.curve.size for one in other) <= max(sum(sizes), sum(c.size for c in curves))
         return other if fits and sum(one.curve.error for one in other) < error else made
 
-    def whole(self, job: Job) -> Job:
+    def smaller(self, made: list[_Made], excess: int) -> list[_Made]:
+        """The same with so many bytes fewer in the largest part, if that is possible.
+
+        All parts together may have an index of two stages where none alone has one (spec §4).
+        """
+        largest = max(made, key=lambda one: one.curve.size)
+        size = largest.curve.size - excess
+        if size < self._smallest(largest.curve.groups):
+            return made
+        return [self._one(one.curve, size) if one is largest else one for one in made]
+
+    def whole(self) -> Job:
         """A job for measuring all parts together."""
         o = dataclasses.replace(self.options, on_warning=_ignore)
         source = self.source if o.downsample == 1 else area.reduced(self.source, o.downsample)
-        return Job(source, job.recipe, o, job.backend, self.source)
+        assert self.backend is not None
+        return Job(source, o.recipe(), o, self.backend, self.source)
 
 
 class _Later:
-    """Tells the progress of one of several fits as that of all. started: the first one's beginning."""
+    """Tells the progress of one of several fits as that of all.
 
-    def __init__(self, tell: Callable[[Progress], None], number: int, count: int, started: float) -> None:
-        self.tell, self.number, self.count, self.started = tell, number, count, started
+    taken: steps of those before. left: how many fits there are from this one on, each as long as this one, about.
+    started: when the first began.
+    """
+
+    def __init__(self, tell: Callable[[Progress], None], taken: int, left: int, started: float) -> None:
+        self.tell, self.taken, self.left, self.started = tell, taken, left, started
 
     def __call__(self, progress: Progress) -> None:
-        step = self.number * progress.steps + progress.step
+        step, steps = self.taken + progress.step, self.taken + self.left * progress.steps
         seconds = time.perf_counter() - self.started
-        self.tell(dataclasses.replace(progress, step=step, steps=self.count * progress.steps, seconds=seconds))
+        self.tell(dataclasses.replace(progress, step=step, steps=steps, seconds=seconds))
 
 
 def _ignore(message: str) -> None:

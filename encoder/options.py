@@ -148,6 +148,8 @@ class EncodeOptions:
         if not isinstance(self.parts, str):
             try:
                 parts = tuple((p,) if isinstance(p, str) else tuple(p) for p in self.parts)
+                if not all(isinstance(name, str) for part in parts for name in part):
+                    raise TypeError
             except TypeError:
                 raise UsageError(f"parts: expected auto, one, each, or names of maps, found {self.parts!r}") from None
             object.__setattr__(self, "parts", parts)

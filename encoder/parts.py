@@ -20,6 +20,7 @@ from igs.encoder.rate import ERROR_FALL
 from igs.format import each_group
 from igs.format.errors import UsageError
 
+Energy = NDArray[np.float32]
 Parts = tuple[tuple[int, ...], ...]  # the numbers of each part's groups, ascending
 # A quick encode of a part in about so many bytes → the bytes that it has, and its squared error, summed over channels
 # with their weights.
@@ -29,6 +30,7 @@ Probe = Callable[[tuple[int, ...], float], tuple[float, float]]
 _FALL_RANGE = (0.25, 2.0)
 _APART = 1.5  # a ratio of bytes above which two encodes tell a power
 _LEAST_SHARE, _LEAST_BYTES = 0.01, 150  # for any part, the share of a fair one
+_CELLS = 512  # a side: where edges are need not be known more finely
 _LEAST_ALIKE = 0.15  # correlation of edges below which two parts are not tried together
 _TRIALS = 2  # pairs that are tried, for each group
 # Quick encodes flatter what is together, of the 30 pairs of three stacks by 0.2 dB beside encodes of effort 3, and are
@@ -96,7 +98,7 @@ def search(source: SourceImage, total: float, probe: Probe) -> Found:
     """The parts for ``total`` bytes."""
     energies = edge_energies(source)
     numbers = range(len(source.groups))
-    curves = measured([(i,) for i in numbers], source, total, probe)
+    curves = measured([(i,) for i in numbers], source, total, probe, energies)
     ratios: dict[Parts, float] = {}  # of errors, together and apart
     while len(curves) > 1 and len(ratios) < _TRIALS * len(numbers):
         pairs = [
@@ -136,10 +138,20 @@ def error_of(curves: Sequence[Curve], total: float) -> float:
     return sum(c.at(b) for c, b in zip(curves, divide(curves, total), strict=True))
 
 
-def measured(parts: Sequence[tuple[int, ...]], source: SourceImage, total: float, probe: Probe) -> list[Curve]:
-    """Curves of some parts around the bytes that they deserve: first at what their edges promise, then there."""
-    energies = [float(e.sum()) * w for e, w in zip(edge_energies(source), _weights(source), strict=True)]
-    guess = [Curve(part, total, sum(energies[i] for i in part)) for part in parts]
+def measured(
+    parts: Sequence[tuple[int, ...]],
+    source: SourceImage,
+    total: float,
+    probe: Probe,
+    energies: Sequence[Energy] | None = None,
+) -> list[Curve]:
+    """Curves of some parts around the bytes that they deserve: first at what their edges promise, then there.
+
+    energies: the groups' ``edge_energies``, if they are known.
+    """
+    energies = edge_energies(source) if energies is None else energies
+    promises = [float(e.sum()) * w for e, w in zip(energies, _weights(source), strict=True)]
+    guess = [Curve(part, total, sum(promises[i] for i in part)) for part in parts]
     curves = [Curve(part, *probe(part, size)) for part, size in zip(parts, divide(guess, total), strict=True)]
     for curve, size in zip(curves, divide(curves, total), strict=True):
         ratio = size / curve.size
@@ -152,24 +164,43 @@ def _weights(source: SourceImage) -> tuple[float, ...]:
     return source.weights or (1.0,) * len(source.groups)
 
 
-def edge_energies(source: SourceImage) -> list[NDArray[np.float64]]:
-    """Of each group the squared gradients [H − 1, W − 1], a little blurred, summed over its channels."""
+def edge_energies(source: SourceImage) -> list[Energy]:
+    """Of each group the squared gradients, a little blurred and summed over its channels.
+
+    Of large pictures they are sums over squares of pixels, so that no side has much more than _CELLS. A side of one
+    pixel counts as two of the same value.
+    """
     found = []
+    twice = [axis for axis, side in enumerate((source.height, source.width)) if side == 1]
+    square = max(1, max(source.height, source.width) // _CELLS)
     for at in each_group(source.groups):
-        pixels = source.pixels[..., at.whole].astype(np.float64)
-        across, down = np.diff(pixels, axis=1)[:-1], np.diff(pixels, axis=0)[:, :-1]
-        found.append(_blurred(_blurred((across**2 + down**2).sum(axis=2))))
+        energy: Energy = np.zeros((), np.float32)
+        for channel in range(at.whole.start, at.whole.stop):
+            pixels = source.pixels[..., channel]
+            for axis in twice:
+                pixels = pixels.repeat(2, axis)
+            across, down = np.diff(pixels, axis=1)[:-1], np.diff(pixels, axis=0)[:, :-1]
+            energy = energy + across**2 + down**2
+        found.append(_summed(_blurred(_blurred(energy)), square))
     return found
 
 
-def _blurred(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Means over 3 × 3 values; at the border over what there is, mirrored."""
+def _summed(values: Energy, square: int) -> Energy:
+    """Sums over squares of so many values a side; of those at the end over what there is."""
+    if square == 1:
+        return values
+    rows, columns = (np.arange(0, n, square) for n in values.shape)
+    return np.asarray(np.add.reduceat(np.add.reduceat(values, rows, axis=0), columns, axis=1))
+
+
+def _blurred(values: Energy) -> Energy:
+    """Means over 3 × 3 values; at the border the last one counts again."""
     padded = np.pad(values, 1, mode="edge")
     rows = (padded[:-2] + padded[1:-1] + padded[2:]) / 3
     return np.asarray((rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]) / 3)
 
 
-def _alike(energies: Sequence[NDArray[np.float64]], a: Sequence[int], b: Sequence[int]) -> float:
+def _alike(energies: Sequence[Energy], a: Sequence[int], b: Sequence[int]) -> float:
     """Correlation of where two sets of groups have edges, −1 … 1; 1 where one has none, which fits any other."""
     x, y = (np.sqrt(np.sum([_scaled(energies[i]) for i in part], axis=0)).ravel() for part in (a, b))
     if x.std() == 0 or y.std() == 0:
@@ -177,7 +208,7 @@ def _alike(energies: Sequence[NDArray[np.float64]], a: Sequence[int], b: Sequenc
     return float(np.corrcoef(x, y)[0, 1])
 
 
-def _scaled(energy: NDArray[np.float64]) -> NDArray[np.float64]:
+def _scaled(energy: Energy) -> Energy:
     mean = energy.mean()
     return energy / mean if mean > 0 else energy
 

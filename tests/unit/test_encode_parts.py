@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import io
+import weakref
 from typing import Any
 
 import numpy as np
 import pytest
 
 import igs
-from igs.encoder import EncodeOptions, encode, parts
+from igs.encoder import EncodeOptions, encode, multipart, parts, pipeline
+from igs.encoder.job import Result
 from igs.encoder.loading.source import SourceImage
 from igs.encoder.loading.stack import TextureMap, load_stack
+from igs.encoder.options import Progress
 from igs.encoder.parts import Curve
 from igs.format import open_file, validate_file
 
@@ -88,6 +92,16 @@ def test_the_search_joins_what_is_cheaper_together() -> None:
     assert len(asked) <= 4 * 4 + 2 * 4 + 1
 
 
+def test_edges_of_large_maps_are_summed_over_squares(monkeypatch: pytest.MonkeyPatch) -> None:
+    fine = parts.edge_energies(stack())
+    monkeypatch.setattr(parts, "_CELLS", 20)
+    coarse = parts.edge_energies(stack())
+    assert {e.shape for e in coarse} == {(24, 24)}
+    for a, b in zip(fine, coarse, strict=True):
+        assert a.sum() == pytest.approx(b.sum(), rel=1e-4)
+    assert parts._alike(coarse, (0,), (2,)) > 0.99
+
+
 def test_edges_tell_which_maps_are_alike() -> None:
     energies = parts.edge_energies(stack())
     assert parts._alike(energies, (0,), (2,)) > 0.99
@@ -149,7 +163,7 @@ def test_a_quality_buys_bytes_for_each_part() -> None:
     low, high = (quick(size=None, quality=q, parts="each").report for q in (20, 80))
     assert high["bytes"] > 1.3 * low["bytes"]
     assert [p["groups"] for p in high["parts"]] == [[name] for name in maps()]
-    assert quick(size=None, quality=50).report["bytes"] > 0
+    assert low["bytes"] < quick(size=None, quality=50, parts="each").report["bytes"] < high["bytes"]
 
 
 def test_each_part_has_the_count_and_meets_the_psnr_that_are_asked_for() -> None:
@@ -199,12 +213,30 @@ def test_progress_is_of_all_parts_together() -> None:
     assert steps[-1] == 4 * 40
 
 
+def test_progress_never_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts of few Gaussians may take more steps than those of many, or fewer."""
+    seen: list[Any] = []
+    encoder, lengths = _encoder(on_progress=seen.append), iter((100, 60, 80))
+
+    def one(curve: Curve, size: float, tell: Any) -> multipart._Made:
+        steps = next(lengths)
+        for step in (0, steps // 2, steps):
+            tell(Progress(step, steps, 0.0, 10, 0.1))
+        return multipart._Made(curve, Result(b"", None, steps))
+
+    monkeypatch.setattr(encoder, "_one", one)
+    encoder.encode([Curve(part, 900, 0.1) for part in ((0,), (1,), (2, 3))], 2700)
+    assert [p.step for p in seen] == [0, 50, 100, 100, 130, 160, 160, 200, 240]
+    assert (seen[0].steps, seen[-1].steps) == (300, 240)
+
+
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
         ({"parts": "some"}, "parts: expected one of auto, one, each, found 'some'"),
         ({"parts": 3}, "parts: expected auto, one, each, or names"),
         ({"parts": [["albedo", "nothing"]]}, "parts: expected names among albedo, ao, roughness, metalness"),
+        ({"parts": [[["albedo"]]]}, "parts: expected auto, one, each, or names"),
         ({"parts": [["albedo"], ["albedo"]]}, "parts: expected each map in one part"),
         ({"parts": [["albedo"], []]}, "parts: expected each map in one part, none empty"),
         ({"parts": "each", "levels": 2}, "one level beside them, found 2"),
@@ -236,3 +268,141 @@ def test_a_stream_of_such_files(tmp_path: Any) -> None:
     (tmp_path / "a.igs").write_bytes(data)
     for pixels in igs.decode_many([tmp_path / "a.igs", data]):
         np.testing.assert_array_equal(pixels, expected)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 40), (40, 1)])
+@pytest.mark.parametrize("how", ["auto", "each"])
+def test_maps_of_one_pixel_a_side(shape: tuple[int, int], how: str) -> None:
+    ramp = np.linspace(0, 1, shape[0] * shape[1], dtype=np.float32).reshape(shape)
+    encoded = encode({"a": ramp, "b": 1 - ramp}, size=900, steps=5, effort=3, threads=1, parts=how)
+    assert len(encoded.data) <= 900
+    assert encoded.report["parts"]
+
+
+def test_a_rate_that_is_too_low_is_missed_as_that_of_one_part_is() -> None:
+    told: list[str] = []
+    encoded = quick(size=None, bpp=0.2, parts="each", on_warning=told.append)
+    assert not encoded.report["rate_met"]
+    assert len(told) == 1
+    assert told[0].startswith("--bpp 0.2: the smallest file of these parts has")
+    with pytest.raises(igs.IgsError, match=r"--bpp 0\.2: the smallest file of these parts has"):
+        quick(size=None, bpp=0.2, parts="each", strict_rate=True)
+
+
+def test_metadata_leaves_too_little_for_a_search() -> None:
+    sections = {"soft": b"s" * 500}
+    assert "parts" in quick(size=1700).report
+    encoded = quick(size=1700, sections=sections)
+    assert "parts" not in encoded.report
+    assert len(encoded.data) <= 1700
+
+
+def test_parts_have_heads_that_need_more_than_there_is() -> None:
+    """Tables for the colours of each part: a search would find no file of this size."""
+    settings = {"size": 16_000, "preset": "gaussianimage", "feat_bits": 8, "parts": "auto", "steps": 5}
+    assert "parts" not in quick(**settings).report
+    with pytest.raises(igs.UsageError, match="size: expected"):
+        quick(**settings | {"parts": "each"})
+
+
+def test_regions_of_a_picture_that_is_reduced() -> None:
+    """Wherever they are: the search looks at the reduced picture, where they are elsewhere or nowhere."""
+    report = quick(downsample=2, roi=[(60, 60, 30, 30, 3.0)]).report
+    assert report["parts"]
+    assert "roi_psnr" in report
+
+
+def test_what_is_said_of_the_picture_is_said_once() -> None:
+    told: list[str] = []
+    quick(parts="each", linear_light=True, on_warning=told.append)
+    assert told == []  # of maps without colours it changes nothing, but of the albedo
+    bright = {name: 4 * pixels for name, pixels in maps().items()}
+    encode(bright, size=2400, steps=5, effort=3, threads=1, transfer="srgb", parts="each", on_warning=told.append)
+    assert [float(message.split(";")[0].split()[-1]) for message in told] == pytest.approx([3.2, 3.6, 3.2])
+
+
+def test_parts_with_more_chunks_than_an_index_of_one_stage_holds() -> None:
+    """None has by itself; the nodes take some bytes."""
+    small = {name: pixels[:16, :16] for name, pixels in maps().items() if name != "metalness"}
+    encoded = encode(small, size=120_000, chunk_size=1, steps=20, effort=3, threads=1, parts="each")
+    assert 119_000 < len(encoded.data) <= 120_000
+    with open_file(encoded.data) as file:
+        assert file.head.two_stage
+        assert max(p.last_chunk - p.first_chunk for p in file.parts) <= 4096
+
+
+def test_the_report_counts_payloads() -> None:
+    encoded = quick(parts="each")
+    with open_file(encoded.data) as file:
+        extents = [file.part_extent(part) for part in file.parts]
+    assert [p["bytes"] for p in encoded.report["parts"]] == [e.num_bytes for e in extents]
+    assert [p["num_gaussians"] for p in encoded.report["parts"]] == [e.num_gaussians for e in extents]
+
+
+def _encoder(**settings: Any) -> multipart._Encoder:
+    return multipart._Encoder(stack(), EncodeOptions(**({"size": 4000, "effort": 3} | settings)), None)
+
+
+def test_another_split_of_the_bytes_keeps_to_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part whose bytes hardly change stays as it is, and the others share what it leaves."""
+    encoder = _encoder()
+    total = sum(encoder.divided([Curve(part, 1000, 0.0) for part in ((0,), (1,), (2, 3))], 4000))
+
+    def made(part: tuple[int, ...], size: float, error: float) -> multipart._Made:
+        return multipart._Made(Curve(part, size, error), Result(b"", None, 1))
+
+    before = [made((0,), 0.38 * total, 0.001), made((1,), 0.12 * total, 0.4), made((2, 3), 0.5 * total, 0.15)]
+    monkeypatch.setattr(encoder, "_one", lambda curve, size: made(curve.groups, size, 0.01))
+    after = encoder.again(before, 4000)
+    stayed = [old is new for old, new in zip(before, after, strict=True)]
+    assert stayed == [False, False, True]
+    assert 0.99 * total < sum(one.curve.size for one in after) <= total
+    monkeypatch.setattr(encoder, "_one", lambda curve, size: made(curve.groups, size, 0.5))
+    assert encoder.again(before, 4000) is before  # no better
+
+
+@pytest.mark.parametrize("better", [False, True])
+def test_parts_that_were_left_in_doubt_are_tried_together(monkeypatch: pytest.MonkeyPatch, better: bool) -> None:
+    encoder = _encoder()
+    parts_ = ((0,), (1,), (2, 3))
+    before = [multipart._Made(Curve(part, 1000, 0.1, 0.8), Result(b"", None, 1)) for part in parts_]
+
+    def one(curve: Curve, size: float) -> multipart._Made:
+        assert (curve.groups, size) == ((0, 2, 3), 2000)
+        return multipart._Made(Curve(curve.groups, size, 0.19 if better else 0.21), Result(b"", None, 1))
+
+    monkeypatch.setattr(encoder, "_one", one)
+    after = encoder.joined(before, [((0,), (2, 3)), ((1,), (4,))])
+    assert [made.curve.groups for made in after] == ([(0, 2, 3), (1,)] if better else list(parts_))
+
+
+def test_quick_encodes_are_quick_whatever_the_steps() -> None:
+    asked: list[int] = []
+
+    def fitted(source: Any, options: Any, recipe: Any, warn: Any) -> Any:
+        asked.append(recipe.steps)
+        raise InterruptedError
+
+    usual = EncodeOptions(effort=1).recipe().steps
+    for settings, steps in (({}, usual), ({"steps": 100_000}, usual), ({"steps": 7}, 7)):
+        encoder = multipart._Encoder(stack(), EncodeOptions(size=4000, overrides=settings), fitted)
+        with pytest.raises(InterruptedError):
+            encoder.probe((0,), 500.0)
+        assert asked[-1] == steps
+
+
+def test_a_fit_is_let_go_before_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each holds its part of the picture twice."""
+    jobs: list[Any] = []
+
+    def fitted(*args: Any) -> Any:
+        gc.collect()
+        assert [job for job in jobs if job() is not None] == []
+        job, result = pipeline_fitted(*args)
+        jobs.append(weakref.ref(job))
+        return job, result
+
+    pipeline_fitted = pipeline.fitted
+    monkeypatch.setattr(pipeline, "fitted", fitted)
+    quick(parts="each")
+    assert len(jobs) >= 2 * 4

@@ -361,6 +361,7 @@ def test_some_groups(made: Stack, groups: list[str | int]) -> None:
         assert np.array_equal(im.region(2, 3, 9, 8, groups=groups), whole[3:11, 2:11, columns])
         assert np.array_equal(im.sample(points, groups=groups), im.sample(points)[:, columns])
         assert np.array_equal(im.sample(points[:9], groups=groups), im.sample(points[:9])[:, columns])
+        assert np.array_equal(im.pixel(4, 5, groups=groups), im.pixel(4, 5)[columns])
 
 
 def test_maps_by_name() -> None:
@@ -428,6 +429,8 @@ REQUESTS: list[Callable[[igs.Image, str], Any]] = [
     lambda im, name: im.region(1, 1, 20, 15, groups=[name]),
     lambda im, name: im.sample(POINTS[:3] * [im.width, im.height], groups=[name]),
     lambda im, name: im.sample(POINTS * [im.width, im.height], groups=[name]),
+    lambda im, name: im.pixel(im.width // 2, im.height // 2, groups=[name]),
+    lambda im, name: im.groups[name].pixel(im.width // 2, im.height // 2),
 ]
 
 
