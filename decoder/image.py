@@ -29,6 +29,11 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
 
 
+# Each of several parts may take its share of the Gaussians that a file's limits let a point try, and one in so many at
+# least: of pictures that are no attack a point tries some dozens.
+_SHARES = 16
+
+
 class Wanted(NamedTuple):
     """What a request wants of one part."""
 
@@ -60,6 +65,7 @@ class Image:
         self._closed = False
         self._samplers = [PartSampler(reader, part, self._threads) for part in reader.parts]
         self._everything = self._wanted(range(len(self.header.groups)))
+        self._reach_ratio = reader.limits.reach_ratio / min(len(self._samplers), _SHARES)
 
     # -- what it is
 
@@ -213,7 +219,7 @@ class Image:
                 to_dtype(strip, result[top : top + len(strip)])
 
         whole = result if result.dtype == np.float32 else None
-        render_strips(layers, grid, self._threads, emit, whole, self._reader.limits.reach_ratio)
+        render_strips(layers, grid, self._threads, emit, whole, self._reach_ratio)
 
     def sample(
         self,
@@ -253,7 +259,7 @@ class Image:
         header = want.sampler.header
         alone = want.whole and result.shape[1] == header.channels
         values = result if alone else np.empty((len(xs), header.channels), np.float32)
-        want.sampler.sample(xs, ys, level, values)
+        want.sampler.sample(xs, ys, level, values, self._reach_ratio)
         if not (raw or want.sampler.plain):
             to_picture(values, header.groups)
         if not alone:

@@ -112,12 +112,15 @@ class PartSampler:
 
     # -- values
 
-    def sample(self, xs: Ints, ys: Ints, level: int, out: Floats) -> None:
-        """Stored values at points in units of 2^-14 pixel, into ``out`` [points, the part's channels]."""
+    def sample(self, xs: Ints, ys: Ints, level: int, out: Floats, reach_ratio: float) -> None:
+        """Stored values at points in units of 2^-14 pixel, into ``out`` [points, the part's channels].
+
+        reach_ratio: the limit for this part (work.py).
+        """
         if len(xs) <= _FEW_POINTS:
             self._sample_few(xs, ys, level, out)
         else:
-            self._sample_many(xs, ys, level, out)
+            self._sample_many(xs, ys, level, out, reach_ratio)
 
     def _sample_few(self, xs: Ints, ys: Ints, level: int, out: Floats) -> None:
         from igs.decoder.points import values_at
@@ -135,8 +138,9 @@ class PartSampler:
                     boxes = self._boxes(chunks)
                     store.load(chunks)
                 done, missing = values_at(
-                    xs, ys, done, end, chunks, boxes, store.loaded, store.starts, store.ends, every.means,
-                    every.factors, every.features, run.floats, self._rule.top_k, self._rule.sum_blend, target,
+                    xs, ys, done, end, chunks - store.first_chunk, boxes, store.loaded, store.starts, store.ends,
+                    every.means, every.factors, every.features, run.floats, self._rule.top_k, self._rule.sum_blend,
+                    target,
                 )  # fmt: skip
                 if missing >= 0:  # with it all others that this point needs, lest each begins the scan anew
                     px, py = xs[done] / UNIT, ys[done] / UNIT
@@ -144,7 +148,7 @@ class PartSampler:
             if number:
                 out += target
 
-    def _sample_many(self, xs: Ints, ys: Ints, level: int, out: Floats) -> None:
+    def _sample_many(self, xs: Ints, ys: Ints, level: int, out: Floats, reach_ratio: float) -> None:
         from igs.decoder.points import chunks_needed
         from igs.decoder.sample import sample_many
 
@@ -154,7 +158,7 @@ class PartSampler:
             return self._layers(found[needed], level)
 
         size = (self.header.width * UNIT, self.header.height * UNIT, self._open_store().num_gaussians)
-        sample_many(xs, ys, size, layers, self._threads, out, self._reader.limits.reach_ratio)
+        sample_many(xs, ys, size, layers, self._threads, out, reach_ratio)
 
     def _near(self, cells: Cells, level: int) -> Chunks:
         """Chunks of a two-stage index around the points: asked for by blocks of cells, to read little of the index."""

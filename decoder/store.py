@@ -29,33 +29,36 @@ def _columns(rows: int, n: int, dtype: type) -> npt.NDArray[Any]:
 
 
 class Store:
-    """Chunks of a part, cached, by their numbers in the file. ``load`` is thread-safe; what is loaded never changes."""
+    """Chunks of a part, cached. ``load`` is thread-safe; what is loaded never changes.
+
+    loaded, starts, ends: of each chunk, from ``first_chunk`` on: whether it is there, and its Gaussians in ``all``.
+    """
 
     def __init__(self, reader: FileReader, part: Part, threads: int | None = None) -> None:
         self._first, self.num_gaussians, _ = reader.part_extent(part)
-        n, chunks = self.num_gaussians, reader.num_chunks
+        self.first_chunk = part.first_chunk
+        n, chunks = self.num_gaussians, part.last_chunk - part.first_chunk
         self._reader = reader
         self._threads = threads
         self._lock = threading.Lock()
         try:
             means, factors = _columns(2, n, np.int32), _columns(3, n, np.float32)
             features = np.empty((n, part.header.features), np.float32)
+            self.loaded = np.zeros(chunks, np.uint8)
+            self.starts, self.ends = np.zeros(chunks, np.int64), np.zeros(chunks, np.int64)
         except MemoryError:
             raise LimitExceeded("E_LIMIT_GAUSSIANS", f"expected memory for {n} Gaussians, found too little") from None
         self.all = Splats(means, factors, features)
-        self.loaded = np.zeros(chunks, np.uint8)
-        self.starts = np.zeros(chunks, np.int64)  # index of a loaded chunk's first Gaussian
-        self.ends = np.zeros(chunks, np.int64)
 
     def load(self, chunks: Chunks) -> None:
-        """Read those of the chunks (ascending numbers) that have not been read yet."""
-        if self.loaded[chunks].all():
+        """Read those of the chunks (ascending numbers in the file) that have not been read yet."""
+        if self.loaded[chunks - self.first_chunk].all():
             return
         with self._lock:
-            missing = chunks[self.loaded[chunks] == 0]
+            missing = chunks[self.loaded[chunks - self.first_chunk] == 0]
             for batch in self._batches(missing):
                 parts = self._reader.read_gaussians(batch, self._threads)
-                for chunk, read in zip(batch.tolist(), parts, strict=True):
+                for chunk, read in zip((batch - self.first_chunk).tolist(), parts, strict=True):
                     first = read.first_index - self._first
                     rows = slice(first, first + len(read))
                     self.all.means[:, rows] = read.means.T
@@ -74,7 +77,8 @@ class Store:
     def splats(self, chunks: Chunks) -> Splats:
         """The Gaussians of some chunks (ascending numbers, loaded by this call), in file order."""
         self.load(chunks)
-        starts, ends = self.starts[chunks], self.ends[chunks]
+        own = chunks - self.first_chunk
+        starts, ends = self.starts[own], self.ends[own]
         total = int((ends - starts).sum())
         if total == self.all.factors.shape[1]:
             return self.all

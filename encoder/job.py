@@ -57,6 +57,7 @@ class Job:
         backend: Backend,
         full: SourceImage,
         worth: float | None = None,
+        share: float = 1.0,
     ) -> None:
         self.full = full  # what the decoded file is compared with: not reduced
         # Of one's own files: a picture that was let in is not refused once it is a file.
@@ -74,6 +75,7 @@ class Job:
         self.channels = source.channels
         # What a squared error counts where a quality buys bits: with more than three channels there is more to see.
         self.worth = max(1.0, self.channels / 3) if worth is None else worth
+        self.share = share  # of what the Gaussians of a file may reach over
         self.pixels = source.width * source.height
         self.sections = {**source.sections, **options.sections}
         if options.levels > 1:
@@ -176,6 +178,7 @@ class Job:
             fit.options.lowpass,
             fit.quantizers,
             self.gains.finer,
+            self.share,
         )
         packed = pack.quantize_model(
             self.gains.unweighted(model), plan, self.stored, idle, coarseness, self.ends(model)

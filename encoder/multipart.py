@@ -269,7 +269,8 @@ class _Encoder:
             worth = max(1.0, self.channels / 3) * own
         else:
             o = dataclasses.replace(o, size=int(max(size, self._smallest(part))), quality=None)
-        job, result = self.fitted(parts.part_of(self.source, part), o, o.recipe(), _ignore, worth)
+        share = len(part) / len(self.source.groups)  # all parts together are held against a reader's limits
+        job, result = self.fitted(parts.part_of(self.source, part), o, o.recipe(), _ignore, worth, share)
         self.backend = job.backend
         error = 0.0 if size is None else self._error(job, result)
         return _Made(Curve(part, float(len(result.data)), error, curve.fall), result)

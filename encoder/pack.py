@@ -70,6 +70,7 @@ class Plan:
     lowpass: float  # pixels²: the filter that the model was fitted with
     quantizers: Quantizers | None  # learned with the model; None: over the range of its values
     finer: tuple[int, ...]  # of a lattice's step codes, per feature: how much finer than the coarseness says
+    share: float = 1.0  # of what Gaussians may reach over: others of the file have the rest
 
 
 def quantize_model(
@@ -90,7 +91,7 @@ def quantize_model(
     first = slice(0, ends[0])
     spare = [] if idle is None else list(idle[idle < ends[0]][: int(_SPARE * ends[0])])
     base = model.map(lambda t: t[first])  # views
-    _bound_reach(model, recipe.reach2, plan.width * plan.height, plan.lowpass)
+    _bound_reach(model, recipe.reach2, plan.share * _REACH_RATIO * (plan.width * plan.height + 4096), plan.lowpass)
     grid = 1
     for _ in range(closing.ROUNDS):
         header, codes, gaussians, coarseness = _quantized(model, plan, coarseness)
@@ -195,11 +196,10 @@ def _patch(model: Model, points: np.ndarray, pixels: np.ndarray, reach2: float, 
     return np.concatenate([np.empty((0, 2)), *left])
 
 
-def _bound_reach(model: Model, reach2: float, pixels: int, lowpass: float) -> None:
-    """Shrink Gaussians that reach too far together: only ever met on tiny or flat pictures."""
+def _bound_reach(model: Model, reach2: float, most: float, lowpass: float) -> None:
+    """Shrink Gaussians that reach over more than ``most`` together: only ever met on tiny or flat pictures."""
     sigma = (model.sigmas().double() ** 2 + lowpass).sqrt()
     area = math.pi * reach2 * sigma[:, 0] * sigma[:, 1]
-    most = _REACH_RATIO * (pixels + 4096)
     if float(area.sum()) <= most:
         return
     factor = (most / len(model) / area).clamp_max(1).sqrt()

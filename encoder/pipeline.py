@@ -62,7 +62,7 @@ def encode(image: Any, options: EncodeOptions | None = None, **settings: Any) ->
         found = _report(job, result, started)
     else:
         job, result, parts = multipart.in_parts(source, options, search, fitted)
-        found = _report(job, result, started) | {"parts": parts}
+        found = _report(job, result, started) | ({"parts": parts} if len(parts) > 1 else {})
     if result.missed:
         if options.strict_rate:
             raise IgsError(result.missed)
@@ -74,9 +74,14 @@ def encode(image: Any, options: EncodeOptions | None = None, **settings: Any) ->
 
 
 def fitted(
-    source: SourceImage, options: EncodeOptions, recipe: Recipe, warn: Callable[[str], None], worth: float | None = None
+    source: SourceImage,
+    options: EncodeOptions,
+    recipe: Recipe,
+    warn: Callable[[str], None],
+    worth: float | None = None,
+    share: float = 1.0,
 ) -> tuple[Job, Result]:
-    """A picture as a file of one part. worth: see ``Job``."""
+    """A picture as a file of one part. worth, share: see ``Job``."""
     backend = _backend(options, recipe, warn)
     if recipe.tiles and backend.name == "torch" and "steps" not in options.overrides:
         recipe = dataclasses.replace(recipe, steps=max(1, round(FALLBACK_STEPS * recipe.steps)))
@@ -92,7 +97,7 @@ def fitted(
     if options.levels > 1 and "steps" not in options.overrides:
         recipe = dataclasses.replace(recipe, steps=levels.steps_of(recipe.steps, options.levels))
     with torch_threads(backend, options):
-        job = Job(source, recipe, options, backend, full, worth)
+        job = Job(source, recipe, options, backend, full, worth, share)
         result = targets.to_count(job) if options.psnr is None else targets.to_psnr(job, options.psnr)
     if options.levels > 1:
         result = job.with_levels(result)

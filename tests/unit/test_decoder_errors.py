@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -132,6 +133,23 @@ def test_the_limit_of_tries_is_the_users(threads):
     with igs.open(data, threads=threads) as image:
         assert image.decode().shape == (64, 64, 1)
         image.sample(np.full((2000, 2), 24.5))
+
+
+def test_parts_share_the_limit_of_tries() -> None:
+    """Needles that a picture of one part may have are too many where there are as many again in another part."""
+    alone = needles(3000)
+    with format.open_file(alone) as file:
+        codes = [file.codes(chunk) for chunk in range(file.num_chunks)]
+        groups = [dataclasses.replace(file.header.groups[0], name=name) for name in ("a", "b")]
+        headers = [dataclasses.replace(file.header, groups=(group,)) for group in groups]
+    limits = igs.Limits(reach_ratio=500)
+    with igs.open(alone, limits=limits) as image:
+        image.decode()
+    joined = format.join([format.write(header, [codes], codec=Codec.ZSTD) for header in headers])
+    with igs.open(joined, limits=limits) as image:
+        for ask in (image.decode, lambda: image.sample(np.full((2000, 2), 24.5)), image.groups["b"].decode):
+            with pytest.raises(LimitExceeded, match="reach_ratio of at most 250, found 375"):
+                ask()
 
 
 def test_what_is_crowded_elsewhere_is_not_counted() -> None:
