@@ -148,7 +148,7 @@ def test_parts_share_the_limit_of_tries() -> None:
     joined = format.join([format.write(header, [codes], codec=Codec.ZSTD) for header in headers])
     with igs.open(joined, limits=limits) as image:
         for ask in (image.decode, lambda: image.sample(np.full((2000, 2), 24.5)), image.groups["b"].decode):
-            with pytest.raises(LimitExceeded, match="reach_ratio of at most 250, found 375"):
+            with pytest.raises(LimitExceeded, match="reach_ratio of at most 250"):
                 ask()
 
 
