@@ -34,8 +34,9 @@ _CELLS = 512  # a side: where edges are need not be known more finely
 _LEAST_ALIKE = 0.15  # correlation of edges below which two parts are not tried together
 _TRIALS = 2  # pairs that are tried, for each group
 # Quick encodes flatter what is together, of the 30 pairs of three stacks by 0.2 dB beside encodes of effort 3, and are
-# off by as much again: below the first ratio of errors two parts are joined, up to the second it is doubtful.
-_LESS, _DOUBTFUL = 0.955, 1.05
+# off by as much again: below the first ratio of errors two parts are joined, up to the second it is doubtful. All maps
+# of one stack (trim_misc) they flattered by more.
+_LESS, _ALL_LESS, _DOUBTFUL = 0.955, 0.9, 1.05
 AUTO, ONE, EACH = "auto", "one", "each"  # what can be asked for besides names
 
 
@@ -121,7 +122,7 @@ def search(source: SourceImage, total: float, probe: Probe) -> Found:
     if len(curves) > 2:  # of two it is known
         merged = Curve(every, *probe(every, total))
         ratio = ratios[tuple(c.groups for c in curves)] = merged.at(total) / max(error_of(curves, total), 1e-30)
-        if ratio < _LESS:
+        if ratio < _ALL_LESS:
             curves = [merged]
     left = {curve.groups for curve in curves}
     doubtful = sorted((r, some) for some, r in ratios.items() if r < _DOUBTFUL and left.issuperset(some))
