@@ -1,10 +1,10 @@
 """igs.format: the `.igs` container of spec/igs.md. Bytes ↔ header, index, sections, codes, Gaussians.
 
-The pipeline in file names: source → header, parts, sections, index, head → reader → codecs (bitpack; rans, cells,
-columns) → quantize, lattice, gaussians (with arithmetic); and partition → writer. document.py rewrites files,
-joining.py makes parts of one of several, validate.py reports, describe.py shows them, bits.py tells what they cost,
-whole_file.py writes what must appear whole. No torch here; Numba only where a file has coded chunks (jit, rans, cells,
-columns).
+The pipeline in file names: source → header, parts, sections, index, head → index_reader, reader → codecs (bitpack;
+rans, cells, columns) → quantize, lattice, gaussians (with arithmetic); and partition → writer. document.py rewrites
+files, joining.py makes parts of one of several, validate.py reports, describe.py shows them, bits.py tells what they
+cost, whole_file.py writes what must appear whole. No torch here; Numba only where a file has coded chunks (jit, rans,
+cells, columns).
 """
 
 from igs.format.bits import bits_by_attribute
@@ -34,11 +34,12 @@ from igs.format.fields import (
 from igs.format.gaussians import Gaussians, dequantize, quantize, reach_areas, reach_boxes
 from igs.format.groups import Channels, Group, each_group, lit_channels
 from igs.format.header import Header, feature_columns
+from igs.format.index_reader import Level
 from igs.format.joining import join, split
 from igs.format.limits import Limits
 from igs.format.parts import Part
 from igs.format.quantize import Quantizer
-from igs.format.reader import FileReader, Level, open_file
+from igs.format.reader import FileReader, open_file
 from igs.format.validate import Finding, Report, validate_file
 from igs.format.writer import write
 

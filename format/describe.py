@@ -16,10 +16,11 @@ import numpy as np
 from igs.format.errors import InvalidFile, UsageError
 from igs.format.fields import DRAFT, VERSION, Codec, QuantizerKind
 from igs.format.header import ATTRIBUTES, Header
+from igs.format.index_reader import Extent
 from igs.format.lattice import FAMILIES, Lattice, ValueModel, step_value
 from igs.format.parts import Part
 from igs.format.quantize import Quantizer
-from igs.format.reader import Extent, FileReader
+from igs.format.reader import FileReader
 from igs.format.sections import INLINE, METRES_PER_INCH, resolution
 
 _LEVEL_PSNR = "level_psnr"  # in the section json
