@@ -48,6 +48,8 @@ assert pixels.shape == (96, 96, 3) and pixels.dtype == "uint8"
 assert corner.shape == (32, 32, 3) and both.shape == (96, 96, 4) and values.shape == (1, 3)
 assert [m.dtype.name for m in maps.values()] == ["float32", "uint8", "uint16"]
 assert [group["name"] for group in encoded.report["groups"]] == ["albedo", "normal", "height"]
+assert [part["groups"] for part in in_parts.report["parts"]] == [["albedo", "roughness"], ["ao"]]
+assert alone < 0.8 * len(in_parts.data) <= 0.8 * 2400
 """,
 }
 GPU = {"docs/gpu.md", "docs/gpu-encoding.md"}
