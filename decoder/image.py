@@ -213,8 +213,8 @@ class Image:
         def emit(top: int, strip: Strip) -> None:
             if not plain:
                 to_picture(strip, want.groups)
-            for part in normals:
-                renormalize_vectors(strip[..., part])
+            for vectors in normals:
+                renormalize_vectors(strip[..., vectors])
             if result.dtype != np.float32:
                 to_dtype(strip, result[top : top + len(strip)])
 

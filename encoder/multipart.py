@@ -20,7 +20,7 @@ from igs.encoder.raster.backend import Backend
 from igs.encoder.recipe import Recipe
 from igs.format import each_group, join, open_file
 from igs.format.errors import UsageError, teller
-from igs.format.fields import HEADER_BYTES
+from igs.format.parts import table_bytes
 
 Fitted = Callable[..., tuple[Job, Result]]  # pipeline.fitted
 
@@ -95,7 +95,7 @@ def _limit(options: EncodeOptions, source: SourceImage) -> float | None:
 
 def _metadata_bytes(options: EncodeOptions, source: SourceImage) -> int:
     """What sections take of the file."""
-    return sum(16 + len(data) for data in {**source.sections, **options.sections}.values())
+    return rate.metadata_bytes({**source.sections, **options.sections})
 
 
 def _smallest(recipe: Recipe, source: SourceImage, part: Sequence[int]) -> float:
@@ -163,7 +163,7 @@ class _Encoder:
         recipe, warn = options.recipe(), teller(options.on_warning)
         colour.stored_groups(source, options.transfer, recipe.gamma, options.linear_light, warn)
         weighting.Gains.of(source.groups, source.weights, recipe)
-        self.small = source if options.downsample == 1 else area.reduced(source, options.downsample)
+        self.reduced = source if options.downsample == 1 else area.reduced(source, options.downsample)
         weights = source.weights or (1.0,) * len(source.groups)
         self.weights = dict(zip((g.name for g in source.groups), weights, strict=True))
         channels = [w * g.channels for w, g in zip(weights, source.groups, strict=True)]
@@ -174,17 +174,13 @@ class _Encoder:
         if search.limit is not None:
             total = search.limit - _metadata_bytes(self.options, self.source)
         else:
-            quality = 75.0 if self.options.quality is None else self.options.quality
-            total = rate.quality_to_bpp(quality) * max(1.0, self.channels / 3) * self._pixels() / 8
+            bpp = rate.quality_to_bpp(rate.quality_of(self.options)) * max(1.0, self.channels / 3)
+            total = bpp * self.reduced.width * self.reduced.height / 8
         if search.parts is None:
-            return parts.search(self.small, total, self.probe)
+            return parts.search(self.reduced, total, self.probe)
         if search.limit is None:  # nothing is to be shared out
             return Found([Curve(part, total, 0.0) for part in search.parts], [])
-        return Found(parts.measured(search.parts, self.small, total, self.probe), [])
-
-    def _pixels(self) -> int:
-        width, height = (-(-side // self.options.downsample) for side in (self.source.width, self.source.height))
-        return width * height
+        return Found(parts.measured(search.parts, self.reduced, total, self.probe), [])
 
     def divided(self, curves: Sequence[Curve], limit: float) -> list[float]:
         """Sizes of files of one part each that make a file of ``limit`` bytes together: heads and metadata apart.
@@ -192,8 +188,7 @@ class _Encoder:
         Where the limit is too low for all of them a size is refused, and a rate will be missed.
         """
         n, limit = len(curves), limit - _metadata_bytes(self.options, self.source)
-        saved = (HEADER_BYTES + 8) * (n - 1) - (1 + 5 * n + len(self.source.groups)) * (n > 1)
-        left = limit + saved
+        left = limit + rate.FIXED_BYTES * (n - 1) - table_bytes(n, len(self.source.groups))
         floors = [self._smallest(curve.groups) for curve in curves]
         if sum(floors) > left:
             if self.options.size is None:
@@ -214,7 +209,7 @@ class _Encoder:
 
     def probe(self, part: tuple[int, ...], size: float) -> tuple[float, float]:
         """A quick encode of a part in about so many bytes: how many they are, and its weighted squared error."""
-        source = parts.part_of(self.small, part)
+        source = parts.part_of(self.reduced, part)
         o = dataclasses.replace(
             self._alone(), effort=min(self.options.effort, _PROBE_EFFORT), downsample=1, quality=None, on_progress=None,
             log_every=2**31,
@@ -320,9 +315,8 @@ class _Encoder:
     def whole(self) -> Job:
         """A job for measuring all parts together."""
         o = dataclasses.replace(self.options, on_warning=_ignore)
-        source = self.source if o.downsample == 1 else area.reduced(self.source, o.downsample)
         assert self.backend is not None
-        return Job(source, o.recipe(), o, self.backend, self.source)
+        return Job(self.reduced, o.recipe(), o, self.backend, self.source)
 
 
 class _Later:
@@ -342,4 +336,4 @@ class _Later:
 
 
 def _ignore(message: str) -> None:
-    """Say nothing: another part says it."""
+    """Say nothing: it was said of the whole picture."""

@@ -6,12 +6,13 @@ Every Gaussian of a recipe costs the same number of bits here, so that bytes and
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from igs.encoder.options import EncodeOptions
 from igs.encoder.recipe import Recipe
 from igs.format import Group, Primitive, feature_columns
 from igs.format.errors import UsageError
-from igs.format.fields import ENTRY_BYTES, HEADER_BYTES
+from igs.format.fields import ENTRY_BYTES, HEADER_BYTES, SECTION_ENTRY_BYTES
 from igs.format.header import LATTICE_BITS
 from igs.format.lattice import Lattice
 
@@ -20,7 +21,7 @@ from igs.format.lattice import Lattice
 # Kodak images).
 _QUALITY_LOW, _QUALITY_SPAN = 0.02, 50.0
 _PHOTO_BPP, _PHOTO_ERROR, ERROR_FALL = 0.2, 1.09e-3, 0.67  # error falls with the rate, and with N, to this power
-_FIXED_BYTES = HEADER_BYTES + 4 + 4  # with one level and the checksum (spec §2)
+FIXED_BYTES = HEADER_BYTES + 4 + 4  # with one level and the checksum (spec §2)
 _LEVEL_BYTES = 12  # of a further level
 _GROUP_BYTES = 8  # without the name
 # The index is about this share of the payload: what the writer's partition chooses between one entry and its own limit.
@@ -28,6 +29,11 @@ _INDEX_SHARE = 0.012
 MAX_SHARE = 1 / 8  # of the pixels: more Gaussians than that are no compression
 SMALLEST = 1
 FEWEST = 64  # Gaussians that a quality gives even to a small picture, as long as it has 16 pixels for each
+
+
+def quality_of(options: EncodeOptions) -> float:
+    """The quality that holds where no other rate target is given."""
+    return 75.0 if options.quality is None else options.quality
 
 
 def quality_to_bpp(quality: float) -> float:
@@ -82,13 +88,18 @@ def head_bytes(recipe: Recipe, groups: tuple[Group, ...], sections: dict[str, by
     """Bytes of everything but payloads and index entries, of which each level but the first counts one."""
     channels = sum(g.channels for g in groups)
     return (
-        _FIXED_BYTES
+        FIXED_BYTES
         + (_LEVEL_BYTES + ENTRY_BYTES) * (levels - 1)
         + _parameter_bytes(recipe, channels)
         + 2 * channels
         + sum(_GROUP_BYTES + len(g.name.encode()) for g in groups)
-        + sum(16 + len(s) for s in sections.values())
+        + metadata_bytes(sections)
     )
+
+
+def metadata_bytes(sections: Mapping[str, bytes]) -> int:
+    """What sections take of a file, with their entries in its table."""
+    return sum(SECTION_ENTRY_BYTES + len(data) for data in sections.values())
 
 
 def gaussians_for_bytes(

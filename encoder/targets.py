@@ -11,7 +11,6 @@ import torch
 from igs.encoder import levels, metrics, pack, rate
 from igs.encoder.fitting.fit import Fit
 from igs.encoder.job import Job, Result
-from igs.encoder.options import EncodeOptions
 from igs.encoder.raster.backend import Model
 from igs.encoder.rounding.learned import is_learned
 from igs.format.errors import UsageError
@@ -62,7 +61,7 @@ def to_count(job: Job) -> Result:
         elif o.bpp is not None:
             limit = o.bpp * job.pixels / 8
         if limit is None:
-            n = rate.gaussians_for_quality(_quality(o), job.recipe, job.channels, job.pixels)
+            n = rate.gaussians_for_quality(rate.quality_of(o), job.recipe, job.channels, job.pixels)
         else:
             n = rate.gaussians_for_bytes(limit, job.recipe, job.groups, job.sections, o.levels)
         smallest = rate.smallest_file(job.recipe, job.groups, job.sections, o.levels)
@@ -126,7 +125,7 @@ def _to_lattice(job: Job, n: int, limit: float | None) -> Result:
         fit.retarget = lambda f: _affordable(job, f, limit, _LATE_ERROR)
         fit.review = lambda f: _affordable(job, f, limit, _LATE_COARSER)
     elif job.options.num_gaussians is None:
-        fit.retarget, fit.retarget_often = functools.partial(_worthwhile, job, _quality(job.options)), True
+        fit.retarget, fit.retarget_often = functools.partial(_worthwhile, job, rate.quality_of(job.options)), True
         fit.review = fit.retarget
     model = fit.run()
     coarseness = fit.coarseness
@@ -139,10 +138,6 @@ def _to_lattice(job: Job, n: int, limit: float | None) -> Result:
         if len(again[2]) <= limit * (2 - _LOWEST):  # what is too much below is left out
             coarseness, (model, packed, data) = finer, again
     return _within(job, fit, limit, model, packed, data, coarseness)
-
-
-def _quality(options: EncodeOptions) -> float:
-    return 75.0 if options.quality is None else options.quality
 
 
 def _forecast(fit: Fit) -> float:

@@ -22,6 +22,11 @@ MAX_PARTS = 64
 _PART = struct.Struct("<BI")
 
 
+def table_bytes(num_parts: int, num_groups: int) -> int:
+    """Length of the table of parts; of one part there is none."""
+    return 1 + _PART.size * num_parts + num_groups if num_parts > 1 else 0
+
+
 class Part(NamedTuple):
     """Some groups and the chunks of their Gaussians.
 

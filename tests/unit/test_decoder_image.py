@@ -8,11 +8,11 @@ import json
 import pickle
 import subprocess
 import sys
-import threading
 
 import numpy as np
 import pytest
 from image_cases import HEIGHT, WIDTH, large_file, make_codes, make_file, make_header, reference_decode
+from threads import at_once
 
 import igs
 from igs import decoder, format
@@ -157,25 +157,16 @@ def test_many_threads_at_once():
     _, data = large_file(chunk_size=32)
     with igs.open(data) as plain:
         expected = plain.decode(dtype="float32")
-    failures = []
     with igs.open(data, threads=2) as image:
 
         def work(seed):
             rng = np.random.default_rng(seed)
-            try:
-                for _ in range(20):
-                    x, y = int(rng.integers(0, 1000)), int(rng.integers(0, 740))
-                    assert np.array_equal(image.pixel(x, y), expected[y, x])
-                    assert np.array_equal(image.region(x, y, 24, 28, dtype="float32"), expected[y : y + 28, x : x + 24])
-            except BaseException as error:
-                failures.append(error)
+            for _ in range(20):
+                x, y = int(rng.integers(0, 1000)), int(rng.integers(0, 740))
+                assert np.array_equal(image.pixel(x, y), expected[y, x])
+                assert np.array_equal(image.region(x, y, 24, 28, dtype="float32"), expected[y : y + 28, x : x + 24])
 
-        threads = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert not failures
+        at_once(work)
 
 
 def test_an_error_in_one_thread_is_raised():
