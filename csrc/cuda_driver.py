@@ -25,6 +25,7 @@ _FILES = {
         "igs_gather_16",
         "igs_gather_costs",
         "igs_adam",
+        "igs_adam_means",
     ),
     "raster.cu": ("igs_forward", "igs_backward", "igs_fused", "igs_removal"),
 }

@@ -58,6 +58,27 @@ IGS_HD float sigma_of(int map, float value, float lo, float hi, float* slope) {
     return s;
 }
 
+struct AdamRates {
+    float lr, beta1, beta2, rest1, rest2, epsilon;  // rest: 1 − β
+};
+
+// Adam's step of one value, by how much it falls; m and v learn of its gradient. c1, c2 correct their bias.
+IGS_HD float adam_step(const AdamRates& a, float rate, float c1, float c2, float grad, float* m, float* v) {
+    *m = a.beta1 * *m + a.rest1 * grad;
+    *v = a.beta2 * *v + a.rest2 * grad * grad;
+    return rate * (*m * c1) / (sqrtf(*v * c2) + a.epsilon);
+}
+
+// Adam's step of a mean along its Gaussian's own axes, turned by (c, s) = (cos θ, sin θ), in multiples of the deviations s1 and
+// s2 there. m and v are of the gradient along the axes.
+IGS_HD void adam_mean(const AdamRates& a, float s1, float s2, float c, float s, float c1, float c2, const float* grad, float* m, float* v,
+                      float* mean) {
+    const float by1 = adam_step(a, a.lr * s1, c1, c2, c * grad[0] + s * grad[1], m, v);
+    const float by2 = adam_step(a, a.lr * s2, c1, c2, c * grad[1] - s * grad[0], m + 1, v + 1);
+    mean[0] -= c * by1 - s * by2;
+    mean[1] -= s * by1 + c * by2;
+}
+
 // (p, q, r) of variances A, B along the axes turned by (c, s) = (cos θ, sin θ). Spec §6.2.
 IGS_HD void factor_forward(float A, float B, float c, float s, float* f) {
     const float syy = A * s * s + B * c * c, sxy = (A - B) * s * c, D = sqrtf(A) * sqrtf(B), g = sqrtf(syy);

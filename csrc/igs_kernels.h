@@ -81,6 +81,12 @@ void igs_factors_backward(int64_t n, int32_t scale_map, float sigma_min, float s
 void igs_adam(int64_t rows, int32_t columns, float* values, const float* grads, float* m, float* v, const int32_t* age,
               float lr, float beta1, float beta2, float epsilon);
 
+// The same on means [n, 2] in each Gaussian's own axes: gradients are turned into them, m and v [n, 2] are along them, and lr
+// is a multiple of the deviation along each. scales, rotations: as above, deviations clamped to [sigma_min, sigma_max].
+void igs_adam_means(int64_t n, int32_t scale_map, float sigma_min, float sigma_max, const float* scales, const float* rotations,
+                    float* means, const float* grads, float* m, float* v, const int32_t* age, float lr, float beta1, float beta2,
+                    float epsilon);
+
 void igs_set_num_threads(int32_t);
 int32_t igs_num_threads(void);
 const char* igs_target(void);            // "baseline", "avx2", "avx512": the copy in use

@@ -18,6 +18,8 @@ struct Table {
     void (*factors_forward)(int64_t, int32_t, float, float, float, const float*, const float*, float*);
     void (*factors_backward)(int64_t, int32_t, float, float, float, const float*, const float*, const float*, float*, float*);
     void (*adam)(int64_t, int32_t, float*, const float*, float*, float*, const int32_t*, float, float, float, float);
+    void (*adam_means)(int64_t, int32_t, float, float, const float*, const float*, float*, const float*, float*, float*, const int32_t*,
+                       float, float, float, float);
     void (*fma_chain)(int64_t, void*);
     double fma_per_task;
 };

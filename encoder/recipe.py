@@ -79,8 +79,9 @@ class Recipe:
     loss_ssim: float = 0.0  # weight of 1 − SSIM
     loss_ms_ssim: float = 0.003  # weight of 1 − SSIM of the picture reduced by 2, 4, 8 and 16
     scale_parameter: ScaleParameter = "log"
-    lr_position: float = 0.3
-    lr_position_unit: Literal["pixels", "picture"] = "pixels"  # picture: a share of the width (x) and height (y)
+    lr_position: float = 0.1
+    # deviations: of each Gaussian, along its own axes; picture: a share of the width (x) and height (y)
+    lr_position_unit: Literal["deviations", "pixels", "picture"] = "deviations"
     lr_scale: float = 0.12
     lr_rotation: float = 0.02 / math.pi
     lr_feature: float = 0.01

@@ -7,6 +7,7 @@
 // All arrays are dense, row-major and on the device; lengths are pixels, images planar [B, C, H, W]. The order of the fields is
 // that of the ctypes twin in encoder/raster/cuda_kernels.py, which a test compares by offset.
 #pragma once
+#include "../gaussian.h"
 
 namespace igs {
 
@@ -56,8 +57,8 @@ struct Adam {
     float* v;
     const int* age;  // [rows]
     int rows, columns;
-    // rest: 1 − β and log: ln β, rounded once, by the host; so 1 − β^age is exact for small ages as well.
-    float lr, beta1, beta2, rest1, rest2, log1, log2, epsilon;
+    AdamRates rates;
+    float log1, log2;  // ln β, rounded once, by the host, as 1 − β is; so 1 − β^age is exact for small ages as well
 };
 
 enum { kEntries = 0, kOverflow = 1, kBare = 3 };

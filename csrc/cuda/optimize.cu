@@ -93,10 +93,17 @@ IGS_KERNEL(256) igs_adam(const Adam a) {
     const int i = int(blockIdx.x * blockDim.x + threadIdx.x);
     if (i >= a.rows) return;
     const float t = float(a.age[i]), c1 = -1.f / expm1f(t * a.log1), c2 = -1.f / expm1f(t * a.log2);
-    for (int k = i * a.columns; k < (i + 1) * a.columns; k++) {
-        const float g = a.grads[k];
-        a.m[k] = a.beta1 * a.m[k] + a.rest1 * g;
-        a.v[k] = a.beta2 * a.v[k] + a.rest2 * g * g;
-        a.values[k] -= a.lr * (a.m[k] * c1) / (sqrtf(a.v[k] * c2) + a.epsilon);
-    }
+    for (int k = i * a.columns; k < (i + 1) * a.columns; k++)
+        a.values[k] -= adam_step(a.rates, a.rates.lr, c1, c2, a.grads[k], a.m + k, a.v + k);
+}
+
+// The same on means [rows, 2] along their Gaussians' own axes.
+IGS_KERNEL(256) igs_adam_means(const Adam a, int map, float lo, float hi, const float* scales, const float* rotations) {
+    const int i = int(blockIdx.x * blockDim.x + threadIdx.x);
+    if (i >= a.rows) return;
+    const float t = float(a.age[i]), c1 = -1.f / expm1f(t * a.log1), c2 = -1.f / expm1f(t * a.log2);
+    float slope, sine, cosine;
+    const float s1 = sigma_of(map, scales[2 * i], lo, hi, &slope), s2 = sigma_of(map, scales[2 * i + 1], lo, hi, &slope);
+    sincospif(rotations[i], &sine, &cosine);
+    adam_mean(a.rates, s1, s2, cosine, sine, c1, c2, a.grads + 2 * i, a.m + 2 * i, a.v + 2 * i, a.values + 2 * i);
 }

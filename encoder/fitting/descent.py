@@ -31,13 +31,24 @@ class Descent:
         if options.gradient and self._feature_rate:
             self._feature_shares = torch.tensor(rates, device=backend.place) / self._feature_rate
 
-    def step(self, state: FitState, grads: Sequence[Tensor], factor: float) -> None:
-        """Move the state's model against the gradients; ``factor`` of all rates."""
+    def step(
+        self,
+        model: Model,
+        grads: Sequence[Tensor],
+        moments: Sequence[tuple[Tensor, Tensor]],
+        age: Tensor,
+        factor: float,
+    ) -> None:
+        """Move a model against the gradients; ``factor`` of all rates. moments, age: Adam's, of each Gaussian."""
         r = self._recipe
         rates = (r.lr_position, r.lr_scale, r.lr_rotation, self._feature_rate)
-        values = zip(Model.NAMES, state.model.tensors(), grads, state.moments, rates, strict=True)
-        for name, value, grad, (m, v), rate in values:
+        betas = r.adam_beta1, r.adam_beta2
+        # Position first: its step is along the axes that the gradient was taken with.
+        for name, value, grad, (m, v), rate in zip(Model.NAMES, model.tensors(), grads, moments, rates, strict=True):
             if rate == 0:
+                continue
+            if name == "position" and r.lr_position_unit == "deviations":
+                self._backend.adam_means(model, grad, m, v, age, rate * factor, betas, r.adam_epsilon)
                 continue
             unit = None
             if name == "position" and r.lr_position_unit == "picture":
@@ -46,12 +57,10 @@ class Descent:
             elif name == "feature":
                 unit = self._feature_shares
             before = value if unit is None else value.clone()
-            self._backend.adam(
-                value, grad, m, v, state.age, rate * factor, (r.adam_beta1, r.adam_beta2), r.adam_epsilon
-            )
+            self._backend.adam(value, grad, m, v, age, rate * factor, betas, r.adam_epsilon)
             if unit is not None:
                 value.copy_(before + (value - before) * unit)
-        bound_model(state.model, self._width, self._height)
+        bound_model(model, self._width, self._height)
 
 
 def schedule(recipe: Recipe, state: FitState, phase: tuple[int, int, float]) -> float:

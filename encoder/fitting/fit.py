@@ -81,7 +81,7 @@ class Fit(Population):
         # The weights' own mean weight: where they lie the error is about so many times smaller than the weighted one.
         self._emphasis = 1.0 if loss_map is None else float(np.mean(np.square(loss_map)))
         self._started = time.perf_counter()
-        self._descent = Descent(recipe, self.options, self.channels, backend)
+        self.descent = Descent(recipe, self.options, self.channels, backend)
         self.noise: Noise | None = None  # set by who knows the channels' meaning; used from recipe.noise_from on
         # How many Gaussians there shall be, asked before the last ones are added, or before any are, and at reviews.
         self.retarget: Callable[[Fit], int] | None = None
@@ -213,7 +213,7 @@ class Fit(Population):
         grads = result.grads
         if self.learned is not None:
             grads = self.learned.learn(s.model, seen, grads, factor)
-        self._descent.step(s, grads, factor)
+        self.descent.step(s.model, grads, s.moments, s.age, factor)
         s.step += 1
 
     def _seen(self, model: Model) -> Model:

@@ -213,6 +213,11 @@ class Backend(Protocol):
         self, values: Tensor, grads: Tensor, m: Tensor, v: Tensor, age: Tensor, lr: float, betas: tuple[float, float],
         epsilon: float,
     ) -> None: ...  # fmt: skip
+    def adam_means(
+        self, model: Model, grads: Tensor, m: Tensor, v: Tensor, age: Tensor, lr: float, betas: tuple[float, float],
+        epsilon: float,
+    ) -> None:  # fmt: skip
+        """The same of a model's positions in its Gaussians' own axes, lr in deviations; m and v are along the axes."""
 
 
 class PlainBackend(Backend, Protocol):
@@ -326,6 +331,13 @@ class KernelBackend:
     ) -> None:  # fmt: skip
         kernels.adam(values, grads, m, v, age, lr, betas, epsilon)
 
+    def adam_means(
+        self, model: Model, grads: Tensor, m: Tensor, v: Tensor, age: Tensor, lr: float, betas: tuple[float, float],
+        epsilon: float,
+    ) -> None:  # fmt: skip
+        axes = shapes.axes(model.scale, model.rotation, model.scale_map)
+        kernels.adam_means(model.position, grads, m, v, age, *axes, lr, betas, epsilon)
+
 
 class TorchBackend:
     """Plain torch: tiled (the fallback without compiled kernels), or every Gaussian at every pixel."""
@@ -398,6 +410,13 @@ class TorchBackend:
         epsilon: float,
     ) -> None:  # fmt: skip
         reference.adam_reference(values, grads, m, v, age, lr, betas, epsilon)
+
+    def adam_means(
+        self, model: Model, grads: Tensor, m: Tensor, v: Tensor, age: Tensor, lr: float, betas: tuple[float, float],
+        epsilon: float,
+    ) -> None:  # fmt: skip
+        axes = shapes.axes(model.scale, model.rotation, model.scale_map)
+        reference.adam_means_reference(model.position, grads, m, v, age, *axes, lr, betas, epsilon)
 
 
 def psnr_of(mse: float) -> float:

@@ -92,6 +92,7 @@ class CudaBackend:
         moments = torch.zeros_like(model.position), torch.zeros_like(model.position)
         age = torch.ones(1, dtype=torch.int32, device=place)
         self.adam(model.position, result.grads[0], *moments, age, 0.1, (0.9, 0.99), 1e-15)
+        self.adam_means(model, result.grads[0], *moments, age, 0.1, (0.9, 0.99), 1e-15)
         if not 0.0 < result.mse <= 1.0:
             raise CudaUnavailable(f"{self.name}: one Gaussian's picture has the error {result.mse}, expected 0 to 1")
 
@@ -207,6 +208,13 @@ class CudaBackend:
         epsilon: float,
     ) -> None:  # fmt: skip
         self._rasterizer.adam(values, grads, m, v, age, lr, betas, epsilon)
+
+    def adam_means(
+        self, model: Model, grads: Tensor, m: Tensor, v: Tensor, age: Tensor, lr: float, betas: tuple[float, float],
+        epsilon: float,
+    ) -> None:  # fmt: skip
+        axes = shapes.axes(model.scale, model.rotation, model.scale_map)
+        self._rasterizer.adam_means(model.position, grads, m, v, age, *axes, lr, betas, epsilon)
 
 
 def _measures(means: Tensor, w: LossWeights, more: float | Tensor = 0.0) -> tuple[float, float, float | None]:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from igs.encoder.raster.kernels import SCALE_MAPS
 from igs.encoder.raster.reference import RasterOptions
+from igs.format.fields import SIGMA_MAX, SIGMA_MIN
 
 _WARPS_PER_BLOCK, _TILES_PER_BLOCK, _LOSS_SIDE = 8, 4, 32  # as the kernels have them
 _PULL_REACH = 2.25  # kPullReach of csrc/binning.inc
@@ -64,7 +65,7 @@ class Adam(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("values", "grads", "m", "v", "age")),
         *((name, ctypes.c_int32) for name in ("rows", "columns")),
-        *((name, ctypes.c_float) for name in ("lr", "beta1", "beta2", "rest1", "rest2", "log1", "log2", "epsilon")),
+        *((name, ctypes.c_float) for name in ("lr", "beta1", "beta2", "rest1", "rest2", "epsilon", "log1", "log2")),
     )
 
 
@@ -354,6 +355,26 @@ class CudaRasterizer:
         epsilon: float,
     ) -> None:  # fmt: skip
         """One step of Adam in place; see :func:`igs.encoder.raster.reference.adam_reference`."""
+        a = self._adam_of(values, grads, m, v, age, lr, betas, epsilon)
+        self._launcher.launch("igs_adam", (-(-a.rows // 256), 1, 1), 256, [a])
+
+    def adam_means(
+        self, means: Tensor, grads: Tensor, m: Tensor, v: Tensor, age: Tensor, scales: Tensor, rotations: Tensor,
+        scale_map: str, lr: float, betas: tuple[float, float], epsilon: float, sigma_min: float = SIGMA_MIN,
+        sigma_max: float = SIGMA_MAX,
+    ) -> None:  # fmt: skip
+        """One step of Adam in place; see :func:`igs.encoder.raster.reference.adam_means_reference`."""
+        a = self._adam_of(means, grads, m, v, age, lr, betas, epsilon)
+        arguments = [
+            a, ctypes.c_int32(SCALE_MAPS[scale_map]), ctypes.c_float(sigma_min), ctypes.c_float(sigma_max),
+            ctypes.c_void_p(scales.data_ptr()), ctypes.c_void_p(rotations.data_ptr()),
+        ]  # fmt: skip
+        self._launcher.launch("igs_adam_means", (-(-a.rows // 256), 1, 1), 256, arguments)
+
+    def _adam_of(
+        self, values: Tensor, grads: Tensor, m: Tensor, v: Tensor, age: Tensor, lr: float, betas: tuple[float, float],
+        epsilon: float,
+    ) -> Adam:  # fmt: skip
         a, rows = self._adam, age.shape[0]
         if betas != self._betas:
             a.beta1, a.beta2, a.rest1, a.rest2 = *betas, 1 - betas[0], 1 - betas[1]
@@ -365,7 +386,7 @@ class CudaRasterizer:
         a.values, a.grads, a.age = values.data_ptr(), grads.data_ptr(), age.data_ptr()
         a.m, a.v, a.lr, a.epsilon = m.data_ptr(), v.data_ptr(), lr, epsilon
         a.rows, a.columns = rows, values.numel() // rows
-        self._launcher.launch("igs_adam", (-(-rows // 256), 1, 1), 256, [a])
+        return a
 
 
 def _shape(scale_map: str, low: float, high: float, lowpass: float, *tensors: Tensor) -> tuple[Any, ...]:

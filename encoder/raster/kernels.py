@@ -302,3 +302,15 @@ def adam(
         rows, columns, values.data_ptr(), grads.data_ptr(), m.data_ptr(), v.data_ptr(), age.data_ptr(),
         lr, *betas, epsilon,
     )  # fmt: skip
+
+
+def adam_means(
+    means: Tensor, grads: Tensor, m: Tensor, v: Tensor, age: Tensor, scales: Tensor, rotations: Tensor, scale_map: str,
+    lr: float, betas: tuple[float, float], epsilon: float, sigma_min: float = SIGMA_MIN, sigma_max: float = SIGMA_MAX,
+) -> None:  # fmt: skip
+    """One step of Adam in place; see :func:`igs.encoder.raster.reference.adam_means_reference`."""
+    grads = grads.contiguous()
+    _lib().igs_adam_means(
+        len(age), SCALE_MAPS[scale_map], sigma_min, sigma_max, scales.data_ptr(), rotations.data_ptr(),
+        means.data_ptr(), grads.data_ptr(), m.data_ptr(), v.data_ptr(), age.data_ptr(), lr, *betas, epsilon,
+    )  # fmt: skip

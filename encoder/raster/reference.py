@@ -53,18 +53,22 @@ def factors_reference(
     lowpass: float = 0.0,
 ) -> Tensor:
     """Factors [N, 3] (p, q, r) of scale parameters (raw σ, inverse 1/σ, natural log σ) and rotations (spec §6.2)."""
+    sigma = _deviations(scales, scale_map, sigma_min, sigma_max)
+    a, b = sigma[:, 0] ** 2 + lowpass, sigma[:, 1] ** 2 + lowpass
+    c, s = torch.cos(math.pi * rotations), torch.sin(math.pi * rotations)
+    syy, sxy, d = a * s * s + b * c * c, (a - b) * s * c, a.sqrt() * b.sqrt()
+    g = syy.sqrt()
+    return torch.stack([g / d, -sxy / (d * g), 1 / g], dim=1)
+
+
+def _deviations(scales: Tensor, scale_map: str, sigma_min: float, sigma_max: float) -> Tensor:
     if scale_map == "log":
         sigma = scales.exp()
     elif scale_map == "inverse":
         sigma = 1 / scales.clamp_min(1e-6)
     else:
         sigma = scales
-    sigma = sigma.clamp(sigma_min, sigma_max)
-    a, b = sigma[:, 0] ** 2 + lowpass, sigma[:, 1] ** 2 + lowpass
-    c, s = torch.cos(math.pi * rotations), torch.sin(math.pi * rotations)
-    syy, sxy, d = a * s * s + b * c * c, (a - b) * s * c, a.sqrt() * b.sqrt()
-    g = syy.sqrt()
-    return torch.stack([g / d, -sxy / (d * g), 1 / g], dim=1)
+    return sigma.clamp(sigma_min, sigma_max)
 
 
 def _whitened(means: Tensor, factors: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
@@ -222,3 +226,18 @@ def adam_reference(
     v.mul_(betas[1]).addcmul_(grads, grads, value=1 - betas[1])
     c1, c2 = (1 / (1 - betas[0] ** t)).to(values.dtype), (1 / (1 - betas[1] ** t)).to(values.dtype)
     values.sub_(lr * (m * c1) / ((v * c2).sqrt() + epsilon))
+
+
+def adam_means_reference(
+    means: Tensor, grads: Tensor, m: Tensor, v: Tensor, age: Tensor, scales: Tensor, rotations: Tensor, scale_map: str,
+    lr: float, betas: tuple[float, float], epsilon: float, sigma_min: float = SIGMA_MIN, sigma_max: float = SIGMA_MAX,
+) -> None:  # fmt: skip
+    """:func:`adam_reference` of means [N, 2] in each Gaussian's own axes: gradients are turned into them, the moments
+    are along them, and lr is a multiple of the deviation along each."""
+    sigma = _deviations(scales, scale_map, sigma_min, sigma_max)
+    c, s = torch.cos(math.pi * rotations), torch.sin(math.pi * rotations)
+    x, y = grads.unbind(1)
+    steps = torch.zeros_like(means)
+    adam_reference(steps, torch.stack([c * x + s * y, c * y - s * x], dim=1), m, v, age, lr, betas, epsilon)
+    a, b = (sigma * steps).unbind(1)
+    means.add_(torch.stack([c * a - s * b, s * a + c * b], dim=1))

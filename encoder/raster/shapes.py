@@ -113,6 +113,15 @@ def deviations(scale: Tensor, rotation: Tensor, scale_map: str) -> Tensor:
     return sigma.clamp(SIGMA_MIN, SIGMA_MAX)
 
 
+def axes(scale: Tensor, rotation: Tensor, scale_map: str) -> tuple[Tensor, Tensor, str]:
+    """The same shapes with deviations along axes and an angle, as kernels know them: (scale, rotation, scale_map)."""
+    if not is_matrix(scale_map):
+        return scale, rotation, scale_map
+    sxx, syy, sxy = covariance_entries(scale.double(), rotation.double(), scale_map)
+    turn = torch.atan2(2 * sxy, sxx - syy) / (2 * math.pi)
+    return deviations(scale, rotation, scale_map).contiguous(), turn.to(rotation.dtype), "raw"
+
+
 def bound_shapes(scale: Tensor, rotation: Tensor, scale_map: str, low: float, high: float) -> None:
     """Bring deviations back into [low, high] pixels, in place; matrices keep their axes."""
     if scale_map == "log":

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from igs.encoder.fitting.checkpoint import zero_moments
-from igs.encoder.fitting.descent import FAR, bound_model
+from igs.encoder.fitting.descent import FAR
 from igs.encoder.fitting.fit import Fit
 from igs.encoder.fitting.interlace import ORDER, wide_enough
 from igs.encoder.raster.backend import Model
@@ -82,15 +82,11 @@ def _sensitivities(fit: Fit, model: Model, seed: int) -> Sensitivities | None:
 def _adapt(fit: Fit, model: Model, moments: list[tuple[Tensor, Tensor]], age: Tensor, frozen: Tensor) -> None:
     """Some steps of the Gaussians that are not frozen."""
     r = fit.recipe
-    rates = (r.lr_position, r.lr_scale, r.lr_rotation, r.lr_feature)
-    betas = (r.adam_beta1, r.adam_beta2)
     interlaced = r.interlace > 0 and fit.interlaced(math.inf)
     for turn in range(round(r.freeze_steps * r.steps)):
-        result = fit.gradient_step(model, turn, interlaced)
+        result, kept = fit.gradient_step(model, turn, interlaced), model.clone()
         age += 1
-        for value, grad, (m, v), rate in zip(model.tensors(), result.grads, moments, rates, strict=True):
-            kept = value.clone()
-            fit.backend.adam(value, grad, m, v, age, rate * r.freeze_rate, betas, r.adam_epsilon)
+        fit.descent.step(model, result.grads, moments, age, r.freeze_rate)
+        for value, before in zip(model.tensors(), kept.tensors(), strict=True):
             # No selection by a mask, whose length the host would have to wait for.
-            value.copy_(torch.where(frozen.view(-1, *(1,) * (value.dim() - 1)), kept, value))
-        bound_model(model, fit.width, fit.height)
+            value.copy_(torch.where(frozen.view(-1, *(1,) * (value.dim() - 1)), before, value))

@@ -223,3 +223,21 @@ def test_adam_agrees_with_torch_and_a_new_row_takes_a_full_first_step():
     before = mine[2].clone()
     kernels.adam(mine, torch.ones(5, 3), *moments, age, 0.01, (0.9, 0.99), 1e-8)
     torch.testing.assert_close(before - mine[2], torch.full((3,), 0.01), rtol=1e-4, atol=1e-6)
+
+
+def test_adam_of_means_goes_a_share_of_the_deviation_along_each_axis_whichever_way_the_picture_is_turned():
+    g = torch.Generator().manual_seed(9)
+    grad, scales = torch.rand(50, 2, generator=g, dtype=torch.float64) - 0.5, torch.rand(50, 2, generator=g) * 4
+    scales, rotations = scales.double(), torch.zeros(50, dtype=torch.float64)
+    age = torch.ones(50, dtype=torch.int32)
+    steps = []
+    for turn in (0.0, 0.3):
+        c, s = math.cos(math.pi * turn), math.sin(math.pi * turn)
+        back = torch.tensor([[c, -s], [s, c]], dtype=torch.float64)
+        means, moments = torch.zeros_like(grad), [torch.zeros_like(grad) for _ in range(2)]
+        reference.adam_means_reference(
+            means, grad @ back.T, *moments, age, scales, rotations + turn, "log", 0.1, (0.9, 0.99), 1e-15
+        )
+        steps.append(means @ back)
+    torch.testing.assert_close(steps[0], -0.1 * scales.exp() * grad.sign())
+    torch.testing.assert_close(steps[1], steps[0])

@@ -105,6 +105,15 @@ def test_a_matrix_that_is_not_definite_becomes_one(scale_map):
 
 
 @pytest.mark.parametrize("scale_map", MAPS)
+def test_axes_are_deviations_and_an_angle(scale_map):
+    sigma, angle = gaussians()
+    scale, rotation, plain = shapes.axes(*shapes.parameters(sigma, angle, scale_map), scale_map)
+    assert not shapes.is_matrix(plain)
+    found = factors_reference(scale, rotation, plain)
+    torch.testing.assert_close(found, factors_reference(sigma, angle, "raw"), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("scale_map", MAPS)
 def test_enlarged(scale_map):
     sigma, angle = gaussians()
     factor = torch.linspace(0.5, 3, len(sigma), dtype=torch.float64)
