@@ -53,6 +53,26 @@ def test_the_first_positions_of_a_draw_are_a_draw_of_fewer():
     np.testing.assert_allclose(np.sort(np.floor(rows), axis=1), np.sort(np.floor(drawn), axis=1))  # the same pixels
 
 
+def test_positions_are_drawn_one_after_the_other_without_replacement():
+    """Pairs of pixels: the second in proportion to what is left."""
+    shares, rng, count = np.array([0.1, 0.2, 0.3, 0.4]), np.random.default_rng(0), 4000
+    pairs = np.zeros((4, 4))
+    for _ in range(count):
+        x = init.draw_positions(shares[None], 2, 0.0, 1.0, rng, as_drawn=True)[:, 0].astype(int)
+        pairs[x[0], x[1]] += 1 / count
+    expected = shares[:, None] * shares / (1 - shares[:, None])
+    np.fill_diagonal(expected, 0)
+    np.testing.assert_allclose(pairs, expected, atol=0.025)  # four deviations
+
+
+def test_what_weighs_next_to_nothing_is_drawn_before_what_weighs_nothing():
+    weights = np.zeros((4, 4))
+    weights[2, 1], weights[3, 0] = 1, 1e-15
+    points = np.floor(init.draw_positions(weights, 5, 0.0, 1.0, np.random.default_rng(0), as_drawn=True))
+    assert points[:2].tolist() == [[1, 2], [0, 3]]
+    assert len(np.unique(points, axis=0)) == 5
+
+
 def test_more_positions_than_pixels_in_the_order_of_the_draw():
     """The first as many as there are pixels are one in each."""
     points = init.draw_positions(np.ones((2, 3)), 20, 0.3, 1.0, np.random.default_rng(0), as_drawn=True)
