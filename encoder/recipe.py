@@ -82,7 +82,7 @@ class Recipe:
     lr_position: float = 0.08
     # deviations: of each Gaussian, along its own axes; picture: a share of the width (x) and height (y)
     lr_position_unit: Literal["deviations", "pixels", "picture"] = "deviations"
-    lr_scale: float = 0.15
+    lr_scale: float = 0.12
     lr_rotation: float = 0.02 / math.pi
     lr_feature: float = 0.01
     # Of the gradient primitive, colour per standard deviation. 0.001, 0.002, 0.004, 0.01, 0.03 gained 0.40, 0.48, 0.53,
