@@ -56,6 +56,7 @@ def _declare(lib: ctypes.CDLL) -> None:
         "igs_add_spread": (None, [i32, i32, i32, _FLOATS, f32, _FLOATS]),
         "igs_factors_forward": (None, [i64, i32, f32, f32, f32, *[_FLOATS] * 3]),
         "igs_factors_backward": (None, [i64, i32, f32, f32, f32, *[_FLOATS] * 5]),
+        "igs_add_noise": (None, [i64, i32, f32, f32, i32, *[_FLOATS] * 3, i32, *[_FLOATS] * 9]),
         "igs_adam": (None, [i64, i32, *[_FLOATS] * 5, f32, f32, f32, f32]),
         "igs_adam_means": (None, [i64, i32, f32, f32, *[_FLOATS] * 7, f32, f32, f32, f32]),
         "igs_set_num_threads": (None, [i32]),

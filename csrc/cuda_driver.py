@@ -24,6 +24,7 @@ _FILES = {
         "igs_gather_8",
         "igs_gather_16",
         "igs_gather_costs",
+        "igs_add_noise",
         "igs_adam",
         "igs_adam_means",
     ),

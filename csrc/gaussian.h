@@ -58,6 +58,37 @@ IGS_HD float sigma_of(int map, float value, float lo, float hi, float* slope) {
     return s;
 }
 
+// A Gaussian with noise of one lattice step on its place and shape (spec §6.4): steps[4] of the mean in deviations, of ln σ₂, of
+// ln(σ₁/σ₂) and of the apparent turn in radians, all of a Gaussian of σ = 1; u[5] numbers in −½ … ½; (c, s) = (cos θ, sin θ).
+// Returns what the steps of its features are to be multiplied with.
+IGS_HD float add_noise(const float* steps, int map, float lo, float hi, const float* u, const float* mean, const float* scale,
+                       float rotation, float c, float s, float* noisy_mean, float* noisy_scale, float* noisy_rotation) {
+    float slope;
+    const float s1 = sigma_of(map, scale[0], lo, hi, &slope), s2 = sigma_of(map, scale[1], lo, hi, &slope);
+    const float l1 = map == 2 ? scale[0] : logf(s1), l2 = map == 2 ? scale[1] : logf(s2);
+    const bool turned = l2 > l1;  // the second axis is the major one
+    const float major = turned ? l2 : l1, minor = turned ? l1 : l2;
+    const float gain = expf(-(major + 3.f * minor) / 8.f), root = expf(-minor / 2.f);
+    const float by_minor = u[0] * steps[1] * root, by_major = by_minor + u[1] * steps[2] * root;
+    const float n1 = l1 + (turned ? by_minor : by_major), n2 = l2 + (turned ? by_major : by_minor);
+    noisy_scale[0] = map == 2 ? n1 : expf(map == 1 ? -n1 : n1);
+    noisy_scale[1] = map == 2 ? n2 : expf(map == 1 ? -n2 : n2);
+    const float ratio = expf(major - minor), angles = ceilf((ratio - 1.f / ratio) * 3.14159265358979f / (steps[3] * gain));
+    *noisy_rotation = rotation + (angles > 1.f ? u[2] / angles : 0.f);
+    const float d1 = u[3] * steps[0] * gain * s1, d2 = u[4] * steps[0] * gain * s2;
+    noisy_mean[0] = mean[0] + d1 * c - d2 * s;
+    noisy_mean[1] = mean[1] + d1 * s + d2 * c;
+    const float finer = expf(-(3.f * major + 4.f * minor) / 8.f);
+    return finer > 0.015625f ? finer : 0.015625f;  // FEATURE_GAIN_MIN of format/lattice.py
+}
+
+// Feature k of `count` with the noise of all features' steps at once: mixed[j, k] is how feature j's step moves it, u is in −½ … ½.
+IGS_HD float noisy_feature(int count, int k, float feature, float factor, const float* mixed, const float* u) {
+    float sum = 0;
+    for (int j = 0; j < count; j++) sum += u[j] * mixed[j * count + k];
+    return feature + factor * sum;
+}
+
 struct AdamRates {
     float lr, beta1, beta2, rest1, rest2, epsilon;  // rest: 1 − β
 };

@@ -76,6 +76,14 @@ void igs_factors_backward(int64_t n, int32_t scale_map, float sigma_min, float s
                           const float* scales, const float* rotations, const float* grad_factors, float* grad_scales,
                           float* grad_rotations);
 
+// Gaussians with noise of one lattice step on all they have (spec §6.4). At a coarseness of 1 and σ = 1: steps[4] of the mean in
+// deviations, of ln σ₂, of ln(σ₁/σ₂), of the apparent turn in radians; mixed [F, F]: how feature j's step moves feature k.
+// coarseness: one for all, or [n] with `each`. u [n, 5 + F]: numbers in −½ … ½. scales, rotations: as above.
+void igs_add_noise(int64_t n, int32_t scale_map, float sigma_min, float sigma_max, int32_t features, const float* steps,
+                   const float* mixed, const float* coarseness, int32_t each, const float* u, const float* means, const float* scales,
+                   const float* rotations, const float* colours, float* noisy_means, float* noisy_scales, float* noisy_rotations,
+                   float* noisy_colours);
+
 // One step of Adam on n values, bias correction by the per-row age t [rows] (steps since the row was created, ≥ 1),
 // n = rows·columns, row-major.
 void igs_adam(int64_t rows, int32_t columns, float* values, const float* grads, float* m, float* v, const int32_t* age,

@@ -116,9 +116,8 @@ class Job:
             on_step=self._on_step if o.checkpoint or o.render_every or o.on_step else None,
         )
         if self.recipe.coding == "lattice":
-            fit.noise = Noise(
-                self.channels, len(fit.state.model.feature[0]), rgb_groups(self.groups), o.seed, self.backend.place
-            )
+            features = fit.state.model.feature.shape[1]
+            fit.noise = Noise(self.channels, features, rgb_groups(self.groups), o.seed, self.backend)
         if o.resume is not None:
             checkpoint.restore(fit, o.resume)
         if isinstance(self.backend, levels.LevelBackend):

@@ -217,9 +217,11 @@ class _Encoder:
         if self.options.downsample != 1:
             o = dataclasses.replace(o, roi=())  # regions are of the full picture
         given = {name: value for name, value in o.overrides.items() if name != "steps"}
-        if o.overrides.get("steps", 0) > dataclasses.replace(o, overrides=given).recipe().steps:
-            o = dataclasses.replace(o, overrides=given)  # no quick encode
-        recipe = o.recipe()
+        steps = dataclasses.replace(o, overrides=given).recipe().steps
+        # So many and no more, as large pictures else get: and rounding at once, which flatters no part beside another.
+        given["steps"] = min(steps, o.overrides.get("steps", steps))
+        o = dataclasses.replace(o, overrides=given)
+        recipe = dataclasses.replace(o.recipe(), compensate=False, freeze_rounds=1)
         most = max(1, int(rate.MAX_SHARE * source.width * source.height))
         count = min(max(rate.gaussians_for_bytes(size, recipe, source.groups, {}), rate.SMALLEST), most)
         job, result = self.fitted(source, dataclasses.replace(o, num_gaussians=count), recipe, _ignore)

@@ -209,6 +209,7 @@ class Backend(Protocol):
     def measure(
         self, image: Tensor, target: Tensor, ssim: bool, weight: Tensor | None = None
     ) -> tuple[float, float | None]: ...
+    def add_noise(self, model: Model, coarseness: Tensor, steps: Tensor, mixed: Tensor, u: Tensor) -> Model: ...
     def adam(
         self, values: Tensor, grads: Tensor, m: Tensor, v: Tensor, age: Tensor, lr: float, betas: tuple[float, float],
         epsilon: float,
@@ -325,6 +326,10 @@ class KernelBackend:
         )
         return e2, s if ssim else None
 
+    def add_noise(self, model: Model, coarseness: Tensor, steps: Tensor, mixed: Tensor, u: Tensor) -> Model:
+        noisy = kernels.add_noise(*model.tensors(), model.scale_map, coarseness, steps, mixed, u)
+        return Model.of(noisy, model.scale_map)
+
     def adam(
         self, values: Tensor, grads: Tensor, m: Tensor, v: Tensor, age: Tensor, lr: float, betas: tuple[float, float],
         epsilon: float,
@@ -404,6 +409,10 @@ class TorchBackend:
         w = 1.0 if weight is None else weight
         s = float((w * reference.ssim_map_reference(image, target)).mean()) if ssim else None
         return float((w * (image - target) ** 2).mean()), s
+
+    def add_noise(self, model: Model, coarseness: Tensor, steps: Tensor, mixed: Tensor, u: Tensor) -> Model:
+        noisy = reference.add_noise_reference(*model.tensors(), model.scale_map, coarseness, steps, mixed, u)
+        return Model.of(noisy, model.scale_map)
 
     def adam(
         self, values: Tensor, grads: Tensor, m: Tensor, v: Tensor, age: Tensor, lr: float, betas: tuple[float, float],

@@ -203,6 +203,10 @@ class CudaBackend:
         totals = self._rasterizer.loss(image, target, 0.0, 1.0, 1.0 if ssim else 0.0, None, self._moved(weight))
         return totals / (target.numel() // self._rasterizer.pictures)
 
+    def add_noise(self, model: Model, coarseness: Tensor, steps: Tensor, mixed: Tensor, u: Tensor) -> Model:
+        noisy = self._rasterizer.add_noise(*model.tensors(), model.scale_map, coarseness, steps, mixed, u)
+        return Model.of(noisy, model.scale_map)
+
     def adam(
         self, values: Tensor, grads: Tensor, m: Tensor, v: Tensor, age: Tensor, lr: float, betas: tuple[float, float],
         epsilon: float,

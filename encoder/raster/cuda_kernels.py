@@ -350,6 +350,22 @@ class CudaRasterizer:
         self._each("igs_factors_backward", len(rotations), *given)
         return out
 
+    def add_noise(
+        self, means: Tensor, scales: Tensor, rotations: Tensor, features: Tensor, scale_map: str, coarseness: Tensor,
+        steps: Tensor, mixed: Tensor, u: Tensor, sigma_min: float = SIGMA_MIN, sigma_max: float = SIGMA_MAX,
+    ) -> tuple[Tensor, ...]:  # fmt: skip
+        """See :func:`igs.encoder.raster.reference.add_noise_reference`."""
+        given = [t.contiguous() for t in (means, scales, rotations, features)]
+        noisy = tuple(torch.empty_like(t) for t in given)
+        before = [ctypes.c_void_p(t.data_ptr()) for t in (steps, mixed, coarseness)]
+        after = [ctypes.c_void_p(t.data_ptr()) for t in (u, *given, *noisy)]
+        self._each(
+            "igs_add_noise", len(rotations), ctypes.c_int32(SCALE_MAPS[scale_map]), ctypes.c_float(sigma_min),
+            ctypes.c_float(sigma_max), ctypes.c_int32(features.shape[1]), *before,
+            ctypes.c_int32(coarseness.numel() > 1), *after,
+        )  # fmt: skip
+        return noisy
+
     def adam(
         self, values: Tensor, grads: Tensor, m: Tensor, v: Tensor, age: Tensor, lr: float, betas: tuple[float, float],
         epsilon: float,

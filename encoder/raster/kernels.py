@@ -290,6 +290,21 @@ def factors_gradient(
     return grad_scales, grad_rotations
 
 
+def add_noise(
+    means: Tensor, scales: Tensor, rotations: Tensor, features: Tensor, scale_map: str, coarseness: Tensor,
+    steps: Tensor, mixed: Tensor, u: Tensor, sigma_min: float = SIGMA_MIN, sigma_max: float = SIGMA_MAX,
+) -> tuple[Tensor, ...]:  # fmt: skip
+    """See :func:`igs.encoder.raster.reference.add_noise_reference`."""
+    given = [t.contiguous() for t in (means, scales, rotations, features)]
+    noisy = tuple(torch.empty_like(t) for t in given)
+    _lib().igs_add_noise(
+        len(rotations), SCALE_MAPS[scale_map], sigma_min, sigma_max, features.shape[1], steps.data_ptr(),
+        mixed.data_ptr(), coarseness.data_ptr(), coarseness.numel() > 1, u.data_ptr(),
+        *(t.data_ptr() for t in given), *(t.data_ptr() for t in noisy),
+    )  # fmt: skip
+    return noisy
+
+
 def adam(
     values: Tensor, grads: Tensor, m: Tensor, v: Tensor, age: Tensor, lr: float, betas: tuple[float, float],
     epsilon: float,

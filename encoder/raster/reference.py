@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from igs.format.fields import SIGMA_MAX, SIGMA_MIN
+from igs.format.lattice import FEATURE_GAIN_MIN
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,6 +213,37 @@ def loss_reference(
     if ssim:
         total = total + ssim * (1 - (w * ssim_map_reference(image, target)).mean())
     return total
+
+
+def add_noise_reference(
+    means: Tensor, scales: Tensor, rotations: Tensor, features: Tensor, scale_map: str, coarseness: Tensor,
+    steps: Tensor, mixed: Tensor, u: Tensor, sigma_min: float = SIGMA_MIN, sigma_max: float = SIGMA_MAX,
+) -> tuple[Tensor, ...]:  # fmt: skip
+    """Gaussians with noise of one lattice step on all they have (spec §6.4).
+
+    At a coarseness of 1 and σ = 1: steps [4] of the mean in deviations, of ln σ₂, of ln(σ₁/σ₂) and of the apparent turn
+    in radians; mixed [F, F]: how the step of feature j moves feature k. coarseness: [1] for all, or [N]. u [N, 5 + F]:
+    numbers in −½ … ½, of minor, ratio, rotation, both axes and the features.
+    """
+    sigma = _deviations(scales, scale_map, sigma_min, sigma_max)
+    log = scales if scale_map == "log" else sigma.log()
+    by_mean, by_minor, by_ratio, by_turn = (steps[:, None] * coarseness).unbind(0)
+    ln1, ln2 = log.amax(dim=1), log.amin(dim=1)
+    turned = log[:, 1] > log[:, 0]  # the second axis is the major one
+    gain, root = torch.exp(-(ln1 + 3 * ln2) / 8), torch.exp(-ln2 / 2)
+    minor = u[:, 0] * by_minor * root
+    major = minor + u[:, 1] * by_ratio * root
+    noisy = log + torch.where(turned[:, None], torch.stack([minor, major], 1), torch.stack([major, minor], 1))
+    if scale_map != "log":
+        noisy = (-noisy if scale_map == "inverse" else noisy).exp()
+    ratio = torch.exp(ln1 - ln2)
+    angles = ((ratio - 1 / ratio) * math.pi / (by_turn * gain)).ceil().clamp_min(1)
+    rotation = rotations + torch.where(angles > 1, u[:, 2] / angles, 0.0)
+    c, s = torch.cos(math.pi * rotations), torch.sin(math.pi * rotations)
+    x, y = (u[:, 3:5] * (by_mean * gain)[:, None] * sigma).unbind(1)
+    mean = means + torch.stack([x * c - y * s, x * s + y * c], 1)
+    factor = coarseness * torch.exp(-(3 * ln1 + 4 * ln2) / 8).clamp_min(FEATURE_GAIN_MIN)
+    return mean, noisy, rotation, features + factor[:, None] * (u[:, 5:] @ mixed)
 
 
 def adam_reference(

@@ -13,7 +13,7 @@ import math
 import numpy as np
 import torch
 
-from igs.encoder.raster.backend import Model, scale_parameter
+from igs.encoder.raster.backend import Backend, Model
 from igs.format import lattice as la
 from igs.format.lattice import BROAD, BROADEST, Lattice
 
@@ -68,45 +68,24 @@ class Steps:
 class Noise:
     """Uniform noise of one step on every attribute: what rounding will do, while the fit can still adapt to it."""
 
-    def __init__(
-        self, channels: int, features: int, rgb: list[int], seed: int, place: torch.device | str = "cpu"
-    ) -> None:
-        self.channels, self.features, self.rgb, self.place = channels, features, rgb, place
+    def __init__(self, channels: int, features: int, rgb: list[int], seed: int, backend: Backend) -> None:
+        self.rgb, self._backend, place = rgb, backend, backend.place
         self.generator = torch.Generator(place).manual_seed(seed)
-        self._mix = torch.from_numpy(la.correlate(np.eye(features), rgb)).float().to(place)
-        self._feature = torch.tensor(Steps.of(1.0, channels, features, rgb).feature, device=place)
+        steps = Steps.of(1.0, channels, features, rgb)
+        mixed = np.diag(steps.feature) @ la.correlate(np.eye(features), rgb)
+        self._steps = torch.tensor([steps.mean, steps.minor, steps.ratio, steps.rotation], device=place)
+        self._mixed = torch.from_numpy(mixed).float().to(place)
 
     def add(self, model: Model, coarseness: float | torch.Tensor) -> Model:
         """A noisy copy of a model.
 
         coarseness: a number; or one on the model's device, which then isn't waited for, or one per Gaussian there, [N].
         """
-        steps = Steps.of(coarseness, self.channels, self.features, self.rgb)  # type: ignore[arg-type]
-        if isinstance(coarseness, torch.Tensor):
-            feature_steps = self._feature * coarseness[..., None]
-        else:
-            feature_steps = torch.tensor(steps.feature, device=self.place)
-        n = len(model)
-        u = torch.rand(n, 5 + self.features, generator=self.generator, device=self.place) - 0.5
-        log = _log_scale(model)
-        ln1, ln2 = log.amax(dim=1), log.amin(dim=1)
-        second = log[:, 1] > log[:, 0]  # which column is the major one
-        gain = torch.exp(-(ln1 + 3 * ln2) / 8)
-        root_gain = torch.exp(-ln2 / 2)
-        minor = u[:, 0] * steps.minor * root_gain
-        major = minor + u[:, 1] * steps.ratio * root_gain
-        scale = log + torch.where(second[:, None], torch.stack([minor, major], 1), torch.stack([major, minor], 1))
-        if model.scale_map != "log":
-            scale = scale_parameter(scale.exp(), model.scale_map)
-        ratio = torch.exp(ln1 - ln2)
-        angles = ((ratio - 1 / ratio) * (math.pi / steps.rotation) / gain).ceil().clamp_min(1)
-        rotation = model.rotation + torch.where(angles > 1, u[:, 2] / angles, 0.0)
-        c, s = torch.cos(math.pi * model.rotation), torch.sin(math.pi * model.rotation)
-        d = u[:, 3:5] * (steps.mean * gain)[:, None] * log.exp()
-        position = model.position + torch.stack([d[:, 0] * c - d[:, 1] * s, d[:, 0] * s + d[:, 1] * c], 1)
-        feature_gain = torch.exp(-(3 * ln1 + 4 * ln2) / 8).clamp_min(la.FEATURE_GAIN_MIN)
-        values = u[:, 5:] * feature_steps * feature_gain[:, None]
-        return Model(position, scale, rotation, model.feature + values @ self._mix, model.scale_map)
+        if not isinstance(coarseness, torch.Tensor):
+            coarseness = torch.full((1,), coarseness, device=self._backend.place)
+        shape = len(model), 5 + len(self._mixed)
+        u = torch.rand(*shape, generator=self.generator, device=self._backend.place) - 0.5
+        return self._backend.add_noise(model, coarseness.reshape(-1), self._steps, self._mixed, u)
 
 
 def _log_scale(model: Model) -> torch.Tensor:

@@ -26,7 +26,7 @@ def test_pictures_are_fitted_together_and_each_improves(backend):
     first = None
     for _ in range(2):
         batch = FitBatch(pictures, 24, recipe, backend, seed=2)
-        batch.noise = Noise(3, 3, [0], 3, backend.place)
+        batch.noise = Noise(3, 3, [0], 3, batch.backend)
         models = batch.fit()
         assert [len(m) for m in models] == [24] * 3
         for model, t in zip(models, pictures, strict=True):
@@ -42,7 +42,7 @@ def test_pictures_are_fitted_together_and_each_improves(backend):
 def test_noise_may_start_with_the_first_step(backend):
     recipe = Recipe(steps=6, growth=False, relocate=0.0, noise_from=0.0)
     batch = FitBatch([target(), 1 - target()], 12, recipe, backend)
-    batch.noise = Noise(3, 3, [0], 3, backend.place)
+    batch.noise = Noise(3, 3, [0], 3, batch.backend)
     for model, t in zip(batch.fit(), (target(), 1 - target()), strict=True):
         assert backend.measure(backend.render(model, batch.options), t, False)[0] < 0.1
 
@@ -100,7 +100,7 @@ def test_what_pictures_cannot_share_is_refused(backend):
 )
 def test_recipes_of_one_picture_are_those_of_many(changes, backend):
     pictures = [target(), 1 - target()]
-    batch = FitBatch(pictures, 24, Recipe(steps=18, relocate=0.1, **changes), backend, seed=2)
+    batch = FitBatch(pictures, 24, Recipe(steps=36, relocate=0.1, **changes), backend, seed=2)
     drawn = batch.backend.render(batch.state.model, batch.options)
     first = [backend.measure(image, t, False)[0] for image, t in zip(drawn, pictures, strict=True)]
     models = batch.fit()

@@ -103,7 +103,7 @@ def test_a_fit_grows_moves_and_improves_the_same_way_each_time(backend):
     models = []
     for _ in range(2):
         fit = Fit(target(), 30, Recipe(steps=26), backend, seed=3)
-        fit.noise = Noise(3, 3, [0], 3, backend.place)
+        fit.noise = Noise(3, 3, [0], 3, backend)
         models.append(fit.run())
         assert len(models[-1]) == 30
         assert fit.last.mse < 0.4 * fit.history[0].loss
@@ -228,7 +228,7 @@ def test_a_checkpoint_of_another_device_is_refused(monkeypatch, tmp_path):
     backend = emulated()
     backend.place = torch.device("meta")
     fit = Fit(target(), 4, Recipe(steps=4), emulated())
-    fit.noise = Noise(3, 3, [0], 0)
+    fit.noise = Noise(3, 3, [0], 0, fit.backend)
     fit.asked = 4
     fit.backend = backend
     with pytest.raises(igs.UsageError, match="checkpoint of a fit on cpu, this one is on meta: give --device cpu"):

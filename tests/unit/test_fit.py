@@ -189,7 +189,7 @@ def noisy_fit(steps=60, **fields):
     """A fit whose last quarter runs with the noise of a lattice."""
     target = torch.from_numpy(picture().transpose(2, 0, 1).astype(np.float32) / 255)
     fit = Fit(target, 40, Recipe(steps=steps, **fields), KernelBackend() if kernels.available() else TorchBackend())
-    fit.noise = Noise(3, 3, [0], 0, fit.backend.place)
+    fit.noise = Noise(3, 3, [0], 0, fit.backend)
     return fit
 
 
@@ -202,7 +202,7 @@ def test_noise_never_leaves_a_fit_worse(fields):
     fit.run()
 
     def seen(model):
-        noise = Noise(3, 3, [0], 5, fit.backend.place)
+        noise = Noise(3, 3, [0], 5, fit.backend)
         return np.mean([fit.loss_of(noise.add(model, fit.coarseness)) for _ in range(8)])
 
     assert seen(fit.best) <= 1.05 * seen(before)

@@ -56,6 +56,7 @@ class Cpu:
         rasterizer.bin(arrays[0], factors, arrays[3], o)
         return rasterizer.removal_costs(arrays[0], factors, arrays[3], o, target, weight)
 
+    add_noise = staticmethod(kernels.add_noise)
     adam = staticmethod(kernels.adam)
     adam_means = staticmethod(kernels.adam_means)
 
@@ -101,6 +102,10 @@ class Cuda:
         self.rasterizer.adam(*lie, lr, betas, epsilon)
         for home, there in zip((values, grads, m, v), lie, strict=False):
             home.copy_(there)
+
+    def add_noise(self, means, scales, rotations, features, scale_map, *rest):
+        model, rest = self.there(means, scales, rotations, features), self.there(*rest)
+        return [t.cpu() for t in self.rasterizer.add_noise(*model, scale_map, *rest)]
 
     def adam_means(self, means, grads, m, v, age, scales, rotations, scale_map, lr, betas, epsilon):
         lie = self.there(means, grads, m, v, age, scales, rotations)
@@ -341,6 +346,24 @@ def test_adam_is_the_reference_and_corrects_each_row_by_its_age(compiled):
         for values, moments, adam in ((mine, state[0], compiled.adam), (twin, state[1], reference.adam_reference)):
             adam(values, grad, *moments, age, 0.01, (0.9, 0.999), 1e-8)
     torch.testing.assert_close(mine, twin, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("each", [False, True])
+@pytest.mark.parametrize("scale_map", ["log", "inverse", "raw"])
+def test_noise_is_that_of_the_reference(compiled, scale_map, each):
+    g = torch.Generator().manual_seed(10)
+    n, features = 300, 5
+    sigma = (5 * torch.rand(n, 2, generator=g) - 1).exp()
+    scales, rotations = shapes.parameters(sigma, 3 * torch.rand(n, generator=g) - 1, scale_map)
+    model = torch.rand(n, 2, generator=g), scales, rotations, torch.rand(n, features, generator=g)
+    coarseness = torch.rand(n if each else 1, generator=g) + 0.2
+    steps, mixed = torch.tensor([0.12, 0.1, 0.18, 0.45]), torch.rand(features, features, generator=g)
+    u = torch.rand(n, 5 + features, generator=g) - 0.5
+    found = compiled.add_noise(*model, scale_map, coarseness, steps, mixed, u)
+    expected = reference.add_noise_reference(*model, scale_map, coarseness, steps, mixed, u)
+    for a, b, before in zip(found, expected, model, strict=True):
+        torch.testing.assert_close(a, b, rtol=2e-5, atol=2e-6)
+        assert (a != before).any(dim=0).all()  # noise on every attribute
 
 
 @pytest.mark.parametrize("scale_map", ["log", "inverse", "raw"])
