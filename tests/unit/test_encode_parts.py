@@ -169,12 +169,12 @@ def test_a_quality_buys_bytes_for_each_part() -> None:
 def test_each_part_has_the_count_and_meets_the_psnr_that_are_asked_for() -> None:
     report = quick(size=None, num_gaussians=40, parts="each").report
     assert [p["num_gaussians"] for p in report["parts"]] == [40] * 4
-    report = quick(size=None, psnr=24, parts=[["albedo", "roughness"]]).report
+    report = quick(size=None, psnr=22, parts=[["albedo", "roughness"]]).report
     assert report["rate_met"]
     by_name = {g["name"]: g for g in report["groups"]}
     errors = [by_name[n]["channels"] * 10 ** (-by_name[n]["psnr"] / 10) for n in ("albedo", "roughness")]
-    assert -10 * np.log10(sum(errors) / 4) >= 24
-    assert by_name["ao"]["psnr"] is None or by_name["ao"]["psnr"] >= 24 - 10 * np.log10(2)
+    assert -10 * np.log10(sum(errors) / 4) >= 22
+    assert by_name["ao"]["psnr"] is None or by_name["ao"]["psnr"] >= 22 - 10 * np.log10(2)
 
 
 def test_bytes_left_and_metadata_count() -> None:
@@ -324,8 +324,8 @@ def test_what_is_said_of_the_picture_is_said_once() -> None:
 def test_parts_with_more_chunks_than_an_index_of_one_stage_holds() -> None:
     """None has by itself; the nodes take some bytes."""
     small = {name: pixels[:16, :16] for name, pixels in maps().items() if name != "metalness"}
-    encoded = encode(small, size=120_000, chunk_size=1, steps=20, effort=3, threads=1, parts="each")
-    assert 119_000 < len(encoded.data) <= 120_000
+    encoded = encode(small, size=130_000, chunk_size=1, steps=20, effort=3, threads=1, parts="each")
+    assert 129_000 < len(encoded.data) <= 130_000
     with open_file(encoded.data) as file:
         assert file.head.two_stage
         assert max(p.last_chunk - p.first_chunk for p in file.parts) <= 4096

