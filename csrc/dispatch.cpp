@@ -238,12 +238,12 @@ IGS_EXPORT void igs_factors_backward(int64_t n, int32_t map, float lo, float hi,
                                      float* grad_rotations) {
     table()->factors_backward(n, map, lo, hi, lowpass, scales, rotations, grad_factors, grad_scales, grad_rotations);
 }
-IGS_EXPORT void igs_add_noise(int64_t n, int32_t map, float lo, float hi, int32_t features, const float* steps, const float* mixed,
+IGS_EXPORT void igs_add_noise(int64_t n, int32_t map, float lo, float hi, int32_t columns, const float* steps, const float* mixed,
                               const float* coarseness, int32_t each, const float* u, const float* means, const float* scales,
-                              const float* rotations, const float* colours, float* noisy_means, float* noisy_scales,
-                              float* noisy_rotations, float* noisy_colours) {
-    table()->add_noise(n, map, lo, hi, features, steps, mixed, coarseness, each, u, means, scales, rotations, colours, noisy_means,
-                       noisy_scales, noisy_rotations, noisy_colours);
+                              const float* rotations, const float* features, float* noisy_means, float* noisy_scales,
+                              float* noisy_rotations, float* noisy_features) {
+    table()->add_noise(n, map, lo, hi, columns, steps, mixed, coarseness, each, u, means, scales, rotations, features, noisy_means,
+                       noisy_scales, noisy_rotations, noisy_features);
 }
 IGS_EXPORT void igs_adam(int64_t rows, int32_t columns, float* values, const float* grads, float* m, float* v,
                          const int32_t* age, float lr, float beta1, float beta2, float epsilon) {

@@ -77,12 +77,12 @@ void igs_factors_backward(int64_t n, int32_t scale_map, float sigma_min, float s
                           float* grad_rotations);
 
 // Gaussians with noise of one lattice step on all they have (spec §6.4). At a coarseness of 1 and σ = 1: steps[4] of the mean in
-// deviations, of ln σ₂, of ln(σ₁/σ₂), of the apparent turn in radians; mixed [F, F]: how feature j's step moves feature k.
-// coarseness: one for all, or [n] with `each`. u [n, 5 + F]: numbers in −½ … ½. scales, rotations: as above.
-void igs_add_noise(int64_t n, int32_t scale_map, float sigma_min, float sigma_max, int32_t features, const float* steps,
+// deviations, of ln σ₂, of ln(σ₁/σ₂), of the apparent turn in radians; mixed [F, F], F columns: how feature j's step moves
+// feature k. coarseness: one for all, or [n] with `each`. u [n, 5 + F]: numbers in −½ … ½. scales, rotations: as above.
+void igs_add_noise(int64_t n, int32_t scale_map, float sigma_min, float sigma_max, int32_t columns, const float* steps,
                    const float* mixed, const float* coarseness, int32_t each, const float* u, const float* means, const float* scales,
-                   const float* rotations, const float* colours, float* noisy_means, float* noisy_scales, float* noisy_rotations,
-                   float* noisy_colours);
+                   const float* rotations, const float* features, float* noisy_means, float* noisy_scales, float* noisy_rotations,
+                   float* noisy_features);
 
 // One step of Adam on n values, bias correction by the per-row age t [rows] (steps since the row was created, ≥ 1),
 // n = rows·columns, row-major.

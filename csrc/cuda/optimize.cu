@@ -88,21 +88,21 @@ IGS_KERNEL(256) igs_gather_costs(const Frame f, float* costs) {
     if (lane == 0) costs[i] = float(sum) + (f.first_channel ? costs[i] : 0.f);
 }
 
-// Gaussians with noise of one lattice step on all they have: steps [4] and mixed [features, features] as in gaussian.h, of a
-// coarseness of 1; that of Gaussian i, or of all, stands in `coarseness`. u [n, 5 + features] in −½ … ½.
-IGS_KERNEL(256) igs_add_noise(int n, int map, float lo, float hi, int features, const float* steps, const float* mixed, const float* coarseness,
-                              int each, const float* u, const float* means, const float* scales, const float* rotations, const float* colours,
-                              float* noisy_means, float* noisy_scales, float* noisy_rotations, float* noisy_colours) {
+// Gaussians with noise of one lattice step on all they have: steps [4] and mixed [columns, columns] as in gaussian.h, of a
+// coarseness of 1; that of Gaussian i, or of all, stands in `coarseness`. u [n, 5 + columns] in −½ … ½.
+IGS_KERNEL(256) igs_add_noise(int n, int map, float lo, float hi, int columns, const float* steps, const float* mixed, const float* coarseness,
+                              int each, const float* u, const float* means, const float* scales, const float* rotations, const float* features,
+                              float* noisy_means, float* noisy_scales, float* noisy_rotations, float* noisy_features) {
     const int i = int(blockIdx.x * blockDim.x + threadIdx.x);
     if (i >= n) return;
-    u += size_t(i) * (5 + features);
+    u += size_t(i) * (5 + columns);
     const float q = coarseness[each ? i : 0], own[4] = {q * steps[0], q * steps[1], q * steps[2], q * steps[3]};
     float sine, cosine;
     sincospif(rotations[i], &sine, &cosine);
     const float factor = q * add_noise(own, map, lo, hi, u, means + 2 * i, scales + 2 * i, rotations[i], cosine, sine,
                                        noisy_means + 2 * i, noisy_scales + 2 * i, noisy_rotations + i);
-    colours += size_t(i) * features, noisy_colours += size_t(i) * features;
-    for (int k = 0; k < features; k++) noisy_colours[k] = noisy_feature(features, k, colours[k], factor, mixed, u + 5);
+    features += size_t(i) * columns, noisy_features += size_t(i) * columns;
+    for (int k = 0; k < columns; k++) noisy_features[k] = noisy_feature(columns, k, features[k], factor, mixed, u + 5);
 }
 
 // One step of Adam on values [rows, columns]; bias is corrected by the row's own age (steps since it was created, ≥ 1).

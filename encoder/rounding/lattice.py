@@ -102,7 +102,7 @@ def rate_gradients(model: Model, rgb: list[int]) -> tuple[torch.Tensor, torch.Te
     log = _log_scale(model)
     ln1, ln2 = log.amax(dim=1), log.amin(dim=1)
     channels = model.feature.shape[1]  # slopes count as channels here
-    # Steps fall with the size as `Noise.add` has it. Then the nats are, in ln1 and ln2,
+    # Steps fall with the size as `add_noise_reference` has it. Then the nats are, in ln1 and ln2,
     # of the position −ln(area of a lattice cell) = −(ln1 + ln2) + (ln1 + 3·ln2)/4,
     # of the angle ln(how many) = (ln1 − ln2) + (ln1 + 3·ln2)/8, but of round Gaussians, which have none,
     # of minor and ratio ln2/2 each, and of each feature (3·ln1 + 4·ln2)/8.

@@ -182,8 +182,8 @@ const struct {
     IGS_ENTRY(igs_clear), IGS_ENTRY(igs_cover), IGS_ENTRY(igs_bounds), IGS_ENTRY(igs_nearest), IGS_ENTRY(igs_count),
     IGS_ENTRY(igs_scan), IGS_ENTRY(igs_fill), IGS_ENTRY(igs_order), IGS_ENTRY(igs_loss), IGS_ENTRY(igs_totals),
     IGS_ENTRY(igs_factors_forward), IGS_ENTRY(igs_factors_backward), IGS_ENTRY(igs_gather_8), IGS_ENTRY(igs_gather_16),
-    IGS_ENTRY(igs_gather_costs), IGS_ENTRY(igs_add_noise), IGS_ENTRY(igs_adam), IGS_ENTRY(igs_adam_means), IGS_ENTRIES(igs_forward), IGS_ENTRIES(igs_backward), IGS_ENTRIES(igs_fused),
-    IGS_ENTRIES(igs_removal),
+    IGS_ENTRY(igs_gather_costs), IGS_ENTRY(igs_add_noise), IGS_ENTRY(igs_adam), IGS_ENTRY(igs_adam_means),
+    IGS_ENTRIES(igs_forward), IGS_ENTRIES(igs_backward), IGS_ENTRIES(igs_fused), IGS_ENTRIES(igs_removal),
 };
 
 }  // namespace
