@@ -36,6 +36,17 @@ IGS_DEVICE float exp2_neg(float x) {
 #endif
 }
 
+// 1/x of a normal number, within 2^-23 of it.
+IGS_DEVICE float reciprocal(float x) {
+#ifdef IGS_EMULATE
+    return 1.f / x;
+#else
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+#endif
+}
+
 // Sum over the lanes of a warp, in all of them; a fixed tree.
 IGS_DEVICE float warp_sum(float v) {
     for (int k = 16; k; k >>= 1) v += __shfl_xor_sync(kAll, v, k);
