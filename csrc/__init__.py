@@ -60,7 +60,6 @@ def _declare(lib: ctypes.CDLL) -> None:
         "igs_adam": (None, [i64, i32, *[_FLOATS] * 5, f32, f32, f32, f32]),
         "igs_adam_means": (None, [i64, i32, f32, f32, *[_FLOATS] * 7, f32, f32, f32, f32]),
         "igs_set_num_threads": (None, [i32]),
-        "igs_num_threads": (i32, []),
         "igs_target": (ctypes.c_char_p, []),
         "igs_set_target": (ctypes.c_int, [ctypes.c_char_p]),
         "igs_fma_peak": (ctypes.c_double, [ctypes.c_double]),

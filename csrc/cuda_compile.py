@@ -45,10 +45,13 @@ class Nvcc:
     def __init__(self, path: str) -> None:
         self.path = path
         try:
-            done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=60, check=True)
+            done = subprocess.run([path, "--version"], capture_output=True, timeout=60, check=True)
         except (OSError, subprocess.SubprocessError) as error:
             raise CudaUnavailable(f"{path}: {error}") from error
-        self.name = "nvcc " + done.stdout.strip().splitlines()[-1]
+        version = done.stdout.decode(errors="replace").strip().splitlines()
+        if not version:
+            raise CudaUnavailable(f"{path}: expected a version, found none")
+        self.name = f"nvcc {version[-1]}"
 
     def compile(self, source: Path, architecture: str, options: tuple[str, ...]) -> bytes:
         """The machine code (cubin) of a source file."""
@@ -56,11 +59,12 @@ class Nvcc:
             out = Path(folder, "kernels.cubin")
             command = [self.path, *FLAGS, f"-arch={architecture}", *options, "-cubin", "-o", str(out), str(source)]
             try:
-                done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, cwd=folder)
+                done = subprocess.run(command, capture_output=True, timeout=_TIMEOUT, cwd=folder)
             except (OSError, subprocess.SubprocessError) as error:
                 raise CudaUnavailable(f"{self.path}: {error}") from error
             if done.returncode or not out.exists():
-                raise CudaUnavailable(f"{self.name} on {source.name}: {(done.stderr or done.stdout).strip()[-2000:]}")
+                log = (done.stderr or done.stdout).decode(errors="replace").strip()[-2000:]
+                raise CudaUnavailable(f"{self.name} on {source.name}: {log}")
             return out.read_bytes()
 
 
@@ -75,6 +79,7 @@ class Nvrtc:
             lib = ctypes.CDLL(path)
             major, minor = ctypes.c_int(), ctypes.c_int()
             lib.nvrtcVersion(ctypes.byref(major), ctypes.byref(minor))
+            lib.nvrtcGetCUBIN  # noqa: B018 (from 11.1 on)
         except (OSError, AttributeError) as error:
             raise CudaUnavailable(f"{path}: {error}") from error
         lib.nvrtcGetErrorString.restype = ctypes.c_char_p

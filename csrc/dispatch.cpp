@@ -255,7 +255,6 @@ IGS_EXPORT void igs_adam_means(int64_t n, int32_t map, float lo, float hi, const
     table()->adam_means(n, map, lo, hi, scales, rotations, means, grads, m, v, age, lr, beta1, beta2, epsilon);
 }
 IGS_EXPORT void igs_set_num_threads(int32_t n) { pool().set(n); }
-IGS_EXPORT int32_t igs_num_threads(void) { return pool().size(); }
 IGS_EXPORT const char* igs_target(void) { return table()->name; }
 IGS_EXPORT int igs_set_target(const char* name) {
     const igs::Table* t = find(name);

@@ -1,4 +1,4 @@
-// The mathematics of one Gaussian, shared by host and device code: factors, their gradient, ellipse against rectangle.
+// What host and device code share: the mathematics of one Gaussian, and the constants of a blend and of the losses.
 #pragma once
 #ifndef __CUDACC_RTC__  // which knows the functions, and no header
 #include <math.h>
@@ -20,7 +20,17 @@
 #define IGS_SUB(a, b) ((a) - (b))
 #endif
 
+enum { IGS_BLEND_TOPK = 0, IGS_BLEND_SUM = 1 };
+enum { IGS_SCALE_RAW = 0, IGS_SCALE_INVERSE = 1, IGS_SCALE_LOG = 2 };
+
 namespace igs {
+
+constexpr float kPi = 3.14159265358979f;
+constexpr float kLog2e2 = -0.72134752f;  // exp(−d²/2) = 2^(kLog2e2·d²)
+// SSIM's window exp(−k²/(2·1.5²)), normalised to sum 1 over −5 … 5, and its constants 0.01² and 0.03².
+constexpr float kWindow0 = 0.26601172f, kWindow1 = 0.21300554f, kWindow2 = 0.10936069f, kWindow3 = 0.03600077f, kWindow4 = 0.00759876f,
+                kWindow5 = 0.00102838f;
+constexpr float kC1 = 0.0001f, kC2 = 0.0009f;
 
 // u, v and d² of spec §7 from p·dx, q, r and dy: each operation rounded by itself, so that the same Gaussians count
 // everywhere. (On the host that takes a compiler that was told not to contract.)
@@ -34,11 +44,11 @@ IGS_HD float whitened_d2(float pdx, float q, float r, float dy, float* u, float*
 // left to the optimiser: the slope is that of the unclamped map, so that a clamped value can come back).
 IGS_HD float sigma_of(int map, float value, float lo, float hi, float* slope) {
     float s;
-    if (map == 2) {
+    if (map == IGS_SCALE_LOG) {
         float v = value < -20.f ? -20.f : (value > 20.f ? 20.f : value);
         s = expf(v);
         *slope = s;
-    } else if (map == 1) {
+    } else if (map == IGS_SCALE_INVERSE) {
         float v = value > 1e-6f ? value : 1e-6f;
         s = 1.f / v;
         *slope = -s * s;
@@ -48,12 +58,12 @@ IGS_HD float sigma_of(int map, float value, float lo, float hi, float* slope) {
     }
     if (s < lo) {
         s = lo;
-        if (map == 2) *slope = s;
-        if (map == 1) *slope = -s * s;
+        if (map == IGS_SCALE_LOG) *slope = s;
+        if (map == IGS_SCALE_INVERSE) *slope = -s * s;
     } else if (s > hi) {
         s = hi;
-        if (map == 2) *slope = s;
-        if (map == 1) *slope = -s * s;
+        if (map == IGS_SCALE_LOG) *slope = s;
+        if (map == IGS_SCALE_INVERSE) *slope = -s * s;
     }
     return s;
 }
@@ -65,15 +75,15 @@ IGS_HD float add_noise(const float* steps, int map, float lo, float hi, const fl
                        float rotation, float c, float s, float* noisy_mean, float* noisy_scale, float* noisy_rotation) {
     float slope;
     const float s1 = sigma_of(map, scale[0], lo, hi, &slope), s2 = sigma_of(map, scale[1], lo, hi, &slope);
-    const float l1 = map == 2 ? scale[0] : logf(s1), l2 = map == 2 ? scale[1] : logf(s2);
+    const float l1 = map == IGS_SCALE_LOG ? scale[0] : logf(s1), l2 = map == IGS_SCALE_LOG ? scale[1] : logf(s2);
     const bool turned = l2 > l1;  // the second axis is the major one
     const float major = turned ? l2 : l1, minor = turned ? l1 : l2;
     const float gain = expf(-(major + 3.f * minor) / 8.f), root = expf(-minor / 2.f);
     const float by_minor = u[0] * steps[1] * root, by_major = by_minor + u[1] * steps[2] * root;
     const float n1 = l1 + (turned ? by_minor : by_major), n2 = l2 + (turned ? by_major : by_minor);
-    noisy_scale[0] = map == 2 ? n1 : expf(map == 1 ? -n1 : n1);
-    noisy_scale[1] = map == 2 ? n2 : expf(map == 1 ? -n2 : n2);
-    const float ratio = expf(major - minor), angles = ceilf((ratio - 1.f / ratio) * 3.14159265358979f / (steps[3] * gain));
+    noisy_scale[0] = map == IGS_SCALE_LOG ? n1 : expf(map == IGS_SCALE_INVERSE ? -n1 : n1);
+    noisy_scale[1] = map == IGS_SCALE_LOG ? n2 : expf(map == IGS_SCALE_INVERSE ? -n2 : n2);
+    const float ratio = expf(major - minor), angles = ceilf((ratio - 1.f / ratio) * kPi / (steps[3] * gain));
     *noisy_rotation = rotation + (angles > 1.f ? u[2] / angles : 0.f);
     const float d1 = u[3] * steps[0] * gain * s1, d2 = u[4] * steps[0] * gain * s2;
     noisy_mean[0] = mean[0] + d1 * c - d2 * s;

@@ -6,16 +6,13 @@
 #pragma once
 #include <stdint.h>
 
-#ifdef __cplusplus
-extern "C" {
-#endif
+#include "gaussian.h"
 
-enum { IGS_BLEND_TOPK = 0, IGS_BLEND_SUM = 1 };
-enum { IGS_SCALE_RAW = 0, IGS_SCALE_INVERSE = 1, IGS_SCALE_LOG = 2 };
+extern "C" {
 
 typedef struct {
     int32_t width, height, channels, num_gaussians;
-    int32_t blend, top_k;
+    int32_t blend, top_k;   // blend: IGS_BLEND_*
     float reach2;           // R²
     float relative_reach2;  // Q²; 1e30 or more: none
     float pull;             // > 0: at a pixel beyond every reach the nearest Gaussian counts; where the smallest d² is
@@ -96,11 +93,8 @@ void igs_adam_means(int64_t n, int32_t scale_map, float sigma_min, float sigma_m
                     float epsilon);
 
 void igs_set_num_threads(int32_t);
-int32_t igs_num_threads(void);
 const char* igs_target(void);            // "baseline", "avx2", "avx512": the copy in use
 int igs_set_target(const char*);         // for tests and benchmarks; -1 if the processor or the build lacks it
 double igs_fma_peak(double seconds);     // measured multiply-adds per second, all threads
 
-#ifdef __cplusplus
 }
-#endif

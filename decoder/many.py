@@ -58,7 +58,7 @@ class DecodedPictures(Iterator[Any]):
             finally:  # where the sources raise, what was taken comes after that
                 self._ready.extend(self._outcomes(taken))
         outcome = self._ready.popleft()
-        if isinstance(outcome, IgsError) and self._errors == "raise":
+        if isinstance(outcome, Exception) and (self._errors == "raise" or not isinstance(outcome, IgsError)):
             raise outcome
         return outcome
 
@@ -77,21 +77,23 @@ class DecodedPictures(Iterator[Any]):
             name = "" if isinstance(source, (bytes, bytearray, memoryview)) else f" ({source})"
             error.args = (f"source {place}{name}: {error}", *error.args[1:])
             return error
+        except Exception as error:  # raised at its place: the pictures around it are not lost
+            return error
 
     def _outcomes(self, taken: list[Future[Any]]) -> list[Any]:
         prepared = [future.result() for future in taken]
-        good = [item for item in prepared if not isinstance(item, IgsError)]
+        good = [item for item in prepared if not isinstance(item, Exception)]
         try:
             pictures = iter(self._finish(good) if good else [])
-        except IgsError:
+        except Exception:
             pictures = iter([self._alone(item) for item in good])
-        return [item if isinstance(item, IgsError) else next(pictures) for item in prepared]
+        return [item if isinstance(item, Exception) else next(pictures) for item in prepared]
 
     def _alone(self, item: Any) -> Any:
         """When a batch fails: whose fault it is."""
         try:
             return self._finish([item])[0]
-        except IgsError as error:
+        except Exception as error:
             return error
 
     def close(self) -> None:

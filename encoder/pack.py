@@ -189,7 +189,7 @@ def _patch(model: Model, points: np.ndarray, pixels: np.ndarray, reach2: float, 
         farthest = float(np.sqrt(((members - centre) ** 2).sum(axis=1)).max())
         sigma = max(0.5, farthest / (0.6 * math.sqrt(reach2)))
         model.position[who] = torch.from_numpy(centre).float()
-        model.scale[who] = scale_parameter(torch.tensor([[sigma, sigma]]), model.scale_map)[0]
+        model.scale[who] = scale_parameter(model.scale.new_tensor([[sigma, sigma]]), model.scale_map)[0]
         model.rotation[who] = 0.0
         model.feature[who] = 0.0
         model.feature[who, : pixels.shape[2]] = torch.from_numpy(sample_bilinear(pixels, centre[None])[0])
@@ -217,7 +217,7 @@ def _reach(model: Model, gaussians: Gaussians, points: np.ndarray, reach2: float
     chosen = torch.from_numpy(factor > 1)
     if is_matrix(model.scale_map):
         entries = torch.from_numpy(gaussians.covariances * (factor * factor)[:, None])[chosen]
-        sxx, sxy, syy = (entries - lowpass * torch.tensor([1.0, 0.0, 1.0])).unbind(1)
+        sxx, sxy, syy = (entries - lowpass * entries.new_tensor([1.0, 0.0, 1.0])).unbind(1)
         scale, rotation = matrix_parameters(sxx, syy, sxy, model.scale_map)
         model.scale[chosen], model.rotation[chosen] = scale.float(), rotation.float()
     else:

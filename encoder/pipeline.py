@@ -5,12 +5,16 @@ The report's quality is that of the decoded file, never of the fit.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import stat
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import torch
+
+from igs.csrc.cuda_compile import CudaUnavailable
 from igs.encoder import colour, levels, metrics, multipart, rate, regions, targets
 from igs.encoder.job import Job, Result
 from igs.encoder.loading.image import load_image
@@ -22,9 +26,10 @@ from igs.encoder.raster.devices import FALLBACK_STEPS, choose_backend, torch_thr
 from igs.encoder.recipe import Recipe
 from igs.format import open_file
 from igs.format.describe import bits_per_gaussian
-from igs.format.errors import IgsError, InputError, UsageError, teller
+from igs.format.errors import IgsError, InputError, Unsupported, UsageError, teller
 from igs.format.limits import Limits
 
+_NO_MEMORY = ("can't allocate memory", "not enough memory")  # PyTorch's words, on the CPU
 MUCH_METADATA = 0.25  # of a file's bytes
 
 
@@ -96,12 +101,26 @@ def fitted(
         )
     if options.levels > 1 and "steps" not in options.overrides:
         recipe = dataclasses.replace(recipe, steps=levels.steps_of(recipe.steps, options.levels))
-    with torch_threads(backend, options):
+    with torch_threads(backend, options), _errors_of_the_fit(backend):
         job = Job(source, recipe, options, backend, full, worth, share)
         result = targets.to_count(job) if options.psnr is None else targets.to_psnr(job, options.psnr)
     if options.levels > 1:
         result = job.with_levels(result)
     return job, result
+
+
+@contextlib.contextmanager
+def _errors_of_the_fit(backend: Backend) -> Iterator[None]:
+    """PyTorch's errors of memory, and the GPU's, as what they are."""
+    try:
+        yield
+    except CudaUnavailable as error:  # it was there when the fit began
+        raise Unsupported(f"{backend.name}: {error}") from error
+    except RuntimeError as error:
+        text = str(error)
+        if isinstance(error, torch.cuda.OutOfMemoryError) or any(words in text for words in _NO_MEMORY):
+            raise MemoryError(f"{backend.name}: {error}") from error
+        raise
 
 
 def _check_checkpoint(options: EncodeOptions) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 
+from igs.format.binary import round_f16
 from igs.format.errors import UsageError
 
 Init = Literal["gradient", "saliency", "random"]
@@ -24,6 +25,7 @@ LrSchedule = Literal["constant", "exponential", "plateau", "steps"]
 
 
 WIDTHS = ("pos_bits", "scale_bits", "rot_bits", "feat_bits")
+_HALVES = ("reach2", "relative_reach2")  # binary16 in the header: fitted as they are decoded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +138,10 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name, types in _kinds().items():
-            object.__setattr__(self, name, plain(getattr(self, name), types))
+            value = plain(getattr(self, name), types)
+            if name in _HALVES and isinstance(value, float):
+                value = round_f16(value)
+            object.__setattr__(self, name, value)
 
     @property
     def scale_map(self) -> str:

@@ -67,7 +67,7 @@ def to_count(job: Job) -> Result:
         smallest = rate.smallest_file(job.recipe, job.groups, job.sections, o.levels)
         if o.size is not None and o.size < smallest:
             raise UsageError(f"size: expected {smallest} or more, about the smallest file of it, found {o.size}")
-        n = max(rate.SMALLEST, o.levels, n)
+        n = max(rate.SMALLEST, o.levels, min(n, job.pixels))
     job.take_more_steps(n)
     if job.recipe.coding == "lattice":
         return _to_lattice(job, n, limit)
@@ -179,14 +179,15 @@ def _frozen(job: Job, fit: Fit, coarseness: float, rounds: int | None = None) ->
 
 
 def _affordable(job: Job, fit: Fit, limit: float, coarser: float) -> int:
-    """How many Gaussians a file of ``limit`` bytes holds, judging by those there are.
+    """How many Gaussians a file of ``limit`` bytes holds, judging by those there are; one for each pixel at most.
 
     coarser: how many times as coarse as their current error deserves they may be.
     """
     model = fit.state.model.map(torch.Tensor.cpu)
     size = job.size(model, fit, fit.coarseness * coarser)
     fixed = rate.head_bytes(job.recipe, job.groups, job.sections, job.options.levels)
-    return max(job.options.levels, math.floor((limit - fixed) * len(model) / max(1, size - fixed)))
+    wanted = math.floor((limit - fixed) * len(model) / max(1, size - fixed))
+    return max(job.options.levels, min(wanted, job.pixels))
 
 
 def _coarseness_for(job: Job, fit: Fit, model: Model, aim: float) -> float:
@@ -219,7 +220,7 @@ def _spare(job: Job, model: Model) -> int:
 def _without_least(job: Job, fit: Fit, model: Model, count: int) -> Model:
     first = [0, *job.ends(model)][-2]
     order = job.idle(model, fit)
-    keep = torch.ones(len(model), dtype=torch.bool)
+    keep = torch.ones_like(model.rotation, dtype=torch.bool)
     keep[order[order >= first][:count]] = False
     return model.map(lambda t: t[keep].clone())
 

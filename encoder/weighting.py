@@ -43,7 +43,7 @@ class Gains:
 
     def factors(self) -> Tensor:
         """Gain of each channel [C]."""
-        return torch.exp2(torch.tensor(self.finer, dtype=torch.float64) / 8).float()
+        return torch.exp2(torch.tensor(self.finer, dtype=torch.float64, device="cpu") / 8).float()
 
     def weighted(self, picture: Tensor) -> Tensor:
         """Stored values [C, H, W] as the fit sees them."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import secrets
 import stat
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import BinaryIO
 
 from igs.format.errors import OutputError
 
@@ -36,16 +36,14 @@ def whole_file(path: str | Path, *, overwrite: bool = True) -> Iterator[BinaryIO
     if mode is not None and not stat.S_ISREG(mode):
         yield from _direct(path)
         return
+    temporary = _new_beside(target, path)
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{target.name[:_KEPT]}.", suffix=".tmp", dir=target.parent)
-    except OSError as error:
-        raise OutputError(f"{path}: {error.strerror or error}") from error
-    try:
-        os.close(handle)
         with open(temporary, "w+b") as file:  # not fdopen: writers of images look at the name
             yield file
             file.flush()
-            _set_mode(file, mode)
+            if mode is not None and os.name == "posix":
+                with contextlib.suppress(OSError):
+                    os.fchmod(file.fileno(), stat.S_IMODE(mode))
         if overwrite:
             os.replace(temporary, target)
         else:
@@ -77,23 +75,34 @@ def _direct(path: str | Path) -> Iterator[BinaryIO]:
             raise OutputError(f"{path}: {error.strerror or error}") from error
 
 
-def _set_mode(file: IO[bytes], mode: int | None) -> None:
-    """mkstemp makes files that only their owner can read; give them what an ordinary new (or the replaced) file has."""
-    if os.name != "posix":
-        return
-    if mode is None:
-        mask = os.umask(0)
-        os.umask(mask)
-        mode = 0o666 & ~mask
-    with contextlib.suppress(OSError):
-        os.fchmod(file.fileno(), stat.S_IMODE(mode))
+def _new_beside(target: Path, path: str | Path) -> str:
+    """An empty file of a new name in the target's folder, with the mode that any new file has there."""
+    while True:
+        name = target.with_name(f".{target.name[:_KEPT]}.{secrets.token_hex(4)}.tmp")
+        with contextlib.suppress(FileExistsError):
+            return _make(name, path)
+
+
+def _make(name: Path, path: str | Path) -> str:
+    """Create a file that wasn't there: FileExistsError if it was, OutputError if it can't be."""
+    try:
+        os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise OutputError(f"{path}: {error.strerror or error}") from error
+    return str(name)
 
 
 def _move_new(temporary: str, target: Path, path: str | Path) -> None:
     """Rename without replacing a file that appeared in the meantime."""
     try:
-        os.link(temporary, target)
+        try:
+            os.link(temporary, target)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without hard links
+            _make(target, path)
+            os.replace(temporary, target)
     except FileExistsError as error:
         raise OutputError(f"{path}: exists already (--no-overwrite)") from error
-    except OSError:  # a file system without hard links
-        os.replace(temporary, target)

@@ -34,7 +34,6 @@ def library() -> ctypes.CDLL:
         os.replace(temporary, built)
     lib = ctypes.CDLL(str(built))
     lib.igs_emulate.argtypes = [ctypes.c_char_p, *[ctypes.c_uint] * 4, ctypes.c_void_p, ctypes.c_uint]
-    lib.igs_frame_layout.restype = ctypes.c_size_t
     return lib
 
 

@@ -17,13 +17,15 @@ namespace igs {
 
 constexpr unsigned kAll = 0xffffffffu;
 constexpr int kTileSide = 16;
-constexpr float kLog2e2 = -0.72134752f;  // exp(−d²/2) = 2^(kLog2e2·d²)
 
 #define IGS_DEVICE static __device__ __forceinline__
 
 IGS_DEVICE int tiles_each(const Frame& f) { return f.tiles_x * f.tiles_y; }
 IGS_DEVICE int tiles_all(const Frame& f) { return f.tiles_x * f.tiles_y * f.pictures; }
 IGS_DEVICE int gaussians_each(const Frame& f) { return f.num_gaussians / f.pictures; }
+
+// IGS_CHANNELS of the rasteriser that draws a picture: channels of one pass.
+IGS_DEVICE int channels_in_registers(const Frame& f) { return f.channels == 1 || f.channels == 3 ? f.channels : 4; }
 
 // 2^x for x ≤ 0. Relative error 2^-22: the special-function unit's.
 IGS_DEVICE float exp2_neg(float x) {

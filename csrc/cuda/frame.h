@@ -37,11 +37,11 @@ struct Frame {
     float* grad_features;     // [N, F]
     double* sums;             // [max(tiles, loss blocks), 3]: Σw|e|, Σw·e², Σw·SSIM of one block
     double* totals;           // [B, 3]: of all of a picture
-    int* state;               // [4]: entries needed, 1 if they don't fit, unused, bare tiles
+    int* state;               // [2]: entries needed, 1 if they don't fit
     int* done;                // [B]: 1 where the loss is perfect
     int width, height, channels, columns;  // columns: F
     int pictures, num_gaussians, tiles_x, tiles_y, capacity;  // tiles_x, tiles_y: of one picture
-    int blend, top_k;           // IGS_BLEND_* of igs_kernels.h
+    int blend, top_k;           // IGS_BLEND_*
     int first_channel, active;  // this pass renders channels first_channel … first_channel + active − 1
     int atomic;                 // 1: gradients by atomic additions, in no fixed order
     int blocks;                 // entries of `sums` in use per picture
@@ -61,6 +61,6 @@ struct Adam {
     float log1, log2;  // ln β, rounded once, by the host, as 1 − β is; so 1 − β^age is exact for small ages as well
 };
 
-enum { kEntries = 0, kOverflow = 1, kBare = 3 };
+enum { kEntries = 0, kOverflow = 1 };
 
 }  // namespace igs

@@ -16,10 +16,8 @@ constexpr int kLossThreads = 384;                                          // �
 constexpr int kInStride = kIn + 1, kMapStride = kMap + 1, kOutStride = kOut + 1;  // odd: no two lanes in one bank
 constexpr int kSix = 6, kFour = 4;
 
-// exp(−k²/(2·1.5²)), normalised to sum 1 over −5 … 5.
-IGS_DEVICE float window(int k) {
-    return k == 0 ? 0.26601172f : k == 1 ? 0.21300554f : k == 2 ? 0.10936069f : k == 3 ? 0.03600077f : k == 4 ? 0.00759876f : 0.00102838f;
-}
+// Of constants, since there are no arrays of them on the device.
+IGS_DEVICE float window(int k) { return k == 0 ? kWindow0 : k == 1 ? kWindow1 : k == 2 ? kWindow2 : k == 3 ? kWindow3 : k == 4 ? kWindow4 : kWindow5; }
 
 // store(i, Σ window·in[i … i + 10]) for i = 0 … N − 1.
 template <int N, class Store>
@@ -101,7 +99,7 @@ IGS_KERNEL(384, 3) igs_loss(const Frame f) {
                 }
             __syncthreads();
         }
-        constexpr float C1 = 0.0001f, C2 = 0.0009f;
+        constexpr float C1 = kC1, C2 = kC2;
         if (maps) {
             const int x = x0 + column - kHalo, y = y0 + first - kHalo;
             const bool inside = unsigned(x) < unsigned(W), own = unsigned(column - kHalo) < unsigned(kOut);

@@ -1,12 +1,6 @@
 // Per-Gaussian steps around the rasteriser: parameters to factors and back, gradients gathered from tiles, Adam.
 #include "device.h"
 
-namespace igs {
-
-constexpr float kPi = 3.14159265358979f;
-
-}  // namespace igs
-
 using namespace igs;
 
 // factors [n, 3] of scales [n, 2] (a map of the deviations, IGS_SCALE_*) and rotations [n] in half-turns.
@@ -52,15 +46,14 @@ IGS_DEVICE void gather(const Frame& f) {
 #pragma unroll
     for (int k = 0; k < WIDTH; k++) v[k] = __shfl_sync(kAll, sum, k);
     if (lane) return;
-    const int color = f.columns - f.channels;  // 2 where there is a luma gradient
+    const bool slopes = f.columns > f.channels;  // a luma gradient's
     const float p = f.factors[3 * i], q = f.factors[3 * i + 1], r = f.factors[3 * i + 2];
     float geometry[5] = {-2 * p * v[0], -2 * q * v[0] - 2 * r * r * v[3], 2 * v[1], 2 * v[2], 2 * r * v[4]};
     float* features = f.grad_features + size_t(i) * f.columns;
     const bool more = f.first_channel > 0;  // the gradients are linear in the channels: what others gave is added to
-    const int width = f.active;             // channels 1, 3 or up to 4, as the rasteriser's
-    if (color) {
+    if (slopes) {
         const float a_b = f.features[size_t(i) * f.columns + f.channels + 1];
-        const int at = 5 + (f.channels == 1 ? 1 : f.channels == 3 ? 3 : 4);
+        const int at = 5 + channels_in_registers(f);
         geometry[1] -= a_b * r * v[at];
         geometry[4] += a_b * v[at + 2];
         features[f.channels] = v[at + 1] + (more ? features[f.channels] : 0.f);
@@ -68,7 +61,7 @@ IGS_DEVICE void gather(const Frame& f) {
     }
 #pragma unroll
     for (int c = 0; c < 4; c++)
-        if (c < width) features[f.first_channel + c] = v[5 + c];
+        if (c < f.active) features[f.first_channel + c] = v[5 + c];
     for (int k = 0; k < 2; k++) f.grad_means[2 * i + k] = geometry[k] + (more ? f.grad_means[2 * i + k] : 0.f);
     for (int k = 0; k < 3; k++) f.grad_factors[3 * i + k] = geometry[2 + k] + (more ? f.grad_factors[3 * i + k] : 0.f);
 }

@@ -116,7 +116,7 @@ struct Tile {
 
     // Who counts: limit ← the largest d² that does (−1 outside the picture), shift ← the smallest, pulled ← pull if empty.
     __device__ __forceinline__ void find_limits(float (&limit)[kPixels], float (&shift)[kPixels], float (&pulled)[kPixels]) {
-        if (f.blend != 0) {
+        if (f.blend != IGS_BLEND_TOPK) {
 #pragma unroll
             for (int j = 0; j < kPixels; j++) limit[j] = inside(j) ? f.reach2 : -1.f, shift[j] = pulled[j] = 0;
             return;
@@ -197,7 +197,7 @@ struct Tile {
                 if (GRADIENT) tilt[j] = fmaf(w, fmaf(s.extra[k].y, u, s.extra[k].z * dy), tilt[j]);
             }
         });
-        const bool topk = f.blend == 0;
+        const bool topk = f.blend == IGS_BLEND_TOPK;
 #pragma unroll
         for (int j = 0; j < kPixels; j++) {
             const bool some = total[j] > 0;
@@ -288,7 +288,7 @@ struct Removal : Tile<CT, GRADIENT> {
     // is none, the background is seen. Sums of one value per candidate, as `partial` [entries].
     __device__ __forceinline__ void costs(const float (&limit)[kPixels], const float (&shift)[kPixels], const float (&value)[CT][kPixels], const float (&error)[CT][kPixels]) {
         const Frame& f = this->f;
-        const bool topk = f.blend == 0;
+        const bool topk = f.blend == IGS_BLEND_TOPK;
         this->each([&](int k, const Four& a, float pdx, float my) {
             float cost = 0;
 #pragma unroll
@@ -340,7 +340,7 @@ IGS_DEVICE void raster(const Frame& f, Shared* shared) {
     const int tile = int(blockIdx.x) * kWarps + int(threadIdx.x >> 5);
     if (tile >= tiles_all(f)) return;
     Tile<CT, GRADIENT> t(f, shared[threadIdx.x >> 5], tile);
-    const bool topk = f.blend == 0;
+    const bool topk = f.blend == IGS_BLEND_TOPK;
     float limit[kPixels], shift[kPixels], pulled[kPixels], g[CT][kPixels], dot[kPixels];
     if (MODE == kBackward && topk) {
 #pragma unroll

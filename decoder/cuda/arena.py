@@ -35,6 +35,7 @@ _MIN_SHIFT = 14
 _GAUSSIANS_PER_CELL = 32  # where there are more, cells are halved: a point goes through all of its cell's list
 _MAX_CELLS = 1 << 22
 _LITTLE = "expected memory on the device, found too little for {}"
+MAX_WORDS = 1 << 30  # of Gaussians: lists hold their places in 32 bits
 _MAX_ENTRIES = 1 << 30  # 4 GB; reached by files made to be slow, not by pictures
 
 
@@ -157,6 +158,8 @@ class Arena:
                 )
                 rules.append(rule)
                 parts.append(part)
+        if gaussians * stride(self.kind.features) > MAX_WORDS:
+            raise LimitExceeded("E_LIMIT_GAUSSIANS", _LITTLE.format(f"{gaussians} Gaussians"))
         self._counts = gaussians, runs, cells, coarse
         return np.array(rows, np.int64), np.stack(rules), parts[0] if len(parts) == 1 else np.concatenate(parts)
 
@@ -170,10 +173,14 @@ class Arena:
             cell_kernel("run_boxes")[enough(runs), table.RUN](self._words, step, self._layers, self._rules, boxes)
         ranges = [cuda.device_array((number, 2), np.uint32) for number in (coarse, cells)]
         rooms = guess(gaussians, cells)
+        entries: list[Any] = []
         while True:
+            if max(rooms) > _MAX_ENTRIES:
+                raise self._too_many(max(rooms))
+            entries.clear()  # before larger ones, which may take their place
             totals = cuda.to_device(np.zeros(2, np.int64))
             with arrays.room(self._too_many(max(rooms))):
-                entries = [cuda.device_array(room, np.uint32) for room in rooms]
+                entries += [cuda.device_array(room, np.uint32) for room in rooms]
             common = (self._layers, self._rules)
             cell_kernel("fill_coarse")[enough(coarse), table.RUN](
                 self._words, step, *common, boxes, totals, entries[0], ranges[0]
@@ -184,8 +191,6 @@ class Arena:
             needed = totals.copy_to_host().tolist()  # waits for the lists
             if needed[0] <= rooms[0] and needed[1] <= rooms[1]:
                 return entries[1], ranges[1]
-            if max(needed) > _MAX_ENTRIES:
-                raise self._too_many(max(needed))
             rooms = [max(room, number) for room, number in zip(rooms, needed, strict=True)]
 
     @staticmethod

@@ -7,9 +7,17 @@ from typing import Any
 from numba import cuda
 from numba.cuda.cudadrv.devicearray import DeviceNDArray
 
+_DEFAULT_STREAM = 1  # the legacy one, in the interface's words
+
 
 class DeviceArray(DeviceNDArray):  # type: ignore[misc,unused-ignore]
     """What ``CudaImage`` returns: memory on the device, shared by everything that takes it."""
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        """The protocol's dict. Numba's own says of the default stream that there is nothing to wait for."""
+        interface: dict[str, Any] = super().__cuda_array_interface__
+        return interface | ({} if self.stream else {"stream": _DEFAULT_STREAM})
 
     def _memory(self) -> Any:
         from cuda.core.utils import StridedMemoryView

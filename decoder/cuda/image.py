@@ -209,12 +209,14 @@ class CudaImage(Image):
             box = (int(grid.xs[0]), int(grid.ys[0]), int(grid.xs[-1]), int(grid.ys[-1]))
             held = self._arenas.get(part)
             if held is not None and _within(box, held.boxes[0]):
+                self._arenas.move_to_end(part)
                 return held
             layers, key = sampler.layers_in(box_of(grid), level), part
         if not want.whole:
             layers = sampler.select(layers, want.channels)
         arena = self._arenas[key] = Arena([Picture.of(layers, want.groups, raw, box)])
-        while len(self._arenas) > _ARENAS * len(self._samplers):
+        self._arenas.move_to_end(key)
+        while len(self._arenas) > max(_ARENAS * len(self._samplers), len(self.groups)):
             self._arenas.popitem(last=False)
         return arena
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from igs.decoder.cuda.arena import Arena, Picture, picture_box
+from igs.decoder.cuda.arena import MAX_WORDS, Arena, Picture, picture_box
 from igs.decoder.cuda.arrays import empty
 from igs.decoder.cuda.channels import place_channels
 from igs.decoder.cuda.regions import Jobs
@@ -17,8 +17,6 @@ from igs.decoder.image import open as open_image
 from igs.format import Limits
 
 _MAX_ELEMENTS = 1 << 28  # of output in one block of memory; a larger picture has one of its own
-
-_MAX_WORDS = 1 << 30  # of Gaussians: lists hold their places in 32 bits
 
 
 class Prepared(NamedTuple):
@@ -86,13 +84,13 @@ def _draw(items: list[Prepared], dtype: np.dtype[Any]) -> list[Any]:
 
 
 def _runs(items: list[Prepared]) -> list[list[Prepared]]:
-    """Successive items of one key, of at most _MAX_ELEMENTS and _MAX_WORDS together."""
+    """Successive items of one key, of at most _MAX_ELEMENTS and MAX_WORDS together."""
     runs: list[list[Prepared]] = []
     elements = words = 0
     for item in items:
         more = sum(part.size for part in item.picture.words)
         elements, words = elements + item.elements, words + more
-        if runs and runs[-1][0].key == item.key and elements <= _MAX_ELEMENTS and words <= _MAX_WORDS:
+        if runs and runs[-1][0].key == item.key and elements <= _MAX_ELEMENTS and words <= MAX_WORDS:
             runs[-1].append(item)
         else:
             runs.append([item])

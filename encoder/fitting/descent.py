@@ -29,7 +29,8 @@ class Descent:
         self._feature_rate = max(rates)
         self._feature_shares = None
         if options.gradient and self._feature_rate:
-            self._feature_shares = torch.tensor(rates, device=backend.place) / self._feature_rate
+            shares = [rate / self._feature_rate for rate in rates]
+            self._feature_shares = torch.tensor(shares, dtype=torch.float32, device=backend.place)
 
     def step(
         self,

@@ -205,7 +205,7 @@ class Fit(Population):
             position, by_scale, rotation, by_feature = result.grads
             grads = position, by_scale + worth * scale, rotation, by_feature + worth * feature
             result = dataclasses.replace(result, grads=grads)
-        if not self.backend.asynchronous and self._is_settled(result):  # others would have to wait for the loss
+        if self._is_settled(result):
             s.step += 1
             return
         s.age += 1
@@ -225,13 +225,23 @@ class Fit(Population):
     def _is_settled(self, result: StepResult) -> bool:
         """Whether there is no step to take: the fit diverged, and goes back, or is perfect.
 
-        Then gradients are rounding noise, which Adam would blow up to full steps.
+        Then gradients are rounding noise, which Adam would blow up to full steps. A device that would have to be waited
+        for gives gradients of zero then, and is asked now and then whether the fit diverged.
         """
+        if self.backend.asynchronous:
+            return self.state.step % CONSIDER_EVERY == 0 and self._came_back(result)
         if not math.isfinite(result.loss):
             self.guards.recover(self)
             return True
         # The multiscale term has rounding of its own, above what is perfect.
         return (result.mse if self.loss_weights.ms_ssim else result.loss) < PERFECT
+
+    def _came_back(self, result: StepResult) -> bool:
+        """Whether the fit had diverged, and went back. What isn't finite isn't drawn: the model is looked at, too."""
+        diverged = not (math.isfinite(result.loss) and self.state.model.is_finite())
+        if diverged:
+            self.guards.recover(self)
+        return diverged
 
     def measure_state(self) -> None:
         """Let ``last`` be of the state as it is."""

@@ -91,9 +91,25 @@ class FitBatch(Fit):
         more = multiscale.loss(image, self.target, self._many.scales) if self.loss_weights.ms_ssim else 0.0
         self._keep_better(loss_of_means(means, self.loss_weights, more), model)
 
+    def _came_back(self, result: StepResult) -> bool:
+        """Let pictures that diverged go back to the best that they were; the others go on."""
+        if self.best is not None:
+            rows = ~self._finite(self.state.model).repeat_interleave(self.count)
+            now = self.state.model.tensors(), self.state.moments, result.grads
+            for kept, value, moments, grad in zip(self.best.tensors(), *now, strict=True):
+                lost = rows.view(-1, *(1,) * (value.dim() - 1))
+                value.copy_(torch.where(lost, kept, value))
+                for learned in (*moments, grad):
+                    learned.masked_fill_(lost, 0.0)
+            self.state.age.masked_fill_(rows, 0)
+        return False
+
+    def _finite(self, model: Model) -> Tensor:
+        """Whether all numbers of each picture's Gaussians are finite, [B]."""
+        return torch.stack([torch.isfinite(self.apart(t)).flatten(1).all(1) for t in model.tensors()]).all(0)
+
     def _keep_better(self, loss: Tensor, model: Model) -> None:
-        finite = torch.stack([torch.isfinite(self.apart(t)).flatten(1).all(1) for t in model.tensors()]).all(0)
-        better = finite & torch.isfinite(loss)
+        better = self._finite(model) & torch.isfinite(loss)
         if self.best is None:
             self.best, self._losses = model.clone(), torch.where(better, loss, math.inf)
             return

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -81,16 +82,16 @@ class CudaBackend:
 
     def try_out(self) -> None:
         """One step of one Gaussian."""
-        place = self.place
+        kind: Any = {"dtype": torch.float32, "device": self.place}
         model = Model(
-            torch.full((1, 2), 8.0, device=place), torch.zeros(1, 2, device=place), torch.zeros(1, device=place),
-            torch.ones(1, 3, device=place), "log",
+            position=torch.full((1, 2), 8.0, **kind), scale=torch.zeros(1, 2, **kind),
+            rotation=torch.zeros(1, **kind), feature=torch.ones(1, 3, **kind), scale_map="log",
         )  # fmt: skip
         options = RasterOptions(16, 16)
-        target = torch.zeros(3, 16, 16, device=place)
+        target = torch.zeros(3, 16, 16, **kind)
         result = self.step(model, options, target, LossWeights(0.0, 1.0, 0.1))
         moments = torch.zeros_like(model.position), torch.zeros_like(model.position)
-        age = torch.ones(1, dtype=torch.int32, device=place)
+        age = torch.ones(1, dtype=torch.int32, device=self.place)
         self.adam(model.position, result.grads[0], *moments, age, 0.1, (0.9, 0.99), 1e-15)
         self.adam_means(model, result.grads[0], *moments, age, 0.1, (0.9, 0.99), 1e-15)
         if not 0.0 < result.mse <= 1.0:
@@ -230,7 +231,7 @@ def _measures(means: Tensor, w: LossWeights, more: float | Tensor = 0.0) -> tupl
     """
     e1, e2, s = means.view(-1, 3).mean(0).tolist()
     return (
-        w.l1 * e1 + w.l2 * e2 + w.ssim * (1 - s) + w.ms_ssim * float(torch.as_tensor(more).mean()),
+        w.l1 * e1 + w.l2 * e2 + w.ssim * (1 - s) + w.ms_ssim * float(more.mean() if isinstance(more, Tensor) else more),
         e2,
         s if w.ssim else None,
     )

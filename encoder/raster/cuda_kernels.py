@@ -69,6 +69,12 @@ class Adam(ctypes.Structure):
     )
 
 
+def _check(name: str, tensor: Tensor, device: torch.device, dtype: torch.dtype) -> None:
+    if tensor.device != device or tensor.dtype != dtype or not tensor.is_contiguous():
+        found = f"{tensor.dtype}, {'' if tensor.is_contiguous() else 'not '}contiguous, on {tensor.device}"
+        raise ValueError(f"{name}: expected {dtype}, contiguous, on {device}, found {found}")
+
+
 def _warps(count: int) -> tuple[int, int, int]:
     return max(1, -(-count // _WARPS_PER_BLOCK)), 1, 1
 
@@ -93,8 +99,8 @@ class CudaRasterizer:
         self._trusted: dict[tuple[int, RasterOptions], int] = {}
         self._frame.atomic, self._perfect = atomic, perfect
         self._channels = 0
-        self._keep: tuple[Tensor, ...] = ()  # a queued kernel may read them still
-        self._room("state", 4, torch.int32).zero_()
+        self._keep: dict[str, Tensor] = {}  # what the frame points to
+        self._room("state", 2, torch.int32).zero_()
         self._room("done", pictures, torch.int32).zero_()
 
     # -- memory
@@ -108,12 +114,14 @@ class CudaRasterizer:
         setattr(self._frame, name, buffer.data_ptr())
         return buffer
 
+    def _empty(self, *shape: int) -> Tensor:
+        return torch.empty(shape, dtype=torch.float32, device=self.device)
+
     def _point(self, **tensors: Tensor) -> None:
         for name, tensor in tensors.items():
-            if tensor.device != self.device or not tensor.is_contiguous():
-                raise ValueError(f"{name}: expected a contiguous tensor on {self.device}, found {tensor.device}")
+            _check(name, tensor, self.device, torch.float64 if name == "totals" else torch.float32)
             setattr(self._frame, name, tensor.data_ptr())
-        self._keep += tuple(tensors.values())
+            self._keep[name] = tensor
 
     def _launch(self, kernel: str, grid: tuple[int, int, int], threads: int, *, variant: bool = False) -> None:
         key = (self._variant, int(self._frame.columns > self._frame.channels)) if variant else None
@@ -177,7 +185,6 @@ class CudaRasterizer:
             background = features.new_tensor(o.background or (0.0,) * self._channels)
             self._constants[key] = background, o.lit_channels(features)
         background, lit = self._constants[key]
-        self._keep = ()
         self._point(means=means, factors=factors, features=features, background=background, lit=lit)
 
     def _count(self, tiles: int, n: int, o: RasterOptions) -> None:
@@ -204,7 +211,7 @@ class CudaRasterizer:
         """The picture [C, H, W] of what was binned, in ``out`` if given."""
         image = out
         if image is None:
-            image = torch.empty(*self._in_front, self._channels, o.height, o.width, device=self.device)
+            image = self._empty(*self._in_front, self._channels, o.height, o.width)
         self._room("limits", 3 * o.width * o.height * self.pictures)
         self._point(image=image)
         for first, active in self._passes():
@@ -246,7 +253,7 @@ class CudaRasterizer:
         f, atomic = self._frame, self._frame.atomic
         self._point(target=target)
         self._point_weight(weight, target)
-        costs = torch.empty(f.num_gaussians, device=self.device)
+        costs = self._empty(f.num_gaussians)
         f.atomic = 0
         self._room("partial", f.capacity)
         for first, active in self._passes():
@@ -306,7 +313,7 @@ class CudaRasterizer:
 
     def _gradients(self) -> tuple[Tensor, Tensor, Tensor]:
         n, columns = self._frame.num_gaussians, self._frame.columns
-        means, factors, features = (torch.empty(n, c, device=self.device) for c in (2, 3, columns))
+        means, factors, features = (self._empty(n, c) for c in (2, 3, columns))
         self._point(grad_means=means, grad_factors=factors, grad_features=features)
         return means, factors, features
 
@@ -334,7 +341,7 @@ class CudaRasterizer:
         self, scales: Tensor, rotations: Tensor, scale_map: str, low: float, high: float, lowpass: float
     ) -> Tensor:
         """See :func:`igs.encoder.raster.reference.factors_reference`."""
-        factors = torch.empty(len(rotations), 3, device=self.device)
+        factors = self._empty(len(rotations), 3)
         self._each(
             "igs_factors_forward", len(rotations), *_shape(scale_map, low, high, lowpass, scales, rotations, factors)
         )
@@ -396,9 +403,9 @@ class CudaRasterizer:
             a.beta1, a.beta2, a.rest1, a.rest2 = *betas, 1 - betas[0], 1 - betas[1]
             a.log1, a.log2 = (math.log(b) if b else -math.inf for b in betas)
             self._betas = betas
-        if not (values.is_contiguous() and m.is_contiguous() and v.is_contiguous()):
-            raise ValueError("adam: expected values and moments that are contiguous")
-        grads = grads.contiguous()
+        for name, tensor in {"values": values, "grads": grads, "m": m, "v": v}.items():
+            _check(name, tensor, self.device, torch.float32)
+        _check("age", age, self.device, torch.int32)
         a.values, a.grads, a.age = values.data_ptr(), grads.data_ptr(), age.data_ptr()
         a.m, a.v, a.lr, a.epsilon = m.data_ptr(), v.data_ptr(), lr, epsilon
         a.rows, a.columns = rows, values.numel() // rows

@@ -65,7 +65,7 @@ class Rasterizer:
 
     def _raster(self, means: Tensor, features: Tensor, o: RasterOptions) -> tuple[Raster, tuple[Tensor, ...]]:
         channels = o.channels(features)
-        background = torch.tensor(o.background or (0.0,) * channels, dtype=torch.float32)
+        background = features.new_tensor(o.background or (0.0,) * channels)
         relative = min(o.relative_reach2, 1e30)
         lit = o.lit_channels(features)
         raster = Raster(
@@ -88,7 +88,7 @@ class Rasterizer:
     ) -> Tensor:
         """The picture [C, H, W], in ``out`` if given; bin() must have been called for these Gaussians."""
         raster, _keep = self._raster(means, features, o)
-        image = torch.empty(o.channels(features), o.height, o.width) if out is None else out
+        image = means.new_empty(o.channels(features), o.height, o.width) if out is None else out
         self._run(
             self._lib.igs_rasterize_forward, raster, means.data_ptr(), factors.data_ptr(), features.data_ptr(),
             image.data_ptr(),
@@ -133,7 +133,7 @@ class Rasterizer:
     ) -> Tensor:  # fmt: skip
         """See :func:`igs.encoder.raster.reference.removal_costs_reference`; bin() must have been called for these."""
         raster, _keep = self._raster(means, features, o)
-        costs = torch.empty(len(means))
+        costs = means.new_empty(len(means))
         self._run(
             self._lib.igs_removal_costs, raster, means.data_ptr(), factors.data_ptr(), features.data_ptr(),
             target.data_ptr(), _weight(weight, o), costs.data_ptr(),
@@ -213,7 +213,7 @@ def ssim_and_gradient(image: Tensor, target: Tensor, weight: Tensor | None = Non
 def half(picture: Tensor) -> Tensor:
     """See :func:`igs.encoder.raster.multiscale.half`; float32 [C, H, W]."""
     c, h, w = picture.shape
-    picture, out = _check(picture, (c, h, w)), torch.empty(c, h // 2, w // 2)
+    picture, out = _check(picture, (c, h, w)), picture.new_empty(c, h // 2, w // 2)
     _lib().igs_halve(c, h, w, picture.data_ptr(), out.data_ptr())
     return out
 
@@ -239,7 +239,7 @@ class _Factors(torch.autograd.Function):
         scales, rotations = _check(scales, (n, 2)), _check(rotations, (n,))
         ctx.arguments = n, SCALE_MAPS[scale_map], sigma_min, sigma_max, lowpass
         ctx.save_for_backward(scales, rotations)
-        factors = torch.empty(n, 3)
+        factors = scales.new_empty(n, 3)
         _lib().igs_factors_forward(*ctx.arguments, scales.data_ptr(), rotations.data_ptr(), factors.data_ptr())
         return factors
 

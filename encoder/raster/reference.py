@@ -150,9 +150,9 @@ def rasterize_reference(means: Tensor, factors: Tensor, features: Tensor, option
 
 def _pixel_centres(means: Tensor, o: RasterOptions) -> Tensor:
     """Points [H·W, 2] in the order of a plane of the picture."""
-    y, x = torch.meshgrid(
-        torch.arange(o.height, dtype=means.dtype) + 0.5, torch.arange(o.width, dtype=means.dtype) + 0.5, indexing="ij"
-    )
+    kind = {"dtype": means.dtype, "device": means.device}
+    rows, columns = torch.arange(o.height, **kind), torch.arange(o.width, **kind)
+    y, x = torch.meshgrid(rows + 0.5, columns + 0.5, indexing="ij")
     return torch.stack([x.reshape(-1), y.reshape(-1)], dim=1)
 
 
@@ -190,7 +190,7 @@ def removal_costs_reference(
 
 def ssim_map_reference(image: Tensor, target: Tensor) -> Tensor:
     """SSIM [C, H, W] of two pictures [C, H, W]: 11×11 Gaussian window, deviation 1.5, zero padding."""
-    k = torch.arange(-5, 6, dtype=torch.float64)
+    k = torch.arange(-5, 6, dtype=torch.float64, device=image.device)
     w = torch.exp(-k * k / (2 * 1.5**2))
     w = (w / w.sum()).to(image.dtype)
 

@@ -47,7 +47,7 @@ def removal_costs_tiled(
     background = features.new_tensor(o.background or (0.0,) * channels)
     tiles = _in_tiles(target, o)
     weights = _in_tiles(torch.ones_like(target[:1]) if weight is None else weight[None], o)
-    costs = torch.zeros(len(means), dtype=torch.float64)
+    costs = means.new_zeros(len(means), dtype=torch.float64)
     for batch in _batches(means.numpy(), factors.numpy(), o):
         blend = _Blend(batch, means, factors, features, background, o)
         rises = blend.removal_costs(_of_batch(tiles, batch), _of_batch(weights, batch), background)
@@ -108,7 +108,7 @@ class _Blend:
         self.o, self.who = o, batch.who
         index = batch.who.clamp_min(0)
         absent = (batch.who < 0)[:, :, None, None]
-        step = torch.arange(TILE, dtype=means.dtype) + 0.5
+        step = torch.arange(TILE, dtype=means.dtype, device=means.device) + 0.5
         x, y = batch.x0.to(means.dtype)[:, None] + step, batch.y0.to(means.dtype)[:, None] + step
         self.dx = x[:, None, :] - means[index, 0][:, :, None]  # [T, M, 16]
         self.dy = y[:, None, :] - means[index, 1][:, :, None]
@@ -222,9 +222,7 @@ def _batches(means: NDArray[Any], factors: NDArray[Any], o: RasterOptions) -> It
         who = np.full((len(members), max(1, max(len(m[2]) for m in members))), -1, np.int64)
         for row, (_, _, candidates) in zip(who, members, strict=True):
             row[: len(candidates)] = candidates
-        yield _Batch(
-            torch.tensor([m[0] for m in members]), torch.tensor([m[1] for m in members]), torch.from_numpy(who)
-        )
+        yield _Batch(*(torch.from_numpy(np.array([m[k] for m in members])) for k in (0, 1)), torch.from_numpy(who))
         start = stop
 
 

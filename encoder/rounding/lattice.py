@@ -73,7 +73,9 @@ class Noise:
         self.generator = torch.Generator(place).manual_seed(seed)
         steps = Steps.of(1.0, channels, features, rgb)
         mixed = np.diag(steps.feature) @ la.correlate(np.eye(features), rgb)
-        self._steps = torch.tensor([steps.mean, steps.minor, steps.ratio, steps.rotation], device=place)
+        self._steps = torch.tensor(
+            [steps.mean, steps.minor, steps.ratio, steps.rotation], dtype=torch.float32, device=place
+        )
         self._mixed = torch.from_numpy(mixed).float().to(place)
 
     def add(self, model: Model, coarseness: float | torch.Tensor) -> Model:
@@ -82,9 +84,9 @@ class Noise:
         coarseness: a number; or one on the model's device, which then isn't waited for, or one per Gaussian there, [N].
         """
         if not isinstance(coarseness, torch.Tensor):
-            coarseness = torch.full((1,), coarseness, device=self._backend.place)
+            coarseness = torch.full((1,), coarseness, dtype=torch.float32, device=self._backend.place)
         shape = len(model), 5 + len(self._mixed)
-        u = torch.rand(*shape, generator=self.generator, device=self._backend.place) - 0.5
+        u = torch.rand(*shape, generator=self.generator, dtype=torch.float32, device=self._backend.place) - 0.5
         return self._backend.add_noise(model, coarseness.reshape(-1), self._steps, self._mixed, u)
 
 

@@ -39,6 +39,23 @@ def test_pictures_are_fitted_together_and_each_improves(backend):
     )
 
 
+def test_a_picture_that_diverged_goes_back_and_the_others_go_on(backend):
+    recipe = Recipe(steps=20, growth=False, relocate=0.0)
+    plain = FitBatch([target(), 1 - target()], 12, recipe, backend).fit()
+    batch = FitBatch([target(), 1 - target()], 12, recipe, backend)
+
+    def spoil(fit):
+        if fit.state.step == 10:
+            fit.state.model.feature[0, 0] = float("nan")
+
+    batch.on_step = spoil
+    models = batch.fit()
+    assert batch.state.model.is_finite()
+    for spoilt, one in zip(models[1].tensors(), plain[1].tensors(), strict=True):
+        assert torch.equal(spoilt, one)
+    assert not torch.equal(models[0].feature, plain[0].feature)
+
+
 def test_noise_may_start_with_the_first_step(backend):
     recipe = Recipe(steps=6, growth=False, relocate=0.0, noise_from=0.0)
     batch = FitBatch([target(), 1 - target()], 12, recipe, backend)

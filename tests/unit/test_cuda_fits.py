@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 
@@ -136,6 +137,17 @@ def test_a_fit_waits_for_few_of_its_steps(backend):
         fit._step(False)
         waited.append("_measured" in vars(fit.last))
     assert [step for step, one in enumerate(waited) if one] == [0, 9]  # CONSIDER_EVERY
+
+
+def test_a_fit_that_diverged_goes_back(backend):
+    def spoil(fit):
+        if fit.state.step == 10:
+            fit.state.model.feature[0, 0] = math.nan
+
+    fit = Fit(target(), 20, Recipe(steps=24, growth=False, relocate=0.0), backend, on_step=spoil)
+    assert fit.run().is_finite()
+    assert fit.state.model.is_finite()
+    assert fit.guards.caution == 0.5
 
 
 def test_lists_are_looked_at_once_for_each_size(backend):

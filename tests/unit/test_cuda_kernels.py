@@ -201,30 +201,17 @@ def test_a_perfect_picture_gives_no_gradient(make):
 def test_tensors_elsewhere_are_refused(make):
     rasterizer = make()
     wrong = torch.zeros(4, 2)[:, :1] if rasterizer.device.type == "cpu" else torch.zeros(4, 2)
-    with pytest.raises(ValueError, match="means: expected a contiguous tensor on"):
+    with pytest.raises(ValueError, match=r"means: expected torch\.float32, contiguous, on"):
         rasterizer.bin(wrong, torch.zeros(4, 3), torch.zeros(4, 3), RasterOptions(16, 16))
 
 
-def test_the_frame_is_laid_out_as_in_c():
-    lib = library()
-    for name in (
-        "means",
-        "lit",
-        "weight",
-        "limits",
-        "state",
-        "width",
-        "columns",
-        "capacity",
-        "atomic",
-        "reach2",
-        "perfect",
-        "pictures",
-        "done",
-    ):
-        assert getattr(Frame, name).offset == lib.igs_frame_layout(name.encode()), name
-    assert ctypes.sizeof(Frame) == lib.igs_frame_layout(b"")
-    assert ctypes.sizeof(cuda_kernels.Adam) == lib.igs_frame_layout(b"Adam")
+@pytest.mark.parametrize(("struct", "layout"), [(Frame, "igs_frame_layout"), (cuda_kernels.Adam, "igs_adam_layout")])
+def test_structs_are_laid_out_as_in_c(struct, layout):
+    where = getattr(library(), layout)
+    for name, *_ in struct._fields_:
+        assert getattr(struct, name).offset == where(name.encode()), name
+    assert ctypes.sizeof(struct) == where(b"")
+    assert where(b"nothing") == -1
 
 
 def test_kernels_are_launched_through_the_drivers_interface(monkeypatch):
@@ -260,3 +247,16 @@ def test_infinite_relative_reach_is_a_number_on_the_device(make):
     rasterizer = make()
     bin_scene(rasterizer, 3, RasterOptions(16, 16, relative_reach2=math.inf), 1)
     assert rasterizer._frame.relative_reach2 == pytest.approx(1e30)
+
+
+def test_adam_takes_what_the_kernel_reads(make):
+    rasterizer, place = make(), make().device
+    values, age = (torch.zeros(4, 2, device=place) for _ in range(3)), torch.ones(4, dtype=torch.int32, device=place)
+    value, m, v = values
+    for grads, given, name in (
+        (torch.zeros(2, 4, device=place).T, age, "grads"),
+        (torch.zeros(4, 2, dtype=torch.float64, device=place), age, "grads"),
+        (torch.zeros(4, 2, device=place), age.long(), "age"),
+    ):
+        with pytest.raises(ValueError, match=f"{name}: expected torch"):
+            rasterizer.adam(value, grads, m, v, given, 0.1, (0.9, 0.99), 1e-15)

@@ -87,6 +87,28 @@ def test_a_stream_is_read_no_further_than_needed(device, monkeypatch):
     assert list(stream) == []
 
 
+@pytest.mark.parametrize("errors", ["raise", "return"])
+def test_a_surprise_in_a_stream_costs_one_picture(device, errors):
+    data = (VALID / "topk_1.igs").read_bytes()
+
+    class Broken:
+        def read(self, *_):
+            raise RuntimeError("a source of the caller's that breaks")
+
+        seek = tell = read
+
+    found = []
+    with igs.decode_many([data, data, Broken(), data], device=device, threads=2, errors=errors) as stream:
+        while True:
+            try:
+                found.append(next(stream).shape)
+            except StopIteration:
+                break
+            except RuntimeError as error:
+                found.append(str(error))
+    assert [isinstance(one, str) for one in found] == [False, False, True, False]
+
+
 def test_what_is_asked_for_is_checked():
     data = (VALID / "topk_1.igs").read_bytes()
     with pytest.raises(igs.UsageError, match="device: expected cpu, cuda or auto"):

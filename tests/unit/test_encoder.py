@@ -15,7 +15,9 @@ torch = pytest.importorskip("torch", reason="the encoder needs torch")
 from encoder_cases import picture, small
 
 import igs
+from igs.csrc.cuda_compile import CudaUnavailable
 from igs.encoder import EncodeOptions, encode
+from igs.encoder.fitting.fit import Fit
 from igs.encoder.raster import kernels
 from igs.encoder.raster.backend import Model, TorchBackend, scale_parameter
 from igs.encoder.rounding.lattice import Noise, rate_gradients
@@ -36,6 +38,38 @@ def test_threads_of_torch_are_left_as_they_were():
         assert set(seen) == {1 if kernels.available() else 2}
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("settings", [{}, {"primitive": "gradient", "bpp": 2.0, "num_gaussians": None}, {"levels": 2}])
+def test_what_torch_makes_by_default_does_not_matter(settings):
+    expected = small(picture(), device="cpu", **settings).data
+    try:
+        for kind, device in ((torch.float64, "cpu"), (torch.float32, "meta")):
+            torch.set_default_dtype(kind)
+            torch.set_default_device(device)
+            assert small(picture(), device="cpu", **settings).data == expected, (kind, device)
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), MemoryError),
+        (torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), MemoryError),
+        (CudaUnavailable("CUDA driver: error 700, an illegal memory access was encountered"), igs.Unsupported),
+        (RuntimeError("something else"), RuntimeError),
+    ],
+)
+def test_errors_of_torch_and_the_gpu_are_what_they_are(error, expected, monkeypatch):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(Fit, "run", fail)
+    with pytest.raises(expected) as caught:
+        small(picture())
+    assert type(caught.value) is expected
 
 
 def test_encodes_side_by_side_are_those_of_one_after_the_other():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -77,6 +78,33 @@ def test_a_link_stays_one_and_modes_are_those_of_any_file(tmp_path: Path) -> Non
     target.chmod(0o640)
     write(link, b"again")
     assert target.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.skipif(os.name != "posix", reason="masks of modes")
+def test_the_mask_of_the_process_holds_and_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = os.umask(0o077)
+    try:
+        monkeypatch.setattr(os, "umask", None)  # it is one for all threads: not to be touched, not for a moment
+        write(tmp_path / "new", b"")
+    finally:
+        monkeypatch.undo()
+        os.umask(before)
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_file_that_came_meanwhile_is_not_replaced_without_links_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_links(*_: object) -> None:
+        raise PermissionError("no links here")
+
+    monkeypatch.setattr(os, "link", no_links)
+    for name in ("there", "new"):
+        with contextlib.suppress(OutputError), whole_file(tmp_path / name, overwrite=False) as file:
+            file.write(b"ours")
+            if name == "there":
+                (tmp_path / name).write_bytes(b"theirs")
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"there": b"theirs", "new": b"ours"}
 
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -103,10 +103,11 @@ def test_the_next_compiler_is_tried_and_all_are_named_if_none_works(cache, monke
         compile_kernels("loss.cu", "sm_90")
 
 
-def test_programs_that_are_no_compilers_are_passed_over(tmp_path, monkeypatch):
+@pytest.mark.parametrize("script", ["exit 1", "true"])
+def test_programs_that_are_no_compilers_are_passed_over(script, tmp_path, monkeypatch):
     (tmp_path / "bin").mkdir()
     fake = tmp_path / "bin" / "nvcc"
-    fake.write_text("#!/bin/sh\nexit 1\n")
+    fake.write_text(f"#!/bin/sh\n{script}\n")
     fake.chmod(0o755)
     monkeypatch.setenv("CUDA_HOME", str(tmp_path))
     monkeypatch.setattr(cuda_compile, "_nvrtc_paths", lambda: iter([str(tmp_path / "libnvrtc.so.13")]))

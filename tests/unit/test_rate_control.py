@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -109,6 +110,12 @@ def test_size_is_never_exceeded_and_nearly_used(size):
     assert len(encoded.data) >= min(0.98 * size, size - one - 1)
     coded = encode(picture(80, 60), size=size, steps=40)
     assert 0.9 * size <= len(coded.data) <= size
+
+
+@pytest.mark.parametrize("settings", [{"size": 20_000}, {"bpp": 64.0}, {"size": 20_000, "coding": "plain"}])
+def test_there_are_no_more_gaussians_than_pixels(settings: dict[str, Any]) -> None:
+    report = encode(flat_picture(16), effort=1, **settings).report
+    assert report["num_gaussians"] <= 256
 
 
 def test_size_below_the_smallest_file_names_it():

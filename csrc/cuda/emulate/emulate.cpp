@@ -75,6 +75,7 @@ ucontext_t scheduler;
 jmp_buf back;
 int threads, arrived, running;
 unsigned meeting;
+size_t shared_bytes;
 const char* kernel_name;
 void (*body)(void**);
 void** arguments;
@@ -129,6 +130,7 @@ unsigned meet(uint32_t value) {
 
 void run_block(Dim3 block, Dim3 block_dim, Dim3 grid_dim, std::mt19937& order) {
     arrays.clear();
+    shared_bytes = 0;
     threads = running = int(block_dim.x);
     arrived = 0;
     warps.assign(size_t(threads + 31) / 32, Warp{});
@@ -192,6 +194,7 @@ void* shared_array(const void* key, size_t bytes) {
     auto& array = arrays[key];
     if (!array) {
         array.reset(new char[bytes]);
+        if ((shared_bytes += bytes) > 48 << 10) fail("more than the 48 KB of shared memory that a kernel may declare");
         memset(array.get(), 0xff, bytes);  // NaNs
     }
     return array.get();
@@ -231,7 +234,10 @@ extern "C" int igs_emulate(const char* name, unsigned gx, unsigned gy, unsigned 
     using namespace emulate;
     for (const auto& k : kernels)
         if (!strcmp(k.name, name)) {
-            kernel_name = k.name, body = k.run, emulate::arguments = arguments;
+            kernel_name = k.name;
+            if (!gx || !gy || !gz || gy > 65535 || gz > 65535 || gx > 0x7fffffff || !threads || threads > 1024) fail("a launch that no GPU takes");
+            shared_bytes = 0;
+             body = k.run, emulate::arguments = arguments;
             std::mt19937 order(seed);
             std::vector<unsigned> blocks(size_t(gx) * gy * gz);
             for (unsigned i = 0; i < blocks.size(); i++) blocks[i] = i;
@@ -264,13 +270,30 @@ int cuLaunchKernel(const char* function, unsigned gx, unsigned gy, unsigned gz, 
 }
 }
 
-extern "C" size_t igs_frame_layout(const char* field) {
-    using igs::Frame;
+// Where a field lies; the struct's size for the empty name, −1 for one that is none.
 #define IGS_FIELD(name) \
-    if (!strcmp(field, #name)) return offsetof(Frame, name)
-    IGS_FIELD(means); IGS_FIELD(lit); IGS_FIELD(weight); IGS_FIELD(limits); IGS_FIELD(state); IGS_FIELD(width); IGS_FIELD(columns);
-    IGS_FIELD(capacity); IGS_FIELD(pictures); IGS_FIELD(done); IGS_FIELD(atomic); IGS_FIELD(reach2); IGS_FIELD(perfect);
-#undef IGS_FIELD
-    if (!strcmp(field, "Adam")) return sizeof(igs::Adam);
-    return sizeof(Frame);
+    if (!strcmp(field, #name)) return int(offsetof(Struct, name))
+extern "C" int igs_frame_layout(const char* field) {
+    using Struct = igs::Frame;
+    IGS_FIELD(means); IGS_FIELD(factors); IGS_FIELD(features); IGS_FIELD(background); IGS_FIELD(lit); IGS_FIELD(target);
+    IGS_FIELD(weight); IGS_FIELD(image); IGS_FIELD(grad_image); IGS_FIELD(limits); IGS_FIELD(bound); IGS_FIELD(bare);
+    IGS_FIELD(tile_count); IGS_FIELD(tile_offset); IGS_FIELD(hits); IGS_FIELD(first); IGS_FIELD(pairs); IGS_FIELD(list);
+    IGS_FIELD(partial); IGS_FIELD(grad_means); IGS_FIELD(grad_factors); IGS_FIELD(grad_features); IGS_FIELD(sums); IGS_FIELD(totals);
+    IGS_FIELD(state); IGS_FIELD(done); IGS_FIELD(width); IGS_FIELD(height); IGS_FIELD(channels); IGS_FIELD(columns);
+    IGS_FIELD(pictures); IGS_FIELD(num_gaussians); IGS_FIELD(tiles_x); IGS_FIELD(tiles_y); IGS_FIELD(capacity); IGS_FIELD(blend);
+    IGS_FIELD(top_k); IGS_FIELD(first_channel); IGS_FIELD(active); IGS_FIELD(atomic); IGS_FIELD(blocks); IGS_FIELD(reach2);
+    IGS_FIELD(relative_reach2); IGS_FIELD(pull); IGS_FIELD(pull_reach2); IGS_FIELD(list_reach2); IGS_FIELD(l1); IGS_FIELD(l2);
+    IGS_FIELD(ssim); IGS_FIELD(perfect);
+    return *field ? -1 : int(sizeof(Struct));
 }
+#define IGS_RATE(name) \
+    if (!strcmp(field, #name)) return int(offsetof(Struct, rates) + offsetof(igs::AdamRates, name))
+extern "C" int igs_adam_layout(const char* field) {
+    using Struct = igs::Adam;
+    IGS_FIELD(values); IGS_FIELD(grads); IGS_FIELD(m); IGS_FIELD(v); IGS_FIELD(age); IGS_FIELD(rows); IGS_FIELD(columns);
+    IGS_FIELD(log1); IGS_FIELD(log2);
+    IGS_RATE(lr); IGS_RATE(beta1); IGS_RATE(beta2); IGS_RATE(rest1); IGS_RATE(rest2); IGS_RATE(epsilon);
+    return *field ? -1 : int(sizeof(Struct));
+}
+#undef IGS_FIELD
+#undef IGS_RATE
