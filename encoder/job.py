@@ -10,7 +10,7 @@ from PIL import Image
 
 from igs import decoder
 from igs.decoder import output
-from igs.encoder import colour, levels, metrics, pack, regions, weighting
+from igs.encoder import colour, freeze, levels, metrics, pack, regions, weighting
 from igs.encoder.fitting import checkpoint, interlace
 from igs.encoder.fitting.fit import Fit
 from igs.encoder.fitting.init import resample_map
@@ -20,7 +20,6 @@ from igs.encoder.pack import Packed
 from igs.encoder.raster import area
 from igs.encoder.raster.backend import Backend, Model, TorchBackend
 from igs.encoder.recipe import Recipe
-from igs.encoder.rounding import freeze
 from igs.encoder.rounding.lattice import Noise, Steps
 from igs.format import lit_channels
 from igs.format.describe import with_level_psnr

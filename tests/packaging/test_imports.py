@@ -20,9 +20,10 @@ FORBIDDEN = {
     "decoder": {"igs.encoder", "igs.csrc", "igs.view", "igs.cli", "torch", "scipy"},
     "encoder": {"igs.view", "igs.cli"},
     "view": {"igs.encoder", "igs.csrc", "igs.cli", "torch", "numba", "scipy"},
-    # Inside the encoder: pictures know nothing of Gaussians, drawing knows nothing of fits.
+    # Inside the encoder: pictures know nothing of Gaussians, drawing and rounding know nothing of fits.
     "encoder/loading": {"igs.encoder.raster", "igs.encoder.fitting", "igs.encoder.rounding", "torch"},
     "encoder/raster": {"igs.encoder.fitting", "igs.encoder.rounding"},
+    "encoder/rounding": {"igs.encoder.fitting"},
     "csrc": {"igs.format", "igs.decoder", "igs.encoder", "igs.cli", "torch", "numpy"},
 }
 # The entropy coder's kernels; nothing that only opens files may import the modules behind it at its top (see below).
