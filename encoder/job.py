@@ -9,15 +9,15 @@ import torch
 from PIL import Image
 
 from igs import decoder
-from igs.decoder import output
+from igs.decoder import measure, output
 from igs.encoder import colour, freeze, levels, metrics, pack, regions, weighting
 from igs.encoder.fitting import checkpoint, interlace
 from igs.encoder.fitting.fit import Fit
 from igs.encoder.fitting.init import resample_map
+from igs.encoder.loading.downsample import reduce
 from igs.encoder.loading.source import SourceImage, to_stored
 from igs.encoder.options import EncodeOptions
 from igs.encoder.pack import Packed
-from igs.encoder.raster import area
 from igs.encoder.raster.backend import Backend, Model, TorchBackend
 from igs.encoder.recipe import Recipe
 from igs.encoder.rounding.lattice import Noise, Steps
@@ -87,7 +87,7 @@ class Job:
             self.weights = resample_map(by_network, source.width, source.height)
         self.loss_map = regions.loss_map(full, options, recipe, by_network)  # regions are of the full picture
         if self.loss_map is not None and options.downsample != 1:
-            small = area.reduce(self.loss_map[:, :, None].astype(np.float32), options.downsample)[:, :, 0]
+            small = reduce(self.loss_map[:, :, None].astype(np.float32), options.downsample)[:, :, 0]
             self.loss_map = small / small.mean(dtype=np.float64)
 
     def take_more_steps(self, num_gaussians: int) -> None:
@@ -199,7 +199,7 @@ class Job:
         """Picture values [H, W, C] in [0, 1] as a user gets them at the source's depth; enlarged if reduced."""
         o = self.options
         with decoder.open(data, limits=self.limits, threads=o.threads) as im:
-            found = output.rounded(im, self.source.bit_depth, o.downsample, level)
+            found = measure.rounded(im, self.source.bit_depth, o.downsample, level)
         return found[: self.full.height, : self.full.width]
 
     def quality(self, data: bytes, level: int | None = None) -> tuple[float | None, float | None]:
@@ -212,5 +212,5 @@ class Job:
 
         What can be seen is compared: alpha is multiplied in on both sides, and light above white is by its curve.
         """
-        decoded, source = (output.compared(p, self.groups) for p in (self.decoded(data, level), self.full.pixels))
+        decoded, source = (measure.compared(p, self.groups) for p in (self.decoded(data, level), self.full.pixels))
         return decoded, source

@@ -11,7 +11,8 @@ import pytest
 from files import VALID
 from parts_cases import make_file, stack
 
-from igs.decoder.output import compared, visible
+from igs.decoder.measure import compared
+from igs.decoder.output import visible
 from igs.format import Alpha, Colour, Group, Transfer, join, open_file
 from igs.format.errors import InputError, UsageError
 from igs.format.transfer import from_linear
