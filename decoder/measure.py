@@ -1,10 +1,11 @@
-"""How a decoded picture is judged: its values as users get them, and as errors count in them.
+"""How a decoded picture is judged: its values as users get them, as errors count in them, and PSNR.
 
 For the encoder, the report and the commands; no decode needs it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -48,3 +49,14 @@ def compared(values: Values, groups: Sequence[Group]) -> Values:
         if alpha is not None:
             colours *= found[..., alpha]
     return found
+
+
+def psnr_of(mse: float) -> float:
+    """PSNR in dB of a mean squared error of values in [0, 1]: 10·log10(1/mse); inf for 0."""
+    return math.inf if mse <= 0 else -10 * math.log10(mse)
+
+
+def psnr(a: npt.ArrayLike, b: npt.ArrayLike) -> float | None:
+    """PSNR in dB over all values, of pictures in [0, 1]; None where they are equal (it would be infinite)."""
+    mse = float(np.mean((np.asarray(a, np.float32) - np.asarray(b, np.float32)) ** 2, dtype=np.float64))
+    return None if mse == 0 else psnr_of(mse)

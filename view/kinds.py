@@ -12,6 +12,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from igs.decoder.grid import output_size
+from igs.decoder.measure import psnr
 from igs.format.describe import counted
 from igs.format.errors import UsageError
 from igs.format.groups import each_group
@@ -253,12 +254,12 @@ def _error(scene: Scene, o: Options) -> list[Panel]:
     panels = []
     for title, part in parts:
         levels = maps.error_levels(decoded[..., part], source[..., part])
-        rms = float(np.sqrt(np.mean(levels**2)))
-        psnr = f"PSNR {20 * math.log10(255 / rms):.2f} dB" if rms > 0 else "no error"
+        found = psnr(decoded[..., part], source[..., part])
+        note = "no error" if found is None else f"PSNR {found:.2f} dB"
         shown, bar = error_map(levels, o.unit, o.top)
         beyond = scene.height * times - shown.shape[0], scene.width * times - shown.shape[1]
         shown = np.pad(shown, ((0, beyond[0]), (0, beyond[1]), (0, 0)), mode="edge")
-        panels.append(Panel(resized(shown, area, scale, times), title, psnr, bar))
+        panels.append(Panel(resized(shown, area, scale, times), title, note, bar))
     return [_decoded(scene, o, area, scale), *panels] if o.beside else panels
 
 
@@ -283,8 +284,8 @@ def _levels(scene: Scene, o: Options) -> list[Panel]:
         note = f"{end} bytes, {8 * end / (scene.width * scene.height):.3f} bpp"
         if o.source is not None:
             values, original = compared(scene, o, "levels", level)
-            mse = float(np.mean((values - original) ** 2, dtype=np.float64))
-            note += f", {-10 * math.log10(mse):.2f} dB" if mse > 0 else ", no error"
+            found = psnr(values, original)
+            note += ", no error" if found is None else f", {found:.2f} dB"
         picture = to_u8(scene.picture(area, scale, level))
         panels.append(Panel(picture, f"Level {level}: {_drawn_by(scene, level)}", note))
     return panels

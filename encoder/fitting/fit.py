@@ -16,13 +16,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from igs.decoder.measure import psnr_of
 from igs.encoder.fitting.descent import Descent, plateau, schedule
 from igs.encoder.fitting.interlace import Interlace
 from igs.encoder.fitting.population import Population
 from igs.encoder.fitting.safeguards import Safeguards
 from igs.encoder.options import Progress
 from igs.encoder.raster import multiscale
-from igs.encoder.raster.backend import MULTISCALE_EVERY, PERFECT, Backend, LossWeights, Model, StepResult, psnr_of
+from igs.encoder.raster.backend import MULTISCALE_EVERY, PERFECT, Backend, LossWeights, Model, StepResult
 from igs.encoder.recipe import Recipe
 from igs.encoder.rounding.lattice import Noise, rate_gradients
 from igs.encoder.rounding.learned import Quantizers, Rounding, is_learned

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
@@ -426,8 +425,3 @@ class TorchBackend:
     ) -> None:  # fmt: skip
         axes = shapes.axes(model.scale, model.rotation, model.scale_map)
         reference.adam_means_reference(model.position, grads, m, v, age, *axes, lr, betas, epsilon)
-
-
-def psnr_of(mse: float) -> float:
-    """10·log10(1/mse); inf for 0."""
-    return math.inf if mse <= 0 else -10 * math.log10(mse)
