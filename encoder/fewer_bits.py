@@ -303,26 +303,17 @@ class _Part:
 
 
 def _closed(header: Header, values: Values, before: Gaussians) -> Codes:
-    from igs.decoder import holes
+    """Codes of values that reach what those before did."""
 
-    tight = dataclasses.replace(header, reach2=closing.COVER * header.reach2)
-    grid = 1
-    for _ in range(closing.ROUNDS):
+    def rounded() -> closing.Rounded:
         codes = quantize(header, *values)
-        gaussians = dequantize(header, codes)
-        points = np.empty((0, 2))
-        while len(points) == 0 and grid <= closing.FINEST:  # wide holes are seen, and closed, on coarser grids first
-            points = holes(tight, gaussians, grid)
-            points = points[:: 1 + len(points) // closing.POINTS]
-            points = points[closing.nearest(before, points)[1] <= closing.COVER * header.reach2]
-            grid *= 1 if len(points) else 2
-        if len(points) == 0:
-            break
-        who, d2 = closing.nearest(gaussians, points)
-        factor = np.ones(len(gaussians))
-        np.maximum.at(factor, who, np.sqrt(d2 / (closing.MARGIN * header.reach2)))
-        values = _grown(header, values, factor)
-    return codes
+        return header, codes, dequantize(header, codes)
+
+    def close(gaussians: Gaussians, points: F64) -> None:
+        nonlocal values
+        values = _grown(header, values, closing.growth(gaussians, points, header.reach2))
+
+    return closing.closed(rounded, close, header.reach2, before=before)[1]
 
 
 def _grown(header: Header, values: Values, factor: F64) -> Values:
