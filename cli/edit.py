@@ -48,7 +48,7 @@ def _rate(*names: str, **kwargs: Any) -> Any:
     _rate("--bpp", type=Number(0, open_low=True), metavar="B", help="At most so many bits per pixel."),
     _rate("--size", type=Size(1024), metavar="BYTES", help="At most so many bytes; k and M are understood."),
     _rate("--refine", is_flag=True, help="Let Gaussians make up for each other's rounding; needs PyTorch."),
-    _rate("--threads", type=Number(1, 1024, whole=True), metavar="N", advanced=True, help="CPU threads of --refine."),
+    _rate("--threads", type=options.THREADS, metavar="N", advanced=True, help="CPU threads of --refine."),
     *(_rate("--" + n.replace("_", "-"), type=Number(1, 32, whole=True), metavar="N", help=text, advanced=True)
       for n, text in zip(_WIDTHS, ("Bits per coordinate, of plain codes.", "Bits per size.", "Bits per angle.",
                                    "Bits per colour channel."), strict=True)),

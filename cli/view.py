@@ -14,7 +14,7 @@ from igs.cli import batch, files, options, process
 from igs.cli.console import Console, print_result, to_json
 from igs.cli.options import Number, Numbers, command, given_options, option
 from igs.cli.output import FORMATS, check_format, format_of, write_image
-from igs.encoder.options import check_saliency
+from igs.encoder.options import RANGES, check_saliency
 from igs.encoder.recipe import Saliency
 from igs.format.errors import InputError, InvalidFile, UsageError
 from igs.format.fields import MAGIC
@@ -49,6 +49,7 @@ _MEANT: dict[str, tuple[str, ...]] = {
     "saliency_weights": ("saliency",),
     "allow_partial": _DRAWN,
 }
+_COUNT = Number(*RANGES["num_gaussians"], whole=True)
 
 
 def _look(*names: str, **kwargs: Any) -> Any:
@@ -78,10 +79,10 @@ def _look(*names: str, **kwargs: Any) -> Any:
     _look("--scale", type=Number(0, 4096, open_low=True), metavar="S", help="Output pixels per pixel (default: fits)."),
     _look("--beside", is_flag=True, help="The decoded picture beside it."),
     _look("--bare", is_flag=True, help="No titles, no paper: the picture alone."),
-    _look("--level", type=Number(0, 15, whole=True), metavar="L", help="Up to this quality level (default: all)."),
+    _look("--level", type=options.LEVEL, metavar="L", help="Up to this quality level (default: all)."),
     _look("--group", metavar="NAME", help="Show this channel group (default: the first)."),
-    _look("--sample", type=Number(1, 2**24, whole=True), metavar="N", help="Draw N of the ellipses (default: all)."),
-    _look("--seed", type=Number(0, 2**63 - 1, whole=True), default=0, metavar="S", help="Which N (default 0)."),
+    _look("--sample", type=_COUNT, metavar="N", help="Draw N of the ellipses (default: all)."),
+    _look("--seed", type=Number(*RANGES["seed"], whole=True), default=0, metavar="S", help="Which N (default 0)."),
     _look(
         "--deviations",
         type=Number(0, 32, open_low=True),

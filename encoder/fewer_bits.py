@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from igs.encoder import closing
+from igs.encoder.options import RANGES
 from igs.encoder.recipe import check_truth, is_number, plain
 from igs.format import (
     Blend,
@@ -127,8 +128,9 @@ def _checked(
     for name, bits in (widths or {}).items():
         if not is_number(bits, whole=True):
             raise UsageError(f"{name}: expected a whole number of bits, found {bits!r}")
-    if not (is_number(seed, whole=True) and 0 <= seed < 2**63):
-        raise UsageError(f"seed: expected a whole number of 0 to {2**63 - 1}, found {seed!r}")
+    low, high = RANGES["seed"]
+    if not (is_number(seed, whole=True) and low <= seed <= high):
+        raise UsageError(f"seed: expected a whole number of {low} to {high}, found {seed!r}")
     plain_widths = None if widths is None else {name: int(bits) for name, bits in widths.items()}
     return plain(coarser, (float,)), plain(bpp, (float,)), plain(size, (int,)), plain_widths, int(seed)
 

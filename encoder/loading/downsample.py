@@ -8,10 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from igs.encoder.loading.source import SourceImage
-from igs.encoder.recipe import is_number
 from igs.format.errors import UsageError
-
-MOST = 16  # of the reduction
 
 
 def reduce(pixels: NDArray[np.float32], r: int) -> NDArray[np.float32]:
@@ -24,8 +21,6 @@ def reduce(pixels: NDArray[np.float32], r: int) -> NDArray[np.float32]:
 
 def reduced(source: SourceImage, r: int) -> SourceImage:
     """A picture r times smaller. Raises UsageError where nothing would be left of it to speak of."""
-    if not is_number(r, whole=True) or not 1 <= r <= MOST:
-        raise UsageError(f"downsample: expected 1 to {MOST}, found {r!r}")
     if r > min(source.width, source.height):
         raise UsageError(
             f"downsample: expected at most the shorter side, {min(source.width, source.height)}, found {r}"
