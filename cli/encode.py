@@ -312,7 +312,7 @@ class Job:
         """Raise for an output that is an input or another output, or that must not be replaced."""
         o = self.options
         inputs: list[files.Named] = [("", source) for source in sources]
-        inputs += [("--saliency-map", o.saliency_map), ("--saliency-weights", o.saliency_weights)]
+        inputs += [("--saliency-map", o.saliency_map), ("--saliency-network", o.saliency_network)]
         if not (o.resume and o.checkpoint and set(files.identities(o.resume)) & set(files.identities(o.checkpoint))):
             inputs.append(("--resume", o.resume))  # a fit may go on in the checkpoint that it comes from
         outputs: list[files.Named] = [("", target), ("--report", self.wishes.report), ("--film", self.wishes.film)]

@@ -52,7 +52,7 @@ def encode_options() -> list[Decorator]:
             help="Image to draw the first positions from, instead of the map of --saliency.",
         ),
         option(
-            "--saliency-weights",
+            "--saliency-network",
             type=FILE,
             metavar="FILE",
             section="What counts more",

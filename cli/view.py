@@ -46,7 +46,7 @@ _MEANT: dict[str, tuple[str, ...]] = {
     "unit": ("error", "overview"),
     "top": ("density", "error", "overview", *OF_A_PICTURE),
     "saliency": ("saliency",),
-    "saliency_weights": ("saliency",),
+    "saliency_network": ("saliency",),
     "allow_partial": _DRAWN,
 }
 _COUNT = Number(*RANGES["num_gaussians"], whole=True)
@@ -98,9 +98,9 @@ def _look(*names: str, **kwargs: Any) -> Any:
     ),
     _look(
         "--unit",
-        type=click.Choice(["levels", "db"]),
-        default="levels",
-        help="Errors in 8-bit levels (default) or as local PSNR in dB.",
+        type=click.Choice(["8-bit", "db"]),
+        default="8-bit",
+        help="Errors in steps of 8-bit values (default) or as local PSNR in dB.",
     ),
     _look(
         "--saliency",
@@ -109,7 +109,7 @@ def _look(*names: str, **kwargs: Any) -> Any:
         help="Which map of saliency: what stands out as a whole (default), or in detail; or by the network EML-Net.",
     ),
     _look(
-        "--saliency-weights",
+        "--saliency-network",
         type=options.FILE,
         metavar="FILE",
         help="Weights of EML-Net, .safetensors: needed by --saliency eml-net.",
@@ -135,10 +135,10 @@ def view(
     for name, words in given_options(click.get_current_context()).items():
         if kind not in _MEANT.get(name, (kind,)):
             raise UsageError(f"{words[0]}: has no meaning for {kind}")
-    check_saliency(asked["saliency"], asked["saliency_weights"])
+    check_saliency(asked["saliency"], asked["saliency_network"])
     files.check_input(source)
     files.check_terminal(target, force=asked["force"])
-    inputs: list[files.Named] = [("", source), ("--saliency-weights", asked["saliency_weights"])]
+    inputs: list[files.Named] = [("", source), ("--saliency-network", asked["saliency_network"])]
     inputs += [("--against", path) for path in _against(asked["against"]).values()]
     files.check_outputs(inputs, [("", target)], overwrite=not asked["no_overwrite"])
     if kind in OF_A_LOG:
@@ -271,7 +271,7 @@ def _map_of(source: str, kind: str, asked: dict[str, Any]) -> Pillow.Image:
     if kind == "gradient":
         values = init.gradient_map(pixels)
     else:
-        values = saliency.map_of(name, pixels, groups, asked["saliency_weights"])
+        values = saliency.map_of(name, pixels, groups, asked["saliency_network"])
     return map_sheet(kind, values, shown, asked["top"], beside=asked["beside"], bare=asked["bare"], name=name)
 
 

@@ -58,7 +58,7 @@ _NUMBERS = tuple(name for name in RANGES if name not in _WHOLE)
 _NEEDED = ("seed", "levels", "downsample", "checkpoint_every")  # of these the ones that can't be None
 _TRUTHS = ("strict_rate", "fast_nondeterministic", "linear_light")
 _CALLED = ("on_progress", "on_step", "on_warning")
-_PATHS = ("render_dir", "checkpoint", "resume", "saliency_map", "saliency_weights")
+_PATHS = ("render_dir", "checkpoint", "resume", "saliency_map", "saliency_network")
 
 # --tune: weight of 1 − SSIM of the reduced picture beside the squared error. On kodim02, 11 and 22 at 0.2 bpp weights
 # 0, 0.003 and 0.01 gave 30.20, 30.16 and 30.09 dB and MS-SSIM 0.9237, 0.9259 and 0.9282. (SSIM of the full picture lost
@@ -66,12 +66,12 @@ _PATHS = ("render_dir", "checkpoint", "resume", "saliency_map", "saliency_weight
 TUNE_MS_SSIM = {"psnr": 0.0, "mixed": Recipe.loss_ms_ssim, "ms-ssim": 0.01}
 
 
-def check_saliency(name: str, weights: str | Path | None) -> None:
-    """Raise UsageError unless the network has a file of weights, and no other map of saliency has one."""
-    if name == "eml-net" and weights is None:
-        raise UsageError("saliency: expected saliency_weights with eml-net, a .safetensors file, found none")
-    if name != "eml-net" and weights is not None:
-        raise UsageError(f"saliency_weights: expected none but for saliency eml-net, found {weights} for {name}")
+def check_saliency(name: str, network: str | Path | None) -> None:
+    """Raise UsageError unless the network has a file of its weights, and no other map of saliency has one."""
+    if name == "eml-net" and network is None:
+        raise UsageError("saliency: expected saliency_network with eml-net, a .safetensors file, found none")
+    if name != "eml-net" and network is not None:
+        raise UsageError(f"saliency_network: expected none but for saliency eml-net, found {network} for {name}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +120,7 @@ class EncodeOptions:
     threads: int | None = None  # None: one per core
     seed: int = 0
     saliency_map: Path | None = None  # any image instead of the recipe's map; resampled to the picture's size
-    saliency_weights: Path | None = None  # of the recipe's saliency "eml-net", .safetensors (fitting/eml_net.py)
+    saliency_network: Path | None = None  # weights of saliency "eml-net", .safetensors (fitting/eml_net.py)
     # The loss counts a pixel 1 + saliency_weight·saliency, 0 to 1000, with saliency in [0, 1] of the map (regions.py).
     saliency_weight: float = 0.0
     # Regions of interest, (x, y, w, h) or (x, y, w, h, weight): whole pixels inside the upright picture, and what an
@@ -254,7 +254,7 @@ class EncodeOptions:
         if recipe.growth_interval is not None and "growth_interval" not in self.overrides and recipe.growth_rounds > 0:
             latest = max(1, int(GROWN_BY * recipe.steps / recipe.growth_rounds))
             recipe = dataclasses.replace(recipe, growth_interval=min(recipe.growth_interval, latest))
-        check_saliency(recipe.saliency, self.saliency_weights)
+        check_saliency(recipe.saliency, self.saliency_network)
         used = recipe.init == "saliency" or self.saliency_weight
         if "saliency" in self.overrides and not used:
             raise UsageError(

@@ -71,7 +71,7 @@ def network_map(source: SourceImage, options: EncodeOptions, recipe: Recipe, gro
     used = recipe.init == "saliency" or options.saliency_weight
     if recipe.saliency != "eml-net" or options.saliency_map is not None or not used:
         return None
-    return saliency.map_of(recipe.saliency, source.pixels, groups, options.saliency_weights)
+    return saliency.map_of(recipe.saliency, source.pixels, groups, options.saliency_network)
 
 
 def loss_map(source: SourceImage, options: EncodeOptions, recipe: Recipe, by_network: Map | None = None) -> Map | None:
@@ -93,7 +93,7 @@ def loss_map(source: SourceImage, options: EncodeOptions, recipe: Recipe, by_net
         elif by_network is not None:
             found = by_network
         else:
-            found = saliency.map_of(recipe.saliency, source.pixels, source.groups, options.saliency_weights)
+            found = saliency.map_of(recipe.saliency, source.pixels, source.groups, options.saliency_network)
         weights *= 1 + options.saliency_weight * saliency.normalized(found)
     if weights.min() == weights.max():
         return None

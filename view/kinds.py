@@ -53,7 +53,7 @@ class Options:
     beside: bool = False
     source: F32 | None = None
     times: int | None = None
-    unit: Literal["levels", "db"] = "levels"
+    unit: Literal["8-bit", "db"] = "8-bit"
     top: float | None = None
     bare: bool = False
 
@@ -253,25 +253,25 @@ def _error(scene: Scene, o: Options) -> list[Panel]:
     scale = _scale(o, area, NARROW if o.beside or len(parts) > 1 else WIDE)
     panels = []
     for title, part in parts:
-        levels = maps.error_levels(decoded[..., part], source[..., part])
+        errors = maps.errors(decoded[..., part], source[..., part])
         found = psnr(decoded[..., part], source[..., part])
         note = "no error" if found is None else f"PSNR {found:.2f} dB"
-        shown, bar = error_map(levels, o.unit, o.top)
+        shown, bar = error_map(errors, o.unit, o.top)
         beyond = scene.height * times - shown.shape[0], scene.width * times - shown.shape[1]
         shown = np.pad(shown, ((0, beyond[0]), (0, beyond[1]), (0, 0)), mode="edge")
         panels.append(Panel(resized(shown, area, scale, times), title, note, bar))
     return [_decoded(scene, o, area, scale), *panels] if o.beside else panels
 
 
-def error_map(levels: F64, unit: str, top: float | None = None) -> tuple[U8, Bar]:
+def error_map(errors: F64, unit: str, top: float | None = None) -> tuple[U8, Bar]:
     """Colours of an error map and the bar that says what they mean: the lighter the worse."""
     if unit == "db":
-        local = maps.error_db(levels)
+        local = maps.error_db(errors)
         worst = _ROUND_DB * math.floor(float(np.quantile(local, 0.005)) / _ROUND_DB)
         best = max(top or min(_ROUND_DB * math.ceil(float(local.max()) / _ROUND_DB), 50.0), worst + _ROUND_DB)
         return amounts(-local, -best, -worst), Bar(worst, best, "dB, local PSNR", reversed=True)
-    high = top or rounded_up(float(np.quantile(levels, 0.998)))
-    return amounts(levels, 0, high), Bar(0, high, "8-bit levels")
+    high = top or rounded_up(float(np.quantile(errors, 0.998)))
+    return amounts(errors, 0, high), Bar(0, high, "8-bit steps")
 
 
 def _levels(scene: Scene, o: Options) -> list[Panel]:

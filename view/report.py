@@ -167,8 +167,8 @@ def _pictures(report: Report, scene: Scene) -> str:
     options = kinds.Options(scale=scale)
     ellipses = kinds.KINDS["ellipses"](scene, options)[0].pixels
     leaders = kinds.KINDS["ids"](scene, options)[0]
-    error = maps.error_levels(*kinds.compared(scene, report.options(), "error", None))
-    error_pixels, error_bar = kinds.error_map(error, "levels")
+    error = maps.errors(*kinds.compared(scene, report.options(), "error", None))
+    error_pixels, error_bar = kinds.error_map(error, "8-bit")
     density = maps.density(scene.drawn().means, scene.width, scene.height)
     top = rounded_up(float(density.max()))
     tabs = [("", "Decoded"), ("ellipses", "Ellipses"), ("leading", "Leading Gaussians"), ("error", "Error")]
