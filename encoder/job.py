@@ -82,9 +82,9 @@ class Job:
         mean = target.double().mean(dim=(1, 2)).tolist()
         self.background = tuple(mean) if recipe.blend == "topk" else (0.0,) * self.channels
         path, by_network = options.saliency_map, regions.network_map(full, options, recipe, self.groups)
-        self.weights = None if path is None else regions.map_from_file(path, source.width, source.height)
+        self.position_map = None if path is None else regions.map_from_file(path, source.width, source.height)
         if by_network is not None and recipe.init == "saliency":
-            self.weights = resample_map(by_network, source.width, source.height)
+            self.position_map = resample_map(by_network, source.width, source.height)
         self.loss_map = regions.loss_map(full, options, recipe, by_network)  # regions are of the full picture
         if self.loss_map is not None and options.downsample != 1:
             small = reduce(self.loss_map[:, :, None].astype(np.float32), options.downsample)[:, :, 0]
@@ -107,7 +107,7 @@ class Job:
             self.recipe,
             self.backend,
             seed=o.seed,
-            weights=self.weights,
+            position_map=self.position_map,
             loss_map=self.loss_map,
             lit=lit_channels(self.groups),
             log_every=o.log_every,
