@@ -99,6 +99,11 @@ class Job:
         self.recipe = dataclasses.replace(self.recipe, steps=steps)
 
     def fit(self, num_gaussians: int) -> Fit:
+        """A fit of so many Gaussians that is ready to run, from its first step or from ``resume``'s.
+
+        With a lattice it has its noise, and with levels their number of Gaussians. Raises InputError, UsageError for a
+        checkpoint that can't be read or is of another fit.
+        """
         o = self.options
         kind = levels.LevelledFit if self.options.levels > 1 else Fit
         fit = kind(
