@@ -351,7 +351,7 @@ def together() -> list[Row]:
 
 
 def _psnr_of(backend: Any, model: Any, options: Any, target: Any) -> float:
-    from igs.encoder.raster.backend import psnr_of
+    from igs.decoder.measure import psnr_of
 
     return psnr_of(backend.measure(backend.render(model, options), target, False)[0])
 

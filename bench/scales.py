@@ -25,7 +25,7 @@ from PIL import Image
 from rd import stacks
 
 from igs.decoder import open as open_igs
-from igs.encoder.raster.area import reduce
+from igs.encoder.loading.downsample import reduce
 
 PIXELS_PER_GAUSSIAN = 20
 SCALES = (0.5, 0.25, 0.125)

@@ -57,7 +57,7 @@ def _part(*names: str, **kwargs: Any) -> Any:
         "--region", type=Numbers("X,Y,W,H"), metavar="X,Y,W,H", help="Only this rectangle, in pixels of the picture."
     ),
     _part("--pixel", type=Numbers("X,Y", whole=True), metavar="X,Y", help="Print the value of one pixel; no OUT."),
-    _part("--level", type=Number(0, 15, whole=True), metavar="L", help="Up to this quality level (default: all)."),
+    _part("--level", type=options.LEVEL, metavar="L", help="Up to this quality level (default: all)."),
     _part("--group", multiple=True, metavar="NAME", help="Only this channel group; repeat for several."),
     _part("--renormalize", is_flag=True, help="Give the vectors of normal maps the length 1."),
     _part("--raw", is_flag=True, advanced=True, help="Stored values: premultiplied alpha, gamma not applied."),

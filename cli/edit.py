@@ -48,7 +48,7 @@ def _rate(*names: str, **kwargs: Any) -> Any:
     _rate("--bpp", type=Number(0, open_low=True), metavar="B", help="At most so many bits per pixel."),
     _rate("--size", type=Size(1024), metavar="BYTES", help="At most so many bytes; k and M are understood."),
     _rate("--refine", is_flag=True, help="Let Gaussians make up for each other's rounding; needs PyTorch."),
-    _rate("--threads", type=Number(1, 1024, whole=True), metavar="N", advanced=True, help="CPU threads of --refine."),
+    _rate("--threads", type=options.THREADS, metavar="N", advanced=True, help="CPU threads of --refine."),
     *(_rate("--" + n.replace("_", "-"), type=Number(1, 32, whole=True), metavar="N", help=text, advanced=True)
       for n, text in zip(_WIDTHS, ("Bits per coordinate, of plain codes.", "Bits per size.", "Bits per angle.",
                                    "Bits per colour channel."), strict=True)),
@@ -174,16 +174,14 @@ def _report(before: Document, after: Document, requantised: bool) -> dict[str, A
 
 def _psnr(before: Document, after: Document) -> float | None:
     """PSNR in dB between the two pictures as they are stored, None where they are equal."""
-    import numpy as np
-
     from igs.decoder import open as open_image
+    from igs.decoder.measure import psnr
 
     pictures = []
     for document in (before, after):
         with open_image(io.BytesIO(document.to_bytes()), limits=document.limits) as image:
             pictures.append(image.decode(dtype="float32", raw=True))
-    mse = float(np.mean((pictures[0] - pictures[1]) ** 2, dtype=np.float64))
-    return None if mse == 0 else float(-10 * np.log10(mse))
+    return psnr(*pictures)
 
 
 def _line(target: str, report: dict[str, Any]) -> str:

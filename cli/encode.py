@@ -19,12 +19,11 @@ from igs.cli.options import Number, Size, command, given_options, option
 from igs.cli.progress import ProgressLine
 from igs.cli.recipe import recipe_options, recipe_overrides
 from igs.cli.watch import Watch, Wishes, words_of
-from igs.encoder.options import TUNE_MS_SSIM, EncodeOptions
+from igs.encoder.options import CODECS, DEVICES, EFFORT_FACTOR, RANGES, RATES, TRANSFERS, TUNE_MS_SSIM, EncodeOptions
 from igs.encoder.presets import PRESETS
 from igs.format.describe import counted
 from igs.format.errors import Unsupported, UsageError
 
-_RATES = ("num_gaussians", "bpp", "size", "psnr", "quality")
 _TORCH_HELP = (
     'encoding needs PyTorch: pip install "igs-codec[encoder]" '
     "(on a machine without a GPU `pip install torch==2.13.0` first: the CPU build, a fraction of the size)"
@@ -37,6 +36,12 @@ _BAR_STEPS = 10  # steps between updates of the progress bar: 100 would be secon
 
 def _rate(*names: str, **kwargs: Any) -> Any:
     return option(*names, section="Rate (one of them; default -q 75)", **kwargs)
+
+
+def _range(name: str) -> Number:
+    """What the option of that name may be."""
+    low, high = RANGES[name]
+    return Number(low, high, whole=isinstance(low, int))
 
 
 def _expert(*names: str, section: str = "Along the way", **kwargs: Any) -> Any:
@@ -61,14 +66,14 @@ def _expert(*names: str, section: str = "Along the way", **kwargs: Any) -> Any:
     ),
     option("--no-overwrite", is_flag=True, section="Files", help="Fail if the output exists."),
     option("--force", is_flag=True, section="Files", help="Accept an OUT that doesn't end in .igs, or a terminal."),
-    _rate("-n", "--num-gaussians", type=Number(1, 2**24, whole=True), metavar="N", help="Number of Gaussians."),
-    _rate("--bpp", type=Number(1e-6, 64), metavar="B", help="Bits per pixel of the file."),
+    _rate("-n", "--num-gaussians", type=_range("num_gaussians"), metavar="N", help="Number of Gaussians."),
+    _rate("--bpp", type=_range("bpp"), metavar="B", help="Bits per pixel of the file."),
     _rate("--size", type=Size(1024), metavar="BYTES", help="Bytes of the file, at most; k and M are understood."),
-    _rate("--psnr", type=Number(1, 100), metavar="DB", help="PSNR of the decoded file, just met."),
+    _rate("--psnr", type=_range("psnr"), metavar="DB", help="PSNR of the decoded file, just met."),
     _rate(
         "-q",
         "--quality",
-        type=Number(0, 100),
+        type=_range("quality"),
         metavar="0-100",
         help="What a bit must be worth: more to see takes more bytes; 100 is not lossless (default: 75).",
     ),
@@ -76,7 +81,7 @@ def _expert(*names: str, section: str = "Along the way", **kwargs: Any) -> Any:
     option(
         "-e",
         "--effort",
-        type=Number(1, 9, whole=True),
+        type=Number(min(EFFORT_FACTOR), max(EFFORT_FACTOR), whole=True),
         default=EncodeOptions.effort,
         metavar="1-9",
         section="Encoder",
@@ -97,7 +102,7 @@ def _expert(*names: str, section: str = "Along the way", **kwargs: Any) -> Any:
     ),
     option(
         "--device",
-        type=click.Choice(["auto", "cpu", "cuda"]),
+        type=click.Choice(DEVICES),
         default="auto",
         section="Encoder",
         help="Where to compute (default auto: an NVIDIA GPU if one can be used).",
@@ -110,14 +115,14 @@ def _expert(*names: str, section: str = "Along the way", **kwargs: Any) -> Any:
     ),
     option(
         "--threads",
-        type=Number(1, 1024, whole=True),
+        type=_range("threads"),
         metavar="N",
         section="Encoder",
         help="CPU threads (default: all cores).",
     ),
     option(
         "--seed",
-        type=Number(0, 2**63 - 1, whole=True),
+        type=_range("seed"),
         default=0,
         metavar="S",
         section="Encoder",
@@ -125,7 +130,7 @@ def _expert(*names: str, section: str = "Along the way", **kwargs: Any) -> Any:
     ),
     option(
         "--transfer",
-        type=click.Choice(["auto", "srgb", "linear", "pq", "log"]),
+        type=click.Choice(TRANSFERS),
         default="auto",
         section="Colour",
         help="What values mean; pq, log: light above white, stored by that curve (default: these for EXR, else srgb).",
@@ -133,7 +138,7 @@ def _expert(*names: str, section: str = "Along the way", **kwargs: Any) -> Any:
     option("--linear-light", is_flag=True, section="Colour", help="Fit and store an sRGB picture in linear light."),
     option(
         "--levels",
-        type=Number(1, 16, whole=True),
+        type=_range("levels"),
         default=1,
         metavar="L",
         section="Encoder",
@@ -141,7 +146,7 @@ def _expert(*names: str, section: str = "Along the way", **kwargs: Any) -> Any:
     ),
     option(
         "--downsample",
-        type=Number(1, 16, whole=True),
+        type=_range("downsample"),
         default=1,
         metavar="R",
         section="Encoder",
@@ -152,14 +157,14 @@ def _expert(*names: str, section: str = "Along the way", **kwargs: Any) -> Any:
     *recipe_options(),
     _expert(
         "--codec",
-        type=click.Choice(["raw", "zstd", "columns"]),
+        type=click.Choice(CODECS),
         default="zstd",
         section="Container",
         help="How chunks of plain codes are stored (coded ones have a codec of their own).",
     ),
     _expert(
         "--chunk-size",
-        type=Number(1, 65535, whole=True),
+        type=_range("chunk_size"),
         default=EncodeOptions.chunk_size,
         metavar="N",
         section="Container",
@@ -215,7 +220,7 @@ def encode(
     standard output.
     """
     console = Console(quiet, verbose)
-    given = [name for name in _RATES if parameters[name] is not None]
+    given = [name for name in RATES if parameters[name] is not None]
     if len(given) > 1:
         flags = " and ".join("--" + name.replace("_", "-") for name in given)
         raise UsageError(f"{flags} exclude each other: give one rate target")
@@ -307,7 +312,7 @@ class Job:
         """Raise for an output that is an input or another output, or that must not be replaced."""
         o = self.options
         inputs: list[files.Named] = [("", source) for source in sources]
-        inputs += [("--saliency-map", o.saliency_map), ("--saliency-weights", o.saliency_weights)]
+        inputs += [("--saliency-map", o.saliency_map), ("--saliency-network", o.saliency_network)]
         if not (o.resume and o.checkpoint and set(files.identities(o.resume)) & set(files.identities(o.checkpoint))):
             inputs.append(("--resume", o.resume))  # a fit may go on in the checkpoint that it comes from
         outputs: list[files.Named] = [("", target), ("--report", self.wishes.report), ("--film", self.wishes.film)]

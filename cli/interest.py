@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from igs.cli.options import FILE, Decorator, Number, option
-from igs.encoder.options import ROI_WEIGHT
+from igs.encoder.options import RANGES, ROI_WEIGHT
 
 _FORM = "X,Y,W,H[:WEIGHT]"
 
@@ -52,7 +52,7 @@ def encode_options() -> list[Decorator]:
             help="Image to draw the first positions from, instead of the map of --saliency.",
         ),
         option(
-            "--saliency-weights",
+            "--saliency-network",
             type=FILE,
             metavar="FILE",
             section="What counts more",
@@ -61,7 +61,7 @@ def encode_options() -> list[Decorator]:
         ),
         option(
             "--saliency-weight",
-            type=Number(0, 1000),
+            type=Number(*RANGES["saliency_weight"]),
             default=0.0,
             metavar="W",
             section="What counts more",

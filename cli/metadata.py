@@ -88,7 +88,7 @@ def _checked(kind: str, data: bytes, path: Path, warn: Callable[[str], None]) ->
     from igs.format.sections import content_problem
 
     if kind == "exif":
-        from igs.encoder.loading.metadata import upright_exif
+        from igs.format.exif import upright_exif
 
         data = data.removeprefix(b"Exif\0\0")  # as JPEG files have it
         upright = upright_exif(data)

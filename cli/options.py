@@ -11,7 +11,9 @@ import click
 
 import igs
 from igs.cli.console import print_result
+from igs.format.fields import MAX_LEVELS
 from igs.format.limits import Limits
+from igs.format.threads import MOST as MOST_THREADS
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -188,9 +190,10 @@ class Numbers(click.ParamType):
 # and is made of files that are only written as well.
 FILE = click.Path(path_type=Path, dir_okay=False, readable=False)
 
+LEVEL, THREADS = Number(0, MAX_LEVELS - 1, whole=True), Number(1, MOST_THREADS, whole=True)
 DECODER_THREADS = option(
     "--threads",
-    type=Number(1, 1024, whole=True),
+    type=THREADS,
     metavar="N",
     section="Decoder",
     help="CPU threads (default: all cores).",

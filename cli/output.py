@@ -215,7 +215,7 @@ def _write_pillow(
         options["dpi"] = exact_dots_per_inch(sections)  # which becomes pixels per metre again
     elif density is not None:
         if format_.name in ("webp", "avif"):  # whose only place for it is EXIF
-            from igs.encoder.loading.metadata import with_resolution
+            from igs.format.exif import with_resolution
 
             sections = dict(sections) | {"exif": with_resolution(sections.get("exif", b""), *density)}
         else:
@@ -260,7 +260,7 @@ def _tiff_directory(sections: Mapping[str, bytes]) -> Any:
 
     kept = Image.Exif()
     if "exif" in sections:
-        from igs.encoder.loading.metadata import copy_descriptive
+        from igs.format.exif import copy_descriptive
 
         with contextlib.suppress(Exception):  # a damaged block: what could be read of it is kept
             source = Image.Exif()
@@ -310,7 +310,7 @@ def _append_directories(file: BinaryIO, tags: Any) -> None:
     """Write the EXIF and GPS directories behind a TIFF: tifffile has no place for them."""
     from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-    from igs.encoder.loading.metadata import SUB_DIRECTORIES, add_entries
+    from igs.format.exif import SUB_DIRECTORIES, add_entries
 
     entries = {}
     for tag in SUB_DIRECTORIES:

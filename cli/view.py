@@ -14,7 +14,7 @@ from igs.cli import batch, files, options, process
 from igs.cli.console import Console, print_result, to_json
 from igs.cli.options import Number, Numbers, command, given_options, option
 from igs.cli.output import FORMATS, check_format, format_of, write_image
-from igs.encoder.options import check_saliency
+from igs.encoder.options import RANGES, check_saliency
 from igs.encoder.recipe import Saliency
 from igs.format.errors import InputError, InvalidFile, UsageError
 from igs.format.fields import MAGIC
@@ -46,9 +46,10 @@ _MEANT: dict[str, tuple[str, ...]] = {
     "unit": ("error", "overview"),
     "top": ("density", "error", "overview", *OF_A_PICTURE),
     "saliency": ("saliency",),
-    "saliency_weights": ("saliency",),
+    "saliency_network": ("saliency",),
     "allow_partial": _DRAWN,
 }
+_COUNT = Number(*RANGES["num_gaussians"], whole=True)
 
 
 def _look(*names: str, **kwargs: Any) -> Any:
@@ -78,10 +79,10 @@ def _look(*names: str, **kwargs: Any) -> Any:
     _look("--scale", type=Number(0, 4096, open_low=True), metavar="S", help="Output pixels per pixel (default: fits)."),
     _look("--beside", is_flag=True, help="The decoded picture beside it."),
     _look("--bare", is_flag=True, help="No titles, no paper: the picture alone."),
-    _look("--level", type=Number(0, 15, whole=True), metavar="L", help="Up to this quality level (default: all)."),
+    _look("--level", type=options.LEVEL, metavar="L", help="Up to this quality level (default: all)."),
     _look("--group", metavar="NAME", help="Show this channel group (default: the first)."),
-    _look("--sample", type=Number(1, 2**24, whole=True), metavar="N", help="Draw N of the ellipses (default: all)."),
-    _look("--seed", type=Number(0, 2**63 - 1, whole=True), default=0, metavar="S", help="Which N (default 0)."),
+    _look("--sample", type=_COUNT, metavar="N", help="Draw N of the ellipses (default: all)."),
+    _look("--seed", type=Number(*RANGES["seed"], whole=True), default=0, metavar="S", help="Which N (default 0)."),
     _look(
         "--deviations",
         type=Number(0, 32, open_low=True),
@@ -97,9 +98,9 @@ def _look(*names: str, **kwargs: Any) -> Any:
     ),
     _look(
         "--unit",
-        type=click.Choice(["levels", "db"]),
-        default="levels",
-        help="Errors in 8-bit levels (default) or as local PSNR in dB.",
+        type=click.Choice(["8-bit", "db"]),
+        default="8-bit",
+        help="Errors in steps of 8-bit values (default) or as local PSNR in dB.",
     ),
     _look(
         "--saliency",
@@ -108,7 +109,7 @@ def _look(*names: str, **kwargs: Any) -> Any:
         help="Which map of saliency: what stands out as a whole (default), or in detail; or by the network EML-Net.",
     ),
     _look(
-        "--saliency-weights",
+        "--saliency-network",
         type=options.FILE,
         metavar="FILE",
         help="Weights of EML-Net, .safetensors: needed by --saliency eml-net.",
@@ -134,10 +135,10 @@ def view(
     for name, words in given_options(click.get_current_context()).items():
         if kind not in _MEANT.get(name, (kind,)):
             raise UsageError(f"{words[0]}: has no meaning for {kind}")
-    check_saliency(asked["saliency"], asked["saliency_weights"])
+    check_saliency(asked["saliency"], asked["saliency_network"])
     files.check_input(source)
     files.check_terminal(target, force=asked["force"])
-    inputs: list[files.Named] = [("", source), ("--saliency-weights", asked["saliency_weights"])]
+    inputs: list[files.Named] = [("", source), ("--saliency-network", asked["saliency_network"])]
     inputs += [("--against", path) for path in _against(asked["against"]).values()]
     files.check_outputs(inputs, [("", target)], overwrite=not asked["no_overwrite"])
     if kind in OF_A_LOG:
@@ -270,7 +271,7 @@ def _map_of(source: str, kind: str, asked: dict[str, Any]) -> Pillow.Image:
     if kind == "gradient":
         values = init.gradient_map(pixels)
     else:
-        values = saliency.map_of(name, pixels, groups, asked["saliency_weights"])
+        values = saliency.map_of(name, pixels, groups, asked["saliency_network"])
     return map_sheet(kind, values, shown, asked["top"], beside=asked["beside"], bare=asked["bare"], name=name)
 
 

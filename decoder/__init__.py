@@ -4,7 +4,7 @@ The pipeline in file names: image (requests, levels) → part (one set of Gaussi
 strips, sample (work for threads) → output, convert. Inside the kernels of tiles, points, coverage: bins (lists per
 tile) → candidates (per tile and block) → blend (who counts, weights). ``reference`` is the slow, obvious version that
 the kernels agree with; ``simd`` and ``jit`` are how they compile. ``many`` decodes files in a row, ``cuda`` is all of
-it on a GPU.
+it on a GPU, ``measure`` judges what comes out.
 """
 
 from __future__ import annotations

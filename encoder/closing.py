@@ -1,26 +1,70 @@
-"""What closing holes goes by, for a new file (pack.py) and for one with coarser steps (fewer_bits.py). Without torch.
+"""Closing holes, for a new file (pack.py) and for one with coarser steps (fewer_bits.py). Without torch.
 
 A hole is a point that no Gaussian reaches (spec §7, ``topk``).
 """
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
-from igs.format import Gaussians
+from igs.format import Gaussians, Header
 from igs.format.fields import MEAN_UNIT
 
 F64 = NDArray[np.float64]
+Rounded = tuple[Header, NDArray[np.uint32], Gaussians]  # a model's header, its codes, and what these stand for
 
 # A Gaussian that must reach a point gets a little more than it needs: quantising may take some of it back.
-MARGIN = 0.85
-COVER = 0.95  # of the squared reach: so much is tested, as nothing is between the points of a grid
-ROUNDS = 24
-FINEST = 8  # bare points are looked for on up to this many points per pixel and axis …
-POINTS = 10_000  # … and closed this many at a time
+_MARGIN = 0.85
+_COVER = 0.95  # of the squared reach: so much is tested, as nothing is between the points of a grid
+_ROUNDS = 24
+_FINEST = 8  # bare points are looked for on up to this many points per pixel and axis …
+_POINTS = 10_000  # … and closed this many at a time
 _EDGE = 2.0**-8  # pixels
 _BLOCK = 4_000_000  # distances at once
+
+
+def closed(
+    rounded: Callable[[], Rounded],
+    close: Callable[[Gaussians, F64], None],
+    reach2: float,
+    rows: slice = slice(None),
+    before: Gaussians | None = None,
+) -> Rounded:
+    """Round, look for bare points and close them, in turn, until none is left or the rounds are over.
+
+    rounded: rounds the model as it is now. close: changes it so that it reaches points [m, 2], pixels; it gets the
+    Gaussians as rounded. rows: the Gaussians that must reach all points by themselves. before: only points that these
+    reach count. Returns what was rounded last, which is what was looked at.
+    """
+    from igs.decoder import holes  # loads Numba
+
+    grid = 1
+    for _ in range(_ROUNDS):
+        found = header, _, gaussians = rounded()
+        tight = dataclasses.replace(header, reach2=_COVER * reach2)
+        points = np.empty((0, 2))
+        while len(points) == 0 and grid <= _FINEST:  # wide holes are seen, and closed, on coarser grids first
+            points = holes(tight, gaussians[rows], grid)
+            points = points[:: 1 + len(points) // _POINTS]
+            if before is not None:
+                points = points[nearest(before, points)[1] <= _COVER * reach2]
+            grid *= 1 if len(points) else 2
+        if len(points) == 0:
+            break
+        close(gaussians[rows], points)
+    return found
+
+
+def growth(gaussians: Gaussians, points: F64, reach2: float) -> F64:
+    """How many times as large each Gaussian must be, float64 [n], for the nearest of each point to reach it."""
+    who, d2 = nearest(gaussians, points)
+    factor = np.ones(len(gaussians))
+    np.maximum.at(factor, who, np.sqrt(d2 / (_MARGIN * reach2)))
+    return factor
 
 
 def nearest(gaussians: Gaussians, points: F64) -> tuple[NDArray[np.intp], F64]:

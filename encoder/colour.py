@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from igs.encoder import metrics
 from igs.encoder.loading.source import SourceImage
+from igs.encoder.options import TRANSFERS
 from igs.format import Channels, Colour, Group, Transfer, each_group
 from igs.format.errors import UsageError
 from igs.format.transfer import CURVED, from_linear, linear_range
 
 Floats = NDArray[np.float32]
-TRANSFERS = ("auto", "srgb", "linear", "pq", "log")
 LINEAR_GAMMA = 1 / 2.2  # v = s^(1/2.2): stored values are linear light but for sRGB's short straight piece
 _LIGHT = (Colour.GREY, Colour.RGB, Colour.UNSPECIFIED)
 # A fit's errors and steps are of values of about 1: files of a kodim15 crop (300 Gaussians) were 32.1, 28.5, 23.0 and

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from igs.encoder import closing
+from igs.encoder.options import RANGES
 from igs.encoder.recipe import check_truth, is_number, plain
 from igs.format import (
     Blend,
@@ -127,8 +128,9 @@ def _checked(
     for name, bits in (widths or {}).items():
         if not is_number(bits, whole=True):
             raise UsageError(f"{name}: expected a whole number of bits, found {bits!r}")
-    if not (is_number(seed, whole=True) and 0 <= seed < 2**63):
-        raise UsageError(f"seed: expected a whole number of 0 to {2**63 - 1}, found {seed!r}")
+    low, high = RANGES["seed"]
+    if not (is_number(seed, whole=True) and low <= seed <= high):
+        raise UsageError(f"seed: expected a whole number of {low} to {high}, found {seed!r}")
     plain_widths = None if widths is None else {name: int(bits) for name, bits in widths.items()}
     return plain(coarser, (float,)), plain(bpp, (float,)), plain(size, (int,)), plain_widths, int(seed)
 
@@ -303,26 +305,17 @@ class _Part:
 
 
 def _closed(header: Header, values: Values, before: Gaussians) -> Codes:
-    from igs.decoder import holes
+    """Codes of values that reach what those before did."""
 
-    tight = dataclasses.replace(header, reach2=closing.COVER * header.reach2)
-    grid = 1
-    for _ in range(closing.ROUNDS):
+    def rounded() -> closing.Rounded:
         codes = quantize(header, *values)
-        gaussians = dequantize(header, codes)
-        points = np.empty((0, 2))
-        while len(points) == 0 and grid <= closing.FINEST:  # wide holes are seen, and closed, on coarser grids first
-            points = holes(tight, gaussians, grid)
-            points = points[:: 1 + len(points) // closing.POINTS]
-            points = points[closing.nearest(before, points)[1] <= closing.COVER * header.reach2]
-            grid *= 1 if len(points) else 2
-        if len(points) == 0:
-            break
-        who, d2 = closing.nearest(gaussians, points)
-        factor = np.ones(len(gaussians))
-        np.maximum.at(factor, who, np.sqrt(d2 / (closing.MARGIN * header.reach2)))
-        values = _grown(header, values, factor)
-    return codes
+        return header, codes, dequantize(header, codes)
+
+    def close(gaussians: Gaussians, points: F64) -> None:
+        nonlocal values
+        values = _grown(header, values, closing.growth(gaussians, points, header.reach2))
+
+    return closing.closed(rounded, close, header.reach2, before=before)[1]
 
 
 def _grown(header: Header, values: Values, factor: F64) -> Values:

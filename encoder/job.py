@@ -9,18 +9,17 @@ import torch
 from PIL import Image
 
 from igs import decoder
-from igs.decoder import output
-from igs.encoder import colour, levels, metrics, pack, regions, weighting
+from igs.decoder import measure, output
+from igs.encoder import colour, freeze, levels, metrics, pack, regions, weighting
 from igs.encoder.fitting import checkpoint, interlace
 from igs.encoder.fitting.fit import Fit
 from igs.encoder.fitting.init import resample_map
+from igs.encoder.loading.downsample import reduce
 from igs.encoder.loading.source import SourceImage, to_stored
 from igs.encoder.options import EncodeOptions
 from igs.encoder.pack import Packed
-from igs.encoder.raster import area
 from igs.encoder.raster.backend import Backend, Model, TorchBackend
 from igs.encoder.recipe import Recipe
-from igs.encoder.rounding import freeze
 from igs.encoder.rounding.lattice import Noise, Steps
 from igs.format import lit_channels
 from igs.format.describe import with_level_psnr
@@ -83,12 +82,12 @@ class Job:
         mean = target.double().mean(dim=(1, 2)).tolist()
         self.background = tuple(mean) if recipe.blend == "topk" else (0.0,) * self.channels
         path, by_network = options.saliency_map, regions.network_map(full, options, recipe, self.groups)
-        self.weights = None if path is None else regions.map_from_file(path, source.width, source.height)
+        self.position_map = None if path is None else regions.map_from_file(path, source.width, source.height)
         if by_network is not None and recipe.init == "saliency":
-            self.weights = resample_map(by_network, source.width, source.height)
+            self.position_map = resample_map(by_network, source.width, source.height)
         self.loss_map = regions.loss_map(full, options, recipe, by_network)  # regions are of the full picture
         if self.loss_map is not None and options.downsample != 1:
-            small = area.reduce(self.loss_map[:, :, None].astype(np.float32), options.downsample)[:, :, 0]
+            small = reduce(self.loss_map[:, :, None].astype(np.float32), options.downsample)[:, :, 0]
             self.loss_map = small / small.mean(dtype=np.float64)
 
     def take_more_steps(self, num_gaussians: int) -> None:
@@ -100,6 +99,11 @@ class Job:
         self.recipe = dataclasses.replace(self.recipe, steps=steps)
 
     def fit(self, num_gaussians: int) -> Fit:
+        """A fit of so many Gaussians that is ready to run, from its first step or from ``resume``'s.
+
+        With a lattice it has its noise, and with levels their number of Gaussians. Raises InputError, UsageError for a
+        checkpoint that can't be read or is of another fit.
+        """
         o = self.options
         kind = levels.LevelledFit if self.options.levels > 1 else Fit
         fit = kind(
@@ -108,7 +112,7 @@ class Job:
             self.recipe,
             self.backend,
             seed=o.seed,
-            weights=self.weights,
+            position_map=self.position_map,
             loss_map=self.loss_map,
             lit=lit_channels(self.groups),
             log_every=o.log_every,
@@ -200,7 +204,7 @@ class Job:
         """Picture values [H, W, C] in [0, 1] as a user gets them at the source's depth; enlarged if reduced."""
         o = self.options
         with decoder.open(data, limits=self.limits, threads=o.threads) as im:
-            found = output.rounded(im, self.source.bit_depth, o.downsample, level)
+            found = measure.rounded(im, self.source.bit_depth, o.downsample, level)
         return found[: self.full.height, : self.full.width]
 
     def quality(self, data: bytes, level: int | None = None) -> tuple[float | None, float | None]:
@@ -213,5 +217,5 @@ class Job:
 
         What can be seen is compared: alpha is multiplied in on both sides, and light above white is by its curve.
         """
-        decoded, source = (output.compared(p, self.groups) for p in (self.decoded(data, level), self.full.pixels))
+        decoded, source = (measure.compared(p, self.groups) for p in (self.decoded(data, level), self.full.pixels))
         return decoded, source

@@ -5,13 +5,13 @@ MS-SSIM: Wang et al. 2003, 11-tap Gaussian of deviation 1.5, five scales, valid 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
+from igs.decoder.measure import psnr as psnr
 from igs.format import Group, each_group, threads
 
 _WINDOW = np.exp(-((np.arange(11) - 5.0) ** 2) / (2 * 1.5**2))
@@ -19,12 +19,6 @@ _WINDOW /= _WINDOW.sum()
 _SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 _MOST_AT_ONCE = 4  # channels: each takes eleven times its pixels in binary32
 MS_SSIM_SIDE = 161  # pixels: below it the fourth halving leaves less than a window
-
-
-def psnr(a: ArrayLike, b: ArrayLike) -> float | None:
-    """PSNR in dB over all values; None where the pictures are equal (it would be infinite)."""
-    mse = float(np.mean((np.asarray(a, np.float32) - np.asarray(b, np.float32)) ** 2, dtype=np.float64))
-    return None if mse == 0 else -10 * math.log10(mse)
 
 
 def ms_ssim(a: NDArray[np.float32], b: NDArray[np.float32]) -> float | None:

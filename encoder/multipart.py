@@ -12,10 +12,10 @@ import numpy as np
 
 from igs.encoder import colour, parts, rate, weighting
 from igs.encoder.job import Job, Result
+from igs.encoder.loading import downsample
 from igs.encoder.loading.source import SourceImage
 from igs.encoder.options import EncodeOptions, Progress
 from igs.encoder.parts import Curve, Found, Parts
-from igs.encoder.raster import area
 from igs.encoder.raster.backend import Backend
 from igs.encoder.recipe import Recipe
 from igs.format import each_group, join, open_file
@@ -163,7 +163,7 @@ class _Encoder:
         recipe, warn = options.recipe(), teller(options.on_warning)
         colour.stored_groups(source, options.transfer, recipe.gamma, options.linear_light, warn)
         weighting.Gains.of(source.groups, source.weights, recipe)
-        self.reduced = source if options.downsample == 1 else area.reduced(source, options.downsample)
+        self.reduced = source if options.downsample == 1 else downsample.reduced(source, options.downsample)
         weights = source.weights or (1.0,) * len(source.groups)
         self.weights = dict(zip((g.name for g in source.groups), weights, strict=True))
         channels = [w * g.channels for w, g in zip(weights, source.groups, strict=True)]

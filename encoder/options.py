@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from igs.encoder.presets import PRESETS
 from igs.encoder.recipe import WIDTHS, Recipe, check_truth, is_number, is_one_of, plain
 from igs.format.errors import UsageError
+from igs.format.fields import MAX_COUNT, MAX_LEVELS
+from igs.format.limits import Limits
 from igs.format.sections import content_problem, section_name
+from igs.format.threads import MOST as MOST_THREADS
 
 if TYPE_CHECKING:
     from igs.encoder.fitting.fit import Fit
@@ -21,29 +24,41 @@ EFFORT_FACTOR = {1: 0.1, 2: 0.2, 3: 0.35, 4: 0.6, 5: 1.0, 6: 1.3, 7: 1.4, 8: 1.6
 # By when, as a share of the steps, the last Gaussians join where a preset states the interval: image-gs, 2000 of 5000.
 GROWN_BY = 0.4
 
+Device = Literal["auto", "cpu", "cuda"]
+TransferName = Literal["auto", "srgb", "linear", "pq", "log"]  # auto, or a Transfer of the format
+CodecName = Literal["raw", "zstd", "columns"]  # a Codec of the format: those for plain codes
+DEVICES: tuple[str, ...] = get_args(Device)
+TRANSFERS: tuple[str, ...] = get_args(TransferName)
+CODECS: tuple[str, ...] = get_args(CodecName)
 
-# The fields that are whole numbers, and their bounds.
-_WHOLE = (
-    ("num_gaussians", 1, 2**24),
-    ("size", 1, 2**40),
-    ("threads", 1, 1024),
-    ("seed", 0, 2**63 - 1),
-    ("levels", 1, 16),
-    ("downsample", 1, 16),
-    ("chunk_size", 1, 65535),
-    ("log_every", 1, 2**31),
-    ("render_every", 1, 2**31),
-    ("checkpoint_every", 1, 2**31),
-)
+# Of a region of interest that is given without one, and the most of any weight: 30 dB between what matters and what
+# doesn't.
+ROI_WEIGHT, MOST_WEIGHT = 4.0, 1000.0
 
+RATES = ("num_gaussians", "bpp", "size", "psnr", "quality")  # targets, of which an encode has at most one
+# What the fields that are numbers may be, ends included: of these checks, and of the command line's.
+RANGES: dict[str, tuple[Any, Any]] = {
+    "num_gaussians": (1, int(Limits.gaussians)),
+    "bpp": (1e-6, 64.0),
+    "size": (1, 2**40),
+    "psnr": (1.0, 100.0),
+    "quality": (0.0, 100.0),
+    "threads": (1, MOST_THREADS),
+    "seed": (0, 2**63 - 1),
+    "levels": (1, MAX_LEVELS),
+    "downsample": (1, 16),
+    "saliency_weight": (0.0, MOST_WEIGHT),
+    "chunk_size": (1, MAX_COUNT),
+    "log_every": (1, 2**31),
+    "render_every": (1, 2**31),
+    "checkpoint_every": (1, 2**31),
+}
+_WHOLE = tuple(name for name, (low, _) in RANGES.items() if isinstance(low, int))
+_NUMBERS = tuple(name for name in RANGES if name not in _WHOLE)
 _NEEDED = ("seed", "levels", "downsample", "checkpoint_every")  # of these the ones that can't be None
-_NUMBERS = ("bpp", "psnr", "quality", "saliency_weight")
 _TRUTHS = ("strict_rate", "fast_nondeterministic", "linear_light")
 _CALLED = ("on_progress", "on_step", "on_warning")
-_PATHS = ("render_dir", "checkpoint", "resume", "saliency_map", "saliency_weights")
-
-# Of a region of interest that is given without one.
-ROI_WEIGHT = 4.0
+_PATHS = ("render_dir", "checkpoint", "resume", "saliency_map", "saliency_network")
 
 # --tune: weight of 1 − SSIM of the reduced picture beside the squared error. On kodim02, 11 and 22 at 0.2 bpp weights
 # 0, 0.003 and 0.01 gave 30.20, 30.16 and 30.09 dB and MS-SSIM 0.9237, 0.9259 and 0.9282. (SSIM of the full picture lost
@@ -51,12 +66,12 @@ ROI_WEIGHT = 4.0
 TUNE_MS_SSIM = {"psnr": 0.0, "mixed": Recipe.loss_ms_ssim, "ms-ssim": 0.01}
 
 
-def check_saliency(name: str, weights: str | Path | None) -> None:
-    """Raise UsageError unless the network has a file of weights, and no other map of saliency has one."""
-    if name == "eml-net" and weights is None:
-        raise UsageError("saliency: expected saliency_weights with eml-net, a .safetensors file, found none")
-    if name != "eml-net" and weights is not None:
-        raise UsageError(f"saliency_weights: expected none but for saliency eml-net, found {weights} for {name}")
+def check_saliency(name: str, network: str | Path | None) -> None:
+    """Raise UsageError unless the network has a file of its weights, and no other map of saliency has one."""
+    if name == "eml-net" and network is None:
+        raise UsageError("saliency: expected saliency_network with eml-net, a .safetensors file, found none")
+    if name != "eml-net" and network is not None:
+        raise UsageError(f"saliency_network: expected none but for saliency eml-net, found {network} for {name}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,12 +115,12 @@ class EncodeOptions:
     preset: str = "default"
     tune: Literal["psnr", "mixed", "ms-ssim"] | None = None  # what the loss is for; None: the preset's own loss
     overrides: dict[str, Any] = dataclasses.field(default_factory=dict)  # Recipe fields
-    device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: a GPU if one can be used
+    device: Device = "auto"  # auto: a GPU if one can be used
     fast_nondeterministic: bool = False  # on a GPU: sums in any order, which differ from run to run
     threads: int | None = None  # None: one per core
     seed: int = 0
     saliency_map: Path | None = None  # any image instead of the recipe's map; resampled to the picture's size
-    saliency_weights: Path | None = None  # of the recipe's saliency "eml-net", .safetensors (fitting/eml_net.py)
+    saliency_network: Path | None = None  # weights of saliency "eml-net", .safetensors (fitting/eml_net.py)
     # The loss counts a pixel 1 + saliency_weight·saliency, 0 to 1000, with saliency in [0, 1] of the map (regions.py).
     saliency_weight: float = 0.0
     # Regions of interest, (x, y, w, h) or (x, y, w, h, weight): whole pixels inside the upright picture, and what an
@@ -113,9 +128,9 @@ class EncodeOptions:
     roi: Sequence[tuple[float, ...]] = ()
     resample: str | None = None  # maps of different size: "largest", "smallest" or "WxH"; None refuses them
     # Of the picture's values (spec §3.4): sRGB or linear say what they mean, PQ and log also how they are stored.
-    transfer: Literal["auto", "srgb", "linear", "pq", "log"] = "auto"  # auto: pq or log for EXR, sRGB for all else
+    transfer: TransferName = "auto"  # auto: pq or log for EXR, sRGB for all else
     linear_light: bool = False  # sRGB pictures are fitted, stored and reduced in linear light
-    codec: Literal["raw", "zstd", "columns"] = "zstd"  # of plain codes
+    codec: CodecName = "zstd"  # of plain codes
     chunk_size: int | None = None  # Gaussians per chunk; None: what makes small reads smallest
     sections: dict[str, bytes] = dataclasses.field(default_factory=dict)  # metadata to embed, by section type
     # -- along the way
@@ -141,8 +156,7 @@ class EncodeOptions:
         if not isinstance(self.overrides, Mapping):
             raise UsageError(f"overrides: expected fields of the recipe by name, found {self.overrides!r}")
         object.__setattr__(self, "overrides", dict(self.overrides))
-        whole = (*(name for name, _, _ in _WHOLE), "effort")
-        for names, kind in ((whole, int), (_NUMBERS, float), (_TRUTHS, bool)):
+        for names, kind in (((*_WHOLE, "effort"), int), (_NUMBERS, float), (_TRUTHS, bool)):
             for name in names:
                 object.__setattr__(self, name, plain(getattr(self, name), (kind,)))
         if not isinstance(self.parts, str):
@@ -160,14 +174,14 @@ class EncodeOptions:
 
     def check(self) -> None:
         """Raise UsageError for a value that nothing else looks at before a fit has begun."""
-        words = {"device": ("auto", "cpu", "cuda"), "codec": ("raw", "zstd", "columns")}
+        words = {"device": DEVICES, "codec": CODECS}
         if isinstance(self.parts, str):
             words["parts"] = ("auto", "one", "each")
         for name, known in words.items():
             if not is_one_of(getattr(self, name), known):
                 raise UsageError(f"{name}: expected one of {', '.join(known)}, found {getattr(self, name)!r}")
-        for name, low, high in _WHOLE:
-            value = getattr(self, name)
+        for name in _WHOLE:
+            value, (low, high) = getattr(self, name), RANGES[name]
             if value is None and name not in _NEEDED:
                 continue
             if not (is_number(value, whole=True) and low <= value <= high):
@@ -205,7 +219,7 @@ class EncodeOptions:
         if not is_one_of(self.preset, PRESETS):
             raise UsageError(f"preset: expected one of {', '.join(PRESETS)}, found {self.preset!r}")
         if not is_number(self.effort, whole=True) or self.effort not in EFFORT_FACTOR:
-            raise UsageError(f"effort: expected 1 to 9, found {self.effort!r}")
+            raise UsageError(f"effort: expected {min(EFFORT_FACTOR)} to {max(EFFORT_FACTOR)}, found {self.effort!r}")
         recipe = PRESETS[self.preset]
         factor = EFFORT_FACTOR[self.effort]
         recipe = dataclasses.replace(recipe, steps=max(1, round(recipe.steps * factor)))
@@ -240,7 +254,7 @@ class EncodeOptions:
         if recipe.growth_interval is not None and "growth_interval" not in self.overrides and recipe.growth_rounds > 0:
             latest = max(1, int(GROWN_BY * recipe.steps / recipe.growth_rounds))
             recipe = dataclasses.replace(recipe, growth_interval=min(recipe.growth_interval, latest))
-        check_saliency(recipe.saliency, self.saliency_weights)
+        check_saliency(recipe.saliency, self.saliency_network)
         used = recipe.init == "saliency" or self.saliency_weight
         if "saliency" in self.overrides and not used:
             raise UsageError(

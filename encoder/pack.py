@@ -11,7 +11,6 @@ import math
 import numpy as np
 import torch
 
-from igs.decoder import holes
 from igs.encoder import closing
 from igs.encoder.fitting.descent import FAR
 from igs.encoder.fitting.init import sample_bilinear
@@ -92,23 +91,21 @@ def quantize_model(
     spare = [] if idle is None else list(idle[idle < ends[0]][: int(_SPARE * ends[0])])
     base = model.map(lambda t: t[first])  # views
     _bound_reach(model, recipe.reach2, plan.share * _REACH_RATIO * (plan.width * plan.height + 4096), plan.lowpass)
-    grid = 1
-    for _ in range(closing.ROUNDS):
+
+    def rounded() -> closing.Rounded:
+        nonlocal coarseness
         header, codes, gaussians, coarseness = _quantized(model, plan, coarseness)
-        if recipe.blend != "topk" or idle is None:
-            break
-        # A little less reach and a finer grid than promised: between its points nothing is tested. Wide holes are seen,
-        # and closed, on coarser grids first.
-        points = np.empty((0, 2))
-        while len(points) == 0 and grid <= closing.FINEST:
-            points = holes(dataclasses.replace(header, reach2=closing.COVER * recipe.reach2), gaussians[first], grid)
-            grid *= 1 if len(points) else 2
-        if len(points) == 0:
-            break
-        points = points[:: 1 + len(points) // closing.POINTS]
-        points = _patch(base, points, pixels, recipe.reach2, spare)
-        if len(points):
-            _reach(base, gaussians[first], points, recipe.reach2, plan.lowpass)
+        return header, codes, gaussians
+
+    def close(gaussians: Gaussians, points: np.ndarray) -> None:
+        left = _patch(base, points, pixels, recipe.reach2, spare)
+        if len(left):
+            _reach(base, gaussians, left, recipe.reach2, plan.lowpass)
+
+    if recipe.blend != "topk" or idle is None:
+        header, codes, gaussians = rounded()
+    else:
+        header, codes, gaussians = closing.closed(rounded, close, recipe.reach2, first)
     if header.lattice is not None:
         header = dataclasses.replace(header, lattice=best_record(header, codes, gaussians, ends))
     return Packed(header, codes, gaussians, ends)
@@ -210,9 +207,7 @@ def _bound_reach(model: Model, reach2: float, most: float, lowpass: float) -> No
 
 def _reach(model: Model, gaussians: Gaussians, points: np.ndarray, reach2: float, lowpass: float) -> None:
     """Enlarge the nearest Gaussian of each point until it reaches it."""
-    who, d2 = closing.nearest(gaussians, points)
-    factor = np.ones(len(gaussians))
-    np.maximum.at(factor, who, np.sqrt(d2 / (closing.MARGIN * reach2)))
+    factor = closing.growth(gaussians, points, reach2)
     # What was decoded may already differ from the model: grow from the decoded deviations.
     chosen = torch.from_numpy(factor > 1)
     if is_matrix(model.scale_map):

@@ -37,7 +37,7 @@ _TRIALS = 2  # pairs that are tried, for each group
 # off by as much again: below the first ratio of errors two parts are joined, up to the second it is doubtful. All maps
 # of one stack (trim_misc) they flattered by more.
 _LESS, _ALL_LESS, _DOUBTFUL = 0.955, 0.9, 1.05
-AUTO, ONE, EACH = "auto", "one", "each"  # what can be asked for besides names
+AUTO, ONE = "auto", "one"  # what can be asked for besides "each" and names
 
 
 @dataclasses.dataclass

@@ -17,6 +17,7 @@ import torch
 from igs.csrc.cuda_compile import CudaUnavailable
 from igs.encoder import colour, levels, metrics, multipart, rate, regions, targets
 from igs.encoder.job import Job, Result
+from igs.encoder.loading import downsample
 from igs.encoder.loading.image import load_image
 from igs.encoder.loading.source import SourceImage
 from igs.encoder.options import EncodeOptions
@@ -92,7 +93,7 @@ def fitted(
         recipe = dataclasses.replace(recipe, steps=max(1, round(FALLBACK_STEPS * recipe.steps)))
     full = source
     if options.downsample != 1:
-        source = area.reduced(source, options.downsample)
+        source = downsample.reduced(source, options.downsample)
         recipe = dataclasses.replace(recipe, interlace=0.0)  # of means there are no point samples
     if source.width * source.height > Limits.pixels or max(source.width, source.height) > Limits.side:
         warn(

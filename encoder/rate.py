@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from igs.encoder.options import EncodeOptions
+from igs.encoder.options import RANGES, RATES, EncodeOptions
 from igs.encoder.recipe import Recipe
 from igs.format import Group, Primitive, feature_columns
 from igs.format.errors import UsageError
@@ -119,23 +119,10 @@ def smallest_file(recipe: Recipe, groups: tuple[Group, ...], sections: dict[str,
 
 def check_one_target(options: EncodeOptions) -> None:
     """At most one rate target, each in its range."""
-    targets = {
-        "num_gaussians": options.num_gaussians,
-        "bpp": options.bpp,
-        "size": options.size,
-        "psnr": options.psnr,
-        "quality": options.quality,
-    }
-    given = [name for name, value in targets.items() if value is not None]
+    given = [name for name in RATES if getattr(options, name) is not None]
     if len(given) > 1:
         raise UsageError(f"expected one rate target, found {' and '.join(given)}")
-    for name, low, high in (
-        ("num_gaussians", 1, 2**24),
-        ("bpp", 1e-6, 64.0),
-        ("size", 1, 2**40),
-        ("psnr", 1.0, 100.0),
-        ("quality", 0.0, 100.0),
-    ):
-        value = targets[name]
-        if value is not None and not low <= value <= high:
+    for name in given:
+        value, (low, high) = getattr(options, name), RANGES[name]
+        if not low <= value <= high:
             raise UsageError(f"{name}: expected {low} to {high}, found {value}")

@@ -15,12 +15,12 @@ import torch
 from numpy.typing import NDArray
 
 from igs import decoder
+from igs.encoder import freeze
 from igs.encoder.fitting.fit import Fit
 from igs.encoder.options import EncodeOptions
 from igs.encoder.raster.backend import Model
 from igs.encoder.raster.devices import choose_backend
 from igs.encoder.recipe import Recipe
-from igs.encoder.rounding import freeze
 from igs.format import Blend, Document, Header, Primitive, lit_channels
 
 Values = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]

@@ -19,12 +19,11 @@ from igs.encoder.fitting import saliency
 from igs.encoder.fitting.init import Map, resample_map
 from igs.encoder.loading.image import load_image
 from igs.encoder.loading.source import SourceImage
-from igs.encoder.options import ROI_WEIGHT, EncodeOptions
+from igs.encoder.options import MOST_WEIGHT, ROI_WEIGHT, EncodeOptions
 from igs.encoder.recipe import Recipe, is_number, plain
 from igs.format import Group
 from igs.format.errors import UsageError
 
-MOST = 1000.0  # of a weight: 30 dB between what matters and what doesn't
 _LEAST = 0.02  # of the map's mean: 17 dB, below which a region is as good as lost
 Region = tuple[int, int, int, int, float]  # x, y, w, h in pixels, weight
 
@@ -44,8 +43,8 @@ def checked(roi: Sequence[Sequence[float]], width: int, height: int) -> list[Reg
             raise UsageError(
                 f"roi: expected a rectangle inside the picture of {width}×{height}, found {x:g},{y:g},{w:g},{h:g}"
             )
-        if not (math.isfinite(weight) and 1 / MOST <= weight <= MOST):
-            raise UsageError(f"roi: expected a weight of {1 / MOST:g} to {MOST:g}, found {weight:g}")
+        if not (math.isfinite(weight) and 1 / MOST_WEIGHT <= weight <= MOST_WEIGHT):
+            raise UsageError(f"roi: expected a weight of {1 / MOST_WEIGHT:g} to {MOST_WEIGHT:g}, found {weight:g}")
         found.append((int(x), int(y), int(w), int(h), weight))
     return found
 
@@ -72,7 +71,7 @@ def network_map(source: SourceImage, options: EncodeOptions, recipe: Recipe, gro
     used = recipe.init == "saliency" or options.saliency_weight
     if recipe.saliency != "eml-net" or options.saliency_map is not None or not used:
         return None
-    return saliency.map_of(recipe.saliency, source.pixels, groups, options.saliency_weights)
+    return saliency.map_of(recipe.saliency, source.pixels, groups, options.saliency_network)
 
 
 def loss_map(source: SourceImage, options: EncodeOptions, recipe: Recipe, by_network: Map | None = None) -> Map | None:
@@ -82,8 +81,8 @@ def loss_map(source: SourceImage, options: EncodeOptions, recipe: Recipe, by_net
     1 + saliency_weight·saliency in [0, 1]. by_network: that saliency, where it is EML-Net's and known already.
     Raises UsageError for bad regions or weights.
     """
-    if not (math.isfinite(options.saliency_weight) and 0 <= options.saliency_weight <= MOST):
-        raise UsageError(f"saliency_weight: expected 0 to {MOST:g}, found {options.saliency_weight:g}")
+    if not (math.isfinite(options.saliency_weight) and 0 <= options.saliency_weight <= MOST_WEIGHT):
+        raise UsageError(f"saliency_weight: expected 0 to {MOST_WEIGHT:g}, found {options.saliency_weight:g}")
     roi = checked(options.roi, source.width, source.height)
     weights = np.ones((source.height, source.width))
     for x, y, w, h, weight in roi:
@@ -94,7 +93,7 @@ def loss_map(source: SourceImage, options: EncodeOptions, recipe: Recipe, by_net
         elif by_network is not None:
             found = by_network
         else:
-            found = saliency.map_of(recipe.saliency, source.pixels, source.groups, options.saliency_weights)
+            found = saliency.map_of(recipe.saliency, source.pixels, source.groups, options.saliency_network)
         weights *= 1 + options.saliency_weight * saliency.normalized(found)
     if weights.min() == weights.max():
         return None

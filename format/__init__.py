@@ -3,8 +3,8 @@
 The pipeline in file names: source → header, parts, sections, index, head → index_reader, reader → codecs (bitpack;
 rans, cells, columns) → quantize, lattice, gaussians (with arithmetic); and partition → writer. document.py rewrites
 files, joining.py makes parts of one of several, validate.py reports, describe.py shows them, bits.py tells what they
-cost, whole_file.py writes what must appear whole. No torch here; Numba only where a file has coded chunks (jit, rans,
-cells, columns).
+cost, exif.py knows the blocks of cameras, whole_file.py writes what must appear whole. No torch here; Numba only where
+a file has coded chunks (jit, rans, cells, columns).
 """
 
 from igs.format.bits import bits_by_attribute

@@ -18,6 +18,7 @@ NODE_BYTES = 28  # one block of entries in a two-stage index, §4
 BLOCK_ENTRIES = 256  # entries per block
 MAX_SINGLE_STAGE = 4096  # chunks up to which the head holds the entries themselves
 SECTION_ENTRY_BYTES = 16  # §10
+MAX_LEVELS = 16  # of quality, §3.1
 MAX_COUNT = 65535  # Gaussians in a chunk: a u16
 MAX_PAYLOAD = 2**24 - 1  # bytes of a chunk: 24 bits of its extent
 

@@ -18,7 +18,16 @@ from igs.format import index as ix
 from igs.format import sections as sx
 from igs.format.binary import Cursor
 from igs.format.error_codes import invalid
-from igs.format.fields import DRAFT, ENTRY_BYTES, HEADER_BYTES, NODE_BYTES, SECTION_ENTRY_BYTES, SIGNATURE, VERSION
+from igs.format.fields import (
+    DRAFT,
+    ENTRY_BYTES,
+    HEADER_BYTES,
+    MAX_LEVELS,
+    NODE_BYTES,
+    SECTION_ENTRY_BYTES,
+    SIGNATURE,
+    VERSION,
+)
 from igs.format.header import OFFSETS, PARTS, TWO_STAGE, Header, build_header, parse_fixed, parse_header
 from igs.format.limits import Limits
 from igs.format.parts import Layout, Part, parts_of
@@ -101,7 +110,7 @@ def parse_head(data: bytes, limits: Limits) -> Head:
     cursor = Cursor(data, HEADER_BYTES)
     header, layout = parse_header(fields, cursor)
     limits.check("channels", header.channels, OFFSETS["channels"])
-    for name, low, high in (("num_gaussians", 1, 2**32 - 1), ("num_levels", 1, 16)):
+    for name, low, high in (("num_gaussians", 1, 2**32 - 1), ("num_levels", 1, MAX_LEVELS)):
         if not low <= fields[name] <= high:
             raise invalid("E_FIELD", f"{name} of {low} to {high}", str(fields[name]), OFFSETS[name])
 

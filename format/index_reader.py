@@ -322,16 +322,6 @@ class IndexReader:
         self._need([chunk])
         return int(self._firsts[chunk]), int(self._starts[chunk])
 
-    def first_index(self, chunk: int) -> int:
-        """File-wide index of a chunk's first Gaussian."""
-        self._entry(chunk)
-        return int(self._firsts[chunk])
-
-    def payload_range(self, chunk: int) -> tuple[int, int]:
-        """Offset and length of a chunk's payload in the file."""
-        entry = self._entry(chunk)
-        return int(self._starts[chunk]), int(entry["bytes"])
-
     def read_bytes(self, offset: int, count: int) -> bytes:
         """Bytes of the file as they are, unchecked: for programs that copy parts."""
         return self._source.read_at(offset, count)

@@ -1,7 +1,7 @@
 """The lattice quantisers (spec §3.2, §6.4): precision by each Gaussian's own size and shape, in one record.
 
 Sizes come first, then everything else is measured by them: the mean on a lattice in the Gaussian's own whitened
-coordinates, the angle in as many levels as its elongation deserves, features in steps that shrink with its area.
+coordinates, the angle in as many steps as its elongation deserves, features in steps that shrink with its area.
 Values here are exact binary64; how the codes are stored in a chunk is cells.py's business.
 """
 
@@ -156,8 +156,8 @@ class Shapes(NamedTuple):
 
 def angle_count(lattice: Lattice, sigma1: F64, sigma2: F64, gain: F64) -> F64:
     """n, how many angles a Gaussian of this shape can have."""
-    levels = (sigma1 / sigma2 - sigma2 / sigma1) * (PI / (step_value(lattice.rotation) * gain))
-    return np.clip(np.ceil(levels), 1.0, float(ANGLES_MAX))
+    steps = (sigma1 / sigma2 - sigma2 / sigma1) * (PI / (step_value(lattice.rotation) * gain))
+    return np.clip(np.ceil(steps), 1.0, float(ANGLES_MAX))
 
 
 def sizes(lattice: Lattice, minor: ArrayLike, ratio: ArrayLike) -> tuple[F64, F64, F64, F64, F64, F64]:

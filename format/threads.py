@@ -11,6 +11,8 @@ from typing import Any
 
 from igs.format.errors import UsageError
 
+MOST = 1024  # that commands and encodes can be asked for
+
 
 def default_threads() -> int:
     """The cores this process may use."""

@@ -15,7 +15,7 @@ from igs.format import index as ix
 from igs.format.bitpack import pack
 from igs.format.codecs import encode_zstd
 from igs.format.errors import InvalidFile, UsageError
-from igs.format.fields import MAX_COUNT, MAX_PAYLOAD, MEAN_UNIT, Codec
+from igs.format.fields import MAX_COUNT, MAX_LEVELS, MAX_PAYLOAD, MEAN_UNIT, Codec
 from igs.format.gaussians import dequantize, reach_areas, reach_boxes
 from igs.format.head import build_head
 from igs.format.header import Header, build_header
@@ -44,8 +44,8 @@ def write(
     sections: metadata by type. Raises UsageError for a header, code or section that no valid file can hold.
     """
     header.validate()
-    if not 1 <= len(levels) <= 16:
-        raise UsageError(f"levels: expected 1 to 16, found {len(levels)}")
+    if not 1 <= len(levels) <= MAX_LEVELS:
+        raise UsageError(f"levels: expected 1 to {MAX_LEVELS}, found {len(levels)}")
     if chunk_size is not None and not 1 <= chunk_size <= MAX_COUNT:
         raise UsageError(f"chunk_size: expected 1 to {MAX_COUNT}, found {chunk_size}")
     if header.box_shift is None:

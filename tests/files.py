@@ -1,9 +1,15 @@
-"""Files that several tests read: the valid ones of the conformance set, and one that notes what is read of it."""
+"""Files that several tests read: the valid ones of the conformance set, and one that notes what is read of it.
+
+And where the payloads are in a file.
+"""
 
 from __future__ import annotations
 
 import io
+from itertools import accumulate
 from pathlib import Path
+
+from igs.format import Limits, read
 
 VALID = Path(__file__).resolve().parent / "conformance" / "valid"
 
@@ -24,3 +30,10 @@ class CountingFile(io.BytesIO):
     @property
     def total(self) -> int:
         return sum(n for _, n in self.ranges)
+
+
+def payload_ranges(data: bytes, limits: Limits | None = None) -> list[tuple[int, int]]:
+    """Offset and length of the payload of each chunk of a valid file: they lie one behind the other (spec §2)."""
+    document = read(bytes(data), limits)
+    sizes = [int(size) for size in document.entries["bytes"]]
+    return list(zip(accumulate(sizes, initial=document.head.payload_offset), sizes, strict=False))

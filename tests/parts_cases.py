@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from files import payload_ranges
 
 from igs.format import (
     Alpha,
@@ -111,5 +112,5 @@ def payload_bytes(data: bytes, part: int) -> range:
     """Where the payloads of a part are in the file."""
     with open_file(data) as file:
         first, last = file.parts[part].first_chunk, file.parts[part].last_chunk - 1
-        (start, _), (end, size) = file.payload_range(first), file.payload_range(last)
-        return range(start, end + size)
+    payloads = payload_ranges(data)
+    return range(payloads[first][0], sum(payloads[last]))

@@ -41,8 +41,8 @@ class Panel:
 
 def to_u8(values: npt.ArrayLike) -> U8:
     """[0, 1] → uint8, clipped, rounded half up."""
-    levels: U8 = np.floor(np.clip(np.asarray(values, np.float32), 0, 1) * 255 + 0.5).astype(np.uint8)
-    return levels
+    codes: U8 = np.floor(np.clip(np.asarray(values, np.float32), 0, 1) * 255 + 0.5).astype(np.uint8)
+    return codes
 
 
 def font(size: float) -> Any:

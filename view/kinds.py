@@ -12,6 +12,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from igs.decoder.grid import output_size
+from igs.decoder.measure import psnr
 from igs.format.describe import counted
 from igs.format.errors import UsageError
 from igs.format.groups import each_group
@@ -52,7 +53,7 @@ class Options:
     beside: bool = False
     source: F32 | None = None
     times: int | None = None
-    unit: Literal["levels", "db"] = "levels"
+    unit: Literal["8-bit", "db"] = "8-bit"
     top: float | None = None
     bare: bool = False
 
@@ -252,25 +253,25 @@ def _error(scene: Scene, o: Options) -> list[Panel]:
     scale = _scale(o, area, NARROW if o.beside or len(parts) > 1 else WIDE)
     panels = []
     for title, part in parts:
-        levels = maps.error_levels(decoded[..., part], source[..., part])
-        rms = float(np.sqrt(np.mean(levels**2)))
-        psnr = f"PSNR {20 * math.log10(255 / rms):.2f} dB" if rms > 0 else "no error"
-        shown, bar = error_map(levels, o.unit, o.top)
+        errors = maps.errors(decoded[..., part], source[..., part])
+        found = psnr(decoded[..., part], source[..., part])
+        note = "no error" if found is None else f"PSNR {found:.2f} dB"
+        shown, bar = error_map(errors, o.unit, o.top)
         beyond = scene.height * times - shown.shape[0], scene.width * times - shown.shape[1]
         shown = np.pad(shown, ((0, beyond[0]), (0, beyond[1]), (0, 0)), mode="edge")
-        panels.append(Panel(resized(shown, area, scale, times), title, psnr, bar))
+        panels.append(Panel(resized(shown, area, scale, times), title, note, bar))
     return [_decoded(scene, o, area, scale), *panels] if o.beside else panels
 
 
-def error_map(levels: F64, unit: str, top: float | None = None) -> tuple[U8, Bar]:
+def error_map(errors: F64, unit: str, top: float | None = None) -> tuple[U8, Bar]:
     """Colours of an error map and the bar that says what they mean: the lighter the worse."""
     if unit == "db":
-        local = maps.error_db(levels)
+        local = maps.error_db(errors)
         worst = _ROUND_DB * math.floor(float(np.quantile(local, 0.005)) / _ROUND_DB)
         best = max(top or min(_ROUND_DB * math.ceil(float(local.max()) / _ROUND_DB), 50.0), worst + _ROUND_DB)
         return amounts(-local, -best, -worst), Bar(worst, best, "dB, local PSNR", reversed=True)
-    high = top or rounded_up(float(np.quantile(levels, 0.998)))
-    return amounts(levels, 0, high), Bar(0, high, "8-bit levels")
+    high = top or rounded_up(float(np.quantile(errors, 0.998)))
+    return amounts(errors, 0, high), Bar(0, high, "8-bit steps")
 
 
 def _levels(scene: Scene, o: Options) -> list[Panel]:
@@ -283,8 +284,8 @@ def _levels(scene: Scene, o: Options) -> list[Panel]:
         note = f"{end} bytes, {8 * end / (scene.width * scene.height):.3f} bpp"
         if o.source is not None:
             values, original = compared(scene, o, "levels", level)
-            mse = float(np.mean((values - original) ** 2, dtype=np.float64))
-            note += f", {-10 * math.log10(mse):.2f} dB" if mse > 0 else ", no error"
+            found = psnr(values, original)
+            note += ", no error" if found is None else f", {found:.2f} dB"
         picture = to_u8(scene.picture(area, scale, level))
         panels.append(Panel(picture, f"Level {level}: {_drawn_by(scene, level)}", note))
     return panels

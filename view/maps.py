@@ -95,18 +95,18 @@ def _along(rows: F64, kernel: F64) -> F64:
     return blurred
 
 
-def error_levels(decoded: npt.ArrayLike, source: npt.ArrayLike) -> F64:
-    """Root mean squared error over the channels, [H, W], in 8-bit levels. Pictures [H, W, C] in [0, 1]."""
+def errors(decoded: npt.ArrayLike, source: npt.ArrayLike) -> F64:
+    """Root mean squared error over the channels, [H, W], in steps of 8-bit values. Pictures [H, W, C] in [0, 1]."""
     difference = np.asarray(decoded, np.float64) - np.asarray(source, np.float64)
     found: F64 = 255.0 * np.sqrt((difference**2).mean(axis=2))
     return found
 
 
-def error_db(levels: F64, blur: float = 3.0) -> F64:
-    """Local PSNR in dB, [H, W]: of the squared error averaged over ``blur`` pixels around, at most ``BEST_DB``."""
-    mse = np.maximum(smoothed((levels / 255.0) ** 2, blur), 10.0 ** (-BEST_DB / 10))
-    found: F64 = -10.0 * np.log10(mse)
-    return found
+def error_db(found: F64, blur: float = 3.0) -> F64:
+    """Local PSNR in dB, [H, W]: of ``errors`` squared and averaged over ``blur`` pixels around, at most ``BEST_DB``."""
+    mse = np.maximum(smoothed((found / 255.0) ** 2, blur), 10.0 ** (-BEST_DB / 10))
+    decibels: F64 = -10.0 * np.log10(mse)
+    return decibels
 
 
 def busiest(pixels: F32, side: int) -> Region:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import dataclasses
 import io
-import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from igs.decoder.measure import psnr
 from igs.decoder.output import visible
 from igs.format import Limits, bits_by_attribute, describe, each_group
 from igs.format.describe import counted, part_in_words
@@ -167,8 +167,8 @@ def _pictures(report: Report, scene: Scene) -> str:
     options = kinds.Options(scale=scale)
     ellipses = kinds.KINDS["ellipses"](scene, options)[0].pixels
     leaders = kinds.KINDS["ids"](scene, options)[0]
-    error = maps.error_levels(*kinds.compared(scene, report.options(), "error", None))
-    error_pixels, error_bar = kinds.error_map(error, "levels")
+    error = maps.errors(*kinds.compared(scene, report.options(), "error", None))
+    error_pixels, error_bar = kinds.error_map(error, "8-bit")
     density = maps.density(scene.drawn().means, scene.width, scene.height)
     top = rounded_up(float(density.max()))
     tabs = [("", "Decoded"), ("ellipses", "Ellipses"), ("leading", "Leading Gaussians"), ("error", "Error")]
@@ -261,8 +261,8 @@ def _levels(report: Report, scene: Scene) -> str:
 
 
 def _psnr(a: F32, b: F32) -> str:
-    mse = float(np.mean((a - b) ** 2, dtype=np.float64))
-    return f"{-10 * math.log10(mse):.2f} dB" if mse > 0 else "exact"
+    found = psnr(a, b)
+    return "exact" if found is None else f"{found:.2f} dB"
 
 
 def _course(report: Report, scene: Scene) -> str:

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from igs.decoder import Image
-from igs.decoder.output import compared, rounded, to_picture, visible
+from igs.decoder.measure import compared, rounded
+from igs.decoder.output import to_picture, visible
 from igs.decoder.rule import Rule, Splats
 from igs.format import Gaussians, Group, Limits, each_group, open_file
 from igs.format.errors import UsageError

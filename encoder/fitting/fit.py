@@ -16,13 +16,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from igs.decoder.measure import psnr_of
 from igs.encoder.fitting.descent import Descent, plateau, schedule
 from igs.encoder.fitting.interlace import Interlace
 from igs.encoder.fitting.population import Population
 from igs.encoder.fitting.safeguards import Safeguards
 from igs.encoder.options import Progress
 from igs.encoder.raster import multiscale
-from igs.encoder.raster.backend import MULTISCALE_EVERY, PERFECT, Backend, LossWeights, Model, StepResult, psnr_of
+from igs.encoder.raster.backend import MULTISCALE_EVERY, PERFECT, Backend, LossWeights, Model, StepResult
 from igs.encoder.recipe import Recipe
 from igs.encoder.rounding.lattice import Noise, rate_gradients
 from igs.encoder.rounding.learned import Quantizers, Rounding, is_learned
@@ -52,14 +53,16 @@ class Fit(Population):
         backend: Backend,
         *,
         seed: int = 0,
-        weights: NDArray[np.float64] | None = None,  # [H, W] position map instead of the recipe's
+        position_map: NDArray[np.float64] | None = None,  # [H, W] where first positions are drawn; None: the recipe's
         loss_map: NDArray[np.float64] | None = None,  # [H, W] LossWeights.map; first positions are drawn by it as well
         lit: tuple[bool, ...] = (),  # the channels that a gradient is added to; none given: all
         log_every: int | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         on_step: Callable[[Fit], None] | None = None,  # checkpoints, pictures
     ) -> None:
-        super().__init__(target, num_gaussians, recipe, backend, seed=seed, weights=weights, loss_map=loss_map, lit=lit)
+        super().__init__(
+            target, num_gaussians, recipe, backend, seed=seed, position_map=position_map, loss_map=loss_map, lit=lit
+        )
         self.log_every = max(1, min(100, recipe.steps // 10) if log_every is None else log_every)
         self.on_progress, self.on_step = on_progress, on_step
         self.history: list[Progress] = []

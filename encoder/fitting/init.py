@@ -34,7 +34,7 @@ def resample_map(values: Map, width: int, height: int) -> Map:
 
 
 def draw_positions(
-    weights: Map | NDArray[np.float32],
+    map_: Map | NDArray[np.float32],
     n: int,
     uniform: float,
     power: float,
@@ -50,8 +50,8 @@ def draw_positions(
 
     They come row by row; ``as_drawn``: in the order of the draw, so that the first of them are a draw of fewer.
     """
-    h, w = weights.shape
-    p = np.maximum(weights, 0).ravel()
+    h, w = map_.shape
+    p = np.maximum(map_, 0).ravel()
     largest = p.max()
     if largest > 0:
         p = (p / largest) ** p.dtype.type(power)

@@ -25,15 +25,15 @@ def gradient_map(target: Tensor) -> Tensor:
 
 
 def draw_positions(
-    weights: Tensor, n: int, uniform: float, power: float, seed: int, factor: Tensor | None = None
+    map_: Tensor, n: int, uniform: float, power: float, seed: int, factor: Tensor | None = None
 ) -> Tensor:
     """n positions [..., n, 2] (x, y in pixels, float64) drawn from each map [..., H, W], in the order of the draw.
 
     See :func:`igs.encoder.fitting.init.draw_positions`.
     """
-    h, w = weights.shape[-2:]
-    generator = torch.Generator(weights.device).manual_seed(seed)
-    p = weights.clamp_min(0).flatten(-2).double() ** power
+    h, w = map_.shape[-2:]
+    generator = torch.Generator(map_.device).manual_seed(seed)
+    p = map_.clamp_min(0).flatten(-2).double() ** power
     total = p.sum(-1, keepdim=True)
     p = torch.where(total > 0, (1 - uniform) * p / total + uniform / (h * w), 1 / (h * w))
     if factor is not None:

@@ -69,7 +69,7 @@ class Population:
         backend: Backend,
         *,
         seed: int = 0,
-        weights: NDArray[np.float64] | None = None,  # [H, W] position map instead of the recipe's
+        position_map: NDArray[np.float64] | None = None,  # [H, W] where first positions are drawn; None: the recipe's
         loss_map: NDArray[np.float64] | None = None,  # [H, W] how much errors count
         lit: tuple[bool, ...] = (),  # the channels that a gradient is added to; none given: all
     ) -> None:
@@ -81,7 +81,7 @@ class Population:
         there = backend.asynchronous
         self._places: Places = DevicePlaces(self.rng) if there else HostPlaces(self.rng, as_drawn=self.nested)
         self.loss_map = None if loss_map is None else torch.from_numpy(loss_map.astype(np.float32)).to(backend.place)
-        self._weights = weights
+        self._given_map = position_map
         self.plan = growth_plan(recipe, self.num_gaussians)
         self.options = RasterOptions(
             self.width,
@@ -123,13 +123,13 @@ class Population:
     @property
     def _uniform(self) -> float:
         """The share of first positions that the map of positions has no say in."""
-        return 1.0 if self._weights is None and self.recipe.init == "random" else self.recipe.init_uniform
+        return 1.0 if self._given_map is None and self.recipe.init == "random" else self.recipe.init_uniform
 
     def _position_map(self) -> Tensor:
         """How likely first positions are, up to a factor: [B, H, W]."""
         r, place = self.recipe, self.backend.place
-        if self._weights is not None:
-            return torch.from_numpy(self._weights)[None].to(place)
+        if self._given_map is not None:
+            return torch.from_numpy(self._given_map)[None].to(place)
         if r.init == "gradient":
             return self._places.gradient_map(self.target)
         if r.init == "saliency":

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from igs.decoder.measure import psnr_of
 from igs.encoder.raster import shapes
-from igs.encoder.raster.backend import psnr_of
 
 if TYPE_CHECKING:
     from igs.encoder.fitting.fit import Fit

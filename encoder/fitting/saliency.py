@@ -90,20 +90,20 @@ def _window(n: int, reach: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
 MAPS = {"spectral-residual": spectral_residual, "fine-grained": fine_grained}
 
 
-def map_of(name: str, pixels: NDArray[np.float32], groups: Sequence[Group], weights: str | Path | None = None) -> Map:
+def map_of(name: str, pixels: NDArray[np.float32], groups: Sequence[Group], network: str | Path | None = None) -> Map:
     """The map [H, W], 0 or more, that a name stands for, of picture values [H, W, C] of these groups.
 
-    weights: of ``eml-net``, a .safetensors file. Raises UsageError for eml-net without or another map with them,
-    InputError for a file that isn't one of its weights, Unsupported where PyTorch or safetensors is missing.
+    network: weights of ``eml-net``, a .safetensors file. Raises UsageError for eml-net without or another map with
+    them, InputError for a file that isn't one, Unsupported where PyTorch or safetensors is missing.
     """
-    check_saliency(name, weights)
-    if weights is None:
+    check_saliency(name, network)
+    if network is None:
         return MAPS[name](flat(pixels, groups))
     try:
         from igs.encoder.fitting.eml_net import eml_net
     except ImportError as error:
         raise Unsupported('eml-net needs PyTorch and safetensors: pip install "igs-codec[encoder,saliency]"') from error
-    return eml_net(visible(pixels, groups, paper=0), Path(weights))
+    return eml_net(visible(pixels, groups, paper=0), Path(network))
 
 
 def flat(pixels: NDArray[np.float32], groups: Sequence[Group]) -> NDArray[np.float32]:

@@ -57,6 +57,10 @@ class SizeLimits:
     memory: float = math.inf
 
     def check(self, width: int, height: int, name: str, channels: int = 4) -> None:
+        """Raise InputError for a picture of so many pixels and channels that is empty or above a limit.
+
+        name: of the picture, for the message, which names the option of the command line that raises the limit.
+        """
         if width < 1 or height < 1:
             raise InputError(f"{name}: expected at least one pixel, found {width}×{height}")
         if width * height > self.size:

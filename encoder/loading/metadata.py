@@ -1,37 +1,26 @@
 """Collects what travels beside the pixels — ICC profile, EXIF block, XMP packet, resolution — as sections of spec §10.
 
-The orientation is taken out here (the loader applies it to the pixels) and the tag reset to 1, in the EXIF bytes in
-place, so that maker notes and thumbnails, whose offsets a rewrite would break, stay as they were.
+The orientation is taken out here (the loader applies it to the pixels) and the tag reset to 1
+(:mod:`igs.format.exif`).
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import io
-import os
 import re
-import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, BinaryIO
 
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+from igs.format.exif import ORIENTATION, RESOLUTION_UNIT, X_RESOLUTION, Y_RESOLUTION, copy_descriptive, upright_exif
 from igs.format.limits import Limits
 from igs.format.sections import METRES_PER_INCH, content_problem, phys_section
 
 SECTION_LIMIT = int(Limits.section_bytes)  # that readers accept by default
-_ORIENTATION = 0x0112
-# Of a TIFF file, whose first directory is mixed up with the layout of its pixels, only these go into the EXIF section.
-# description, make, model, software, date, artist, copyright
-DESCRIPTIVE = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298)
-SUB_DIRECTORIES = (0x8769, 0x8825)  # EXIF, GPS
-_X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 0x011A, 0x011B, 0x0128
-_ORDER = {b"II*\0": "<", b"MM\0*": ">"}  # byte order, by the first bytes
 _CALLED = {"exif": "EXIF data", "iccp": "ICC profile", "phys": "resolution", "xmpd": "XMP packet"}
-_EMPTY = b"II*\0\x08\0\0\0" + bytes(6)  # an EXIF block whose one directory has no entries
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +49,7 @@ def read_metadata(image: Image.Image, name: str, notes: list[str]) -> Metadata:
     """
     sections: dict[str, bytes] = {}
     try:
-        orientation = int(image.getexif().get(_ORIENTATION, 1))
+        orientation = int(image.getexif().get(ORIENTATION, 1))
     except Exception:  # damaged EXIF raises anything from struct.error to SyntaxError
         orientation = 1
         notes.append(f"{name}: the EXIF data is damaged and was left out")
@@ -134,10 +123,10 @@ def read_tiff_metadata(file: BinaryIO, name: str, notes: list[str]) -> dict[str,
 
         first = directory(0)
         copy_descriptive(kept, first, directory)
-        unit = {2: 1 / METRES_PER_INCH, 3: 100.0}.get(first.get(_RESOLUTION_UNIT, 0))
+        unit = {2: 1 / METRES_PER_INCH, 3: 100.0}.get(first.get(RESOLUTION_UNIT, 0))
         if unit is not None:
-            found = first.get(_X_RESOLUTION, 0), first.get(_Y_RESOLUTION, 0)
-            sections = _phys(found, unit, first.get(_ORIENTATION, 1))
+            found = first.get(X_RESOLUTION, 0), first.get(Y_RESOLUTION, 0)
+            sections = _phys(found, unit, first.get(ORIENTATION, 1))
         exif = upright_exif(kept.tobytes().removeprefix(b"Exif\0\0")) if len(kept) else b""
     except Exception:  # as below
         notes.append(f"{name}: the EXIF data is damaged and was left out")
@@ -164,96 +153,6 @@ def _rewritten(image: Image.Image) -> bytes:
     return source.tobytes() if len(source) else b""
 
 
-def copy_descriptive(
-    kept: Image.Exif, source: Mapping[int, Any], directory: Callable[[int], Mapping[int, Any]]
-) -> None:
-    """Copy what describes a picture from a TIFF directory, and its EXIF and GPS directories, as ``directory`` has them.
-
-    Nothing is copied that could contradict the layout of the pixels.
-    """
-    for tag in DESCRIPTIVE:
-        if tag in source:
-            kept[tag] = source[tag]
-    for tag in SUB_DIRECTORIES:
-        found = directory(tag)
-        if found:
-            kept.get_ifd(tag).update(found)
-            kept[tag] = kept.get_ifd(tag)
-
-
-def with_resolution(block: bytes, x: float, y: float) -> bytes:
-    """An EXIF block (TIFF header first) that states a resolution, in dots per inch to a tenth.
-
-    All else stays as and where it was. Anything that isn't an EXIF block is replaced by one.
-    """
-    if block[:4] not in _ORDER:
-        block = _EMPTY
-    stated = Image.Exif()
-    with contextlib.suppress(Exception):  # a damaged block: the entries are added as far as it can be read
-        stated.load(block)
-        if [stated.get(tag) for tag in (_X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT)] == [x, y, 2]:
-            return block
-    order = _ORDER[block[:4]]
-    file = io.BytesIO(block)
-    at = file.seek(0, os.SEEK_END)
-    file.write(struct.pack(order + "4I", round(10 * x), 10, round(10 * y), 10))
-    places = {_X_RESOLUTION: (5, at), _Y_RESOLUTION: (5, at + 8)}  # RATIONAL
-    entries = {tag: struct.pack(order + "HHII", tag, kind, 1, value) for tag, (kind, value) in places.items()}
-    entries[_RESOLUTION_UNIT] = struct.pack(order + "HHIH2x", _RESOLUTION_UNIT, 3, 1, 2)  # SHORT, inches
-    try:
-        add_entries(file, entries)
-    except struct.error:
-        return with_resolution(_EMPTY, x, y)
-    return file.getvalue()
-
-
-def add_entries(file: BinaryIO, entries: Mapping[int, bytes]) -> None:
-    """Add entries of 12 bytes, or put them in the place of others, to the first directory of a TIFF or EXIF block.
-
-    The directory is written anew behind all else, so that what others point to, maker notes with offsets of their own
-    among it, stays where it was. Raises struct.error for what is no such file.
-    """
-    file.seek(0)
-    head = file.read(8)
-    order = _ORDER.get(head[:4], "<")
-    (start,) = struct.unpack_from(order + "I", head, 4)
-    file.seek(start)
-    (count,) = struct.unpack(order + "H", file.read(2))
-    rows, following = file.read(12 * count), file.read(4)
-    struct.unpack(order + "I", following)  # it is there, and so are the rows
-    known = {struct.unpack_from(order + "H", rows, at)[0]: rows[at : at + 12] for at in range(0, len(rows), 12)}
-    found = known | dict(entries)
-    end = file.seek(0, os.SEEK_END)
-    file.write(bytes(end % 2) + struct.pack(order + "H", len(found)))
-    file.write(b"".join(found[tag] for tag in sorted(found)) + following)
-    file.seek(4)
-    file.write(struct.pack(order + "I", end + end % 2))
-    file.seek(0, os.SEEK_END)
-
-
 def upright_xmp(packet: bytes) -> bytes:
     """An XMP packet with the orientation that it states set to 1."""
     return re.sub(rb"""(tiff:Orientation\s*(?:=\s*["']|>\s*))[2-8]""", rb"\g<1>1", packet)
-
-
-def upright_exif(block: bytes) -> bytes:
-    """An EXIF block (TIFF header first) with the orientation tag of its first directory set to 1.
-
-    Anything that isn't such a block becomes empty.
-    """
-    order = _ORDER.get(block[:4])
-    if order is None or len(block) < 10:
-        return b""
-    (start,) = struct.unpack_from(order + "I", block, 4)
-    if start + 2 > len(block):
-        return b""
-    (count,) = struct.unpack_from(order + "H", block, start)
-    for entry in range(start + 2, min(start + 2 + 12 * count, len(block) - 11), 12):
-        tag, kind = struct.unpack_from(order + "HH", block, entry)
-        if tag == _ORIENTATION:
-            # SHORT as the standard has it, but LONG (and BYTE) are met in the wild.
-            form = {1: "B3x", 3: "H2x", 4: "I"}.get(kind)
-            if form is not None:
-                one = struct.pack(order + form, 1)
-                return block[: entry + 8] + one + block[entry + 12 :]
-    return block

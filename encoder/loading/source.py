@@ -94,12 +94,18 @@ def default_groups(
 
 
 def checked_groups(groups: tuple[Group, ...], channels: int) -> tuple[Group, ...]:
+    """The groups as they are. Raises UsageError unless they hold so many channels together."""
     if sum(group.channels for group in groups) != channels:
         raise UsageError(f"groups hold {sum(group.channels for group in groups)} channels, the picture has {channels}")
     return groups
 
 
 def from_array(array: NDArray[Any], limits: SizeLimits, groups: tuple[Group, ...] | None, name: str) -> SourceImage:
+    """A picture of an array [H, W] or [H, W, C], C ≤ 64: uint8, uint16, or floats, nominally in [0, 1] and finite.
+
+    groups: what its channels are; None: grey, RGB or neither by their number, the last of two or four being alpha.
+    name: for messages. Raises UsageError for other arrays, InputError for one above the limits. The array is copied.
+    """
     array = np.asarray(array)  # a matrix has two axes, whatever is asked of it
     if array.ndim not in (2, 3):
         raise UsageError(f"{name}: expected a shape [H, W] or [H, W, C], found {list(array.shape)}")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
@@ -188,7 +187,12 @@ PictureLoss = tuple[float, float, float | None, Tensor]  # loss, mean squared er
 
 
 class Backend(Protocol):
-    """What a fit needs of a device. Of a model elsewhere the results are moved to where it lies."""
+    """What a fit needs of a device.
+
+    Tensors are float32 but where something else is said: of N Gaussians with F features, and of a picture [C, H, W]
+    of stored values. What :meth:`step`, :meth:`picture_loss`, :meth:`add_noise` and Adam take lies at :attr:`place`.
+    The others take a model from the host as well, and their results are moved to where it lies.
+    """
 
     name: str  # which code computes
     device: str  # where: cpu or cuda
@@ -199,26 +203,66 @@ class Backend(Protocol):
     scratch: Scratch  # may be shared by backends that take no steps at the same time
     separable: bool  # whether a pixel is one point of the picture of Gaussians, whatever other pixels there are
 
-    def render(self, model: Model, options: RasterOptions) -> Tensor: ...
-    def step(self, model: Model, options: RasterOptions, target: Tensor, weights: LossWeights) -> StepResult: ...
-    def pullback(self, model: Model, options: RasterOptions, pull: bool = False) -> Pullback | None: ...
-    def picture_loss(self, image: Tensor, target: Tensor, weights: LossWeights) -> PictureLoss: ...
+    def render(self, model: Model, options: RasterOptions) -> Tensor:
+        """The picture [C, H, W], detached. Waits for a device, which has to tell how long its lists are."""
+
+    def step(self, model: Model, options: RasterOptions, target: Tensor, weights: LossWeights) -> StepResult:
+        """The loss against target [C, H, W], and its gradients by the model's four tensors, of their shapes.
+
+        Gradients include what the options pull, which is no part of the loss. If :attr:`asynchronous`, the work is
+        queued, with a look at the device once in many steps; who asks for the result's measures waits for it.
+        """
+
+    def pullback(self, model: Model, options: RasterOptions, pull: bool = False) -> Pullback | None:
+        """Jᵀ of the picture's Jacobian: takes a picture [C, H, W], gives gradients as Model.NAMES. Use it at once.
+
+        pull: add what the options pull to pixels that nothing reaches. None where it would take too long. Waits as
+        :meth:`render` does.
+        """
+
+    def picture_loss(self, image: Tensor, target: Tensor, weights: LossWeights) -> PictureLoss:
+        """The loss of a picture [C, H, W], and its gradient by the picture, [C, H, W]. Waits for the device."""
+
     def removal_costs(
         self, model: Model, options: RasterOptions, target: Tensor, weight: Tensor | None = None
-    ) -> Tensor: ...
+    ) -> Tensor:
+        """By how much Σw·e² would rise without each Gaussian, about, [N]. weight: w of each pixel [H, W], none: 1.
+
+        Waits as :meth:`render` does.
+        """
+
     def measure(
         self, image: Tensor, target: Tensor, ssim: bool, weight: Tensor | None = None
-    ) -> tuple[float, float | None]: ...
-    def add_noise(self, model: Model, coarseness: Tensor, steps: Tensor, mixed: Tensor, u: Tensor) -> Model: ...
+    ) -> tuple[float, float | None]:
+        """(mean w·e², mean w·SSIM or None) of a picture [C, H, W]. Waits for the device.
+
+        ssim: whether it is asked for. weight: w of each pixel [H, W], none: 1.
+        """
+
+    def add_noise(self, model: Model, coarseness: Tensor, steps: Tensor, mixed: Tensor, u: Tensor) -> Model:
+        """A copy of a model with noise of one lattice step on all it has; see :func:`reference.add_noise_reference`.
+
+        coarseness: [1] for all, or [N]. steps: [4]. mixed: [F, F]. u: [N, 5 + F], in −½ … ½. Waits for nothing.
+        """
+
     def adam(
         self, values: Tensor, grads: Tensor, m: Tensor, v: Tensor, age: Tensor, lr: float, betas: tuple[float, float],
         epsilon: float,
-    ) -> None: ...  # fmt: skip
+    ) -> None:  # fmt: skip
+        """One step of Adam (Kingma and Ba 2015) on values, grads and moments m, v [N, …]; values, m and v in place.
+
+        age: int32 [N], the steps of each row with this one, by which its moments are corrected. lr: in the values'
+        units. Waits for nothing.
+        """
+
     def adam_means(
         self, model: Model, grads: Tensor, m: Tensor, v: Tensor, age: Tensor, lr: float, betas: tuple[float, float],
         epsilon: float,
     ) -> None:  # fmt: skip
-        """The same of a model's positions in its Gaussians' own axes, lr in deviations; m and v are along the axes."""
+        """The same of a model's positions, grads [N, 2] by them, in its Gaussians' own axes.
+
+        lr: in deviations along each. m, v: [N, 2] along the axes.
+        """
 
 
 class PlainBackend(Backend, Protocol):
@@ -426,8 +470,3 @@ class TorchBackend:
     ) -> None:  # fmt: skip
         axes = shapes.axes(model.scale, model.rotation, model.scale_map)
         reference.adam_means_reference(model.position, grads, m, v, age, *axes, lr, betas, epsilon)
-
-
-def psnr_of(mse: float) -> float:
-    """10·log10(1/mse); inf for 0."""
-    return math.inf if mse <= 0 else -10 * math.log10(mse)

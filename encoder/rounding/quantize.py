@@ -70,9 +70,9 @@ def choose_quantizers(
     if recipe.rot_bits == 32:
         rot = Quantizer.float32(1)
     else:  # code 2^bits would be code 0 again: the last code is one step short of a half-turn
-        levels = 2**recipe.rot_bits
+        count = 2**recipe.rot_bits
         rot = Quantizer.uniform(
-            np.zeros(1), np.array([(levels - 1) / levels], np.float32).astype(np.float64), recipe.rot_bits
+            np.zeros(1), np.array([(count - 1) / count], np.float32).astype(np.float64), recipe.rot_bits
         )
     if recipe.primitive == "gradient" and recipe.feat_bits < 32:
         ranges = [np.repeat(_range(part, None), part.shape[1], axis=1) for part in (feature[:, :-2], feature[:, -2:])]

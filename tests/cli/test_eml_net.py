@@ -55,7 +55,7 @@ def test_a_file_of_weights_makes_a_file(
     network, load = eml_net.eml_net, functools.cache(eml_net.load)
     monkeypatch.setattr(eml_net, "eml_net", lambda rgb, path: runs.append(path) or network(rgb, path))
     monkeypatch.setattr(eml_net, "load", load)  # once is enough
-    use = ("--saliency", "eml-net", "--saliency-weights", weights)
+    use = ("--saliency", "eml-net", "--saliency-network", weights)
 
     def encoded(*args: object) -> bytes:
         result = cli("igs-encode", picture, tmp_path / "out.igs", *QUICK, *args)
@@ -67,7 +67,7 @@ def test_a_file_of_weights_makes_a_file(
     both = encoded(*use, "--init", "saliency", "--saliency-weight", 8, "--threads", 1)
     assert len({plain, placed, weighed, both}) == 4
     assert runs == [weights] * 3  # once for all that an encode does with it
-    settings = {"init": "saliency", "saliency": "eml-net", "saliency_weights": str(weights), "saliency_weight": 8}
+    settings = {"init": "saliency", "saliency": "eml-net", "saliency_network": str(weights), "saliency_weight": 8}
     assert igs.encode(picture, num_gaussians=60, steps=3, threads=2, **settings).data == both
     refused = cli("igs-encode", picture, tmp_path / "out.igs", *QUICK, *use)
     assert refused.code == 1  # nothing asks for a map
@@ -79,7 +79,7 @@ def test_a_file_of_weights_makes_a_file(
 
 def test_its_map_is_shown(cli: Any, picture: Path, tmp_path: Path, weights: Path) -> None:
     shown = []
-    for name, more in (("eml-net", ("--saliency-weights", weights)), ("fine-grained", ())):
+    for name, more in (("eml-net", ("--saliency-network", weights)), ("fine-grained", ())):
         out = tmp_path / f"{name}.png"
         args = ("-k", "saliency", "--saliency", name, *more)
         assert cli("igs-view", picture, out, *args, "--bare").code == 0
@@ -92,7 +92,7 @@ def test_its_map_is_shown(cli: Any, picture: Path, tmp_path: Path, weights: Path
 
 def test_what_is_no_file_of_weights(cli: Any, picture: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.igs"
-    use = ("--init", "saliency", "--saliency", "eml-net", "--saliency-weights")
+    use = ("--init", "saliency", "--saliency", "eml-net", "--saliency-network")
     for path, words in ((picture, "expected a .safetensors file of EML-Net's weights"), (tmp_path / "none", "No such")):
         for args in (
             ("igs-encode", picture, out, *QUICK),

@@ -277,9 +277,9 @@ def test_regions_and_saliency_reach_the_encoder(cli: Any, picture: Path, tmp_pat
     _, options = fake_encoder[-1]
     assert options.roi == ((1, 2, 3, 4, 4.0), (0, 0, 5, 5, 0.5))
     assert (options.saliency_weight, options.overrides) == (2.0, {"saliency": "fine-grained"})
-    args = ["--init", "saliency", "--saliency", "eml-net", "--saliency-weights", tmp_path / "w"]
+    args = ["--init", "saliency", "--saliency", "eml-net", "--saliency-network", tmp_path / "w"]
     assert cli("igs-encode", picture, tmp_path / "out.igs", *args).code == 0
-    assert fake_encoder[-1][1].saliency_weights == tmp_path / "w"
+    assert fake_encoder[-1][1].saliency_network == tmp_path / "w"
 
 
 @pytest.mark.parametrize(
@@ -292,8 +292,8 @@ def test_regions_and_saliency_reach_the_encoder(cli: Any, picture: Path, tmp_pat
         (["--roi", "face"], "found 'face'"),
         (["--saliency-weight", "-1"], "expected 0 to 1000, found -1"),
         (["--saliency", "best"], "'best'"),
-        (["--saliency", "eml-net"], "expected saliency_weights with eml-net, a .safetensors file, found none"),
-        (["--saliency-weights", "w"], "expected none but for saliency eml-net, found w for spectral-residual"),
+        (["--saliency", "eml-net"], "expected saliency_network with eml-net, a .safetensors file, found none"),
+        (["--saliency-network", "w"], "expected none but for saliency eml-net, found w for spectral-residual"),
     ],
 )
 def test_regions_that_make_no_sense(cli: Any, picture: Path, tmp_path: Path, args: list[str], words: str) -> None:

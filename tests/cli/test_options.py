@@ -187,14 +187,14 @@ def test_whether_a_file_can_be_read_is_for_its_reader_to_say(name: str) -> None:
     assert bool(files) == (name in ("igs-encode", "igs-edit", "igs-view"))
 
 
-@pytest.mark.parametrize("option", ["--saliency-map", "--saliency-weights", "--resume"])
+@pytest.mark.parametrize("option", ["--saliency-map", "--saliency-network", "--resume"])
 def test_a_file_for_a_fit_that_may_not_be_read(cli: Any, picture: Path, forbid: Any, option: str) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("safetensors")
     locked = picture.with_name("locked")
     locked.write_bytes(b"12345678")
     forbid(locked)
-    args = [option, locked, "-n", 5, "--steps", 3, *(["--saliency", "eml-net"] if "weights" in option else [])]
+    args = [option, locked, "-n", 5, "--steps", 3, *(["--saliency", "eml-net"] if "network" in option else [])]
     result = cli("igs-encode", picture, picture.with_name("out.igs"), *args, "--init", "saliency")
     assert (result.code, result.err) == (2, f"igs-encode: {locked}: Permission denied\n")
     assert not picture.with_name("out.igs").exists()

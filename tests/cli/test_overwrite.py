@@ -50,8 +50,8 @@ def contents(folder: Path) -> dict[str, bytes]:
         ("igs-encode in.png o.igs --log l --checkpoint l", ("--checkpoint l", "the output --log l")),
         ("igs-encode in.png o.igs --saliency-map sm.png --report sm.png", ("--report sm.png", "--saliency-map sm.png")),
         (
-            "igs-encode in.png o.igs --init saliency --saliency eml-net --saliency-weights ck.npz --log ck.npz",
-            ("--log ck.npz", "the input --saliency-weights ck.npz"),
+            "igs-encode in.png o.igs --init saliency --saliency eml-net --saliency-network ck.npz --log ck.npz",
+            ("--log ck.npz", "the input --saliency-network ck.npz"),
         ),
         ("igs-encode in.png ck.npz --force --resume ck.npz", ("ck.npz", "the input --resume ck.npz")),
         ("igs-encode in.png o.igs --resume ck.npz --log ck.npz", ("--log ck.npz", "the input --resume ck.npz")),
@@ -71,8 +71,8 @@ def contents(folder: Path) -> dict[str, bytes]:
         ("igs-edit a.igs sm.png --force --set-xmp sm.png", ("sm.png", "the input --set-xmp sm.png")),
         ("igs-view a.igs in.png -k error --against link.png", ("in.png", "the input --against link.png")),
         (
-            "igs-view in.png sm.png -k saliency --saliency eml-net --saliency-weights sm.png",
-            ("sm.png", "the input --saliency-weights sm.png"),
+            "igs-view in.png sm.png -k saliency --saliency eml-net --saliency-network sm.png",
+            ("sm.png", "the input --saliency-network sm.png"),
         ),
         ("igs-view out/albedo.png maps/albedo.png -k error --against maps", ("maps/albedo.png", "the input --against")),
     ],

@@ -12,6 +12,7 @@ import zlib
 
 import numpy as np
 import pytest
+from files import payload_ranges
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -131,9 +132,10 @@ def test_fields_of_the_head_with_right_checksums(draw: st.DataObject) -> None:
 @given(st.data())
 def test_payloads_with_right_checksums(draw: st.DataObject) -> None:
     data = bytearray(draw.draw(st.sampled_from(FILES)))
+    payloads = payload_ranges(data)
+    chunk = draw.draw(st.integers(0, len(payloads) - 1))
+    offset, size = payloads[chunk]
     with open_file(bytes(data)) as file:
-        chunk = draw.draw(st.integers(0, file.num_chunks - 1))
-        offset, size = file.payload_range(chunk)
         entry, head = file.head.index_offset + 18 * chunk, file.head.head_bytes
     for _ in range(draw.draw(st.integers(1, 3))):
         data[offset + draw.draw(st.integers(0, size - 1))] = draw.draw(st.integers(0, 255))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import subprocess
 import sys
 import tomllib
@@ -20,9 +21,10 @@ FORBIDDEN = {
     "decoder": {"igs.encoder", "igs.csrc", "igs.view", "igs.cli", "torch", "scipy"},
     "encoder": {"igs.view", "igs.cli"},
     "view": {"igs.encoder", "igs.csrc", "igs.cli", "torch", "numba", "scipy"},
-    # Inside the encoder: pictures know nothing of Gaussians, drawing knows nothing of fits.
+    # Inside the encoder: pictures know nothing of Gaussians, drawing and rounding know nothing of fits.
     "encoder/loading": {"igs.encoder.raster", "igs.encoder.fitting", "igs.encoder.rounding", "torch"},
     "encoder/raster": {"igs.encoder.fitting", "igs.encoder.rounding"},
+    "encoder/rounding": {"igs.encoder.fitting"},
     "csrc": {"igs.format", "igs.decoder", "igs.encoder", "igs.cli", "torch", "numpy"},
 }
 # The entropy coder's kernels; nothing that only opens files may import the modules behind it at its top (see below).
@@ -94,6 +96,25 @@ def _loaded(statement: str) -> set[str]:
 )
 def test_a_fresh_interpreter_stays_light(statement, absent):
     assert not _loaded(statement) & absent
+
+
+def test_decoding_to_a_picture_with_metadata_loads_no_encoder(tmp_path):
+    from igs.format import read
+    from igs.format.sections import phys_section
+
+    exif = b"MM\0*\0\0\0\x08\0\0\0\0\0\0"  # no entries
+    document = read(REPO / "tests/conformance/valid/topk_1.igs")
+    (tmp_path / "in.igs").write_bytes(document.with_sections({"exif": exif} | phys_section(3000, 3000)).to_bytes())
+    kinds = [[], ["--bit-depth", "32"]] if importlib.util.find_spec("tifffile") else [[]]  # Pillow's TIFF, tifffile's
+    code = f"""
+import sys
+from igs.cli import decode, process
+for asked in ["out.webp"], ["out.jpeg"], ["out.png"], *(["out.tiff", *kind] for kind in {kinds}):
+    assert process.run(decode.decode, ["in.igs", *asked, "--quiet"]) == 0
+print(*[name for name in sys.modules if name.startswith("igs.encoder")], "torch" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout.strip() == "False"
 
 
 def test_numba_cuda_is_loaded_only_when_asked_for():

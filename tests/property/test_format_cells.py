@@ -11,6 +11,7 @@ import zlib
 import numpy as np
 import pytest
 import reference_cells as reference
+from files import payload_ranges
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
@@ -410,7 +411,7 @@ def test_threads_decode_the_same_and_raise_the_same() -> None:
         for alone, together in zip(file.read_gaussians(range(6), 1), file.read_gaussians(range(6), 4), strict=True):
             assert np.array_equal(alone.means, together.means)
             assert np.array_equal(alone.features, together.features)
-        (offset, size), entry = file.payload_range(3), file.head.index_offset + 18 * 3
+        (offset, size), entry = payload_ranges(data, UNBOUNDED)[3], file.head.index_offset + 18 * 3
     data[offset + size - 1] ^= 1
     data[entry + 16 : entry + 18] = (zlib.crc32(data[offset : offset + size]) & 0xFFFF).to_bytes(2, "little")
     head = int.from_bytes(data[12:16], "little")

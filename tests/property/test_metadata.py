@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from igs.cli.output import FORMATS, write_image
 from igs.encoder.loading.image import load_image
-from igs.encoder.loading.metadata import upright_exif
 from igs.format import Group, Header, Quantizer, read, validate_file, write
+from igs.format.exif import upright_exif
 from igs.format.sections import phys_section
 
 TYPES = st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", min_size=4, max_size=4).map(

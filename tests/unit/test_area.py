@@ -11,8 +11,9 @@ import igs
 from igs.encoder import encode
 from igs.encoder.fitting.fit import Fit
 from igs.encoder.levels import LevelBackend
+from igs.encoder.loading.downsample import reduce
 from igs.encoder.raster import kernels
-from igs.encoder.raster.area import AreaBackend, reduce
+from igs.encoder.raster.area import AreaBackend
 from igs.encoder.raster.backend import KernelBackend, LossWeights, Model, TorchBackend, averaged, spread
 from igs.encoder.raster.cuda_backend import CudaBackend
 from igs.encoder.recipe import Recipe

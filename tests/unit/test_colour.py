@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("torch")
 
 import igs
-from igs.decoder import output
+from igs.decoder import measure
 from igs.encoder import colour
 from igs.encoder.loading.image import load_image
 from igs.format import Alpha, Group, Transfer
@@ -113,7 +113,7 @@ def test_groups() -> None:
 
 def test_visible_leaves_plain_pictures_alone() -> None:
     picture = ramp()
-    assert output.compared(picture, load_image(picture).groups) is picture
+    assert measure.compared(picture, load_image(picture).groups) is picture
     straight = (Group(channels=3, alpha=Alpha.STRAIGHT),)
-    seen = output.compared(picture, straight)
+    seen = measure.compared(picture, straight)
     assert np.allclose(seen[..., :2], picture[..., :2] * picture[..., 2:])

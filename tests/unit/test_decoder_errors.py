@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import pytest
+from files import payload_ranges
 from image_cases import HEIGHT, WIDTH, large_file, make_file, make_header
 
 import igs
@@ -84,7 +85,7 @@ def test_a_damaged_chunk_harms_only_what_needs_it():
             (x, y) for x in range(0, header.width, 8) for y in range(0, header.height, 8)
             if victim not in reader.chunks_in_box(x + 0.5, y + 0.5, x + 0.5, y + 0.5)
         )  # fmt: skip
-        offset, _ = reader.payload_range(victim)
+    offset, _ = payload_ranges(data)[victim]
     assert victim <= last
     damaged = bytearray(data)
     damaged[offset] ^= 1

@@ -231,7 +231,7 @@ def test_a_missing_library_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_weights_belong_to_the_network() -> None:
     groups = load_image(picture()).groups
-    with pytest.raises(UsageError, match="expected saliency_weights with eml-net"):
+    with pytest.raises(UsageError, match="expected saliency_network with eml-net"):
         saliency.map_of("eml-net", picture(), groups)
     with pytest.raises(UsageError, match="expected none but for saliency eml-net, found w for fine-grained"):
         saliency.map_of("fine-grained", picture(), groups, "w")

@@ -50,7 +50,7 @@ QUICK: dict[str, Any] = {"effort": 1, "steps": 3, "num_gaussians": 12, "threads"
         ({"sections": {"json": b"nojson"}}, "sections: expected a JSON object in json"),
         ({"sections": {"exif": b"y"}}, "sections: expected a TIFF header of 8 bytes in exif"),
         ({"sections": {"toolong": b""}}, "section type: expected four ASCII letters"),
-        ({"saliency": "eml-net", "saliency_weights": "w.safetensors"}, "saliency: expected init saliency or"),
+        ({"saliency": "eml-net", "saliency_network": "w.safetensors"}, "saliency: expected init saliency or"),
         ({"saliency": "fine-grained"}, "saliency: expected init saliency or a saliency_weight beside fine-grained"),
         ({"sections": None}, "sections: expected bytes by section type, found None"),
         ({"sections": [b"x"]}, "sections: expected bytes by section type"),

@@ -11,7 +11,7 @@ from PIL import Image
 
 from igs.cli.output_png import write_png16
 from igs.encoder.loading.image import load_image
-from igs.encoder.loading.metadata import with_resolution
+from igs.format.exif import with_resolution
 from igs.format.sections import resolution
 
 # -- orientation and metadata

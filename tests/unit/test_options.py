@@ -9,6 +9,8 @@ import pytest
 
 import igs
 from igs.encoder import EncodeOptions
+from igs.encoder.options import CODECS, TRANSFERS
+from igs.format import Codec, Transfer
 from igs.format.errors import UsageError
 
 
@@ -30,6 +32,11 @@ def test_what_makes_no_sense(name: str, value: Any) -> None:
     pytest.importorskip("torch", reason="the encoder needs torch")
     with pytest.raises(UsageError, match=f"{name}: expected"):
         igs.encode(np.zeros((8, 8, 3), np.uint8), num_gaussians=2, steps=1, **{name: value})
+
+
+def test_names_are_those_of_the_format() -> None:
+    assert ("auto", *(t.name.lower() for t in Transfer)) == TRANSFERS
+    assert set(CODECS) <= {c.name.lower() for c in Codec}
 
 
 @pytest.mark.parametrize(

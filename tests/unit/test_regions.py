@@ -163,8 +163,8 @@ def test_saliency_knows_nothing_of_colours_that_nobody_sees(name: str) -> None:
     ({"roi": ["face"]}, "perhaps a weight"),
     ({"saliency_weight": -1.0}, "0 to 1000, found -1"), ({"saliency_weight": 1e6}, "0 to 1000"),
     ({"saliency": "best"}, "spectral-residual, fine-grained or eml-net"),
-    ({"saliency": "eml-net"}, "saliency_weights with eml-net, a .safetensors file, found none"),
-    ({"saliency_weights": "w"}, "saliency_weights: expected none but for saliency eml-net, found w for spectral-"),
+    ({"saliency": "eml-net"}, "saliency_network with eml-net, a .safetensors file, found none"),
+    ({"saliency_network": "w"}, "saliency_network: expected none but for saliency eml-net, found w for spectral-"),
 ])  # fmt: skip
 def test_what_makes_no_sense(settings: dict, message: str) -> None:
     with pytest.raises(UsageError, match=message):

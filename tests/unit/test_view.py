@@ -11,7 +11,8 @@ import pytest
 from files import VALID
 from parts_cases import make_file, stack
 
-from igs.decoder.output import compared, visible
+from igs.decoder.measure import compared
+from igs.decoder.output import visible
 from igs.format import Alpha, Colour, Group, Transfer, join, open_file
 from igs.format.errors import InputError, UsageError
 from igs.format.transfer import from_linear
@@ -214,11 +215,11 @@ def test_a_blur_keeps_constants_up_to_the_border():
     assert found[20, 22] / found[20, 20] == pytest.approx(np.exp(-0.5))
 
 
-def test_errors_in_levels_and_decibels():
+def test_errors_in_steps_and_decibels():
     source = np.full((20, 20, 3), 0.5)
-    levels = maps.error_levels(source + 10 / 255, source)
-    assert levels == pytest.approx(10)
-    assert maps.error_db(levels) == pytest.approx(20 * np.log10(25.5))
+    errors = maps.errors(source + 10 / 255, source)
+    assert errors == pytest.approx(10)
+    assert maps.error_db(errors) == pytest.approx(20 * np.log10(25.5))
     assert maps.error_db(np.zeros((4, 4))) == pytest.approx(maps.BEST_DB)
 
 

@@ -299,8 +299,8 @@ def test_the_error_shown_is_the_error_reported():
     encoded = encode(pixels, num_gaussians=40, steps=40)
     with Scene(encoded.data) as scene:
         source = pixels.astype(np.float32) / 255
-        levels = maps.error_levels(scene.compared(scene.decoded()), scene.compared(source))
-    assert 10 * np.log10(255**2 / np.mean(levels**2)) == pytest.approx(encoded.report["psnr"], abs=1e-4)
+        errors = maps.errors(scene.compared(scene.decoded()), scene.compared(source))
+    assert 10 * np.log10(255**2 / np.mean(errors**2)) == pytest.approx(encoded.report["psnr"], abs=1e-4)
 
 
 def test_very_many_gaussians_are_thinned_out(monkeypatch):
