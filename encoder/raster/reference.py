@@ -150,8 +150,7 @@ def rasterize_reference(means: Tensor, factors: Tensor, features: Tensor, option
 
 def _pixel_centres(means: Tensor, o: RasterOptions) -> Tensor:
     """Points [H·W, 2] in the order of a plane of the picture."""
-    kind = {"dtype": means.dtype, "device": means.device}
-    rows, columns = torch.arange(o.height, **kind), torch.arange(o.width, **kind)
+    rows, columns = (torch.arange(n, dtype=means.dtype, device=means.device) for n in (o.height, o.width))
     y, x = torch.meshgrid(rows + 0.5, columns + 0.5, indexing="ij")
     return torch.stack([x.reshape(-1), y.reshape(-1)], dim=1)
 

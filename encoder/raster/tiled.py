@@ -222,7 +222,8 @@ def _batches(means: NDArray[Any], factors: NDArray[Any], o: RasterOptions) -> It
         who = np.full((len(members), max(1, max(len(m[2]) for m in members))), -1, np.int64)
         for row, (_, _, candidates) in zip(who, members, strict=True):
             row[: len(candidates)] = candidates
-        yield _Batch(*(torch.from_numpy(np.array([m[k] for m in members])) for k in (0, 1)), torch.from_numpy(who))
+        x0, y0 = (torch.from_numpy(np.array([m[k] for m in members])) for k in (0, 1))
+        yield _Batch(x0, y0, torch.from_numpy(who))
         start = stop
 
 
