@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from igs.decoder.measure import psnr_of
+from igs.encoder import rate
 from igs.encoder.fitting.descent import Descent, plateau, schedule
 from igs.encoder.fitting.interlace import Interlace
 from igs.encoder.fitting.population import Population
@@ -30,7 +31,6 @@ from igs.encoder.rounding.learned import Quantizers, Rounding, is_learned
 from igs.encoder.rounding.quantize import straight_through
 from igs.format.errors import IgsError
 
-BITS = 38.0  # of a Gaussian in a lattice, about
 EXTEND_RATE = 0.3  # learning rates of a later round: most Gaussians are in place already
 # When Gaussians move, in shares of the steps; while the learning rates are high, so that all can settle again. On four
 # pictures every 0.04 of the steps was 1 % of bytes worse, up to 0.7 no better.
@@ -202,7 +202,8 @@ class Fit(Population):
             self._consider_step(result)
         if noisy and r.rate_weight:
             # What a bit is worth where more Gaussians would lower the error as usual: their number to the power −⅔.
-            worth = r.rate_weight * 0.66 * result.mse * self.loss_weights.l2 / (BITS * len(s.model))
+            bits = rate.bits_per_gaussian(r, self.channels) * len(s.model)
+            worth = r.rate_weight * rate.ERROR_FALL * result.mse * self.loss_weights.l2 / bits
             assert self.noise is not None
             scale, feature = rate_gradients(s.model, self.noise.rgb)
             position, by_scale, rotation, by_feature = result.grads
@@ -286,7 +287,8 @@ class Fit(Population):
         """The same without waiting for a device that computes it."""
         if self.last.means_there is None:
             return self.coarseness
-        return (self.recipe.coarseness * (self.last.means_there[1] / self._emphasis).sqrt()).clamp_min(0.05).float()
+        mse = self.last.means_there[..., 1] / self._emphasis
+        return (self.recipe.coarseness * mse.sqrt()).clamp_min(0.05).float()
 
     def consider(self, loss: float, model: Model) -> None:
         """Remember the model if it is the best so far (and finite)."""

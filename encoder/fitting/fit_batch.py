@@ -68,10 +68,9 @@ class FitBatch(Fit):
 
     def _coarseness_there(self) -> Tensor:
         """One number per Gaussian."""
-        assert self.last.means_there is not None
-        mse = self.last.means_there.view(-1, 3)[:, 1]
-        coarseness = (self.recipe.coarseness * mse.sqrt()).clamp_min(0.05).float()
-        return coarseness.repeat_interleave(self.count)
+        coarseness = super()._coarseness_there()
+        assert isinstance(coarseness, Tensor)
+        return coarseness.flatten().repeat_interleave(self.count)
 
     def measure_state(self) -> None:
         """Let ``last`` be of the state as it is, for each picture."""
