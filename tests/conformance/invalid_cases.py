@@ -43,6 +43,7 @@ def cases() -> Iterator[Case]:
         _stages(),
         _chunks(),
         _streams(),
+        _first_faults(),
     ):
         for name, data in part:
             yield name, data, {}
@@ -238,6 +239,7 @@ def _stages() -> Iterator[tuple[str, bytes]]:
     box = struct.unpack_from("<4h", base, at)
     yield "203_E_NODE", patch(base, at, "4h", *box[:3], box[3] - 1)
     yield "203_E_NODE_count", patch(patch(base, at + 12, "I", 255), at + 28 + 12, "I", 257)
+    yield "203_E_NODE_bytes", patch(base, at + 16, "Q", 255)
     yield "203_E_NODE_reach_area", patch(base, at + 8, "f", struct.unpack_from("<f", base, at + 8)[0] / 2)
     yield "204_E_NODE_CRC", base[: block + 100] + b"\x7f" + base[block + 101 :]
     yield "103_E_TRUNCATED_stage_two", base[: block + 100]
@@ -302,6 +304,33 @@ def _streams() -> Iterator[tuple[str, bytes]]:
         yield f"308_E_STREAM{name}_count", with_payload(base, payload, count + 1)
         yield f"308_E_STREAM{name}_flipped", with_payload(base, payload[:-4] + bytes([payload[-4] ^ 1]) + payload[-3:])
     yield "308_E_STREAM_trim", with_payload(cells, b"\xff\xff\0\0" + payload_of(cells)[4:])
+
+
+def _first_faults() -> Iterator[tuple[str, bytes]]:
+    """Several faults of the head: what stands first is told, not a value of the future that comes of it (spec §13)."""
+    rgb = small_file(3, sections=SECTIONS)
+    group = levels_at(rgb) - 8
+    yield "109_E_FIELD_then_unknown", patch(patch(rgb, 32, "B", 0), 35, "B", 7)
+    yield "110_E_QUANTIZER_then_unknown", patch(patch(rgb, 58, "ff", 1.0, 0.0), group + 1, "B", 52)
+    two = header(2, groups=(Group(channels=1, name="a"), Group(channels=1, name="b")), background=(0.5, 0.25))
+    data = write(two, [[random_codes(two, 3)]], codec=Codec.RAW)
+    yield "110_E_QUANTIZER_shifted", patch(data, 56, "B", 0)  # not shared: parameters are read from what follows
+    yield "111_E_GROUP_then_unknown", patch(rgb, group, "BB", 2, 52)
+    heads = [header(n, groups=(Group(channels=n, name=name),)) for n, name in ((2, "a"), (1, "b"))]
+    parts = join([write(h, [[random_codes(h, 2)]], codec=Codec.RAW) for h in heads])
+    yield "117_E_PART_then_unknown", patch(patch(parts, 35, "B", 1), 37, "B", 7)
+    critical = patch(rgb, sections_at(rgb), "4s", b"Abcd")
+    yield "112_E_LEVEL_then_critical", patch(critical, levels_at(rgb), "I", 0)
+    yield (
+        "113_E_SECTION_then_critical",
+        patch(patch(rgb, sections_at(rgb), "4s", b"ab1d"), sections_at(rgb) + 16, "4s", b"Json"),
+    )
+    yield "109_E_FIELD_two_stage_then_critical", patch(critical, 10, "B", 1)
+    head = header()
+    chunks = write(head, [[random_codes(head, 3), random_codes(head, 2, 1)]], codec=Codec.RAW)
+    future = patch(chunks, entry_at(chunks, 1) + 3, "B", 200)
+    yield "201_E_INDEX_then_codec", patch(future, entry_at(chunks) + 6, "4h", 5, 5, 4, 9)
+    yield "302_E_CHUNK_BYTES_then_codec", patch(future, entry_at(chunks) + 4, "H", 4)
 
 
 def _limits() -> Iterator[Case]:
