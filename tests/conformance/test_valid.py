@@ -14,6 +14,7 @@ from igs.format import Codec, describe, describe_text, join, open_file, read, sp
 
 ROUNDING = 2e-6  # relative: binary32 in division and power, and the eight digits of the stated values
 FOLDER = Path(__file__).resolve().parent / "valid"
+OTHER_WRITERS = ("zstd", "zstd_dictionary_0")  # Zstandard's output may differ between its versions; not our writer's
 NAMES = sorted(p.stem for p in FOLDER.glob("*.json"))
 
 
@@ -56,7 +57,7 @@ def test_validates_and_copies(name: str) -> None:
 def test_writing_its_codes_again_gives_the_same_bytes(name: str) -> None:
     data = _load(name)
     with open_file(data) as file:
-        if file.partial or name == "zstd":  # Zstandard's output may differ between its versions
+        if file.partial or name in OTHER_WRITERS:
             return
         if len(file.parts) > 1:
             assert join(split(data), [part.groups for part in file.parts], dict(file.sections)) == data

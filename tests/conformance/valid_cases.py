@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import struct
 from collections.abc import Iterator
 
 import numpy as np
-from vectors import head_of, header, lattice_header, random_codes
+from vectors import head_of, header, lattice_header, random_codes, with_payload
 
 from igs.format import (
     Alpha,
@@ -25,6 +26,7 @@ from igs.format import (
     quantize,
     write,
 )
+from igs.format.codecs import encode_zstd, plane_bytes, zstd_content
 
 INF = float("inf")
 
@@ -171,6 +173,12 @@ def two_stage_file() -> bytes:
 def _containers() -> Iterator[tuple[str, bytes]]:
     head = header(3)
     yield "zstd", write(head, [[np.repeat(random_codes(head, 20), 10, axis=0)]], codec=Codec.ZSTD)
+    small = header()
+    codes = random_codes(small, 3)
+    content = zstd_content(encode_zstd(codes, small.code_bits), 3 * plane_bytes(small.code_bits))
+    # One raw block; a descriptor with a one-byte Dictionary_ID, which is 0, and a one-byte content size.
+    frame = b"\x28\xb5\x2f\xfd\x21\x00" + bytes([len(content)]) + struct.pack("<I", len(content) << 3 | 1)[:3] + content
+    yield "zstd_dictionary_0", with_payload(write(small, [[codes]], codec=Codec.RAW), frame, codec=Codec.ZSTD)
     yield "chunks", write(head, [[random_codes(head, 5, s) for s in range(4)]], codec=Codec.RAW)
     sections = {
         "soft": b"conformance",
