@@ -9,6 +9,7 @@ import numpy as np
 import zstandard
 from vectors import (
     entry_at,
+    fix_crc,
     grow_head,
     head_of,
     header,
@@ -151,6 +152,12 @@ def _groups() -> Iterator[tuple[str, bytes]]:
     twice = header(2, groups=(Group(channels=1, name="a"), Group(channels=1, name="b")))
     data = write(twice, [[random_codes(twice, 1)]])
     yield "111_E_GROUP_same_name", patch(data, levels_at(data) - 1, "c", b"a")
+    half = header(2, groups=(Group(channels=1), Group(channels=1, name="b")))
+    data = write(half, [[random_codes(half, 1)]])
+    at = levels_at(data) - 1  # the only name, of one byte
+    cut = bytearray(data[: at - 1] + b"\0" + data[at + 1 :])
+    struct.pack_into("<IQ", cut, 12, head_of(data).head_bytes - 1, len(cut))
+    yield "111_E_GROUP_no_names", fix_crc(cut)
 
 
 def _parts() -> Iterator[tuple[str, bytes]]:
@@ -199,6 +206,7 @@ def _sections() -> Iterator[tuple[str, bytes]]:
         ("json", b"[1]"),
         ("json", b"{"),
         ("json", b'{"a": NaN}'),
+        ("json", b"\xef\xbb\xbf{}"),
         ("soft", b"\xff"),
         ("exif", b"IIII"),
         ("exif", b"II*\0\x08\0\0"),
