@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import struct
 from collections.abc import Iterator
 
 import numpy as np
 import zstandard
+from chosen import Above, Chooser, chosen_file
 from vectors import (
     entry_at,
     fix_crc,
@@ -23,8 +25,9 @@ from vectors import (
     with_payload,
 )
 
-from igs.format import Blend, Codec, Group, Quantizer, ScaleMap, Shape, join, write
+from igs.format import Blend, Codec, Group, Quantizer, ScaleMap, Shape, join, quantize, write
 from igs.format.codecs import plane_bytes
+from igs.format.lattice import Lattice, ValueModel
 
 Case = tuple[str, bytes, dict[str, float]]
 SECTIONS = {"json": b'{"a": 1}', "soft": b"igs", "abcd": b"?"}
@@ -248,6 +251,16 @@ def _stages() -> Iterator[tuple[str, bytes]]:
     yield "203_E_NODE", patch(base, at, "4h", *box[:3], box[3] - 1)
     yield "203_E_NODE_count", patch(patch(base, at + 12, "I", 255), at + 28 + 12, "I", 257)
     yield "203_E_NODE_bytes", patch(base, at + 16, "Q", 255)
+    head = header()
+    codes = [random_codes(head, 2)] * 4097
+    pairs = write(head, [codes], codec=Codec.RAW)
+    first = head_of(pairs).index_offset
+    for name, place, layout in (("entries_count", 12, "I"), ("entries_bytes", 16, "Q")):  # with the right sums
+        values = [struct.unpack_from("<" + layout, pairs, first + 28 * i + place)[0] for i in (0, 1)]
+        moved = patch(pairs, first + place, layout, values[0] + 1)
+        yield f"203_E_NODE_{name}", patch(moved, first + 28 + place, layout, values[1] - 1)
+    more = struct.unpack_from("<Q", pairs, first + 16)[0] + 1
+    yield "112_E_LEVEL_nodes", patch(pairs, first + 16, "Q", more)
     yield "203_E_NODE_reach_area", patch(base, at + 8, "f", struct.unpack_from("<f", base, at + 8)[0] / 2)
     yield "204_E_NODE_CRC", base[: block + 100] + b"\x7f" + base[block + 101 :]
     yield "103_E_TRUNCATED_stage_two", base[: block + 100]
@@ -293,6 +306,14 @@ def _chunks() -> Iterator[tuple[str, bytes]]:
     box = struct.unpack_from("<4h", base, entry_at(base) + 6)
     yield "306_E_REACH", patch(base, entry_at(base) + 6, "4h", box[0] + 1, *box[1:])
     area = struct.unpack_from("<H", base, entry_at(base) + 14)[0]
+    plain = header(scale=Quantizer.uniform(0, 0, 1, shared=True, columns=2))
+    round_ = write(plain, [[np.array([[16, 12, 0, 0, 0, 5]], np.uint32)]], codec=Codec.RAW)  # at (8, 6), σ = 1, R = 5
+    yield "306_E_REACH_margin", patch(round_, entry_at(round_) + 6, "4h", 3, 1, 13, 11)  # R, not R⁺, to each side
+    wide = header(scale_map=ScaleMap.RAW, scale=Quantizer.float32(2))
+    codes = quantize(wide, [[8, 6]], [[2.5532331466674805] * 2], [[0]], [[1]])  # π·R²·D = 512·(1 + 1.05·2^-19)
+    above = struct.unpack("<I", struct.pack("<f", 512.0))[0] >> 16
+    data = write(wide, [[codes]], codec=Codec.RAW)
+    yield "307_E_REACH_AREA_beyond_tolerance", patch(data, entry_at(data) + 14, "H", above)
     yield "307_E_REACH_AREA", patch(base, entry_at(base) + 14, "H", area - 1)
 
 
@@ -311,7 +332,27 @@ def _streams() -> Iterator[tuple[str, bytes]]:
         yield f"308_E_STREAM{name}_state", with_payload(base, payload[:start] + bytes(5) + payload[state:])
         yield f"308_E_STREAM{name}_count", with_payload(base, payload, count + 1)
         yield f"308_E_STREAM{name}_flipped", with_payload(base, payload[:-4] + bytes([payload[-4] ^ 1]) + payload[-3:])
+    yield from _refused()
     yield "308_E_STREAM_trim", with_payload(cells, b"\xff\xff\0\0" + payload_of(cells)[4:])
+
+
+def _refused() -> Iterator[tuple[str, bytes]]:
+    """Payloads in which one number is what a MUST forbids, and that a reader without this check takes to their end."""
+    models = ValueModel(1, 63, 8, 176), ValueModel(2, 63, 0, 192)
+    record = Lattice(24, 4, 10, 8, (16,), False, models[0], 170, (models[1],), tuple(range(16)))
+    for name, changes, coder, reason in (
+        ("row", {"position": 8}, Chooser(18, extremes=0.15), "no row"),
+        ("point", {"position": 12}, Chooser(44, extremes=0.15), "no point"),
+        ("code", {"position": 220}, Chooser(1, extremes=0.15), "beyond"),
+        ("angle", {"rotation": 80}, Above(1, True), "not below"),
+        ("place", {"position": 90}, Above(1, False), "not below"),
+        ("low_state", {}, Chooser(1, extremes=0.15), ""),
+    ):
+        lattice = dataclasses.replace(record, **changes)
+        head = dataclasses.replace(lattice_header(1, width=64, height=48), lattice=lattice, box_shift=0)
+        yield f"308_E_STREAM_{name}", chosen_file(head, 12, coder, low=name == "low_state")
+        assert bool(coder.refused) == bool(reason)
+        assert all(reason in r for r in coder.refused)
 
 
 def _first_faults() -> Iterator[tuple[str, bytes]]:
