@@ -16,7 +16,7 @@ import numpy as np
 
 from igs.decoder.reference import values_reference
 from igs.decoder.rule import Rule
-from igs.format import Alpha, Blend, FileReader, Gaussians, Group, Header, LevelMode, Transfer, open_file
+from igs.format import Alpha, Blend, FileReader, Gaussians, Group, Header, LevelMode, Limits, Transfer, open_file
 
 MIN_ALPHA = 2.0**-9
 MEAN_UNIT = 2.0**-14  # pixel
@@ -35,6 +35,7 @@ REGIONS: dict[str, Sequence[tuple[float, ...]]] = {
     "gradient": (WHOLE, DETAIL),
     "parts": (WHOLE, DETAIL),
     "levels_residual": (WHOLE, DETAIL),
+    "widest": ((65536 - 2.0**-10, 6, 2.0**-10, 2.0**-15, 2.0**15),),
     "two_stage": ((40, 20, 60, 40, 0.1), (100.5, 60, 4, 3, 2.5)),
     "two_stage_partial": ((70, 3, 30, 20, 0.4),),
 }
@@ -51,11 +52,13 @@ FEW_POINTS = {
     "lattice_neighbours",
     "lattice_two_rgb",
     "lattice_ycbcr_without_rgb",
+    "log2_last_bit",
     "means_rounded_and_clamped",
     "reach_area_within_tolerance",
     "scale_inverse_below_0",
     "scale_raw_beyond",
     "uniform_rounding",
+    "widest",
     "zstd_dictionary_0",
 }
 # fmt: off
@@ -69,6 +72,9 @@ _BORDERS = [  # X, Y in units of the mean: see valid_cases.py
 ]
 # fmt: on
 POINTS = {"d2_at_borders": [[x * MEAN_UNIT, y * MEAN_UNIT] for x, y in _BORDERS]}
+
+# Cases that need other limits (spec §12) than the defaults.
+LIMITS = {"widest": {"side": 65536}}
 
 
 def sample_points(width: int, height: int) -> np.ndarray:
@@ -121,8 +127,9 @@ def stored_region(file: FileReader, region: Sequence[float], level: int) -> np.n
     x, y, w, h, s = region
     columns, rows = max(1, math.floor(w * s + 0.5)), max(1, math.floor(h * s + 0.5))
     n = math.ceil(1 / s) if s < 1 else 1
+    last = (2.0**30 - 1) * MEAN_UNIT  # points beyond it are taken there
     points = [
-        [(i + (a + 0.5) / n) / s + x, (j + (b + 0.5) / n) / s + y]
+        [min((i + (a + 0.5) / n) / s + x, last), min((j + (b + 0.5) / n) / s + y, last)]
         for j in range(rows)
         for i in range(columns)
         for b in range(n)
@@ -184,7 +191,7 @@ def tolerance(header: Header, max_feature: float, num_gaussians: int, level: int
 
 def expectation(name: str, data: bytes) -> dict[str, Any]:
     """What <case>.json holds."""
-    with open_file(data) as file:
+    with open_file(data, Limits(**LIMITS.get(name, {}))) as file:
         header, available = file.header, range(file.available_levels)
         points = sample_points(header.width, header.height)
         if name in FEW_POINTS:
@@ -199,6 +206,8 @@ def expectation(name: str, data: bytes) -> dict[str, Any]:
         peaks += [abs(v) for v in header.background]
         found: dict[str, Any] = {"points": points.tolist(), "max_feature": max(peaks)}
         found["gaussians_crc"] = gaussians_crc(file)
+        if name in LIMITS:
+            found["limits"] = LIMITS[name]
         found["levels"] = [_rounded(stored_values(file, points, level)) for level in available]
         if name in REGIONS:
             found["regions"] = [_region(file, r, level) for level in available for r in REGIONS[name]]

@@ -289,6 +289,19 @@ def _exact() -> Iterator[tuple[str, bytes]]:
     codes = np.array([[5, 5, 0, 0, 27532756, 63], [9, 9, 0, 0, 2**31, 9]], np.uint32)
     yield "cospi_last_bit", write(fine, [[codes]], codec=Codec.RAW)
 
+    # Sizes and places at which the last bit of log2 decides a unit of the mean.
+    record = Lattice(
+        100, 16, 12, 8, (32,), False, ValueModel(2, 0, 0, 208), 200, (ValueModel(0, 0, 0, 180),), (0,) * 16
+    )
+    long = lattice_header(1, width=32768, height=16, reach2=2.0**-12)
+    codes = np.array([[6454761, 0, 102, 0, 0, 5], [4053146, 0, 113, 0, 0, 9]], np.uint32)
+    yield "log2_last_bit", write(dataclasses.replace(long, lattice=record), [[codes]])
+
+    # A picture as wide as can be (limits: expected.py), for points beyond the last that there is.
+    widest = header(width=65536, position=q.float32(2))
+    codes = quantize(widest, [[65535.5, 6], [65530, 6]], [[0, 0]] * 2, [[0]] * 2, [[1], [0.5]])
+    yield "widest", write(widest, [[codes]], codec=Codec.RAW)
+
     # The points of this one were searched: at each a fused or reordered d2, one in binary64, a rounded X − Mx that is
     # a difference of rounded numbers, or a dmin + Q² that isn't rounded lets others count (expected.py).
     head = header(
