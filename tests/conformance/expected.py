@@ -22,9 +22,10 @@ MIN_ALPHA = 2.0**-9
 MEAN_UNIT = 2.0**-14  # pixel
 
 # Case → regions (x, y, w, h, s). Scale 0.4 takes the mean of 3 × 3 points; 2.5 makes 7.5 rows, rounded to 8.
+# Scale 1/3 takes 3 × 3, scale 1/49 50 × 50: by the quotient as it is rounded.
 WHOLE, DETAIL = (0, 0, 16, 12, 0.4), (3.5, 2.25, 4, 3, 2.5)
 REGIONS: dict[str, Sequence[tuple[float, ...]]] = {
-    "uniform": (WHOLE, DETAIL, (5, 4, 3, 2, 1), (0, 0, 16, 12, 1 / 49)),
+    "uniform": (WHOLE, DETAIL, (5, 4, 3, 2, 1), (0, 0, 16, 12, 1 / 3), (0, 0, 16, 12, 1 / 49)),
     "faint_alpha_and_negative_log": ((2, 5, 9, 1, 1),),
     "sum": (WHOLE, DETAIL),
     "premultiplied_gamma": (WHOLE, DETAIL),
@@ -73,6 +74,15 @@ _BORDERS = [  # X, Y in units of the mean: see valid_cases.py
 # fmt: on
 POINTS = {"d2_at_borders": [[x * MEAN_UNIT, y * MEAN_UNIT] for x, y in _BORDERS]}
 
+# Cases whose Gaussians are listed, as they are for a rounding.
+LISTED = {f"{name}_last_bit" for name in ("cospi", "exp2", "log2")}
+LISTED |= {
+    "d2_at_borders",
+    "means_rounded_and_clamped",
+    "scale_inverse_below_0",
+    "scale_raw_beyond",
+    "uniform_rounding",
+}
 # Cases that need other limits (spec §12) than the defaults.
 LIMITS = {"widest": {"side": 65536}}
 
@@ -206,6 +216,8 @@ def expectation(name: str, data: bytes) -> dict[str, Any]:
         peaks += [abs(v) for v in header.background]
         found: dict[str, Any] = {"points": points.tolist(), "max_feature": max(peaks)}
         found["gaussians_crc"] = gaussians_crc(file)
+        if name in LISTED:
+            found["gaussians"] = _listed(file)
         if name in LIMITS:
             found["limits"] = LIMITS[name]
         found["levels"] = [_rounded(stored_values(file, points, level)) for level in available]
@@ -222,6 +234,15 @@ def gaussians_crc(file: FileReader) -> str:
             floats = np.concatenate([factor, feature]).astype("<f4") + np.float32(0)
             crc = zlib.crc32(mean.astype("<i4").tobytes() + floats.tobytes(), crc)
     return f"{crc:08x}"
+
+
+def _listed(file: FileReader) -> list[list[Any]]:
+    """Of each Gaussian Mx, My, and in hexadecimal P, Q, R_ and the features."""
+    return [
+        [*mean, *(float(v).hex() for v in (*factor, *feature))]
+        for g in map(file.gaussians, range(file.level_range()[1]))
+        for mean, factor, feature in zip(g.means.tolist(), g.factors, g.features, strict=True)
+    ]
 
 
 def _peak(header: Header, features: np.ndarray) -> float:

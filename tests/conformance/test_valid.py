@@ -79,6 +79,11 @@ def test_has_the_stated_gaussians(name: str) -> None:
 
     with open_file(_load(name), _limits(name)) as file:
         assert gaussians_crc(file) == _expected(name)["gaussians_crc"]
+        for number, (*mean, p, q, r, feature) in enumerate(_expected(name).get("gaussians", [])):
+            found = file.gaussians(0)[number : number + 1]
+            assert mean == found.means[0].tolist()
+            assert [float.fromhex(v) for v in (p, q, r)] == found.factors[0].tolist()
+            assert float.fromhex(feature) == found.features[0, 0]
 
 
 @pytest.mark.parametrize("name", NAMES)

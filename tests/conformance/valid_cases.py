@@ -328,7 +328,7 @@ def _exact() -> Iterator[tuple[str, bytes]]:
     small = {"scale": q.uniform(-2, -1, 1, shared=True, columns=2), "position": q.affine([2.5, 5.5], 4, 2)}
     faint = (Group(channels=2, alpha=Alpha.PREMULTIPLIED), Group(channels=1, transfer=Transfer.LOG, name="log"))
     head = header(3, groups=faint, background=(0.25, 1, -0.5), feature=q.float32(3), **small)
-    values = [[2.0**-11, 2.0**-10, -0.25], [2.0**-11, 2.0**-8, 0.25], [0.5, -0.5, -1]]  # alpha about 2^-9, and below 0
+    values = [[0.25, 2.0**-10, -0.25], [2.0**-11, 2.0**-8, 0.25], [0.5, -0.5, -1]]  # alpha about 2^-9, and below 0
     codes = quantize(head, [[2.5, 5.5], [6.5, 5.5], [10.5, 5.5]], [[-1, -1]] * 3, [[0]] * 3, values)
     yield "faint_alpha_and_negative_log", write(head, [[codes]], codec=Codec.RAW)
 
