@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import struct
+from collections.abc import Iterator
 from enum import IntEnum
 from typing import Any
 
 from igs.format.error_codes import invalid
+from igs.format.errors import InvalidFile
 
 _F16, _F32 = struct.Struct("<e"), struct.Struct("<f")
 
@@ -43,6 +46,28 @@ class Cursor:
             raise invalid("E_HEAD_BYTES", f"{count} bytes of {what}", str(self.end - self.position), self.position)
         self.position += count
         return self.data[self.position - count : self.position]
+
+
+class Faults:
+    """What is wrong with fields that are judged together. Told is what stands first in the file (spec §13)."""
+
+    def __init__(self) -> None:
+        self._first: tuple[int, InvalidFile] | None = None
+
+    @contextlib.contextmanager
+    def noting(self, at: int | None = None) -> Iterator[None]:
+        """Note the InvalidFile that the block raises. at: where it stands, if that is not the byte it names."""
+        try:
+            yield
+        except InvalidFile as fault:
+            place = (fault.offset or 0) if at is None else at
+            if self._first is None or place < self._first[0]:
+                self._first = place, fault
+
+    def raise_first(self) -> None:
+        """Raise the first one, if there is any."""
+        if self._first is not None:
+            raise self._first[1]
 
 
 def enumerated(kind: type[IntEnum], value: int, field: str, offset: int) -> Any:

@@ -16,13 +16,12 @@ import numpy as np
 
 from igs.format import index as ix
 from igs.format import sections as sx
-from igs.format.binary import Cursor
+from igs.format.binary import Cursor, Faults
 from igs.format.error_codes import invalid
 from igs.format.fields import (
     DRAFT,
     ENTRY_BYTES,
     HEADER_BYTES,
-    MAX_LEVELS,
     NODE_BYTES,
     SECTION_ENTRY_BYTES,
     SIGNATURE,
@@ -104,30 +103,25 @@ def parse_head(data: bytes, limits: Limits) -> Head:
         raise invalid("E_HEAD_CRC", f"{crc:08x}", f"{found:08x}", len(data) - 4)
     fields = parse_fixed(data[:HEADER_BYTES])
     num_gaussians, num_levels, file_bytes = fields["num_gaussians"], fields["num_levels"], fields["file_bytes"]
-    limits.check("pixels", (fields["width"] + 1) * (fields["height"] + 1), OFFSETS["width"])
-    limits.check("side", max(fields["width"], fields["height"]) + 1, OFFSETS["width"])
-    limits.check("gaussians", num_gaussians, OFFSETS["num_gaussians"])
     cursor = Cursor(data, HEADER_BYTES)
-    header, layout = parse_header(fields, cursor)
-    limits.check("channels", header.channels, OFFSETS["channels"])
-    for name, low, high in (("num_gaussians", 1, 2**32 - 1), ("num_levels", 1, MAX_LEVELS)):
-        if not low <= fields[name] <= high:
-            raise invalid("E_FIELD", f"{name} of {low} to {high}", str(fields[name]), OFFSETS[name])
+    header, layout = parse_header(fields, cursor, limits)
 
     levels_offset = cursor.position
     table = cursor.take(levels_bytes(num_levels), "levels")
     level_chunks = tuple(_CHUNKS.unpack_from(table, _level_at(i))[0] for i in range(num_levels))
     ends = [_END.unpack_from(table, _level_at(i) + _CHUNKS.size)[0] for i in range(num_levels - 1)]
-    sections, inline = _parse_sections(cursor, fields["num_sections"], limits, file_bytes)
-    level_ends = (*ends, file_bytes - sum(s.bytes for s in sections if s.place == sx.TAIL))
-    index_offset = cursor.position
-
     num_chunks = sum(level_chunks)
     if layout is not None and sum(layout.num_chunks) != num_chunks:
         raise invalid("E_PART", f"parts of {num_chunks} chunks together", str(sum(layout.num_chunks)), HEADER_BYTES)
     two_stage = bool(fields["flags"] & TWO_STAGE)
     if two_stage != ix.is_two_stage(num_chunks):
         raise invalid("E_FIELD", f"two_stage {not two_stage} for {num_chunks} chunks", str(two_stage), OFFSETS["flags"])
+    payload_offset = len(data) + ENTRY_BYTES * num_chunks * two_stage
+    _check_levels(level_chunks, ends, payload_offset, levels_offset)
+    sections, inline = _parse_sections(cursor, fields["num_sections"], limits, file_bytes)
+    level_ends = (*ends, file_bytes - sum(s.bytes for s in sections if s.place == sx.TAIL))
+    _check_levels(level_chunks, level_ends, payload_offset, levels_offset)
+    index_offset = cursor.position
     size = NODE_BYTES * ix.num_nodes(num_chunks) if two_stage else ENTRY_BYTES * num_chunks
     index = cursor.take(size, "index")
     rows = np.frombuffer(index, ix.NODE) if two_stage else ix.unpack_entries(index)
@@ -147,7 +141,6 @@ def parse_head(data: bytes, limits: Limits) -> Head:
         rows=rows,
         index_offset=index_offset,
     )
-    _check_levels(head, levels_offset)
     _check_index(head, limits, levels_offset)
     return head
 
@@ -170,51 +163,58 @@ def _parse_sections(
     return tuple(placed), inline
 
 
-def _check_levels(head: Head, offset: int) -> None:
-    """The levels' ends ascend, up to the one that file_bytes and the tail leave for the last."""
-    previous = head.payload_offset
-    for number, (chunks, end) in enumerate(zip(head.level_chunks, head.level_ends, strict=True)):
-        where = f"level {number}"
-        if chunks < 1:
-            raise invalid("E_LEVEL", "num_chunks of 1 or more", str(chunks), offset + _level_at(number), where=where)
+def _check_levels(chunks: Sequence[int], ends: Sequence[int], payload_offset: int, offset: int) -> None:
+    """The levels have chunks, and their ends ascend; the last one's, which the tail leaves, may not be known yet."""
+    for number, count in enumerate(chunks):
+        if count < 1:
+            where = f"level {number}"
+            raise invalid("E_LEVEL", "num_chunks of 1 or more", str(count), offset + _level_at(number), where=where)
+    previous = payload_offset
+    for number, end in enumerate(ends):
         if end <= previous:
-            raise invalid("E_LEVEL", f"an end above {previous}", str(end), _end_at(head, number, offset), where=where)
+            at = _end_at(len(chunks), number, offset)
+            raise invalid("E_LEVEL", f"an end above {previous}", str(end), at, where=f"level {number}")
         previous = end
 
 
-def _end_at(head: Head, level: int, levels_offset: int) -> int:
+def _end_at(num_levels: int, level: int, levels_offset: int) -> int:
     """The byte that tells a level's end."""
-    last = level == len(head.level_chunks) - 1
-    return OFFSETS["file_bytes"] if last else levels_offset + _level_at(level) + _CHUNKS.size
+    return OFFSETS["file_bytes"] if level == num_levels - 1 else levels_offset + _level_at(level) + _CHUNKS.size
 
 
 def _check_index(head: Head, limits: Limits, levels_offset: int) -> None:
     """The rows in the head, and their sums."""
     rows, header = head.rows, head.header
-    if head.two_stage:
-        ix.check_nodes(rows, head.num_chunks, limits, head.index_offset)
-    else:
-        ix.check_entries(rows, head.parts, limits, head.index_offset)
-    counts = sum(rows["count"].tolist())
-    if counts != head.num_gaussians:
-        raise invalid("E_COUNT", f"counts that sum to {head.num_gaussians}", str(counts), OFFSETS["num_gaussians"])
     sizes = rows["bytes"].tolist()
     if head.two_stage:  # ends of lower levels lie within blocks and are checked when those are read
+        ix.check_nodes(rows, head.num_chunks, limits, head.index_offset)
+        _check_count(head)
         check_end(head, len(head.level_ends) - 1, head.payload_offset + sum(sizes), levels_offset)
     else:
-        chunk, end = 0, head.payload_offset
+        faults, chunk, end = Faults(), 0, head.payload_offset
+        with faults.noting():
+            ix.check_entries(rows, head.parts, limits, head.index_offset)
         for number, chunks in enumerate(head.level_chunks):
             end += sum(sizes[chunk : chunk + chunks])
             chunk += chunks
-            check_end(head, number, end, levels_offset)
+            with faults.noting(head.index_offset + ENTRY_BYTES * chunk):  # known behind its last entry
+                check_end(head, number, end, levels_offset)
+        faults.raise_first()
+        _check_count(head)
     area = float(rows["reach_area"].astype(np.float64).sum())
     limits.check("reach_ratio", area / (header.width * header.height + 4096), head.index_offset)
+
+
+def _check_count(head: Head) -> None:
+    counts = sum(head.rows["count"].tolist())
+    if counts != head.num_gaussians:
+        raise invalid("E_COUNT", f"counts that sum to {head.num_gaussians}", str(counts), OFFSETS["num_gaussians"])
 
 
 def check_end(head: Head, level: int, end: int, levels_offset: int | None = None) -> None:
     """A level's stated end against the sum of its payloads."""
     if head.level_ends[level] != end:
-        at = None if levels_offset is None else _end_at(head, level, levels_offset)
+        at = None if levels_offset is None else _end_at(len(head.level_ends), level, levels_offset)
         raise invalid("E_LEVEL", f"an end of {end}", str(head.level_ends[level]), at, where=f"level {level}")
 
 

@@ -10,17 +10,20 @@ import dataclasses
 import math
 import struct
 from collections.abc import Iterator, Mapping, Sequence
+from enum import IntEnum
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import construct
 import numpy as np
 from numpy.typing import NDArray
 
-from igs.format.binary import Cursor, enumerated, round_f16, round_f32
+from igs.format.binary import Cursor, Faults, enumerated, round_f16, round_f32
 from igs.format.error_codes import invalid
 from igs.format.errors import UsageError
 from igs.format.fields import (
     HEADER_BYTES,
+    MAX_LEVELS,
     SIDE_MAX,
     Blend,
     LevelMode,
@@ -29,8 +32,9 @@ from igs.format.fields import (
     ScaleMap,
     Shape,
 )
-from igs.format.groups import Group, parse_group, rgb_groups
+from igs.format.groups import Group, parse_groups, rgb_groups
 from igs.format.lattice import Lattice
+from igs.format.limits import Limits
 from igs.format.parts import Layout, parse_layout, part_header
 from igs.format.quantize import BITS, Quantizer, parameter_count, quantizer_from_parameters
 
@@ -187,30 +191,12 @@ class Header:
 
     def problems(self) -> Iterator[Problem]:
         """Every field that is out of range or contradicts another one (spec §3)."""
-        topk = self.blend == Blend.TOPK
-        rotated = self.shape == Shape.SCALE_ROTATION
-        q2 = self.relative_reach2
-        checks: list[tuple[str, bool, str]] = [
-            ("width", 1 <= self.width <= SIDE_MAX, "1 to 65536"),
-            ("height", 1 <= self.height <= SIDE_MAX, "1 to 65536"),
-            ("channels", 1 <= self.channels <= 64, "1 to 64"),
-            ("box_shift", self.box_shift is None or 0 <= self.box_shift <= 15, "0 to 15"),
-            ("top_k", 1 <= self.top_k <= 32 if topk else self.top_k == 0, "1 to 32 for topk, 0 for sum"),
-            ("scale_map", rotated or self.scale_map == ScaleMap.RAW, "raw unless shape is scale_rotation"),
-            ("reach2", 0 < self.reach2 <= 1024, "above 0, up to 1024"),
-            ("relative_reach2", q2 >= 0 and (topk or q2 == math.inf), "0 or more for topk, infinity for sum"),
-            ("lowpass", 0 <= self.lowpass <= 2.0**20, "0 to 2^20"),
-        ]
-        for name, ok, expected in checks:
-            if not ok:
-                yield Problem("E_FIELD", name, expected, str(getattr(self, name)))
+        yield from _field_problems(self)
         kinds = {q.kind for q in self.quantizers}
         if QuantizerKind.LATTICE in kinds:
-            if kinds != {QuantizerKind.LATTICE} or self.lattice is None:
-                yield Problem("E_QUANTIZER", "position", "kind lattice for all attributes or none", str(sorted(kinds)))
-            if not rotated or self.scale_map != ScaleMap.LOG2 or self.lowpass:
-                expected = "scale_rotation, log2 and no lowpass with lattice quantisers"
-                yield Problem("E_FIELD", "shape", expected, f"{self.shape.name.lower()}, {self.scale_map.name.lower()}")
+            if self.lattice is None:
+                yield Problem("E_QUANTIZER", "position", "a lattice record with kind lattice", "none")
+            yield from _kind_problems(self, [q.kind for q in self.quantizers])
         elif self.lattice is not None:
             yield Problem("E_QUANTIZER", "position", "kind lattice with a lattice record", str(sorted(kinds)))
         if self.lattice is not None:
@@ -239,6 +225,40 @@ class Header:
         for group in self.groups:
             for expected, found in group.problems():
                 yield Problem("E_GROUP", "groups", expected, found)
+
+
+def _field_problems(h: Any) -> Iterator[Problem]:
+    """Those of fixed fields. h: has them as a Header has."""
+    topk, q2 = h.blend == Blend.TOPK, h.relative_reach2
+    checks: list[tuple[str, bool, str]] = [
+        ("box_shift", h.box_shift is None or 0 <= h.box_shift <= 15, "0 to 15"),
+        ("width", 1 <= h.width <= SIDE_MAX, "1 to 65536"),
+        ("height", 1 <= h.height <= SIDE_MAX, "1 to 65536"),
+        ("channels", 1 <= h.channels <= 64, "1 to 64"),
+        ("top_k", 1 <= h.top_k <= 32 if topk else h.top_k == 0, "1 to 32 for topk, 0 for sum"),
+        (
+            "scale_map",
+            h.shape == Shape.SCALE_ROTATION or h.scale_map == ScaleMap.RAW,
+            "raw unless shape is scale_rotation",
+        ),
+        ("reach2", 0 < h.reach2 <= 1024, "above 0, up to 1024"),
+        ("relative_reach2", q2 >= 0 and (topk or q2 == math.inf), "0 or more for topk, infinity for sum"),
+        ("lowpass", 0 <= h.lowpass <= 2.0**20, "0 to 2^20"),
+    ]
+    for name, ok, expected in checks:
+        if not ok:
+            yield Problem("E_FIELD", name, expected, str(getattr(h, name)))
+
+
+def _kind_problems(h: Any, kinds: Sequence[QuantizerKind]) -> Iterator[Problem]:
+    """What does not go with lattice quantisers, where there are any. kinds: of the first attributes."""
+    lattice = [kind == QuantizerKind.LATTICE for kind in kinds]
+    if lattice[0] and (h.shape != Shape.SCALE_ROTATION or h.scale_map != ScaleMap.LOG2 or h.lowpass):
+        expected = "scale_rotation, log2 and no lowpass with lattice quantisers"
+        yield Problem("E_FIELD", ATTRIBUTES[0], expected, f"{h.shape.name.lower()}, {h.scale_map.name.lower()}")
+    for name, same in zip(ATTRIBUTES, lattice, strict=False):
+        if same != lattice[0]:
+            yield Problem("E_QUANTIZER", name, "kind lattice for all attributes or none", str(list(map(int, kinds))))
 
 
 def feature_columns(primitive: Primitive, channels: int) -> int:
@@ -272,30 +292,15 @@ def _parameters(header: Header) -> bytes:
     return b"".join(q.parameters.astype("<f4").tobytes() for q in header.quantizers) + record
 
 
-def parse_header(fields: Mapping[str, Any], cursor: Cursor) -> tuple[Header, Layout | None]:
+def parse_header(fields: Mapping[str, Any], cursor: Cursor, limits: Limits) -> tuple[Header, Layout | None]:
     """The header from the fields of ``FIXED`` and the bytes behind it, and the parts, if there are several.
 
-    Moves the cursor behind the groups.
-    Raises InvalidFile: E_RESERVED, E_UNKNOWN, E_FIELD, E_PART, E_QUANTIZER, E_GROUP, E_HEAD_BYTES.
+    Moves the cursor behind the groups. Goes from front to back and tells what is wrong first (spec §13): what follows a
+    field that decides lengths is not looked at once that field is wrong.
+    Raises InvalidFile: E_RESERVED, E_UNKNOWN, E_FIELD, E_PART, E_QUANTIZER, E_GROUP, E_HEAD_BYTES, E_LIMIT_….
     """
+    known = _check_fixed(fields, limits)
     flags, channels, num_groups = fields["flags"], fields["channels"], fields["num_groups"]
-    if flags & ~(TWO_STAGE | PARTS):
-        raise invalid("E_RESERVED", "zero in bits 2–7 of flags", hex(flags), OFFSETS["flags"])
-    known: dict[str, Any] = {
-        name: enumerated(kind, fields[name], name, OFFSETS[name])
-        for name, kind in (
-            ("level_mode", LevelMode),
-            ("blend", Blend),
-            ("primitive", Primitive),
-            ("shape", Shape),
-            ("scale_map", ScaleMap),
-        )
-    }
-    if not 1 <= channels <= 64:
-        raise invalid("E_FIELD", "channels of 1 to 64", str(channels), OFFSETS["channels"])
-    if not 1 <= num_groups <= 64:
-        raise invalid("E_FIELD", "num_groups of 1 to 64", str(num_groups), OFFSETS["num_groups"])
-    layout_at = cursor.position
     layout = parse_layout(cursor, num_groups, channels) if flags & PARTS else None
     attributes = [
         _parse_attributes(fields, feature_columns(known["primitive"], own), cursor)
@@ -303,29 +308,79 @@ def parse_header(fields: Mapping[str, Any], cursor: Cursor) -> tuple[Header, Lay
     ]
     background_at = cursor.position
     background = np.frombuffer(cursor.take(2 * channels, "background"), "<f2").astype(np.float64)
-    groups = tuple(parse_group(cursor) for _ in range(num_groups))
-    same = ("channels", "top_k", "box_shift", "reach2", "relative_reach2", "lowpass")
-    known |= {"width": fields["width"] + 1, "height": fields["height"] + 1} | {name: fields[name] for name in same}
+    if not np.isfinite(background).all():
+        expected, found = f"{channels} numbers within ±65504", str(background.tolist())
+        raise invalid("E_FIELD", expected, found, background_at, where="background")
+    groups = parse_groups(cursor, num_groups, channels, *(() if layout is None else (layout.members, layout.channels)))
     header = Header(groups=groups, background=tuple(background.tolist()), **known, **attributes[0])
-    places = OFFSETS | {"background": background_at, "groups": background_at + 2 * channels}
     if layout is None:
-        _check(header.problems(), places)
         return header, None
-    _check(header.group_problems(), places)
-    for problem in layout.problems(groups, fields["num_levels"], header.level_mode):
-        raise invalid("E_PART", *problem, layout_at)
-    parts = []
-    for number, own in enumerate(attributes):
-        part = dataclasses.replace(part_header(header, layout, number), **({"lattice": None} | own))
-        _check(part.problems(), places, f"part {number}, ")
-        parts.append(part)
+    parts = [
+        dataclasses.replace(part_header(header, layout, number), **({"lattice": None} | own))
+        for number, own in enumerate(attributes)
+    ]
     return header, dataclasses.replace(layout, headers=tuple(parts))
 
 
-def _check(problems: Iterator[Problem], places: Mapping[str, int], where: str = "") -> None:
+_ENUMERATED: tuple[tuple[str, type[IntEnum]], ...] = (
+    ("level_mode", LevelMode),
+    ("blend", Blend),
+    ("primitive", Primitive),
+    ("shape", Shape),
+    ("scale_map", ScaleMap),
+)
+
+
+def _check_fixed(fields: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
+    """What a Header has of the fixed header, apart from quantisers. Raises what is wrong first.
+
+    Where an enumerated field is unknown, what depends on it stands behind it, and is not told.
+    """
+    faults, flags = Faults(), fields["flags"]
+    same = ("channels", "top_k", "box_shift", "reach2", "relative_reach2", "lowpass")
+    known: dict[str, Any] = {name: fields[name] for name in same}
+    known |= {"width": fields["width"] + 1, "height": fields["height"] + 1}
+    for name, kind in _ENUMERATED:
+        known[name] = kind(0)
+        with faults.noting():
+            known[name] = enumerated(kind, fields[name], name, OFFSETS[name])
+    if flags & ~(TWO_STAGE | PARTS):
+        with faults.noting():
+            raise invalid("E_RESERVED", "zero in bits 2–7 of flags", hex(flags), OFFSETS["flags"])
+    for name, low, high in (("num_gaussians", 1, 2**32 - 1), ("num_groups", 1, 64), ("num_levels", 1, MAX_LEVELS)):
+        if not low <= fields[name] <= high:
+            with faults.noting():
+                raise invalid("E_FIELD", f"{name} of {low} to {high}", str(fields[name]), OFFSETS[name])
+    if flags & PARTS and (fields["num_levels"], known["level_mode"]) != (1, LevelMode.UNION):
+        with faults.noting():
+            at = OFFSETS["num_levels" if fields["num_levels"] != 1 else "level_mode"]
+            found = f"{fields['num_levels']} of mode {known['level_mode'].name.lower()}"
+            raise invalid("E_PART", "one level of mode union with parts", found, at)
+    h = SimpleNamespace(**known)
+    _note(faults, _field_problems(h))
+    for name, value, field in (
+        ("pixels", known["width"] * known["height"], "height"),
+        ("side", max(known["width"], known["height"]), "height"),
+        ("gaussians", fields["num_gaussians"], "num_gaussians"),
+        ("channels", fields["channels"], "channels"),
+    ):
+        with faults.noting():
+            limits.check(name, value, OFFSETS[field])
+    kinds: list[QuantizerKind] = []
+    with faults.noting():
+        for name in ATTRIBUTES:
+            kinds.append(_parse_record(name, fields[name])[0])
+    if kinds:
+        _note(faults, _kind_problems(h, kinds))
+    faults.raise_first()
+    return known
+
+
+def _note(faults: Faults, problems: Iterator[Problem]) -> None:
     for problem in problems:
-        at = places[problem.field]
-        raise invalid(problem.code, problem.expected, problem.found, at, where=where + problem.field)
+        with faults.noting():
+            at = OFFSETS[problem.field]
+            raise invalid(problem.code, problem.expected, problem.found, at, where=problem.field)
 
 
 def _parse_attributes(fields: Mapping[str, Any], features: int, cursor: Cursor) -> dict[str, Any]:
@@ -333,11 +388,14 @@ def _parse_attributes(fields: Mapping[str, Any], features: int, cursor: Cursor) 
     found: dict[str, Any] = {}
     for name, count in zip(ATTRIBUTES, (2, 2, 1, features), strict=True):
         found[name] = _parse_quantizer(name, fields[name], count, cursor)
-    if any(found[name].kind == QuantizerKind.LATTICE for name in ATTRIBUTES):
+    if found[ATTRIBUTES[0]].kind == QuantizerKind.LATTICE:
+        start = cursor.position
         record = cursor.take(Lattice.size(features), "the lattice record")
         if record[4 + features] > 1:
-            raise invalid("E_QUANTIZER", "ycbcr of 0 or 1", str(record[4 + features]), OFFSETS["position"])
+            raise invalid("E_QUANTIZER", "ycbcr of 0 or 1", str(record[4 + features]), start + 4 + features)
         found["lattice"] = Lattice.from_bytes(record, features)
+        for expected, wrong in found["lattice"].problems():
+            raise invalid("E_QUANTIZER", expected, wrong, start, where=ATTRIBUTES[0])
     return found
 
 
@@ -349,22 +407,31 @@ def _floats(cursor: Cursor, count: int, what: str) -> NDArray[np.float32]:
     return values
 
 
-def _parse_quantizer(name: str, record: Record, columns: int, cursor: Cursor) -> Quantizer:
+def _parse_record(name: str, record: Record) -> tuple[QuantizerKind, bool, int]:
+    """Kind, whether shared, and stages of a quantiser record."""
     offset = OFFSETS[name]
     kind = enumerated(QuantizerKind, record.form & KIND, f"{name}.kind", offset)
     shared, stages = bool(record.form & SHARED), record.form >> STAGES
     pair = kind in (QuantizerKind.UNIFORM, QuantizerKind.AFFINE)
     codebook = kind == QuantizerKind.CODEBOOK
     low, high = BITS[kind]
-    if not low <= record.bits <= high:
-        raise invalid("E_QUANTIZER", f"{name}.bits from {low} to {high}", str(record.bits), offset + 1)
     if shared and not pair:
         raise invalid("E_QUANTIZER", f"{name} not shared", "shared", offset)
     if not (1 <= stages <= 8 if codebook else stages == 0):
         raise invalid("E_QUANTIZER", f"{name}.stages of {'1 to 8' if codebook else '0'}", str(stages), offset)
-    count = parameter_count(kind, record.bits, columns, stages, shared)
+    if not low <= record.bits <= high:
+        raise invalid("E_QUANTIZER", f"{name}.bits from {low} to {high}", str(record.bits), offset + 1)
+    return kind, shared, stages
+
+
+def _parse_quantizer(name: str, record: Record, columns: int, cursor: Cursor) -> Quantizer:
+    kind, shared, stages = _parse_record(name, record)
+    count, start = parameter_count(kind, record.bits, columns, stages, shared), cursor.position
     parameters = _floats(cursor, count, f"{name} parameters")
-    return quantizer_from_parameters(kind, record.bits, columns, stages, shared, parameters)
+    quantizer = quantizer_from_parameters(kind, record.bits, columns, stages, shared, parameters)
+    for expected, found in quantizer.problems():
+        raise invalid("E_QUANTIZER", expected, found, start, where=name)
+    return quantizer
 
 
 assert FIXED.sizeof() == HEADER_BYTES

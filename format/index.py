@@ -30,6 +30,7 @@ assert (PACKED.itemsize, NODE.itemsize) == (ENTRY_BYTES, NODE_BYTES)
 Entries = NDArray[Any]
 F64 = NDArray[np.float64]
 BOX_MIN, BOX_MAX = -32768, 32767  # as a low and a high side: −∞ and +∞
+_CODEC_AT = 3  # in an entry: the top byte of extent
 _KNOWN = np.isin(np.arange(256), [int(c) for c in Codec])  # codecs
 AREA_SLACK = 1 + 2.0**-20  # sums of reach areas may be taken in any order and precision
 
@@ -153,9 +154,14 @@ def check_entries(entries: Entries, parts: Sequence[Part], limits: Limits, offse
 
 
 def _check_entries(entries: Entries, header: Header, limits: Limits, offset: int, first: int) -> None:
+    future = _first(~_KNOWN[entries["codec"]])
+    if future is not None:  # told only if nothing before it is wrong (spec §13)
+        if future:
+            _check_entries(entries[:future], header, limits, offset, first)
+        known = f"codec {', '.join(f'{c.value} {c.name.lower()}' for c in Codec)}"
+        where, found = f"chunk {first + future}", str(entries["codec"][future])
+        raise invalid("E_CODEC", known, found, offset + ENTRY_BYTES * future + _CODEC_AT, where=where)
     count, size, codec = entries["count"].astype(np.int64), entries["bytes"].astype(np.int64), entries["codec"]
-
-    codec_at = 3  # the top byte of extent
 
     def fail(code: str, bad: NDArray[np.bool_], expected: str, found: NDArray[Any], at: int) -> None:
         row = _first(bad)
@@ -166,12 +172,11 @@ def _check_entries(entries: Entries, header: Header, limits: Limits, offset: int
     fail("E_INDEX", size == 0, "bytes of 1 or more", size, 0)
     fail("E_INDEX", count == 0, "a count of 1 or more", count, 4)
     _check_common(entries, offset, PACKED, "chunk", first)
-    fail("E_CODEC", ~_KNOWN[codec], f"codec {', '.join(f'{c.value} {c.name.lower()}' for c in Codec)}", codec, codec_at)
     coded = codec == Codec.CELLS
     if header.lattice is None:
-        fail("E_INDEX", coded, "codec cells only with lattice quantisers", codec, codec_at)
+        fail("E_INDEX", coded, "codec cells only with lattice quantisers", codec, _CODEC_AT)
     else:
-        fail("E_INDEX", ~coded, "codec cells with lattice quantisers", codec, codec_at)
+        fail("E_INDEX", ~coded, "codec cells with lattice quantisers", codec, _CODEC_AT)
     wrong = (codec == Codec.RAW) & (size != (count * header.bits_per_gaussian + 7) // 8)
     row = _first(wrong)
     if row is not None:
@@ -182,22 +187,16 @@ def _check_entries(entries: Entries, header: Header, limits: Limits, offset: int
 
 
 def check_nodes(nodes: Entries, num_chunks: int, limits: Limits, offset: int) -> None:
-    """Every node by itself, and that the Gaussians suffice for so many chunks: what is kept of these is memory."""
+    """Every node by itself, and that it has a Gaussian and a byte for each chunk: what is kept of these is memory."""
     _check_common(nodes, offset, NODE, "node", 0)
     entries = np.minimum(BLOCK_ENTRIES, num_chunks - BLOCK_ENTRIES * np.arange(len(nodes)))
-    row = _first(nodes["count"] < entries)
-    if row is not None:
-        expected, at = (
-            f"a count of its {entries[row]} chunks or more",
-            offset + NODE_BYTES * row + _offset(NODE, "count"),
-        )
-        raise invalid("E_NODE", expected, str(nodes["count"][row]), at, where=f"node {row}")
+    for name in ("count", "bytes"):
+        row = _first(nodes[name] < entries.astype(np.uint64))
+        if row is not None:
+            expected, found = f"{name} of its {entries[row]} chunks or more", str(nodes[name][row])
+            at = offset + NODE_BYTES * row + _offset(NODE, name)
+            raise invalid("E_NODE", expected, found, at, where=f"node {row}")
     size = nodes["bytes"].astype(np.float64)
-    row = _first((size == 0) | (nodes["count"] == 0))
-    if row is not None:
-        raise invalid(
-            "E_INDEX", "count and bytes of 1 or more", "0", offset + NODE_BYTES * row + 12, where=f"node {row}"
-        )
     limits.check("gaussians_per_byte", float((nodes["count"] / size).max()), offset)
 
 

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import struct
-from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from igs.format.binary import Cursor
 from igs.format.error_codes import invalid
-from igs.format.fields import LevelMode
-from igs.format.groups import Group, each_group
+from igs.format.groups import each_group
 
 if TYPE_CHECKING:
     from igs.format.header import Header
@@ -61,15 +59,6 @@ class Layout:
         records = b"".join(_PART.pack(*record) for record in zip(self.channels, self.num_chunks, strict=True))
         return bytes([len(self.channels)]) + records + bytes(self.members)
 
-    def problems(self, groups: Sequence[Group], num_levels: int, mode: LevelMode) -> Iterator[tuple[str, str]]:
-        """Pairs (expected, found) for what contradicts the groups and levels."""
-        if num_levels != 1 or mode != LevelMode.UNION:
-            yield "one level of mode union with parts", f"{num_levels} of mode {mode.name.lower()}"
-        for part, channels in enumerate(self.channels):
-            stated = sum(groups[i].channels for i in self.groups(part))
-            if not stated or stated != channels:
-                yield f"part {part} with the {stated} channels of its groups, above 0", str(channels)
-
 
 def parse_layout(cursor: Cursor, num_groups: int, channels: int) -> Layout:
     """The part table behind the fixed header. Raises InvalidFile: E_PART, E_HEAD_BYTES."""
@@ -86,6 +75,8 @@ def parse_layout(cursor: Cursor, num_groups: int, channels: int) -> Layout:
     members = tuple(cursor.take(num_groups, "the groups' parts"))
     if max(members) >= count:
         raise invalid("E_PART", f"groups in parts 0 to {count - 1}", str(max(members)), cursor.position - num_groups)
+    if len(set(members)) < count:
+        raise invalid("E_PART", "a group or more in each part", str(members), cursor.position - num_groups)
     return Layout(own, chunks, members)
 
 

@@ -91,30 +91,33 @@ def resolution(sections: Mapping[str, bytes]) -> tuple[int, int] | None:
 
 
 def parse_table(table: bytes, offset: int, limits: Limits) -> list[SectionEntry]:
-    """The table's rows, each by itself; their offsets are not known yet (0). offset: of the table in the file."""
+    """The table's rows, whose offsets are not known yet (0). offset: of the table in the file.
+
+    Each is judged field by field, so that what is told is what stands first (spec §13).
+    """
     rows: list[SectionEntry] = []
+    names: set[str] = set()
     for at in range(0, len(table), SECTION_ENTRY_BYTES):
         raw, size, crc, place, reserved = ENTRY.unpack_from(table, at)
         if not (raw.isascii() and raw.isalpha()):
             raise invalid("E_SECTION", "a type of four ASCII letters", repr(raw), offset + at)
         name = raw.decode()
+        if name in names:
+            raise invalid("E_SECTION", "every type once", f"{name} twice", offset + at)
+        names.add(name)
+        limits.check("section_bytes", size, offset + at + 4)
         if place not in (INLINE, TAIL):
             raise invalid("E_UNKNOWN", "place 0 inline, 1 tail", str(place), offset + at + 12, where=f"section {name}")
-        if any(reserved):
-            raise invalid("E_RESERVED", "three zero bytes", reserved.hex(), offset + at + 13, where=f"section {name}")
         row = SectionEntry(name, size, crc, place, 0)
+        if rows and (place, name) <= (rows[-1].place, rows[-1].type):
+            raise invalid("E_SECTION", f"a type after {rows[-1].type}, inline before tail", name, offset + at)
         if row.critical and place != INLINE:
             raise invalid("E_SECTION", "a critical section inline", "tail", offset + at + 12, where=f"section {name}")
         if row.critical and name not in KNOWN_CRITICAL:
             raise invalid("E_CRITICAL", "critical sections that this reader knows", name, offset + at)
-        if rows and (place, name) <= (rows[-1].place, rows[-1].type):
-            raise invalid("E_SECTION", f"a type after {rows[-1].type}, inline before tail", name, offset + at)
-        limits.check("section_bytes", size, offset + at + 4)
+        if any(reserved):
+            raise invalid("E_RESERVED", "three zero bytes", reserved.hex(), offset + at + 13, where=f"section {name}")
         rows.append(row)
-    names = [row.type for row in rows]
-    if len(set(names)) != len(names):
-        twice = next(n for n in names if names.count(n) > 1)
-        raise invalid("E_SECTION", "every type once", f"{twice} inline and in the tail", offset)
     return rows
 
 

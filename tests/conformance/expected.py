@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,14 +16,17 @@ import numpy as np
 
 from igs.decoder.reference import values_reference
 from igs.decoder.rule import Rule
-from igs.format import Alpha, Blend, FileReader, Gaussians, Group, Header, LevelMode, Transfer, open_file
+from igs.format import Alpha, Blend, FileReader, Gaussians, Group, Header, LevelMode, Limits, Transfer, open_file
 
 MIN_ALPHA = 2.0**-9
+MEAN_UNIT = 2.0**-14  # pixel
 
 # Case → regions (x, y, w, h, s). Scale 0.4 takes the mean of 3 × 3 points; 2.5 makes 7.5 rows, rounded to 8.
+# Scale 1/3 takes 3 × 3, scale 1/49 50 × 50: by the quotient as it is rounded.
 WHOLE, DETAIL = (0, 0, 16, 12, 0.4), (3.5, 2.25, 4, 3, 2.5)
 REGIONS: dict[str, Sequence[tuple[float, ...]]] = {
-    "uniform": (WHOLE, DETAIL, (5, 4, 3, 2, 1)),
+    "uniform": (WHOLE, DETAIL, (5, 4, 3, 2, 1), (0, 0, 16, 12, 1 / 3), (0, 0, 16, 12, 1 / 49)),
+    "faint_alpha_and_negative_log": ((2, 5, 9, 1, 1),),
     "sum": (WHOLE, DETAIL),
     "premultiplied_gamma": (WHOLE, DETAIL),
     "premultiplied_clear": ((0, 0, 16, 12, 0.75), (9.5, 9.5, 4, 2.5, 2.5)),
@@ -32,9 +36,55 @@ REGIONS: dict[str, Sequence[tuple[float, ...]]] = {
     "gradient": (WHOLE, DETAIL),
     "parts": (WHOLE, DETAIL),
     "levels_residual": (WHOLE, DETAIL),
+    "widest": ((65536 - 2.0**-10, 6, 2.0**-10, 2.0**-15, 2.0**15),),
     "two_stage": ((40, 20, 60, 40, 0.1), (100.5, 60, 4, 3, 2.5)),
     "two_stage_partial": ((70, 3, 30, 20, 0.4),),
 }
+
+# Of cases that are for their Gaussians a few points will do; others are for certain points.
+FEW_POINTS = {
+    "cospi_last_bit",
+    "columns_long",
+    "exp2_last_bit",
+    "lattice_1000",
+    "lattice_coarse",
+    "lattice_fine",
+    "lattice_flat",
+    "lattice_neighbours",
+    "lattice_two_rgb",
+    "lattice_ycbcr_without_rgb",
+    "log2_last_bit",
+    "means_rounded_and_clamped",
+    "reach_area_within_tolerance",
+    "scale_inverse_below_0",
+    "scale_raw_beyond",
+    "uniform_rounding",
+    "widest",
+    "zstd_dictionary_0",
+}
+# fmt: off
+_BORDERS = [  # X, Y in units of the mean: see valid_cases.py
+    (22958063, 447028), (22979543, 367572), (23182541, 193181), (23339327, 578661), (23341091, 761544),
+    (23351768, 168330), (23351769, 168330), (23361426, 859032), (23394833, 540926), (23451758, 229538),
+    (23467664, 378747), (23488644, 482633), (23729848, 253076), (23730729, 463745), (23759414, 267252),
+    (23803627, 603899), (23817822, 627765), (23916750, 264782), (23968895, 258089), (23980818, 816560),
+    (24032358, 783226), (24111671, 838401), (24111883, 837825), (24138713, 577041), (24352093, 1013389),
+    (24479975, 970585), (24480676, 964732), (24481543, 956383), (24482195, 873923), (24493178, 966445),
+]
+# fmt: on
+POINTS = {"d2_at_borders": [[x * MEAN_UNIT, y * MEAN_UNIT] for x, y in _BORDERS]}
+
+# Cases whose Gaussians are listed, as they are for a rounding.
+LISTED = {f"{name}_last_bit" for name in ("cospi", "exp2", "log2")}
+LISTED |= {
+    "d2_at_borders",
+    "means_rounded_and_clamped",
+    "scale_inverse_below_0",
+    "scale_raw_beyond",
+    "uniform_rounding",
+}
+# Cases that need other limits (spec §12) than the defaults.
+LIMITS = {"widest": {"side": 65536}}
 
 
 def sample_points(width: int, height: int) -> np.ndarray:
@@ -87,8 +137,9 @@ def stored_region(file: FileReader, region: Sequence[float], level: int) -> np.n
     x, y, w, h, s = region
     columns, rows = max(1, math.floor(w * s + 0.5)), max(1, math.floor(h * s + 0.5))
     n = math.ceil(1 / s) if s < 1 else 1
+    last = (2.0**30 - 1) * MEAN_UNIT  # points beyond it are taken there
     points = [
-        [(i + (a + 0.5) / n) / s + x, (j + (b + 0.5) / n) / s + y]
+        [min((i + (a + 0.5) / n) / s + x, last), min((j + (b + 0.5) / n) / s + y, last)]
         for j in range(rows)
         for i in range(columns)
         for b in range(n)
@@ -150,9 +201,13 @@ def tolerance(header: Header, max_feature: float, num_gaussians: int, level: int
 
 def expectation(name: str, data: bytes) -> dict[str, Any]:
     """What <case>.json holds."""
-    with open_file(data) as file:
+    with open_file(data, Limits(**LIMITS.get(name, {}))) as file:
         header, available = file.header, range(file.available_levels)
         points = sample_points(header.width, header.height)
+        if name in FEW_POINTS:
+            points = points[:: max(len(points) // 10, 1)]
+        if name in POINTS:
+            points = np.array(POINTS[name])
         peaks = [
             _peak(part.header, g.features)
             for part in file.parts
@@ -160,10 +215,34 @@ def expectation(name: str, data: bytes) -> dict[str, Any]:
         ]
         peaks += [abs(v) for v in header.background]
         found: dict[str, Any] = {"points": points.tolist(), "max_feature": max(peaks)}
+        found["gaussians_crc"] = gaussians_crc(file)
+        if name in LISTED:
+            found["gaussians"] = _listed(file)
+        if name in LIMITS:
+            found["limits"] = LIMITS[name]
         found["levels"] = [_rounded(stored_values(file, points, level)) for level in available]
         if name in REGIONS:
             found["regions"] = [_region(file, r, level) for level in available for r in REGIONS[name]]
     return found
+
+
+def gaussians_crc(file: FileReader) -> str:
+    """The CRC of all Gaussians that the file holds, in its order: M, then P, Q, R_, then features; −0 as 0."""
+    crc = 0
+    for gaussians in map(file.gaussians, range(file.level_range()[1])):
+        for mean, factor, feature in zip(gaussians.means, gaussians.factors, gaussians.features, strict=True):
+            floats = np.concatenate([factor, feature]).astype("<f4") + np.float32(0)
+            crc = zlib.crc32(mean.astype("<i4").tobytes() + floats.tobytes(), crc)
+    return f"{crc:08x}"
+
+
+def _listed(file: FileReader) -> list[list[Any]]:
+    """Of each Gaussian Mx, My, and in hexadecimal P, Q, R_ and the features."""
+    return [
+        [*mean, *(float(v).hex() for v in (*factor, *feature))]
+        for g in map(file.gaussians, range(file.level_range()[1]))
+        for mean, factor, feature in zip(g.means.tolist(), g.factors, g.features, strict=True)
+    ]
 
 
 def _peak(header: Header, features: np.ndarray) -> float:

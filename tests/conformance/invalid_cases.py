@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import struct
 from collections.abc import Iterator
 
 import numpy as np
 import zstandard
+from chosen import Above, Chooser, chosen_file
 from vectors import (
     entry_at,
+    fix_crc,
     grow_head,
     head_of,
     header,
@@ -22,8 +25,9 @@ from vectors import (
     with_payload,
 )
 
-from igs.format import Blend, Codec, Group, Quantizer, ScaleMap, Shape, join, write
+from igs.format import Blend, Codec, Group, Quantizer, ScaleMap, Shape, join, quantize, write
 from igs.format.codecs import plane_bytes
+from igs.format.lattice import Lattice, ValueModel
 
 Case = tuple[str, bytes, dict[str, float]]
 SECTIONS = {"json": b'{"a": 1}', "soft": b"igs", "abcd": b"?"}
@@ -43,6 +47,7 @@ def cases() -> Iterator[Case]:
         _stages(),
         _chunks(),
         _streams(),
+        _first_faults(),
     ):
         for name, data in part:
             yield name, data, {}
@@ -150,6 +155,12 @@ def _groups() -> Iterator[tuple[str, bytes]]:
     twice = header(2, groups=(Group(channels=1, name="a"), Group(channels=1, name="b")))
     data = write(twice, [[random_codes(twice, 1)]])
     yield "111_E_GROUP_same_name", patch(data, levels_at(data) - 1, "c", b"a")
+    half = header(2, groups=(Group(channels=1), Group(channels=1, name="b")))
+    data = write(half, [[random_codes(half, 1)]])
+    at = levels_at(data) - 1  # the only name, of one byte
+    cut = bytearray(data[: at - 1] + b"\0" + data[at + 1 :])
+    struct.pack_into("<IQ", cut, 12, head_of(data).head_bytes - 1, len(cut))
+    yield "111_E_GROUP_no_names", fix_crc(cut)
 
 
 def _parts() -> Iterator[tuple[str, bytes]]:
@@ -198,6 +209,7 @@ def _sections() -> Iterator[tuple[str, bytes]]:
         ("json", b"[1]"),
         ("json", b"{"),
         ("json", b'{"a": NaN}'),
+        ("json", b"\xef\xbb\xbf{}"),
         ("soft", b"\xff"),
         ("exif", b"IIII"),
         ("exif", b"II*\0\x08\0\0"),
@@ -238,6 +250,17 @@ def _stages() -> Iterator[tuple[str, bytes]]:
     box = struct.unpack_from("<4h", base, at)
     yield "203_E_NODE", patch(base, at, "4h", *box[:3], box[3] - 1)
     yield "203_E_NODE_count", patch(patch(base, at + 12, "I", 255), at + 28 + 12, "I", 257)
+    yield "203_E_NODE_bytes", patch(base, at + 16, "Q", 255)
+    head = header()
+    codes = [random_codes(head, 2)] * 4097
+    pairs = write(head, [codes], codec=Codec.RAW)
+    first = head_of(pairs).index_offset
+    for name, place, layout in (("entries_count", 12, "I"), ("entries_bytes", 16, "Q")):  # with the right sums
+        values = [struct.unpack_from("<" + layout, pairs, first + 28 * i + place)[0] for i in (0, 1)]
+        moved = patch(pairs, first + place, layout, values[0] + 1)
+        yield f"203_E_NODE_{name}", patch(moved, first + 28 + place, layout, values[1] - 1)
+    more = struct.unpack_from("<Q", pairs, first + 16)[0] + 1
+    yield "112_E_LEVEL_nodes", patch(pairs, first + 16, "Q", more)
     yield "203_E_NODE_reach_area", patch(base, at + 8, "f", struct.unpack_from("<f", base, at + 8)[0] / 2)
     yield "204_E_NODE_CRC", base[: block + 100] + b"\x7f" + base[block + 101 :]
     yield "103_E_TRUNCATED_stage_two", base[: block + 100]
@@ -283,6 +306,14 @@ def _chunks() -> Iterator[tuple[str, bytes]]:
     box = struct.unpack_from("<4h", base, entry_at(base) + 6)
     yield "306_E_REACH", patch(base, entry_at(base) + 6, "4h", box[0] + 1, *box[1:])
     area = struct.unpack_from("<H", base, entry_at(base) + 14)[0]
+    plain = header(scale=Quantizer.uniform(0, 0, 1, shared=True, columns=2))
+    round_ = write(plain, [[np.array([[16, 12, 0, 0, 0, 5]], np.uint32)]], codec=Codec.RAW)  # at (8, 6), σ = 1, R = 5
+    yield "306_E_REACH_margin", patch(round_, entry_at(round_) + 6, "4h", 3, 1, 13, 11)  # R, not R⁺, to each side
+    wide = header(scale_map=ScaleMap.RAW, scale=Quantizer.float32(2))
+    codes = quantize(wide, [[8, 6]], [[2.5532331466674805] * 2], [[0]], [[1]])  # π·R²·D = 512·(1 + 1.05·2^-19)
+    above = struct.unpack("<I", struct.pack("<f", 512.0))[0] >> 16
+    data = write(wide, [[codes]], codec=Codec.RAW)
+    yield "307_E_REACH_AREA_beyond_tolerance", patch(data, entry_at(data) + 14, "H", above)
     yield "307_E_REACH_AREA", patch(base, entry_at(base) + 14, "H", area - 1)
 
 
@@ -301,7 +332,54 @@ def _streams() -> Iterator[tuple[str, bytes]]:
         yield f"308_E_STREAM{name}_state", with_payload(base, payload[:start] + bytes(5) + payload[state:])
         yield f"308_E_STREAM{name}_count", with_payload(base, payload, count + 1)
         yield f"308_E_STREAM{name}_flipped", with_payload(base, payload[:-4] + bytes([payload[-4] ^ 1]) + payload[-3:])
+    yield from _refused()
     yield "308_E_STREAM_trim", with_payload(cells, b"\xff\xff\0\0" + payload_of(cells)[4:])
+
+
+def _refused() -> Iterator[tuple[str, bytes]]:
+    """Payloads in which one number is what a MUST forbids, and that a reader without this check takes to their end."""
+    models = ValueModel(1, 63, 8, 176), ValueModel(2, 63, 0, 192)
+    record = Lattice(24, 4, 10, 8, (16,), False, models[0], 170, (models[1],), tuple(range(16)))
+    for name, changes, coder, reason in (
+        ("row", {"position": 8}, Chooser(18, extremes=0.15), "no row"),
+        ("point", {"position": 12}, Chooser(44, extremes=0.15), "no point"),
+        ("code", {"position": 220}, Chooser(1, extremes=0.15), "beyond"),
+        ("angle", {"rotation": 80}, Above(1, True), "not below"),
+        ("place", {"position": 90}, Above(1, False), "not below"),
+        ("low_state", {}, Chooser(1, extremes=0.15), ""),
+    ):
+        lattice = dataclasses.replace(record, **changes)
+        head = dataclasses.replace(lattice_header(1, width=64, height=48), lattice=lattice, box_shift=0)
+        yield f"308_E_STREAM_{name}", chosen_file(head, 12, coder, low=name == "low_state")
+        assert bool(coder.refused) == bool(reason)
+        assert all(reason in r for r in coder.refused)
+
+
+def _first_faults() -> Iterator[tuple[str, bytes]]:
+    """Several faults of the head: what stands first is told, not a value of the future that comes of it (spec §13)."""
+    rgb = small_file(3, sections=SECTIONS)
+    group = levels_at(rgb) - 8
+    yield "109_E_FIELD_then_unknown", patch(patch(rgb, 32, "B", 0), 35, "B", 7)
+    yield "110_E_QUANTIZER_then_unknown", patch(patch(rgb, 58, "ff", 1.0, 0.0), group + 1, "B", 52)
+    two = header(2, groups=(Group(channels=1, name="a"), Group(channels=1, name="b")), background=(0.5, 0.25))
+    data = write(two, [[random_codes(two, 3)]], codec=Codec.RAW)
+    yield "110_E_QUANTIZER_shifted", patch(data, 56, "B", 0)  # not shared: parameters are read from what follows
+    yield "111_E_GROUP_then_unknown", patch(rgb, group, "BB", 2, 52)
+    heads = [header(n, groups=(Group(channels=n, name=name),)) for n, name in ((2, "a"), (1, "b"))]
+    parts = join([write(h, [[random_codes(h, 2)]], codec=Codec.RAW) for h in heads])
+    yield "117_E_PART_then_unknown", patch(patch(parts, 35, "B", 1), 37, "B", 7)
+    critical = patch(rgb, sections_at(rgb), "4s", b"Abcd")
+    yield "112_E_LEVEL_then_critical", patch(critical, levels_at(rgb), "I", 0)
+    yield (
+        "113_E_SECTION_then_critical",
+        patch(patch(rgb, sections_at(rgb), "4s", b"ab1d"), sections_at(rgb) + 16, "4s", b"Json"),
+    )
+    yield "109_E_FIELD_two_stage_then_critical", patch(critical, 10, "B", 1)
+    head = header()
+    chunks = write(head, [[random_codes(head, 3), random_codes(head, 2, 1)]], codec=Codec.RAW)
+    future = patch(chunks, entry_at(chunks, 1) + 3, "B", 200)
+    yield "201_E_INDEX_then_codec", patch(future, entry_at(chunks) + 6, "4h", 5, 5, 4, 9)
+    yield "302_E_CHUNK_BYTES_then_codec", patch(future, entry_at(chunks) + 4, "H", 4)
 
 
 def _limits() -> Iterator[Case]:
