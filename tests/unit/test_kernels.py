@@ -18,10 +18,10 @@ torch = pytest.importorskip("torch", reason="the encoder needs torch")
 
 from raster_cases import TARGETS, close, run, scene, with_target
 
-from igs.csrc import library
 from igs.encoder.raster import kernels, reference
 from igs.encoder.raster.reference import RasterOptions
 from igs.encoder.raster.tiled import rasterize_tiled
+from igs.format.threads import default_threads
 
 pytestmark = pytest.mark.skipif(not kernels.available(), reason="installed without a C++ compiler")
 
@@ -113,7 +113,6 @@ def test_results_do_not_depend_on_threads(gradient):
     weight = torch.rand(3, 100, 150)
     target = torch.rand(3, 100, 150)
     results = []
-    before = library().igs_num_threads()
     for threads in (1, 2, 5):
         kernels.set_num_threads(threads)
         results.append(
@@ -122,7 +121,7 @@ def test_results_do_not_depend_on_threads(gradient):
                 kernels.loss_and_gradient(arrays and weight, target, 0.3, 0.4, 0.5)[3],
             ]
         )
-    kernels.set_num_threads(before)
+    kernels.set_num_threads(default_threads())
     for other in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 
