@@ -114,14 +114,15 @@ def _bytes(note: str) -> str:
     return re.sub(r"^(\d+) bytes", lambda m: f"{int(m.group(1)) / 1000:.0f} KB", note)
 
 
-def encodes(rows: list[dict]) -> str:
+def encodes(section: dict) -> str:
     """The README's paragraph on whole encodes, one line."""
     found = [
         f"{row['picture']} at {row['bpp']:g} bpp {row['seconds']:.0f} s, {row['times_avif']:.0f} times as long as"
         " Pillow's AVIF (speed 4)"
-        for row in rows
+        for row in section["rows"]
     ]
-    return f"Encoding at the default effort, the whole process, on the same machine: {'; '.join(found)}.\n"
+    processor = section["machine"]["processor"].replace("(R)", "").removesuffix(" Processor")
+    return f"Encoding at the default effort, the whole process, two cores of an {processor}: {'; '.join(found)}.\n"
 
 
 def convergence(rows: list[dict]) -> str:
@@ -169,7 +170,7 @@ def main() -> None:
     text = fill(README.read_text(), "speed", speed(results))
     for key, section in results.items():
         if key.startswith("whole encodes"):
-            text = fill_line(text, "encodes", encodes(section["rows"]))
+            text = fill_line(text, "encodes", encodes(section))
     README.write_text(text)
 
 

@@ -38,7 +38,7 @@ class Recipe:
     blend: Literal["topk", "sum"] = "topk"
     primitive: Literal["constant", "gradient"] = "constant"  # gradient: a slope of brightness besides the colour
     # The relative reach already keeps far Gaussians out; at 32 the K smallest rarely have to be selected (among 3.7 %
-    # of the candidates instead of 96 % at K = 10). A step takes 54 instead of 66 ms (2048², 10K Gaussians, squared
+    # of the candidates instead of 96 % at K = 10). A step takes 44 instead of 54 ms (2048², 10K Gaussians, squared
     # error, bench/results/cpu.json); with the first kernels it was about half, at the same quality (−0.04 dB on four
     # Kodak images).
     top_k: int = 32
