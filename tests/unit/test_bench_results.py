@@ -65,8 +65,8 @@ def test_whole_encodes_are_one_line_of_the_readme() -> None:
     section = {"rows": rows, "machine": {"processor": "AMD EPYC"}}
     text = make_docs.fill_line("before\n<!-- encodes -->\nold\n\nbehind\n", "encodes", make_docs.encodes(section))
     assert text == (
-        "before\n<!-- encodes -->\nEncoding at the default effort, the whole process, two cores of an AMD EPYC: kodim07 "
-        "at 0.4 bpp 13 s, 20 times as long as Pillow's AVIF (speed 4).\n\nbehind\n"
+        "before\n<!-- encodes -->\nEncoding at the default effort, the whole process, two cores of an AMD EPYC: "
+        "kodim07 at 0.4 bpp 13 s, 20 times as long as Pillow's AVIF (speed 4).\n\nbehind\n"
     )
 
 
