@@ -119,7 +119,7 @@ class CudaRasterizer:
 
     def _point(self, **tensors: Tensor) -> None:
         for name, tensor in tensors.items():
-            _check(name, tensor, self.device, torch.float64 if name == "totals" else torch.float32)
+            _check(name, tensor, self.device, torch.float32)
             setattr(self._frame, name, tensor.data_ptr())
             self._keep[name] = tensor
 
@@ -307,7 +307,7 @@ class CudaRasterizer:
 
     def _totals(self) -> Tensor:
         totals = torch.empty(*self._in_front, 3, dtype=torch.float64, device=self.device)
-        self._point(totals=totals)
+        self._frame.totals = totals.data_ptr()  # alive until the launch
         self._launch("igs_totals", (self._frame.pictures, 1, 1), 256)
         return totals
 
