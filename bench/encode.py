@@ -25,7 +25,7 @@ from igs.csrc import library
 from igs.encoder import PRESETS, encode, load_image
 from igs.encoder.fitting.fit import Fit
 from igs.encoder.raster import kernels
-from igs.encoder.raster.backend import KernelBackend
+from igs.encoder.raster.kernel_backend import KernelBackend
 from igs.encoder.raster.kernels import Rasterizer
 
 FULL = {"pos_bits": 32, "scale_bits": 32, "rot_bits": 32, "feat_bits": 32}

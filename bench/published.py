@@ -269,7 +269,7 @@ def compare(checkout: Path) -> None:
 
     from igs.encoder.fitting.fit import Fit
     from igs.encoder.options import EncodeOptions
-    from igs.encoder.raster.backend import KernelBackend
+    from igs.encoder.raster.kernel_backend import KernelBackend
 
     presets, rows = ("image-gs", "image-gs-code", "default"), []
     print("picture", *presets, "published", sep="\t")

@@ -28,6 +28,7 @@ _FILES = {
         "igs_adam",
         "igs_adam_means",
     ),
+    "scales.cu": ("igs_reduce", "igs_add_reduced"),
     "raster.cu": ("igs_forward", "igs_backward", "igs_fused", "igs_removal"),
 }
 VARIANTS = tuple((channels, gradient) for channels in (1, 3, 4) for gradient in (0, 1))

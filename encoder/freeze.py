@@ -12,7 +12,7 @@ from igs.encoder.fitting.checkpoint import zero_moments
 from igs.encoder.fitting.descent import FAR
 from igs.encoder.fitting.fit import Fit
 from igs.encoder.fitting.interlace import ORDER, wide_enough
-from igs.encoder.raster.backend import Model
+from igs.encoder.raster.model import Model
 from igs.encoder.rounding import compensation
 from igs.encoder.rounding.compensation import Sensitivities
 from igs.format.lattice import Lattice

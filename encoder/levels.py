@@ -18,15 +18,9 @@ from torch import Tensor
 
 from igs.encoder.fitting.fit import Fit
 from igs.encoder.fitting.interlace import ORDER
-from igs.encoder.raster.backend import (
-    MULTISCALE_EVERY,
-    PERFECT,
-    Backend,
-    LossWeights,
-    Model,
-    Pullback,
-    StepResult,
-)
+from igs.encoder.raster.backend import Backend, Pullback
+from igs.encoder.raster.loss import MULTISCALE_EVERY, PERFECT, LossWeights, StepResult
+from igs.encoder.raster.model import Model
 from igs.encoder.raster.reference import RasterOptions
 from igs.format.errors import UsageError
 

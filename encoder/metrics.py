@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from igs.decoder.measure import psnr as psnr
+from igs.encoder.blur import blur, gaussian_taps
 from igs.format import Group, each_group, threads
 
-_WINDOW = np.exp(-((np.arange(11) - 5.0) ** 2) / (2 * 1.5**2))
-_WINDOW /= _WINDOW.sum()
+_WINDOW = gaussian_taps(1.5, 5)
 _SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-_MOST_AT_ONCE = 4  # channels: each takes eleven times its pixels in binary32
+_MOST_AT_ONCE = 4  # channels: each takes ten times its pixels in binary32
 MS_SSIM_SIDE = 161  # pixels: below it the fourth halving leaves less than a window
 
 
@@ -28,7 +28,7 @@ def ms_ssim(a: NDArray[np.float32], b: NDArray[np.float32]) -> float | None:
     values = np.empty(a.shape[2])
 
     def measure(channel: int) -> None:
-        values[channel] = _channel(a[:, :, channel], b[:, :, channel])
+        values[channel] = _channel(*(np.ascontiguousarray(p[:, :, channel]) for p in (a, b)))
 
     threads.run(len(values), min(threads.default_threads(), _MOST_AT_ONCE), measure)
     return float(values.mean())
@@ -49,21 +49,15 @@ def _channel(x: NDArray[np.float32], y: NDArray[np.float32]) -> float:
     for i, weight in enumerate(_SCALES):
         if min(x.shape) < len(_WINDOW):
             break
-        mx, my = _blur(x), _blur(y)
-        vx, vy, vxy = _blur(x * x) - mx * mx, _blur(y * y) - my * my, _blur(x * y) - mx * my
-        cs = (2 * vxy + 9e-4) / (vx + vy + 9e-4)
+        mx, my = blur(x, _WINDOW), blur(y, _WINDOW)
+        both, squares = mx * my, mx * mx + my * my
+        covariance, variances = blur(x * y, _WINDOW) - both, blur(x * x + y * y, _WINDOW) - squares
+        cs = (2 * covariance + 9e-4) / (variances + 9e-4)
         if i == len(_SCALES) - 1:
-            cs = cs * ((2 * mx * my + 1e-4) / (mx * mx + my * my + 1e-4))
+            cs = cs * ((2 * both + 1e-4) / (squares + 1e-4))
         value *= max(float(cs.mean(dtype=np.float64)), 1e-6) ** weight
         x, y = _halve(x), _halve(y)
     return value
-
-
-def _blur(x: NDArray[np.float32]) -> NDArray[np.float32]:
-    from scipy.ndimage import correlate1d
-
-    y = correlate1d(correlate1d(x, _WINDOW, axis=0, mode="constant"), _WINDOW, axis=1, mode="constant")
-    return np.asarray(y[5:-5, 5:-5])
 
 
 def _halve(x: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from igs.encoder import closing
 from igs.encoder.fitting.descent import FAR
 from igs.encoder.fitting.init import sample_bilinear
-from igs.encoder.raster.backend import Model, scale_parameter
+from igs.encoder.raster.model import Model, scale_parameter
 from igs.encoder.raster.shapes import enlarge, is_matrix, matrix_parameters
 from igs.encoder.recipe import Recipe
 from igs.encoder.rounding.lattice import Steps
@@ -30,6 +32,7 @@ from igs.format import (
     Quantizer,
     ScaleMap,
     Shape,
+    chunk_rows,
     dequantize,
     quantize,
     write,
@@ -45,6 +48,9 @@ _REACH_RATIO = 2000
 # Codes of sizes and features up to which a lattice's models always have room (spec §5.3: 8191 and 16384 from a centre).
 _LARGEST_CODE = 8190
 _COARSER, _TRIALS = 1.5, 40
+
+
+Chunks = list[list[NDArray[np.intp]]]  # of each level, the rows of its part of the codes table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,12 +226,16 @@ def _reach(model: Model, gaussians: Gaussians, points: np.ndarray, reach2: float
         model.scale[chosen] = scale_parameter(grown, model.scale_map)[chosen]
 
 
-def to_bytes(packed: Packed, codec: str, chunk_size: int | None, sections: dict[str, bytes]) -> bytes:
-    """The file."""
-    return write(
-        packed.header,
-        np.split(packed.codes, packed.ends[:-1]),
-        codec=Codec[codec.upper()],
-        chunk_size=chunk_size,
-        sections=sections,
-    )
+def to_bytes(
+    packed: Packed, codec: str, chunk_size: int | None, sections: dict[str, bytes], chunks: Chunks | None = None
+) -> bytes:
+    """The file. chunks: the rows of each, as :func:`chunks_of` gives; None: as suits these Gaussians."""
+    levels: list[Any] = np.split(packed.codes, packed.ends[:-1])
+    if chunks is not None:
+        levels = [[codes[rows] for rows in level] for codes, level in zip(levels, chunks, strict=True)]
+    return write(packed.header, levels, codec=Codec[codec.upper()], chunk_size=chunk_size, sections=sections)
+
+
+def chunks_of(packed: Packed, chunk_size: int | None) -> Chunks:
+    """The chunks that :func:`to_bytes` makes of a model, which others nearly like it can share."""
+    return [chunk_rows(packed.header, codes, chunk_size) for codes in np.split(packed.codes, packed.ends[:-1])]

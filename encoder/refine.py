@@ -18,8 +18,8 @@ from igs import decoder
 from igs.encoder import freeze
 from igs.encoder.fitting.fit import Fit
 from igs.encoder.options import EncodeOptions
-from igs.encoder.raster.backend import Model
 from igs.encoder.raster.devices import choose_backend
+from igs.encoder.raster.model import Model
 from igs.encoder.recipe import Recipe
 from igs.format import Blend, Document, Header, Primitive, lit_channels
 

@@ -11,7 +11,7 @@ import torch
 from igs.encoder import levels, metrics, pack, rate
 from igs.encoder.fitting.fit import Fit
 from igs.encoder.job import Job, Result
-from igs.encoder.raster.backend import Model
+from igs.encoder.raster.model import Model
 from igs.encoder.rounding.learned import is_learned
 from igs.format.errors import UsageError
 
@@ -45,6 +45,7 @@ _CLOSE = 0.997
 _NOTCH = math.log(2) / 8  # steps are codes of eighths of an octave: less changes nothing
 _COARSENESS_SLOPE = 3.3  # a factor of 2 in the steps is about 8 bits of a Gaussian's 38
 _LOWEST = 0.985  # of the limit: below, a second try
+_LEAST_SAVING = 0.25  # of a Gaussian's mean bytes: what leaving out the least one is taken to save, when it saved less
 _PSNR_ROUND_STEPS = 0.35  # of the recipe's, per further round
 # Where a file of plain codes has room for more Gaussians: a round's steps, a share of the recipe's, and rounds at most.
 _MORE_STEPS, _MORE_ROUNDS = 0.2, 2
@@ -103,10 +104,12 @@ def _within(
     job: Job, fit: Fit, limit: float | None, model: Model, packed: pack.Packed, data: bytes, coarseness: float
 ) -> Result:
     """The file, without the Gaussians that count least where they take it above the limit."""
+    mean = saving = len(data) / len(model)  # bytes that one Gaussian less takes off; the least ones are small
     while limit is not None and len(data) > limit and _spare(job, model):
-        excess = math.ceil((len(data) - limit) * len(model) / len(data))
-        model = _without_least(job, fit, model, min(excess, _spare(job, model)))
+        before, excess = len(data), min(math.ceil((len(data) - limit) / saving), _spare(job, model))
+        model = _without_least(job, fit, model, excess)
         packed, data = job.pack(model, fit, coarseness)
+        saving = max((before - len(data)) / excess, _LEAST_SAVING * mean)
     missed, bpp, size = None, job.options.bpp, job.options.size
     what = "the smallest file of this picture"
     if job.options.levels > 1:  # what earlier levels show can't be changed after the fit
@@ -184,7 +187,7 @@ def _affordable(job: Job, fit: Fit, limit: float, coarser: float) -> int:
     coarser: how many times as coarse as their current error deserves they may be.
     """
     model = fit.state.model.map(torch.Tensor.cpu)
-    size = job.size(model, fit, fit.coarseness * coarser)
+    size = job.sizes(model, fit)(fit.coarseness * coarser)
     fixed = rate.head_bytes(job.recipe, job.groups, job.sections, job.options.levels)
     wanted = math.floor((limit - fixed) * len(model) / max(1, size - fixed))
     return max(job.options.levels, min(wanted, job.pixels))
@@ -195,9 +198,9 @@ def _coarseness_for(job: Job, fit: Fit, model: Model, aim: float) -> float:
     at = math.log(fit.coarseness)
     low, high = at - _COARSENESS_SPAN, at + _COARSENESS_ABOVE
     bold = _NOTCH
-    fits = False  # whether ``high`` was tried
+    fits, size_at = False, job.sizes(model, fit)  # fits: whether ``high`` was tried
     for _ in range(_COARSENESS_TRIALS):
-        size = job.size(model, fit, math.exp(at))
+        size = size_at(math.exp(at))
         if size > aim:
             low = at
         else:

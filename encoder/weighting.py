@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from igs.encoder.raster.backend import Model
+from igs.encoder.raster.model import Model
 from igs.encoder.recipe import Recipe
 from igs.format import Group
 from igs.format.errors import UsageError

@@ -41,7 +41,7 @@ from igs.format.parts import Part
 from igs.format.quantize import Quantizer
 from igs.format.reader import FileReader, open_file
 from igs.format.validate import Finding, Report, validate_file
-from igs.format.writer import write
+from igs.format.writer import chunk_rows, write
 
 __all__ = [
     "Alpha",
@@ -74,6 +74,7 @@ __all__ = [
     "UnsupportedFile",
     "UsageError",
     "bits_by_attribute",
+    "chunk_rows",
     "dequantize",
     "describe",
     "describe_text",

@@ -8,6 +8,7 @@ Values here are exact binary64; how the codes are stored in a chunk is cells.py'
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -61,11 +62,13 @@ class ValueModel(NamedTuple):
 BROAD, BROADEST = ValueModel(2, 0, 0, 208), ValueModel(2, 0, 0, 255)
 
 
+@functools.cache
 def spread_value(code: int) -> float:
     """2^((code − 192)/16)."""
     return float(exp2(np.array([(code - 192) / 16]))[0])
 
 
+@functools.cache
 def step_value(code: int) -> float:
     """2^(−code/8)."""
     return float(exp2(np.array([-code / 8]))[0])

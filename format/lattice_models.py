@@ -110,15 +110,13 @@ def _around_code(rest: float, floor: float) -> list[int]:
 
 
 def _fit_ratio(m: F64, width: F64) -> int:
-    z = np.arange(0, 12.01, 1 / 16)
-    curve = 1 - np.exp(-(z**1.5))
+    from igs.format import model_kernels
+
+    curve = 1 - np.exp(-(np.arange(0, 12.01, 1 / model_kernels.RATIO_KNOTS) ** 1.5))
     low, high = np.maximum(m - 0.5, 0) * width, (m + 0.5) * width
     least = math.ceil(16 * math.log2(max(float((m * width).max()) / 11.0, 2.0**-11)) + 192)
     m, width, low, high = (a[:: 1 + len(m) // _SAMPLE] for a in (m, width, low, high))
-    costs = {}
     middle = round(16 * math.log2(max(float((m * width).mean()), 2.0**-10)) + 192)
-    for code in sorted({int(np.clip(max(middle + d, least), 0, 255)) for d in range(-16, 25, 2)}):
-        s = la.spread_value(code)
-        p = np.interp(high / s, z, curve) - np.interp(low / s, z, curve)
-        costs[code] = float(-np.log2(p * (1 - 2.0**-9) + 2.0**-16).mean())
-    return min(costs, key=lambda c: costs[c])
+    codes = sorted({int(np.clip(max(middle + d, least), 0, 255)) for d in range(-16, 25, 2)})
+    bits = model_kernels.ratio_bits(curve, low, high, np.array([la.spread_value(code) for code in codes]))
+    return codes[int(bits.argmin())]

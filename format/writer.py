@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from igs.format import index as ix
 from igs.format.bitpack import pack
@@ -48,8 +49,7 @@ def write(
         raise UsageError(f"levels: expected 1 to {MAX_LEVELS}, found {len(levels)}")
     if chunk_size is not None and not 1 <= chunk_size <= MAX_COUNT:
         raise UsageError(f"chunk_size: expected 1 to {MAX_COUNT}, found {chunk_size}")
-    if header.box_shift is None:
-        header = dataclasses.replace(header, box_shift=ix.choose_box_shift(header.width, header.height))
+    header = _with_box_shift(header)
     placed = arrange(sections or {})
 
     payloads: list[bytes] = []
@@ -63,6 +63,28 @@ def write(
         raise UsageError("levels: expected fewer than 2^32 Gaussians")
     head = build_head(header, [len(e) for e in entries], index, placed)
     return b"".join([head, *payloads, *(s.data for s in placed if s.place == TAIL)])
+
+
+def _with_box_shift(header: Header) -> Header:
+    if header.box_shift is not None:
+        return header
+    return dataclasses.replace(header, box_shift=ix.choose_box_shift(header.width, header.height))
+
+
+def chunk_rows(header: Header, codes: Codes, chunk_size: int | None = None) -> list[NDArray[np.intp]]:
+    """The chunks that :func:`write` makes of a level's codes table, as its rows; see partition.py."""
+    header, gaussians = _with_box_shift(header), dequantize(header, codes)
+    means = gaussians.means.astype(np.float64) * MEAN_UNIT
+    return _chunk_rows(header, codes, means, reach_boxes(header, gaussians), chunk_size)
+
+
+def _chunk_rows(
+    header: Header, codes: Codes, means: ix.F64, boxes: ix.F64, chunk_size: int | None
+) -> list[NDArray[np.intp]]:
+    bits = header.bits_per_gaussian if header.lattice is None else _cells_bits(header, codes, means)
+    limit = max_chunks(len(codes), bits, _head_rest(header))
+    order, sizes = partition(boxes, header.width, header.height, bits / 8, chunk_size, limit)
+    return np.split(order, np.cumsum(sizes)[:-1])
 
 
 def _write_level(
@@ -80,9 +102,8 @@ def _write_level(
     means = gaussians.means.astype(np.float64) * MEAN_UNIT
     boxes, areas = reach_boxes(header, gaussians), reach_areas(header, gaussians)
     if isinstance(level, np.ndarray):
-        bits = header.bits_per_gaussian if header.lattice is None else _cells_bits(header, codes, means)
-        limit = max_chunks(len(codes), bits, _head_rest(header))
-        order, sizes = partition(boxes, header.width, header.height, bits / 8, chunk_size, limit)
+        chunks = _chunk_rows(header, codes, means, boxes, chunk_size)
+        order, sizes = np.concatenate(chunks), [len(rows) for rows in chunks]
         codes, boxes, areas, means = codes[order], boxes[order], areas[order], means[order]
     else:
         sizes = [len(table) for table in tables]

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from igs.encoder.fitting.kept import Kept
-from igs.encoder.raster.backend import Model, StepResult
+from igs.encoder.raster.loss import StepResult
+from igs.encoder.raster.model import Model
 from igs.encoder.recipe import plain
 from igs.encoder.rounding.learned import Rounding
 from igs.format.errors import UsageError

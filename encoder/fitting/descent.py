@@ -10,7 +10,8 @@ from torch import Tensor
 from igs.encoder.fitting.checkpoint import FitState
 from igs.encoder.fitting.population import SIGMA_LOW
 from igs.encoder.raster import shapes
-from igs.encoder.raster.backend import Backend, Model
+from igs.encoder.raster.backend import Backend
+from igs.encoder.raster.model import Model
 from igs.encoder.raster.reference import RasterOptions
 from igs.encoder.recipe import Recipe
 

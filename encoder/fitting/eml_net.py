@@ -22,11 +22,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from igs.encoder.blur import blur, gaussian_taps
 from igs.encoder.fitting.init import Map, resample_map
 from igs.format.errors import InputError
 
 SIZE = (480, 640)  # rows and columns that the network sees, whatever the picture's: those of SALICON, its training data
-_BLUR = 5.0  # standard deviation of the published code's blur, in pixels of that size
+_BLUR, _REACH = 5.0, 20  # standard deviation of the published code's blur, and where it ends, in pixels of that size
 _HEAD_MOST = 2**20  # bytes of a file's table of tensors; the published ones take a tenth of that
 # What a published checkpoint has, but a map doesn't depend on: counters, and the last layer of an encoder on its own.
 _UNUSED = re.compile(r"(.+\.)?num_batches_tracked|(imagenet|places)\.combined\..+")
@@ -205,8 +206,6 @@ def eml_net(rgb: NDArray[np.float32], weights: Path) -> Map:
     8 bits, as theirs is. (Image-GS blurs by 20 pixels of the picture instead: 6.25 of these for one of 2048.)
     All zeros where the map is flat. Raises as :func:`load` does, and InputError for weights that give no numbers.
     """
-    from scipy.ndimage import gaussian_filter
-
     height, width = rgb.shape[:2]
     planes = [Image.fromarray(np.ascontiguousarray(rgb[:, :, c], np.float32)) for c in range(3)]
     seen = np.stack([np.asarray(p.resize(SIZE[::-1], Image.Resampling.BILINEAR), np.float32) for p in planes])
@@ -219,7 +218,7 @@ def eml_net(rgb: NDArray[np.float32], weights: Path) -> Map:
         torch.set_num_threads(threads)
     if not np.isfinite(values).all():
         raise InputError(f"{weights}: expected weights that give finite values, found some that don't")
-    values = gaussian_filter(values, _BLUR, mode="nearest")
+    values = blur(np.pad(values, _REACH, mode="edge"), gaussian_taps(_BLUR, _REACH))
     low, high = values.min(), values.max()
     stretched = (values - low) / (high - low) if high > low else np.zeros_like(values)
     return resample_map(stretched, width, height)

@@ -24,7 +24,9 @@ from igs.encoder.fitting.population import Population
 from igs.encoder.fitting.safeguards import Safeguards
 from igs.encoder.options import Progress
 from igs.encoder.raster import multiscale
-from igs.encoder.raster.backend import MULTISCALE_EVERY, PERFECT, Backend, LossWeights, Model, StepResult
+from igs.encoder.raster.backend import Backend
+from igs.encoder.raster.loss import MULTISCALE_EVERY, PERFECT, LossWeights, StepResult
+from igs.encoder.raster.model import Model
 from igs.encoder.recipe import Recipe
 from igs.encoder.rounding.lattice import Noise, rate_gradients
 from igs.encoder.rounding.learned import Quantizers, Rounding, is_learned

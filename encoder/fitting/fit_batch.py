@@ -16,8 +16,9 @@ from torch import Tensor
 from igs.encoder.fitting.fit import Fit
 from igs.encoder.fitting.safeguards import Safeguards
 from igs.encoder.raster import multiscale
-from igs.encoder.raster.backend import Model, StepResult, loss_of_means
 from igs.encoder.raster.cuda_backend import CudaBackend
+from igs.encoder.raster.loss import StepResult, loss_of_means
+from igs.encoder.raster.model import Model
 from igs.encoder.recipe import Recipe
 from igs.encoder.rounding.learned import is_learned
 from igs.format.errors import UsageError

@@ -98,17 +98,6 @@ def top_positions(error: Map, n: int) -> NDArray[np.float64]:
     return np.stack([index % error.shape[1], index // error.shape[1]], axis=1) + 0.5
 
 
-def neighbour_distance(points: NDArray[np.float64], among: NDArray[np.float64], limit: float) -> NDArray[np.float64]:
-    """Mean distance [n] from each of points [n, 2] to its three nearest others of ``among`` (which holds them too)."""
-    from scipy.spatial import cKDTree
-
-    k = min(4, len(among))
-    if k < 2:
-        return np.full(len(points), limit)
-    distance, _ = cKDTree(among).query(points, k=k)
-    return np.clip(distance[:, 1:].mean(axis=1), 0.25, limit)
-
-
 def sample_bilinear(pixels: NDArray[np.float32], points: NDArray[np.float64]) -> NDArray[np.float32]:
     """Values [n, C] of pixels [H, W, C] at points [n, 2], between pixel centres."""
     h, w = pixels.shape[:2]

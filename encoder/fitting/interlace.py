@@ -16,7 +16,9 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from igs.encoder.raster.backend import Backend, LossWeights, Model, Pullback, StepResult
+from igs.encoder.raster.backend import Backend, Pullback
+from igs.encoder.raster.loss import LossWeights, StepResult
+from igs.encoder.raster.model import Model
 from igs.encoder.raster.reference import RasterOptions
 from igs.encoder.raster.rescale import Rescaled
 from igs.encoder.recipe import Recipe

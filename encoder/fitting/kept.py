@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from igs.encoder.raster.backend import Model
+from igs.encoder.raster.model import Model
 from igs.encoder.recipe import is_number
 from igs.encoder.rounding.learned import Rounding, is_learned
 from igs.format.errors import InputError, UsageError

@@ -1,4 +1,4 @@
-"""Where new Gaussians go, what lies there and how far apart they are: on the host, or on the device of the pictures.
+"""Where new Gaussians go and what lies there: on the host, or on the device of the pictures.
 
 Both sides have the same distributions, with other random numbers. Shapes: pictures [B, C, H, W] (none in front on the
 host, which knows one), maps [B, H, W], points [B, n, 2] (x, y in pixels, float64).
@@ -31,17 +31,13 @@ class Places(Protocol):
         """The centres of each map's n largest pixels."""
         ...
 
-    def neighbour_distance(self, points: Tensor, among: Tensor, limit: float) -> Tensor:
-        """Mean distance [B, n] of each point to its three nearest others of ``among`` [B, m, 2]."""
-        ...
-
     def values(self, pictures: Tensor, points: Tensor) -> Tensor:
         """What the pictures hold at points, between pixel centres: [B, n, C] float32."""
         ...
 
 
 class HostPlaces:
-    """In NumPy and SciPy, for one picture in the processor's memory.
+    """In NumPy, for one picture in the processor's memory.
 
     as_drawn: points come in the order of the draw instead of row by row, which is faster to draw.
     """
@@ -68,10 +64,6 @@ class HostPlaces:
     def top(self, maps: Tensor, n: int) -> Tensor:
         return torch.from_numpy(init.top_positions(self._one(maps, 2).astype(np.float64), n))[None]
 
-    def neighbour_distance(self, points: Tensor, among: Tensor, limit: float) -> Tensor:
-        found = init.neighbour_distance(self._one(points, 2), self._one(among, 2), limit)
-        return torch.from_numpy(found)[None]
-
     def values(self, pictures: Tensor, points: Tensor) -> Tensor:
         return torch.from_numpy(init.sample_bilinear(self._pixels(pictures), self._one(points, 2)))[None]
 
@@ -94,9 +86,6 @@ class DevicePlaces:
 
     def top(self, maps: Tensor, n: int) -> Tensor:
         return init_device.top_positions(maps, n)
-
-    def neighbour_distance(self, points: Tensor, among: Tensor, limit: float) -> Tensor:
-        return init_device.neighbour_distance(points, among, limit)
 
     def values(self, pictures: Tensor, points: Tensor) -> Tensor:
         return init_device.sample_bilinear(self._many(pictures), points)

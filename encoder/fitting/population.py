@@ -13,9 +13,11 @@ from torch import Tensor
 
 from igs.encoder.fitting import saliency
 from igs.encoder.fitting.checkpoint import FitState, zero_moments
+from igs.encoder.fitting.neighbours import neighbour_distance
 from igs.encoder.fitting.places import DevicePlaces, HostPlaces, Places
 from igs.encoder.raster import shapes
-from igs.encoder.raster.backend import Backend, Model, scale_parameter
+from igs.encoder.raster.backend import Backend
+from igs.encoder.raster.model import Model, scale_parameter
 from igs.encoder.raster.reference import RasterOptions
 from igs.encoder.recipe import Recipe
 
@@ -260,7 +262,7 @@ class Population:
         share = math.sqrt(self.width * self.height / max(among.shape[1], 1))
         mode = self.recipe.init_scale_mode
         if mode == "neighbours":
-            sigma = scale * self._places.neighbour_distance(points, among, 2 * share + 1)
+            sigma = scale * neighbour_distance(points, among, 2 * share + 1)
         else:
             sigma = torch.full_like(points[..., 0], scale * share if mode == "area" else scale)
         if color:

@@ -19,7 +19,7 @@ from igs.encoder.raster import shapes
 
 if TYPE_CHECKING:
     from igs.encoder.fitting.fit import Fit
-    from igs.encoder.raster.backend import Model
+    from igs.encoder.raster.model import Model
 
 SIDE = 720  # pixels: the longer side of a kept picture, at most
 MOST = 20_000  # Gaussians that a snapshot keeps

@@ -6,7 +6,8 @@ import math
 from typing import TYPE_CHECKING
 
 from igs.encoder.fitting.checkpoint import FitState, zero_moments
-from igs.encoder.raster.backend import Model, StepResult
+from igs.encoder.raster.loss import StepResult
+from igs.encoder.raster.model import Model
 
 if TYPE_CHECKING:
     from igs.encoder.fitting.fit import Fit

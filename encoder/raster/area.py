@@ -11,7 +11,9 @@ from typing import Any
 
 from torch import Tensor
 
-from igs.encoder.raster.backend import LossWeights, Model, PlainBackend, Pullback, Scratch, StepResult, averaged, spread
+from igs.encoder.raster.backend import PlainBackend, Pullback, Scratch, averaged, spread
+from igs.encoder.raster.loss import LossWeights, StepResult
+from igs.encoder.raster.model import Model
 from igs.encoder.raster.reference import RasterOptions
 from igs.encoder.raster.rescale import Rescaled
 

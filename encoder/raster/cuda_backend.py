@@ -16,18 +16,10 @@ from torch import Tensor
 from igs.csrc.cuda_compile import CudaUnavailable
 from igs.csrc.cuda_driver import DeviceKernels
 from igs.encoder.raster import multiscale, shapes
-from igs.encoder.raster.backend import (
-    PERFECT,
-    LossWeights,
-    Model,
-    PictureLoss,
-    Pullback,
-    Scratch,
-    StepResult,
-    averaged,
-    spread,
-)
+from igs.encoder.raster.backend import Pullback, Scratch, averaged, spread
 from igs.encoder.raster.cuda_kernels import CudaRasterizer, Launcher
+from igs.encoder.raster.loss import PERFECT, LossWeights, PictureLoss, StepResult
+from igs.encoder.raster.model import Model
 from igs.encoder.raster.reference import RasterOptions
 from igs.format.fields import SIGMA_MAX, SIGMA_MIN
 
@@ -72,6 +64,7 @@ class CudaBackend:
         self._launcher, self._atomic = launcher, atomic
         self._rasterizer = CudaRasterizer(launcher, place, atomic=atomic, perfect=PERFECT, pictures=pictures)
         self.scales = multiscale.Operations(self._ssim_and_gradient)
+        self._shares: dict[tuple[float, ...], Tensor] = {}  # of each scale's sum in the multiscale term
         self.scratch = Scratch()
 
     def of_many(self, pictures: int) -> CudaBackend:
@@ -150,13 +143,29 @@ class CudaBackend:
         self, image: Tensor, target: Tensor, weights: LossWeights, gradient: Tensor
     ) -> tuple[Tensor, float | Tensor]:
         """Sums as ``CudaRasterizer.loss``, and the multiscale term; the gradient of both is written to ``gradient``."""
+        raster, w = self._rasterizer, weights
         more: float | Tensor = 0.0
-        if weights.ms_ssim:
-            more, by_half = multiscale.loss_and_gradient(image, target, self.scales, weights.map, weights.shares)
-        totals = self._rasterizer.loss(image, target, weights.l1, weights.l2, weights.ssim, gradient, weights.map)
-        if weights.ms_ssim and by_half is not None:
-            multiscale.add_spread(by_half, weights.ms_ssim * weights.ms_ssim_gain, gradient)
+        scales = self.scales.scales(target, w.map, w.shares) if w.ms_ssim else []
+        if scales:  # before the rest, which tells whether there is anything left to learn
+            images = raster.reduce(image, len(scales))
+            gradients, parts = raster.reductions(image, len(scales))
+            sums = torch.empty(len(scales), *target.shape[:-3], 3, dtype=torch.float64, device=self.place)
+            for scale, reduced, part, its_sums in zip(scales, images, parts, sums, strict=True):
+                raster.loss(reduced, scale.target, 0.0, 0.0, 1.0, part, scale.weight, its_sums)
+            more = self._multiscale(scales, sums)
+        totals = raster.loss(image, target, w.l1, w.l2, w.ssim, gradient, w.map)
+        if scales:
+            factors = [w.ms_ssim * w.ms_ssim_gain * scale.share / 4 ** (k + 1) for k, scale in enumerate(scales)]
+            raster.add_reduced(gradients, factors, gradient)
         return totals, more
+
+    def _multiscale(self, scales: list[multiscale.Scale], sums: Tensor) -> Tensor:
+        """1 − Σ share·mean w·SSIM of each scale's sums, float64 [scales(, B), 3]."""
+        values = [scale.target.numel() // self._rasterizer.pictures for scale in scales]
+        key = tuple(scale.share / n for scale, n in zip(scales, values, strict=True))
+        if key not in self._shares:
+            self._shares[key] = sums.new_tensor(key).view(-1, *(1,) * (sums.dim() - 2))
+        return 1 - (self._shares[key] * sums[..., 2]).sum(0)
 
     def _ssim_and_gradient(self, image: Tensor, target: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
         gradient = torch.empty_like(image)

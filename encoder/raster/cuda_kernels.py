@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
@@ -17,7 +18,7 @@ from igs.encoder.raster.kernels import SCALE_MAPS
 from igs.encoder.raster.reference import RasterOptions
 from igs.format.fields import SIGMA_MAX, SIGMA_MIN
 
-_WARPS_PER_BLOCK, _TILES_PER_BLOCK, _LOSS_SIDE = 8, 4, 32  # as the kernels have them
+_WARPS_PER_BLOCK, _TILES_PER_BLOCK, _LOSS_SIDE, _REDUCED_SIDE = 8, 4, 32, 32  # as the kernels have them
 _PULL_REACH = 2.25  # kPullReach of csrc/binning.inc
 # Steps between two looks at how full the tile lists are, each of which waits for the device. Lists have twice the room
 # that the last look found needed, and a step that needs more than that gives gradients of zero.
@@ -270,9 +271,9 @@ class CudaRasterizer:
 
     def loss(
         self, image: Tensor, target: Tensor, l1: float, l2: float, ssim: float, grad: Tensor | None,
-        weight: Tensor | None = None,
+        weight: Tensor | None = None, totals: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
-        """Float64 [3]: Σw|e|, Σw·e², Σw·SSIM (0 where ``ssim`` is); dL/dimage of
+        """Float64 [3]: Σw|e|, Σw·e², Σw·SSIM (0 where ``ssim`` is), in ``totals`` if given; dL/dimage of
         l1·mean w|e| + l2·mean w·e² + ssim·(1 − mean w·SSIM) in ``grad`` if given. weight: w of each pixel [H, W]."""
         f = self._frame
         drawn = f.image, f.pictures, f.channels, f.height, f.width  # that gradients are yet to be taken of
@@ -286,9 +287,42 @@ class CudaRasterizer:
         f.blocks = math.prod(grid) // f.pictures
         self._room("sums", 3 * math.prod(grid), torch.float64)
         self._launch("igs_loss", grid, 384)
-        totals = self._totals()
+        totals = self._totals(totals)
         f.image, f.pictures, f.channels, f.height, f.width = drawn
         return totals
+
+    def reductions(self, picture: Tensor, scales: int) -> tuple[Tensor, list[Tensor]]:
+        """Room for what a picture [..., H, W] is when reduced by 2, 4, 8 …: all of it, and the part of each."""
+        *front, height, width = picture.shape
+        shapes = [(*front, height >> k, width >> k) for k in range(1, scales + 1)]
+        sizes = [math.prod(shape) for shape in shapes]
+        room = self._empty(sum(sizes))
+        return room, [part.view(shape) for part, shape in zip(room.split(sizes), shapes, strict=True)]
+
+    def reduce(self, picture: Tensor, scales: int) -> list[Tensor]:
+        """The means of 2 × 2 pixels of a picture [..., H, W], of these the same, and so on: 1 to 4 reductions."""
+        _check("picture", picture, self.device, torch.float32)
+        *front, height, width = picture.shape
+        room, parts = self.reductions(picture, scales)
+        grid = max(1, -(-width // _REDUCED_SIDE)), max(1, -(-height // _REDUCED_SIDE)), math.prod(front)
+        self._reduced("igs_reduce", grid, (picture, room), (width, height, scales))
+        return parts
+
+    def add_reduced(self, room: Tensor, factors: Sequence[float], gradient: Tensor) -> None:
+        """Add to a gradient [..., H, W] so many times the value of each reduction in ``room`` that a pixel is in."""
+        _check("gradient", gradient, self.device, torch.float32)
+        *front, height, width = gradient.shape
+        grid = -(-width // 32), -(-height // 8), math.prod(front)
+        given = (*factors, 0.0, 0.0, 0.0)[:4]
+        self._reduced("igs_add_reduced", grid, (gradient, room), (width, height, len(factors)), given)
+
+    def _reduced(
+        self, kernel: str, grid: tuple[int, int, int], tensors: Sequence[Tensor], sizes: Sequence[int],
+        factors: Sequence[float] = (),
+    ) -> None:  # fmt: skip
+        pointers = (ctypes.c_void_p(t.data_ptr()) for t in tensors)
+        numbers = (*map(ctypes.c_int32, sizes), *map(ctypes.c_float, factors))
+        self._launcher.launch(kernel, grid, 256, [*pointers, *numbers])
 
     def _point_weight(self, weight: Tensor | None, target: Tensor) -> None:
         """weight: [H, W] for a target [C, H, W], [B, H, W] for [B, C, H, W]."""
@@ -305,8 +339,8 @@ class CudaRasterizer:
         # Of no weights nothing is perfect: another term, which the kernels don't know, is all there is.
         self._frame.perfect = self._perfect if l1 or l2 or ssim else 0.0
 
-    def _totals(self) -> Tensor:
-        totals = torch.empty(*self._in_front, 3, dtype=torch.float64, device=self.device)
+    def _totals(self, out: Tensor | None = None) -> Tensor:
+        totals = torch.empty(*self._in_front, 3, dtype=torch.float64, device=self.device) if out is None else out
         self._frame.totals = totals.data_ptr()  # alive until the launch
         self._launch("igs_totals", (self._frame.pictures, 1, 1), 256)
         return totals

@@ -11,7 +11,9 @@ import torch
 from igs.csrc.cuda_compile import CudaUnavailable
 from igs.encoder.options import EncodeOptions
 from igs.encoder.raster import kernels
-from igs.encoder.raster.backend import Backend, KernelBackend, PlainBackend, TorchBackend
+from igs.encoder.raster.backend import Backend, PlainBackend
+from igs.encoder.raster.kernel_backend import KernelBackend
+from igs.encoder.raster.torch_backend import TorchBackend
 from igs.encoder.recipe import Recipe
 from igs.format.errors import Unsupported, UsageError
 from igs.format.threads import default_threads

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from igs.csrc import Raster, library
-from igs.encoder.raster import multiscale
 from igs.encoder.raster.reference import RasterOptions
 from igs.format.fields import SIGMA_MAX, SIGMA_MIN
 
@@ -225,9 +224,6 @@ def add_spread(by_half: Tensor, factor: float, by_picture: Tensor) -> None:
         raise ValueError("expected a contiguous gradient to add to")
     by_half = _check(by_half, (c, h // 2, w // 2))
     _lib().igs_add_spread(c, h, w, by_half.data_ptr(), factor, _check(by_picture, (c, h, w)).data_ptr())
-
-
-SCALES = multiscale.Operations(ssim_and_gradient, half, add_spread)
 
 
 class _Factors(torch.autograd.Function):

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from igs.encoder.raster import shapes
-from igs.encoder.raster.backend import Grads, Model
+from igs.encoder.raster.loss import Grads
+from igs.encoder.raster.model import Model
 from igs.encoder.raster.reference import RasterOptions
 
 # d(parameter there)/d(parameter here) as powers of the factor: of ``Model.scale`` and of ``Model.rotation``.

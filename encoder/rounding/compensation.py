@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from igs.encoder.raster.backend import Model
+from igs.encoder.raster.model import Model
 from igs.format import lattice as la
 from igs.format.lattice import Lattice
 

@@ -13,7 +13,8 @@ import math
 import numpy as np
 import torch
 
-from igs.encoder.raster.backend import Backend, Model
+from igs.encoder.raster.backend import Backend
+from igs.encoder.raster.model import Model
 from igs.format import lattice as la
 from igs.format.lattice import BROAD, BROADEST, Lattice
 

@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from igs.encoder.raster.backend import Model
+from igs.encoder.raster.model import Model
 from igs.encoder.raster.shapes import is_matrix
 from igs.encoder.recipe import Recipe
 from igs.encoder.rounding.codebook import ResidualCodebook

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from igs.encoder.raster.backend import Model, scale_parameter
+from igs.encoder.raster.model import Model, scale_parameter
 from igs.encoder.raster.shapes import is_matrix
 from igs.encoder.recipe import Recipe
 from igs.format import Quantizer

@@ -19,7 +19,7 @@ HEAVY = {"torch", "numba", "scipy", "PIL"}
 FORBIDDEN = {
     "format": {"igs.decoder", "igs.encoder", "igs.csrc", "igs.view", "igs.cli", "torch", "numba"},
     "decoder": {"igs.encoder", "igs.csrc", "igs.view", "igs.cli", "torch", "scipy"},
-    "encoder": {"igs.view", "igs.cli"},
+    "encoder": {"igs.view", "igs.cli", "scipy"},
     "view": {"igs.encoder", "igs.csrc", "igs.cli", "torch", "numba", "scipy"},
     # Inside the encoder: pictures know nothing of Gaussians, drawing and rounding know nothing of fits.
     "encoder/loading": {"igs.encoder.raster", "igs.encoder.fitting", "igs.encoder.rounding", "torch"},

@@ -14,8 +14,12 @@ from igs.encoder.levels import LevelBackend
 from igs.encoder.loading.downsample import reduce
 from igs.encoder.raster import kernels
 from igs.encoder.raster.area import AreaBackend
-from igs.encoder.raster.backend import KernelBackend, LossWeights, Model, TorchBackend, averaged, spread
+from igs.encoder.raster.backend import averaged, spread
 from igs.encoder.raster.cuda_backend import CudaBackend
+from igs.encoder.raster.kernel_backend import KernelBackend
+from igs.encoder.raster.loss import LossWeights
+from igs.encoder.raster.model import Model
+from igs.encoder.raster.torch_backend import TorchBackend
 from igs.encoder.recipe import Recipe
 from igs.format.errors import UsageError
 

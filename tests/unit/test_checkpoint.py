@@ -21,7 +21,7 @@ from igs.encoder.fitting import checkpoint
 from igs.encoder.fitting.fit import Fit
 from igs.encoder.fitting.safeguards import Safeguards
 from igs.encoder.presets import PRESETS
-from igs.encoder.raster.backend import TorchBackend
+from igs.encoder.raster.torch_backend import TorchBackend
 
 SETTINGS: dict[str, Any] = {"steps": 40, "num_gaussians": 30, "seed": 2, "threads": 1}
 Arrays = dict[str, Any]

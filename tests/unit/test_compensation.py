@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from igs.encoder.raster.backend import LossWeights, Model, TorchBackend
+from igs.encoder.raster.loss import LossWeights
+from igs.encoder.raster.model import Model
 from igs.encoder.raster.reference import RasterOptions
+from igs.encoder.raster.torch_backend import TorchBackend
 from igs.encoder.rounding import compensation
 from igs.encoder.rounding.compensation import Sensitivities
 from igs.encoder.rounding.lattice import Steps

@@ -17,7 +17,7 @@ from igs.encoder import encode
 from igs.encoder.fitting.fit import Fit
 from igs.encoder.options import EncodeOptions
 from igs.encoder.raster import cuda_backend, devices
-from igs.encoder.raster.backend import Model
+from igs.encoder.raster.model import Model
 from igs.encoder.recipe import Recipe
 
 

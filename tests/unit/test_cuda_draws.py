@@ -27,7 +27,7 @@ def test_all_of_a_fit_lies_where_its_backend_is(backend):
     class Watched(DevicePlaces):
         def __getattribute__(self, name):
             found = super().__getattribute__(name)
-            if name not in ("gradient_map", "draw", "top", "neighbour_distance", "values"):
+            if name not in ("gradient_map", "draw", "top", "values"):
                 return found
 
             def called(*arguments, **named):
@@ -40,7 +40,7 @@ def test_all_of_a_fit_lies_where_its_backend_is(backend):
     fit = Fit(target(), 30, Recipe(steps=26), backend, seed=3)
     fit._places = Watched(fit.rng)
     fit.run()
-    assert {name for name, _ in seen} == {"draw", "neighbour_distance", "values"}
+    assert {name for name, _ in seen} == {"draw", "values"}
     assert {place for _, places in seen for place in places} == {fit.target.device}
 
 
@@ -51,47 +51,12 @@ def test_the_largest_errors_are_found_alike(n):
         np.testing.assert_array_equal(found.numpy(), init.top_positions(error.double().numpy(), n))
 
 
-def test_distances_and_values_at_points_agree():
-    g = torch.Generator().manual_seed(1)
-    points = torch.rand(2, 30, 2, generator=g, dtype=torch.float64) * torch.tensor([40.0, 30.0])
-    among = torch.cat([points, torch.rand(2, 9, 2, generator=g, dtype=torch.float64) * 30], 1)
+def test_values_at_points_agree():
+    points = torch.rand(2, 30, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 40
     pictures = torch.stack([target(), 1 - target()])
     for k in range(2):
-        known = init.neighbour_distance(points[k].numpy(), among[k].numpy(), 7.0)
-        found = init_device.neighbour_distance(points, among, 7.0)[k]
-        torch.testing.assert_close(found, torch.from_numpy(known), rtol=1e-12, atol=0)
         known = init.sample_bilinear(pictures[k].permute(1, 2, 0).numpy(), points[k].numpy())
         torch.testing.assert_close(init_device.sample_bilinear(pictures, points)[k], torch.from_numpy(known))
-    assert torch.equal(
-        init_device.neighbour_distance(points[:, :1], points[:, :1], 7.0), torch.full((2, 1), 7.0).double()
-    )
-
-
-def test_distances_of_very_many_points_need_few_pairs(monkeypatch):
-    """Crowds, a line, copies of one point and some far away from all: 900 million pairs would be tried otherwise."""
-    monkeypatch.setattr(torch, "cdist", None)  # would be called
-    g = torch.Generator().manual_seed(1)
-
-    def normal(n: int, *deviations: float) -> torch.Tensor:
-        return 500 + torch.randn(n, 2, generator=g, dtype=torch.float64) * torch.tensor(deviations)
-
-    flat = torch.rand(9996, 2, generator=g, dtype=torch.float64) * 1000
-    points = torch.cat([flat, normal(10_000, 30, 30), normal(10_000, 200, 0.5), flat.new_tensor([[4e3, 9e3]] * 4)])
-    points = torch.stack([points, points.flip(1)])
-    for some in (points[:, :100], points):
-        found = init_device.neighbour_distance(some, points, 1e9)
-        for k in range(2):
-            known = init.neighbour_distance(some[k].numpy(), points[k].numpy(), 1e9)
-            torch.testing.assert_close(found[k], torch.from_numpy(known), rtol=1e-12, atol=0)
-
-
-@pytest.mark.parametrize("value", [3.0, float("nan"), float("inf")])
-def test_distances_of_very_many_points_that_no_cell_parts(monkeypatch, value):
-    monkeypatch.setattr(init_device, "_MOST_PAIRED", 4)
-    points = torch.full((1, 9, 2), 3.0, dtype=torch.float64)
-    points[0, 4] = value
-    found = init_device.neighbour_distance(points, points, 7.0)
-    assert torch.equal(found[0, :4], torch.full((4,), 0.25, dtype=torch.float64))
 
 
 def test_draws_on_the_device_follow_the_map():

@@ -18,8 +18,10 @@ from igs.encoder.fitting.fit import Fit
 from igs.encoder.levels import LevelBackend
 from igs.encoder.presets import PRESETS
 from igs.encoder.raster import kernels
-from igs.encoder.raster.backend import KernelBackend, LossWeights, StepResult, TorchBackend
 from igs.encoder.raster.cuda_backend import CudaBackend
+from igs.encoder.raster.kernel_backend import KernelBackend
+from igs.encoder.raster.loss import LossWeights, StepResult
+from igs.encoder.raster.torch_backend import TorchBackend
 from igs.encoder.recipe import Recipe
 from igs.encoder.rounding.lattice import Noise
 

@@ -19,7 +19,8 @@ from igs.csrc.cuda_compile import CudaUnavailable
 from igs.encoder import EncodeOptions, encode
 from igs.encoder.fitting.fit import Fit
 from igs.encoder.raster import kernels
-from igs.encoder.raster.backend import Model, TorchBackend, scale_parameter
+from igs.encoder.raster.model import Model, scale_parameter
+from igs.encoder.raster.torch_backend import TorchBackend
 from igs.encoder.rounding.lattice import Noise, rate_gradients
 
 

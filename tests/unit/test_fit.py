@@ -19,7 +19,8 @@ from igs.encoder.fitting.fit import Fit
 from igs.encoder.fitting.population import growth_plan
 from igs.encoder.fitting.saliency import spectral_residual
 from igs.encoder.raster import kernels
-from igs.encoder.raster.backend import KernelBackend, TorchBackend
+from igs.encoder.raster.kernel_backend import KernelBackend
+from igs.encoder.raster.torch_backend import TorchBackend
 from igs.encoder.recipe import Recipe
 from igs.encoder.rounding.lattice import Noise
 from igs.encoder.rounding.quantize import straight_through

@@ -12,9 +12,12 @@ from igs.encoder.fitting.fit import Fit
 from igs.encoder.fitting.interlace import ORDER, Interlace, suits
 from igs.encoder.presets import PRESETS
 from igs.encoder.raster import kernels
-from igs.encoder.raster.backend import KernelBackend, LossWeights, Model, TorchBackend
+from igs.encoder.raster.kernel_backend import KernelBackend
+from igs.encoder.raster.loss import LossWeights
+from igs.encoder.raster.model import Model
 from igs.encoder.raster.reference import RasterOptions
 from igs.encoder.raster.shapes import parameters
+from igs.encoder.raster.torch_backend import TorchBackend
 from igs.encoder.recipe import Recipe
 
 BACKENDS = [

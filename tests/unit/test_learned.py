@@ -7,7 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the encoder needs torch")
 
-from igs.encoder.raster.backend import Model
+from igs.encoder.raster.model import Model
 from igs.encoder.recipe import Recipe
 from igs.encoder.rounding.codebook import ResidualCodebook, kmeans, nearest
 from igs.encoder.rounding.learned import Rounding, is_learned

@@ -12,7 +12,9 @@ import igs
 from igs.encoder import encode, levels, targets
 from igs.encoder.fitting.fit import Fit
 from igs.encoder.raster import kernels
-from igs.encoder.raster.backend import LossWeights, Model, TorchBackend
+from igs.encoder.raster.loss import LossWeights
+from igs.encoder.raster.model import Model
+from igs.encoder.raster.torch_backend import TorchBackend
 from igs.encoder.recipe import Recipe
 from igs.format.describe import with_level_psnr
 from igs.format.errors import InvalidFile, UsageError
@@ -243,7 +245,7 @@ def test_more_levels_take_more_steps(count, steps):
 
 @pytest.mark.skipif(not kernels.available(), reason="needs the compiled kernels")
 def test_sensitivities_are_those_of_all_levels():
-    from igs.encoder.raster.backend import KernelBackend
+    from igs.encoder.raster.kernel_backend import KernelBackend
     from igs.encoder.rounding import compensation
 
     _backend, fit, model = small_fit()

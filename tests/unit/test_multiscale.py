@@ -17,9 +17,12 @@ from PIL import Image
 from igs.encoder.fitting.fit import Fit
 from igs.encoder.fitting.fit_batch import FitBatch
 from igs.encoder.raster import cuda_backend, kernels, multiscale, reference
-from igs.encoder.raster.backend import MULTISCALE_EVERY, KernelBackend, LossWeights, Model, TorchBackend
 from igs.encoder.raster.cuda_backend import CudaBackend
+from igs.encoder.raster.kernel_backend import KernelBackend
+from igs.encoder.raster.loss import MULTISCALE_EVERY, LossWeights
+from igs.encoder.raster.model import Model
 from igs.encoder.raster.reference import RasterOptions
+from igs.encoder.raster.torch_backend import TorchBackend
 from igs.encoder.recipe import Recipe
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "antelope_canyon.png"
@@ -159,6 +162,53 @@ def test_halves_and_their_adjoint(width, height):
     kernels.add_spread(half, 0.3, found)
     multiscale.add_spread(half, 0.3, expected)
     assert torch.allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["emulated", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize(
+    ("width", "height", "scales"), [(64, 32, 4), (67, 41, 4), (33, 95, 3), (1, 7, 1), (130, 17, 2)]
+)
+def test_reductions_in_one_pass_and_their_adjoint(name, width, height, scales):
+    backend = backend_of(name)
+    raster, gradient = backend._rasterizer, torch.stack([*pair(width, height, 2)]).to(backend.place)
+    expected, halves = gradient.clone(), [gradient]
+    for _ in range(scales):
+        last, size = halves[-1], [side // 2 for side in halves[-1].shape[-2:]]
+        halves.append(multiscale.half(last) if min(size) else last.new_zeros(*last.shape[:2], *size))
+    for found, half in zip(raster.reduce(gradient, scales), halves[1:], strict=True):
+        assert torch.allclose(found, half, atol=1e-6)
+    room, parts = raster.reductions(gradient, scales)
+    factors = [0.5, -0.25, 2.0, 1.0][:scales]
+    for k, (part, half, factor) in enumerate(zip(parts, halves[1:], factors, strict=True), 1):
+        part.copy_(half)
+        large = half.repeat_interleave(2**k, -2).repeat_interleave(2**k, -1)
+        expected[..., : large.shape[-2], : large.shape[-1]] += factor * large
+    raster.add_reduced(room, factors, gradient)
+    assert torch.allclose(gradient, expected, atol=1e-6)
+
+
+def test_reductions_of_a_target_are_made_once_until_it_changes():
+    made = []
+
+    def half(picture):
+        made.append(picture)
+        return multiscale.half(picture)
+
+    operations = multiscale.Operations(by_autograd, half)
+    target, weight = pair(48, 48)[0], weight_of(48, 48)
+    first = operations.scales(target, weight, multiscale.SHARES)
+    assert operations.scales(target, weight, multiscale.SHARES) is first
+    assert len(made) == 2 * len(first) == 4  # pictures and weights, halved to 24 and 12 pixels
+    assert [s.share for s in first] == pytest.approx([0.2856 / 0.5857, 0.3001 / 0.5857])
+    for other in ((target.clone(), weight, multiscale.SHARES), (target, None, multiscale.SHARES)):
+        assert operations.scales(*other)[0] is not first[0]
+    assert len(operations.scales(target, weight, multiscale.INTERLACED)) == 2
+    target.mul_(0.5)
+    again = operations.scales(target, weight, multiscale.SHARES)
+    assert torch.allclose(again[0].target, first[0].target / 2)
+    for _ in range(20):
+        operations.scales(target.clone(), None, multiscale.SHARES)
+    assert len(operations._kept) == 8
 
 
 def test_a_gain_is_of_the_gradient_only():

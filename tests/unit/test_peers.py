@@ -16,8 +16,10 @@ from igs.encoder import PRESETS, encode, rate
 from igs.encoder.fitting import checkpoint, init
 from igs.encoder.fitting.fit import Fit
 from igs.encoder.raster import kernels
-from igs.encoder.raster.backend import KernelBackend, Model, TorchBackend
+from igs.encoder.raster.kernel_backend import KernelBackend
+from igs.encoder.raster.model import Model
 from igs.encoder.raster.reference import RasterOptions
+from igs.encoder.raster.torch_backend import TorchBackend
 from igs.encoder.recipe import Recipe
 from igs.encoder.rounding.learned import Rounding
 from igs.format import Blend, Group, QuantizerKind, Shape, open_file

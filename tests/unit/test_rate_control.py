@@ -19,7 +19,7 @@ from PIL import Image
 import igs
 from igs.encoder import encode, rate, targets
 from igs.encoder.fitting.fit import Fit
-from igs.encoder.raster.backend import TorchBackend
+from igs.encoder.raster.torch_backend import TorchBackend
 from igs.encoder.recipe import Recipe
 from igs.encoder.targets import _coarseness_for
 

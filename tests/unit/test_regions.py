@@ -18,7 +18,9 @@ from igs.encoder.loading.image import load_image
 from igs.encoder.options import ROI_WEIGHT
 from igs.encoder.raster import kernels
 from igs.encoder.raster.area import AreaBackend
-from igs.encoder.raster.backend import KernelBackend, LossWeights, TorchBackend
+from igs.encoder.raster.kernel_backend import KernelBackend
+from igs.encoder.raster.loss import LossWeights
+from igs.encoder.raster.torch_backend import TorchBackend
 from igs.encoder.recipe import Recipe
 from igs.encoder.rounding import compensation
 from igs.format.errors import UsageError

@@ -269,7 +269,7 @@ def test_a_fit_that_goes_on_is_followed_to_its_end():
 def test_recorded_covariances_are_those_of_the_file():
     torch = pytest.importorskip("torch")
     from igs.encoder.fitting.record import covariances
-    from igs.encoder.raster.backend import Model
+    from igs.encoder.raster.model import Model
     from igs.encoder.raster.shapes import parameters
 
     sigma, turn = torch.tensor([[5.0, 2.0], [1.0, 3.0]]), torch.tensor([0.2, 0.7])

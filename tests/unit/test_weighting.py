@@ -9,7 +9,7 @@ import torch
 import igs
 from igs.encoder import EncodeOptions, TextureMap, encode
 from igs.encoder.raster import kernels
-from igs.encoder.raster.backend import Model
+from igs.encoder.raster.model import Model
 from igs.encoder.recipe import Recipe
 from igs.encoder.rounding.lattice import Steps
 from igs.encoder.weighting import Gains

@@ -18,6 +18,7 @@
 #include "../bin.cu"
 #include "../loss.cu"
 #include "../optimize.cu"
+#include "../scales.cu"
 
 #define IGS_VARIANT_2(name, c, g) name##_##c##_##g
 #define IGS_VARIANT(name, c, g) IGS_VARIANT_2(name, c, g)
@@ -185,6 +186,7 @@ const struct {
     IGS_ENTRY(igs_scan), IGS_ENTRY(igs_fill), IGS_ENTRY(igs_order), IGS_ENTRY(igs_loss), IGS_ENTRY(igs_totals),
     IGS_ENTRY(igs_factors_forward), IGS_ENTRY(igs_factors_backward), IGS_ENTRY(igs_gather_8), IGS_ENTRY(igs_gather_16),
     IGS_ENTRY(igs_gather_costs), IGS_ENTRY(igs_add_noise), IGS_ENTRY(igs_adam), IGS_ENTRY(igs_adam_means),
+    IGS_ENTRY(igs_reduce), IGS_ENTRY(igs_add_reduced),
     IGS_ENTRIES(igs_forward), IGS_ENTRIES(igs_backward), IGS_ENTRIES(igs_fused), IGS_ENTRIES(igs_removal),
 };
 
