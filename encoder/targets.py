@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -133,7 +134,7 @@ def _to_lattice(job: Job, n: int, limit: float | None) -> Result:
     model = fit.run()
     coarseness = fit.coarseness
     if limit is not None:
-        coarseness = _coarseness_for(job, fit, model, limit * _RATE_AIM)
+        coarseness = _coarseness_for(job.sizes(model, fit), coarseness, limit * _RATE_AIM)
     model, packed, data = _frozen(job, fit, coarseness)
     if limit is not None and len(data) < _LOWEST * limit:  # freezing made it smaller than foreseen: finer steps
         finer = coarseness * math.exp((len(data) / (limit * _RATE_AIM) - 1) * _COARSENESS_SLOPE)
@@ -193,12 +194,12 @@ def _affordable(job: Job, fit: Fit, limit: float, coarser: float) -> int:
     return max(job.options.levels, min(wanted, job.pixels))
 
 
-def _coarseness_for(job: Job, fit: Fit, model: Model, aim: float) -> float:
-    """The coarseness at which a model's file has at most ``aim`` bytes: a few trials by secants in the logarithm."""
-    at = math.log(fit.coarseness)
+def _coarseness_for(size_at: Callable[[float], int], start: float, aim: float) -> float:
+    """The coarseness at which a file has at most ``aim`` bytes: a few trials by secants in the logarithm."""
+    at = math.log(start)
     low, high = at - _COARSENESS_SPAN, at + _COARSENESS_ABOVE
     bold = _NOTCH
-    fits, size_at = False, job.sizes(model, fit)  # fits: whether ``high`` was tried
+    fits = False  # whether ``high`` was tried
     for _ in range(_COARSENESS_TRIALS):
         size = size_at(math.exp(at))
         if size > aim:

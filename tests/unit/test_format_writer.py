@@ -21,6 +21,7 @@ from igs.format import (
     ScaleMap,
     Shape,
     UsageError,
+    chunk_rows,
     describe,
     describe_text,
     open_file,
@@ -137,6 +138,15 @@ def test_zstd_is_used_where_it_is_smaller() -> None:
         assert np.array_equal(file.codes(0), same)
     with open_file(write(HEADER, [[same, CODES]], codec=Codec.RAW)) as file:
         assert file.entries["codec"].tolist() == [Codec.RAW, Codec.RAW]
+
+
+@pytest.mark.parametrize("chunk_size", [None, 30])
+def test_chunks_can_be_grouped_apart(chunk_size: int | None) -> None:
+    codes = make_codes(HEADER, 2000)
+    chunks = chunk_rows(HEADER, codes, chunk_size)
+    assert len(chunks) > 1
+    alike = write(HEADER, [[codes[rows] for rows in chunks]])
+    assert alike == write(HEADER, [codes], chunk_size=chunk_size)
 
 
 def test_chunk_boxes_and_areas_are_tight() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -34,13 +33,13 @@ def found_coarseness(octave: float, aim: int, notch: float = 0.0) -> tuple[float
     """
     tried = []
 
-    def size(model: object, fit: object, coarseness: float) -> int:
+    def size(coarseness: float) -> int:
         tried.append(coarseness)
         octaves = math.log2(coarseness / 0.1)
         return round(1000 - octave * (math.floor(octaves / notch) * notch if notch else octaves))
 
-    found = _coarseness_for(SimpleNamespace(size=size), SimpleNamespace(coarseness=0.1), None, aim)
-    return found, size(None, None, found), len(tried) - 1
+    found = _coarseness_for(size, 0.1, aim)
+    return found, size(found), len(tried) - 1
 
 
 @pytest.mark.parametrize("size", [500, 700, 950, 1100])
