@@ -42,9 +42,14 @@ def to_units(coordinates: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def _axis(start: float, samples: int, reduction: int, scale: float) -> npt.NDArray[np.int32]:
-    whole = np.arange(samples, dtype=np.float64)[:, None]
-    part = (np.arange(reduction, dtype=np.float64) + 0.5) / reduction
-    return np.minimum(to_units(((whole + part) / scale + start).ravel()), BOUND - 1).astype(np.int32)
+    at = np.arange(samples, dtype=np.float64)
+    if reduction == 1:
+        at += 0.5
+    else:
+        at = (at[:, None] + (np.arange(reduction, dtype=np.float64) + 0.5) / reduction).ravel()
+    at /= scale
+    at += start
+    return np.minimum(to_units(at), BOUND - 1).astype(np.int32)
 
 
 def check_finite(**numbers: float) -> None:

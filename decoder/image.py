@@ -64,7 +64,9 @@ class Image:
         self._threads = thread_count(threads)
         self._closed = False
         self._samplers = [PartSampler(reader, part, self._threads) for part in reader.parts]
-        self._everything = self._wanted(range(len(self.header.groups)))
+        self._everything = [
+            Wanted(s, s.header.groups, np.arange(len(s.channels)), s.channels, True, s.plain) for s in self._samplers
+        ]
         self._reach_ratio = reader.limits.reach_ratio / min(len(self._samplers), _SHARES)
 
     # -- what it is

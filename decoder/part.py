@@ -36,7 +36,6 @@ class _Run(NamedTuple):
 
     first: int
     last: int  # plus one
-    rule: Rule
     floats: Floats
     chunks: Chunks
     boxes: Boxes
@@ -81,22 +80,26 @@ class PartSampler:
         return max(first, self.part.first_chunk), min(last, self.part.last_chunk)
 
     def _layers(self, chunks: Chunks, level: int) -> list[Layer]:
-        store = self._open_store()
-        return [
-            (store.splats(chunks[(chunks >= run.first) & (chunks < run.last)]), run.rule) for run in self._runs(level)
-        ]
+        store, ranges = self._open_store(), self._ranges(level)
+        if len(ranges) == 1:  # from which all the chunks are
+            return [(store.splats(chunks), self._rule)]
+        return [(store.splats(chunks[(chunks >= first) & (chunks < last)]), rule) for first, last, rule in ranges]
+
+    def _ranges(self, level: int) -> list[tuple[int, int, Rule]]:
+        """Chunks, first and last plus one, whose values are added up at a level, and the rule of each run."""
+        first, last = self._chunk_range(level)
+        if self.header.level_mode != LevelMode.RESIDUAL:
+            return [(first, last, self._rule)]
+        levels = self._reader.levels[: self._reader.available_levels]
+        runs = [(l.first_chunk, l.first_chunk + l.num_chunks) for l in levels if l.first_chunk < last]
+        rules = [self._rule] + [self._rule.without_background()] * (len(runs) - 1)
+        return [(*run, rule) for run, rule in zip(runs, rules, strict=True)]
 
     def _runs(self, level: int) -> list[_Run]:
-        """The runs of chunks whose values are added up at a level."""
+        """The same as the kernels for few points want to know it."""
         if level not in self._known_runs:
-            first, last = self._chunk_range(level)
-            ranges = [(first, last)]
-            if self.header.level_mode == LevelMode.RESIDUAL:
-                levels = self._reader.levels[: self._reader.available_levels]
-                ranges = [(l.first_chunk, l.first_chunk + l.num_chunks) for l in levels if l.first_chunk < last]
-            rules = [self._rule] + [self._rule.without_background()] * (len(ranges) - 1)
             self._known_runs[level] = [
-                _Run(f, l, rule, rule.floats, *self._scan(f, l)) for (f, l), rule in zip(ranges, rules, strict=True)
+                _Run(first, last, rule.floats, *self._scan(first, last)) for first, last, rule in self._ranges(level)
             ]
         return self._known_runs[level]
 

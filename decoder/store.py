@@ -28,6 +28,16 @@ def _columns(rows: int, n: int, dtype: type) -> npt.NDArray[Any]:
     return flat[: rows * n].reshape(rows, n)
 
 
+def _rows(starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> slice | npt.NDArray[np.int64]:
+    """Rows from each start to each end, one run after the other: a slice where that is one run."""
+    counts = ends - starts
+    after: npt.NDArray[np.int64] = counts.cumsum()
+    total = int(after[-1]) if len(after) else 0
+    if total and total == ends[-1] - starts[0]:
+        return slice(int(starts[0]), int(ends[-1]))
+    return np.arange(total, dtype=np.int64) + np.repeat(starts - (after - counts), counts)
+
+
 class Store:
     """Chunks of a part, cached. ``load`` is thread-safe; what is loaded never changes.
 
@@ -56,16 +66,16 @@ class Store:
             return
         with self._lock:
             missing = chunks[self.loaded[chunks - self.first_chunk] == 0]
-            for batch in self._batches(missing):
-                parts = self._reader.read_gaussians(batch, self._threads)
-                for chunk, read in zip((batch - self.first_chunk).tolist(), parts, strict=True):
-                    first = read.first_index - self._first
-                    rows = slice(first, first + len(read))
-                    self.all.means[:, rows] = read.means.T
-                    self.all.factors[:, rows] = read.factors.T
-                    self.all.features[rows] = read.features
-                    self.starts[chunk], self.ends[chunk] = rows.start, rows.stop
-                    self.loaded[chunk] = 1
+            for batch in self._batches(missing) if len(missing) else ():  # another thread may have read them meanwhile
+                read, own = self._reader.read_together(batch, self._threads), batch - self.first_chunk
+                starts = self._reader.first_indices(batch) - self._first
+                ends = starts + self._reader.entries["count"][batch]
+                rows = _rows(starts, ends)
+                self.all.means[:, rows] = read.means.T
+                self.all.factors[:, rows] = read.factors.T
+                self.all.features[rows] = read.features
+                self.starts[own], self.ends[own] = starts, ends
+                self.loaded[own] = 1
 
     def _batches(self, chunks: Chunks) -> list[Chunks]:
         """Chunks to read together: what is on the way (codes, binary64 columns) is several times the final memory."""
@@ -78,12 +88,6 @@ class Store:
         """The Gaussians of some chunks (ascending numbers, loaded by this call), in file order."""
         self.load(chunks)
         own = chunks - self.first_chunk
-        starts, ends = self.starts[own], self.ends[own]
-        total = int((ends - starts).sum())
-        if total == self.all.factors.shape[1]:
+        if len(own) == len(self.loaded):
             return self.all
-        if total and total == ends[-1] - starts[0]:
-            return self.all.take(slice(int(starts[0]), int(ends[-1])))
-        counts = ends - starts
-        before = np.cumsum(counts) - counts
-        return self.all.take(np.arange(total, dtype=np.int64) + np.repeat(starts - before, counts))
+        return self.all.take(_rows(self.starts[own], self.ends[own]))

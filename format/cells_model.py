@@ -7,6 +7,7 @@ made once per lattice record; everything else is computed as the specification w
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from igs.format import arithmetic as ar
 from igs.format import lattice as la
-from igs.format.jit import helper, inline
+from igs.format.jit import OPTIONS, helper, inline, kernels
 from igs.format.rans import contexts
 
 I64 = NDArray[np.int64]
@@ -41,6 +42,8 @@ MARGIN = 2  # cells beside the grid that are always empty, so that no neighbour 
 
 GUESS_LOW, GUESS_STEPS = -2.0, 16  # log2 of the least size, entries per octave
 GUESSES = 17 * GUESS_STEPS
+
+kernel = kernels(__file__, "lattice.py", "arithmetic.py", flags=OPTIONS)
 
 
 # -- tables
@@ -82,50 +85,6 @@ def _places() -> F64:
 PLACES = _places()
 
 
-class Parameters(NamedTuple):
-    """A lattice record as the kernels take it. The tables by code of minor hold what §5.3 and §6.4 make of one."""
-
-    steps: F64  # position, rotation
-    feature_steps: F64  # [F]
-    families: I64  # [1 + F]: minor, features
-    reals: F64  # [1 + F, 3]: pull, mean, spread
-    angles: I64  # [17] cumulative, of 2^24
-    minors: F64  # [largest + 1, 5]: λ2, σ2, E/ρ, unit of the elongation, its largest code
-    edges: (
-        F64  # [largest + 2 + GUESSES] of minor; then, for each 1/16 octave from −2, about where among the codes it is
-    )
-
-
-@functools.lru_cache(maxsize=64)
-def parameters(lattice: la.Lattice) -> Parameters:
-    """Numbers of a lattice record."""
-    models = (lattice.minor_model, *lattice.feature_models)
-    position, minor, ratio, rotation = (
-        la.step_value(c) for c in (lattice.position, lattice.minor, lattice.ratio, lattice.rotation)
-    )
-    top = float(ar.exp2(np.array([min((models[0].mean + TAIL * models[0].width) / 2, 7.0)]))[0])
-    largest = min(int(np.ceil(max(top - la.ROOT_MIN, 0.0) / minor)) + 1, MINOR_MAX)
-    k = np.arange(largest + 2, dtype=np.float64)
-    root = np.minimum(la.ROOT_MIN + k * minor, la.ROOT_MAX)
-    l2 = 2.0 * ar.log2(root)
-    edges = np.full(largest + 2, -np.inf)
-    edges[1:] = 2.0 * ar.log2(la.ROOT_MIN + (k[1:] - 0.5) * minor)
-    unit = (ratio / root) / (la.spread_value(lattice.ratio_spread) * ar.exp2(la.RATIO_FALL * l2))
-    most = np.minimum(np.ceil(TAIL / unit), RATIO_MAX)
-    sizes = GUESS_LOW + np.arange(GUESSES) / GUESS_STEPS
-    guesses = (np.exp2(sizes / 2) - la.ROOT_MIN) / minor + 0.5
-    angles = np.concatenate([[0], np.cumsum(np.array(lattice.angles, np.int64) + 1)])
-    return Parameters(
-        np.array([position, rotation]),
-        np.array([la.step_value(c) for c in lattice.feature]),
-        np.array([m.family for m in models], np.int64),
-        np.array([[m.pull / 64, m.mean, m.width] for m in models]),
-        (angles * 2**24) // angles[-1],
-        np.stack([l2, root * root, ratio / root, unit, most], axis=1)[:-1],
-        np.concatenate([edges, guesses]),
-    )
-
-
 @helper
 def grid(box, trim, count):  # type: ignore[no-untyped-def]
     """Origin and side of a cell in pixels, and how many columns and rows. box: float64 [4]. trim: uint8 [4 or more]."""
@@ -155,6 +114,9 @@ _POWERS = np.ldexp(1.0, np.arange(-32, 32))  # far more than sizes and gains nee
 _S0, _S1, _S2, _S3, _S4, _S5, _S6, _S7, _S8 = ar.SIN
 _C0, _C1, _C2, _C3, _C4, _C5, _C6, _C7, _C8 = ar.COS
 _E0, _E1, _E2, _E3, _E4, _E5, _E6, _E7, _E8, _E9, _E10, _E11, _E12, _E13, _E14, _E15, _E16, _E17 = ar.EXP
+_L0, _L1, _L2, _L3, _L4, _L5, _L6, _L7, _L8, _L9, _L10 = ar.LOG
+_SQRT_HALF, _TWO_OVER_LN2 = ar.SQRT_HALF, ar.TWO_OVER_LN2
+_ROOT_MIN, _ROOT_MAX, _RATIO_FALL = la.ROOT_MIN, la.ROOT_MAX, la.RATIO_FALL
 
 
 @inline
@@ -165,6 +127,19 @@ def exp2(v):  # type: ignore[no-untyped-def]
     t = ((((((((_E17 * a + _E16) * a + _E15) * a + _E14) * a + _E13) * a + _E12) * a + _E11) * a + _E10) * a + _E9) * a
     t = (((((((t + _E8) * a + _E7) * a + _E6) * a + _E5) * a + _E4) * a + _E3) * a + _E2) * a + _E1
     return (t * a + _E0) * _POWERS[n + 32]
+
+
+@inline
+def log2(v):  # type: ignore[no-untyped-def]
+    """log₂ v, v > 0."""
+    m, e = math.frexp(v)
+    if m < _SQRT_HALF:
+        m, e = m * 2.0, e - 1
+    s = (m - 1.0) / (m + 1.0)
+    z = s * s
+    t = ((((((_L10 * z + _L9) * z + _L8) * z + _L7) * z + _L6) * z + _L5) * z + _L4) * z
+    t = (((t + _L3) * z + _L2) * z + _L1) * z + _L0
+    return e + (s * _TWO_OVER_LN2) * t
 
 
 @inline
@@ -269,3 +244,65 @@ def expected_value(values, column, found, row, n, pull, mean):  # type: ignore[n
     for i in range(1, n):
         total += values[found[row, i], column]
     return mean + pull * (total / n - mean)
+
+
+# -- numbers of a lattice record
+
+
+class Parameters(NamedTuple):
+    """A lattice record as the kernels take it. The tables by code of minor hold what §5.3 and §6.4 make of one."""
+
+    steps: F64  # position, rotation
+    feature_steps: F64  # [F]
+    families: I64  # [1 + F]: minor, features
+    reals: F64  # [1 + F, 3]: pull, mean, spread
+    angles: I64  # [17] cumulative, of 2^24
+    minors: F64  # [largest + 1, 5]: λ2, σ2, E/ρ, unit of the elongation, its largest code
+    edges: (
+        F64  # [largest + 2 + GUESSES] of minor; then, for each 1/16 octave from −2, about where among the codes it is
+    )
+
+
+_GUESS_ROOTS = np.exp2((GUESS_LOW + np.arange(GUESSES) / GUESS_STEPS) / 2) - la.ROOT_MIN
+
+
+@kernel
+def by_minor(minor, ratio, spread, farthest):  # type: ignore[no-untyped-def]
+    """(minors, edges) of ``Parameters``.
+
+    minor, ratio: steps. spread: of the elongation. farthest: the largest λ2 that has a code.
+    """
+    top = exp2(min(farthest / 2, 7.0))
+    largest = min(math.ceil(max(top - _ROOT_MIN, 0.0) / minor) + 1, MINOR_MAX)
+    minors, edges = np.empty((largest + 1, 5)), np.empty(largest + 2 + GUESSES)
+    for k in range(largest + 1):
+        root = min(_ROOT_MIN + k * minor, _ROOT_MAX)
+        l2 = 2.0 * log2(root)
+        unit = (ratio / root) / (spread * exp2(_RATIO_FALL * l2))
+        minors[k, 0], minors[k, 1], minors[k, 2], minors[k, 3] = l2, root * root, ratio / root, unit
+        minors[k, 4] = min(math.ceil(TAIL / unit), RATIO_MAX)
+    edges[0] = -np.inf
+    for k in range(1, largest + 2):
+        edges[k] = 2.0 * log2(_ROOT_MIN + (k - 0.5) * minor)
+    for k in range(GUESSES):
+        edges[largest + 2 + k] = _GUESS_ROOTS[k] / minor + 0.5
+    return minors, edges
+
+
+@functools.lru_cache(maxsize=64)
+def parameters(lattice: la.Lattice) -> Parameters:
+    """Numbers of a lattice record."""
+    models = (lattice.minor_model, *lattice.feature_models)
+    position, minor, ratio, rotation = (
+        la.step_value(c) for c in (lattice.position, lattice.minor, lattice.ratio, lattice.rotation)
+    )
+    farthest = models[0].mean + TAIL * models[0].width
+    sums = list(itertools.accumulate((a + 1 for a in lattice.angles), initial=0))
+    return Parameters(
+        np.array([position, rotation]),
+        np.array([la.step_value(c) for c in lattice.feature]),
+        np.array([m.family for m in models], np.int64),
+        np.array([[m.pull / 64, m.mean, m.width] for m in models]),
+        np.array([(s << 24) // sums[-1] for s in sums], np.int64),
+        *by_minor(minor, ratio, la.spread_value(lattice.ratio_spread), farthest),
+    )

@@ -199,7 +199,7 @@ class IndexReader:
         assert self._loaded is not None
         self._loaded[block] = True
 
-    def _need(self, chunks: Sequence[int]) -> None:
+    def _need(self, chunks: Sequence[int] | Chunks) -> None:
         """Have the entries of chunks at hand; UsageError for a number that there isn't."""
         for chunk in (min(chunks), max(chunks)):
             if not 0 <= chunk < self.num_chunks:
@@ -321,6 +321,11 @@ class IndexReader:
             return int(self._node_firsts[block]), int(self._node_starts[block])
         self._need([chunk])
         return int(self._firsts[chunk]), int(self._starts[chunk])
+
+    def first_indices(self, chunks: Sequence[int] | Chunks) -> NDArray[np.int64]:
+        """The file-wide index of the first Gaussian of each of some chunks, one or more, int64 [n]."""
+        self._need(chunks)
+        return np.asarray(self._firsts[chunks])
 
     def read_bytes(self, offset: int, count: int) -> bytes:
         """Bytes of the file as they are, unchecked: for programs that copy parts."""

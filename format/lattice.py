@@ -138,7 +138,7 @@ class Lattice:
             ("centres", tuple(m.centre for m in models), -128, 127),
             ("weights of angles", self.angles, 0, 15),
         ):
-            if not all(low <= v <= high for v in values):
+            if min(values, default=low) < low or max(values, default=high) > high:
                 yield f"{name} of {low} to {high}", str(values)
         if len(self.angles) != ANGLE_BINS or len(self.feature) != len(self.feature_models):
             found = f"{len(self.angles)} and {len(self.feature)}"

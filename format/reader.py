@@ -6,6 +6,7 @@ Sampling is the decoder's business.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -47,6 +48,12 @@ def open_file(
         raise
 
 
+def _span(chunks: list[int]) -> slice | list[int]:
+    """An index of arrays by chunk: of successive ones a slice, which takes a tenth of the time."""
+    first, last = chunks[0], chunks[0] + len(chunks)
+    return slice(first, last) if chunks == list(range(first, last)) else chunks
+
+
 class FileReader(IndexReader):
     """An open file: its index, and what its chunks hold. Thread-safe; a context manager."""
 
@@ -61,7 +68,8 @@ class FileReader(IndexReader):
             return
         self._need(wanted)
         self.level_check(max(wanted))
-        starts, rows = self._starts[wanted].tolist(), self.entries[wanted]
+        span = _span(wanted)
+        starts, rows = self._starts[span].tolist(), self.entries[span]
         sizes, checks = rows["bytes"].tolist(), rows["crc"].tolist()
         at = 0
         while at < len(wanted):
@@ -120,25 +128,32 @@ class FileReader(IndexReader):
 
         They must be of one part. threads: for entropy decoding; None: one per core.
         """
-        numbers = [int(c) for c in chunks]
+        numbers, parts, start = [int(c) for c in chunks], [], 0
         if not numbers:
             return []
+        every = self.read_together(numbers, threads)
+        firsts = self.first_indices(numbers).tolist()
+        for count, first in zip(self.entries["count"][numbers].tolist(), firsts, strict=True):
+            parts.append(every.run(start, start + count, first))
+            start += count
+        return parts
+
+    def read_together(self, chunks: Sequence[int] | Chunks, threads: int | None = None) -> Gaussians:
+        """The same as one, of one chunk or more; its first_index is that of the first chunk."""
+        numbers = [int(c) for c in chunks]
         payloads = list(self.payloads(numbers))
         if self.chunk_part(min(numbers)) != self.chunk_part(max(numbers)):
             raise UsageError(f"chunks: expected those of one part, found {min(numbers)} to {max(numbers)}")
-        counts = self.entries["count"][numbers].tolist()
-        slow = sum(itertools.compress(counts, THREADED[self.entries["codec"][numbers]]))
+        rows = self.entries[_span(numbers)]
+        counts = rows["count"].tolist()
+        slow = sum(itertools.compress(counts, THREADED[rows["codec"]]))
         threads = (threads or default_threads()) if slow >= MIN_THREADED else 1
         every = self._decode_cells(numbers, payloads, counts, threads)
         if every is None:
             every = self._dequantize(numbers, payloads, threads)
         if every is None:  # name the chunk that is at fault
-            return [self.gaussians(c) for c in numbers]
-        firsts, parts, start = self._firsts[numbers].tolist(), [], 0
-        for count, first in zip(counts, firsts, strict=True):
-            parts.append(every.run(start, start + count, first))
-            start += count
-        return parts
+            every = Gaussians.concatenate([self.gaussians(c) for c in numbers])
+        return dataclasses.replace(every, first_index=int(self._firsts[numbers[0]]))
 
     def _decode_cells(
         self, chunks: list[int], payloads: list[bytes], counts: list[int], threads: int
@@ -149,7 +164,8 @@ class FileReader(IndexReader):
             return None
         from igs.format import cells  # Numba loads with it
 
-        boxes, areas = self._boxes[:, chunks].T, self.entries["reach_area"][chunks].astype(np.float64)
+        span = _span(chunks)
+        boxes, areas = self._boxes[:, span].T, self.entries["reach_area"][span].astype(np.float64)
         grids = cells.clip_box(boxes, header.width, header.height)
         coded = cells.Coded(payloads, np.array(counts, np.int64), grids, boxes, areas)
         return cells.decode_gaussians(coded, header, threads)

@@ -23,6 +23,7 @@ from igs.format import (
     Limits,
     Quantizer,
     UsageError,
+    arithmetic,
     columns,
     dequantize,
     describe,
@@ -37,7 +38,7 @@ from igs.format import (
 )
 from igs.format import lattice as la
 from igs.format.cells import Coded, clip_box, decode, decode_gaussians, encode, tables
-from igs.format.cells_model import CODE_MAX, RATIO_MAX, parameters
+from igs.format.cells_model import CODE_MAX, GUESSES, MINOR_MAX, RATIO_MAX, parameters
 from igs.format.rans import RECIPROCALS, SPLIT
 from igs.format.reader import MIN_THREADED
 
@@ -103,6 +104,25 @@ def codes_that_fit(lattice: la.Lattice, n: int, seed: int) -> tuple[np.ndarray, 
     near &= (np.abs(codes.view(np.int32).astype(np.int64)) <= CODE_MAX).all(axis=1)
     assume(near.any())
     return codes[near], positions[near]
+
+
+@given(lattices(2))
+def test_tables_of_a_record_are_those_of_exact_arithmetic(lattice: la.Lattice) -> None:
+    """The kernel that fills them, bit for bit, by what rounds the same everywhere."""
+    p, minor, model = parameters(lattice), la.step_value(lattice.minor), lattice.minor_model
+    top = float(arithmetic.exp2(np.array([min((model.mean + 12 * model.width) / 2, 7.0)]))[0])
+    assert len(p.minors) == min(max(math.ceil((top - 0.5) / minor), 0) + 1, MINOR_MAX) + 1
+    k = np.arange(len(p.minors))
+    _, sigma2, _, l2, *_ = la.sizes(lattice, k, 0 * k)
+    ratio = la.step_value(lattice.ratio) / np.minimum(0.5 + k * minor, 128.0)
+    unit = ratio / (la.spread_value(lattice.ratio_spread) * arithmetic.exp2(-0.375 * l2))
+    largest = np.minimum(np.ceil(12.0 / unit), RATIO_MAX)
+    for column, expected in zip(p.minors.T, (l2, sigma2, ratio, unit, largest), strict=True):
+        assert np.array_equal(column, expected)
+    edges = 2.0 * arithmetic.log2(0.5 + (np.arange(1, len(k) + 1) - 0.5) * minor)
+    assert np.array_equal(p.edges[:-GUESSES], np.concatenate([[-np.inf], edges]))
+    guesses = (2.0 ** ((np.arange(GUESSES) / 16 - 2.0) / 2) - 0.5) / minor + 0.5
+    assert np.allclose(p.edges[-GUESSES:], guesses, rtol=1e-12)
 
 
 def both(payload: bytes, count: int, lattice: la.Lattice, box: np.ndarray) -> np.ndarray | None:
