@@ -1,4 +1,4 @@
-"""Fills the tables of README.md and docs/presets.md from the presets and bench/results/cpu.json.
+"""Fills the tables of README.md, docs/speed.md and docs/presets.md from the presets and bench/results/cpu.json.
 
 python bench/make_docs.py
 """
@@ -15,6 +15,8 @@ from igs.encoder.rate import quality_to_bpp
 
 PAGE = common.REPO / "docs" / "presets.md"
 README = common.REPO / "README.md"
+SPEED = common.REPO / "docs" / "speed.md"
+SIZES = {"kodim07": "768 × 512", "canopee": "2048²"}
 
 
 def efforts(rows: list[dict]) -> str:
@@ -40,8 +42,57 @@ def ablation(tables: dict[str, list[dict]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _decoder_rows(results: dict[str, dict]) -> list[dict]:
+    return list(results["decoder and random access"]["rows"])
+
+
+def _row(rows: list[dict], start: str) -> dict:
+    return next(row for row in rows if row["what"].startswith(start))
+
+
+def first_figures(results: dict[str, dict]) -> str:
+    """The README's table: what a user would ask first."""
+    lines, rows = ["| | | |", "|---|---|---|"], _decoder_rows(results)
+    for row in results["whole encodes, default effort"]["rows"]:
+        what = f"`igs-encode` of {row['picture']} ({SIZES[row['picture']]}) at {row['bpp']:g} bpp, the whole process"
+        lines.append(
+            f"| {what} | {row['seconds']:.0f} s | {row['times_avif']:.0f} × the time of Pillow's AVIF, speed 4 |"
+        )
+
+    def value(start: str) -> str:
+        row = _row(rows, start)
+        return f"{row['value']:.2g} {row.get('unit', '')}".strip()
+
+    size = _bytes(_row(rows, "chunks to Gaussians, 2048²")["note"].partition(", ")[2])
+    for what, start, peer, of in (
+        (
+            f"whole picture, 2048², 10 000 Gaussians ({size})",
+            "full decode 2048²",
+            "ratio of the full decode to AVIF",
+            "of Pillow's AVIF decoder",
+        ),
+        (
+            "a new file and its first pixel",
+            "the same, coded file",
+            "",
+            "",
+        ),
+        (
+            "a million random points of an open picture, one thread",
+            "10⁶ random points",
+            "ratio of the random points",
+            "of SciPy's bilinear samples of decoded pixels",
+        ),
+        ("one pixel of an open picture", "im.pixel", "", ""),
+        ("bytes read for one pixel of an 8192² picture", "read for a pixel, 8192²", "", ""),
+        ("`igs-decode` of a Kodak picture to PNG, the whole process", "igs-decode of a Kodak", "", ""),
+    ):
+        lines.append(f"| {what} | {value(start)} | {f'{value(peer)} the time {of}' if peer else ''} |")
+    return "\n".join(lines) + "\n"
+
+
 def speed(results: dict[str, dict]) -> str:
-    """The README's table: what a user of the codec would ask first."""
+    """The table of docs/speed.md."""
     lines = ["| | |", "|---|---|"]
 
     def add(what: str, value: str) -> None:
@@ -74,6 +125,11 @@ def speed(results: dict[str, dict]) -> str:
                 f"steps to 95 % of the final PSNR, 3000 Gaussians, {names} (aim: 400)",
                 " and ".join(str(row["steps_95%"]) for row in mine),
             )
+        if key.startswith("peak memory of the encoder"):
+            add(
+                "peak memory of an encode of 2048², 10 000 Gaussians, squared error; and with SSIM",
+                " and ".join(f"{row['peak_MiB']:.0f} MiB" for row in section["rows"]),
+            )
         if key.startswith("without compiled kernels"):
             kernels, plain = section["rows"]
             add(
@@ -82,8 +138,10 @@ def speed(results: dict[str, dict]) -> str:
                 f" {kernels['psnr']:.2f} dB)",
                 f"{plain['seconds']:.0f} s, {plain['psnr']:.2f} dB, {plain['peak_MiB']:.0f} MiB",
             )
+    rows = _decoder_rows(results)
+    size = _bytes(_row(rows, "chunks to Gaussians, 2048²")["note"].partition(", ")[2])
     wanted = (
-        ("full decode 2048²", "whole picture, 2048², 10 000 Gaussians (86 KB, coded), to 8 bits, two threads"),
+        ("full decode 2048²", f"whole picture, 2048², 10 000 Gaussians ({size}, coded), to 8 bits, two threads"),
         ("ratio of the full decode to AVIF", "… times as long as Pillow decodes AVIF of that picture"),
         ("operations per decoded pixel, mean", "operations per decoded pixel of that file (aim: 300), mean"),
         ("operations per decoded pixel, 99th", "… 99th percentile"),
@@ -95,12 +153,12 @@ def speed(results: dict[str, dict]) -> str:
         ("ratio of the first pixel to AVIF", "… times as long as Pillow opens and decodes AVIF of that picture"),
         ("igs-decode of a Kodak file", "`igs-decode` of a Kodak file to PNG, whole process, later runs"),
         ("ratio of igs-decode", "… times as long as a Python that imports NumPy"),
+        ("peak memory, decode 2048²", "peak memory of a decode of 2048², the whole process"),
         ("read for a 1 % region, 2048²", "bytes read for 1 % of the coded file's picture"),
         ("read for a pixel, 2048²", "bytes read for one pixel of it"),
         ("read for a 1 % region, 8192²", "bytes read for 1 % of an 8192² picture (1.6 MB, plain codes)"),
         ("read for a pixel, 8192²", "bytes read for one pixel of it"),
     )
-    rows = results["decoder and random access"]["rows"]
     for start, text in wanted:
         row = next((r for r in rows if r["what"].startswith(start)), None)
         if row is not None:
@@ -112,17 +170,6 @@ def speed(results: dict[str, dict]) -> str:
 def _bytes(note: str) -> str:
     """``87033 bytes`` as ``87 KB``."""
     return re.sub(r"^(\d+) bytes", lambda m: f"{int(m.group(1)) / 1000:.0f} KB", note)
-
-
-def encodes(section: dict) -> str:
-    """The README's paragraph on whole encodes, one line."""
-    found = [
-        f"{row['picture']} at {row['bpp']:g} bpp {row['seconds']:.0f} s, {row['times_avif']:.0f} times as long as"
-        " Pillow's AVIF (speed 4)"
-        for row in section["rows"]
-    ]
-    processor = section["machine"]["processor"].replace("(R)", "").removesuffix(" Processor")
-    return f"Encoding at the default effort, the whole process, two cores of an {processor}: {'; '.join(found)}.\n"
 
 
 def convergence(rows: list[dict]) -> str:
@@ -141,11 +188,6 @@ def convergence(rows: list[dict]) -> str:
 def fill(text: str, name: str, table: str) -> str:
     """The page with what follows ``<!-- name -->``, up to the next empty line pair, replaced."""
     return re.sub(rf"(<!-- {name} -->\n)(\|.*\n)*", lambda m: m.group(1) + table, text)
-
-
-def fill_line(text: str, name: str, line: str) -> str:
-    """The page with the line behind ``<!-- name -->`` replaced."""
-    return re.sub(rf"(<!-- {name} -->\n).*\n", lambda m: m.group(1) + line, text)
 
 
 def main() -> None:
@@ -167,10 +209,8 @@ def main() -> None:
     if tables:
         text = fill(text, "ablation", ablation(tables))
     PAGE.write_text(text)
-    text = fill(README.read_text(), "speed", speed(results))
-    for key, section in results.items():
-        if key.startswith("whole encodes"):
-            text = fill_line(text, "encodes", encodes(section))
+    SPEED.write_text(fill(SPEED.read_text(), "speed", speed(results)))
+    text = fill(README.read_text(), "speed", first_figures(results))
     README.write_text(text)
 
 

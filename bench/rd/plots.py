@@ -42,6 +42,7 @@ def draw(view: View, folder: Path) -> dict[str, Drawn]:
     matplotlib.rcParams |= {"grid.alpha": 0.3, "path.simplify": True}
     folder.mkdir(parents=True, exist_ok=True)
     files = {}
+    summary("rd-summary.svg", view, folder)
     groups = {
         "curves": (*OURS, *CLASSICAL),
         "presets": ("igs", *PRESETS, "webp"),
@@ -75,6 +76,17 @@ def draw(view: View, folder: Path) -> dict[str, Drawn]:
         if len(panels) > 1 and _figure(view, [p for p in panels if p[2]], shown, folder / file):
             files[f"{name}/categories"] = file, sum(len(p) for _, _, p in panels)
     return files
+
+
+def summary(file: str, view: View, folder: Path) -> None:
+    """PSNR of igs and of the codecs that everybody has, a panel for each set that all of them were measured on."""
+    codecs, panels = ("igs", *CLASSICAL), []
+    for name, wanted in view.sets.items():
+        some = [p for p in view.pictures(name, None, codecs) if view.measured(p, codecs, "psnr")]
+        some = _shared(view, some, codecs, "psnr", view.top(name)) if some else []
+        panels += [(f"{wanted.get('title', name)}, {len(some)} pictures", "psnr", some)] if some else []
+    if panels:
+        _figure(view, panels, codecs, folder / file)
 
 
 def _shared(view: View, pictures: list[str], codecs: Sequence[str], metric: str, top: float) -> list[str]:

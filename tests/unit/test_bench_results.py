@@ -53,21 +53,12 @@ def test_a_pictures_rows_take_the_place_of_its_older_ones(tmp_path: Path, monkey
 
 def test_the_committed_tables_are_made_of_the_committed_results() -> None:
     results = json.loads((REPO / "bench" / "results" / "cpu.json").read_text())
-    readme, page = make_docs.README.read_text(), make_docs.PAGE.read_text()
-    assert make_docs.fill(readme, "speed", make_docs.speed(results)) == readme
+    readme, speed, page = (path.read_text() for path in (make_docs.README, make_docs.SPEED, make_docs.PAGE))
+    assert make_docs.fill(readme, "speed", make_docs.first_figures(results)) == readme
+    assert make_docs.fill(speed, "speed", make_docs.speed(results)) == speed
     for name, made in (("efforts", make_docs.efforts), ("convergence", make_docs.convergence)):
         (rows,) = [section["rows"] for key, section in results.items() if key.startswith(name)]
         assert make_docs.fill(page, name, made(rows)) == page
-
-
-def test_whole_encodes_are_one_line_of_the_readme() -> None:
-    rows = [{"picture": "kodim07", "bpp": 0.4, "seconds": 13.4, "times_avif": 20.2}]
-    section = {"rows": rows, "machine": {"processor": "AMD EPYC"}}
-    text = make_docs.fill_line("before\n<!-- encodes -->\nold\n\nbehind\n", "encodes", make_docs.encodes(section))
-    assert text == (
-        "before\n<!-- encodes -->\nEncoding at the default effort, the whole process, two cores of an AMD EPYC: "
-        "kodim07 at 0.4 bpp 13 s, 20 times as long as Pillow's AVIF (speed 4).\n\nbehind\n"
-    )
 
 
 def test_memory_and_time_of_a_process() -> None:
