@@ -94,20 +94,9 @@ def holes_in_rows(  # type: ignore[no-untyped-def]
         y0, y_count = tiles_y[0, row], tiles_y[1, row]
         top, bottom = ys[y0], ys[y0 + y_count - 1]
         row_spans(
-            means,
-            factors,
-            reach,
-            members,
-            float(top),
-            float(bottom),
-            lows,
-            highs,
-            origin,
-            per_unit,
-            first,
-            last,
+            means, factors, reach, members, float(top), float(bottom), lows, highs, origin, per_unit, first, last,
             counts,
-        )
+        )  # fmt: skip
         segment = 0
         while segment < tiles:
             end = next_segment(counts, segment, starts)

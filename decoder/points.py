@@ -11,7 +11,7 @@ from igs.decoder.bins import fill_segment, next_segment, row_spans
 from igs.decoder.blend import CROWD, blend, blend_crowd, slope, whitened
 from igs.decoder.candidates import COLUMNS, P, Q, R, gather
 from igs.decoder.constants import NOWHERE
-from igs.decoder.jit import kernel
+from igs.decoder.jit import allocating, inline, kernel
 from igs.decoder.simd import bits, load, lowest_bit, minimum, splat, splat_int, store, to_floats
 from igs.format.fields import BOUND, UNIT
 
@@ -37,6 +37,30 @@ def fix_points(points, xs, ys):  # type: ignore[no-untyped-def]
     return -1
 
 
+@inline
+def blend_found(  # type: ignore[no-untyped-def]
+    x, y, found, count, means, factors, features, channels, rule, top_k, is_sum, active, local, d2s, slopes, ranks,
+    lanes,
+):  # fmt: skip
+    """The values at one point, x and y in all lanes, of the ``count`` Gaussians found there, into lanes [16 · C].
+
+    active: 0, 1, 2 …. local [F · capacity], d2s, slopes [16 · capacity]: overwritten.
+    """
+    columns = features.shape[1]
+    nearest = splat(np.float32(np.inf))
+    for k in range(count):
+        i = found[k]
+        u, v = whitened(means, factors, i, x, y)
+        d2 = u * u + v * v
+        store(d2s, k * 16, d2)
+        nearest = minimum(nearest, d2)
+        for c in range(columns):
+            local[k * columns + c] = features[i, c]
+        if columns > channels:
+            store(slopes, k * 16, slope(features[i, channels], features[i, channels + 1], u, v))
+    blend(d2s, slopes, active, count, nearest, local, channels, columns, rule, top_k, is_sum, ranks, lanes)
+
+
 @kernel
 def values_at(  # type: ignore[no-untyped-def]
     xs, ys, start, end, chunks, boxes, loaded, starts, ends, means, factors, features, rule, top_k, sum_blend, out
@@ -50,7 +74,6 @@ def values_at(  # type: ignore[no-untyped-def]
     """
     is_sum = sum_blend != 0
     channels, columns = out.shape[1], features.shape[1]
-    sloped = columns > channels
     stride = means.shape[1]
     capacity = 64
     found = np.empty(capacity, np.int64)
@@ -100,18 +123,10 @@ def values_at(  # type: ignore[no-untyped-def]
             if count > CROWD:
                 blend_crowd(means, factors, features, found, 0, count, x, y, rule, top_k, is_sum, ranks, lanes)
             else:
-                nearest = splat(np.float32(np.inf))
-                for k in range(count):
-                    i = found[k]
-                    u, v = whitened(means, factors, i, x, y)
-                    d2 = u * u + v * v
-                    store(d2s, k * 16, d2)
-                    nearest = minimum(nearest, d2)
-                    for c in range(columns):
-                        local[k * columns + c] = features[i, c]
-                    if sloped:
-                        store(slopes, k * 16, slope(features[i, channels], features[i, channels + 1], u, v))
-                blend(d2s, slopes, active, count, nearest, local, channels, columns, rule, top_k, is_sum, ranks, lanes)
+                blend_found(
+                    x, y, found, count, means, factors, features, channels, rule, top_k, is_sum, active, local, d2s,
+                    slopes, ranks, lanes,
+                )  # fmt: skip
             for c in range(channels):
                 out[point, c] = lanes[c * 16]
         else:
@@ -215,24 +230,44 @@ def chunks_needed(starts, ordered, bounds, grid, boxes):  # type: ignore[no-unty
     return needed
 
 
+@allocating
+def room(capacity, features):  # type: ignore[no-untyped-def]
+    """What is kept of so many candidates of a cell: table, where, local, slopes, d2s, active (``candidates.py``)."""
+    return (
+        np.empty((COLUMNS, capacity), np.float32),
+        np.empty((3, capacity), np.int32),
+        np.empty(capacity * features, np.float32),
+        np.empty(capacity * 16, np.float32),
+        np.empty(capacity * 16, np.float32),
+        np.arange(capacity).astype(np.int32),
+    )
+
+
+@inline
+def blend_points(  # type: ignore[no-untyped-def]
+    x, y, kept, table, where, local, channels, features, rule, top_k, is_sum, active, d2s, slopes, ranks, lanes
+):
+    """The values at 16 points of a cell, of its ``kept`` candidates, into lanes [16 · C]. d2s, slopes: overwritten."""
+    nearest = splat(np.float32(np.inf))
+    for k in range(kept):
+        dx = to_floats(x - splat_int(where[0, k]))
+        dy = to_floats(y - splat_int(where[1, k]))
+        u = splat(table[P, k]) * dx + splat(table[Q, k]) * dy
+        v = splat(table[R, k]) * dy
+        d2 = u * u + v * v
+        store(d2s, k * 16, d2)
+        nearest = minimum(nearest, d2)
+        if features > channels:
+            at = k * features + channels
+            store(slopes, k * 16, slope(local[at], local[at + 1], u, v))
+    blend(d2s, slopes, active, kept, nearest, local, channels, features, rule, top_k, is_sum, ranks, lanes)
+
+
 @kernel
 def sample_row(  # type: ignore[no-untyped-def]
-    means,
-    factors,
-    features,
-    row_starts,
-    row_members,
-    starts,
-    order,
-    ordered,
-    bounds,
-    lows,
-    highs,
-    numbers,
-    rule,
-    row,
+    means, factors, features, row_starts, row_members, starts, order, ordered, bounds, lows, highs, numbers, rule, row,
     out,
-):
+):  # fmt: skip
     """Values at the points of one row of cells.
 
     starts: int64 [columns + 1]; order, ordered: as ``sort_into_cells`` gives; bounds: int32 [columns, 4];
@@ -244,25 +279,13 @@ def sample_row(  # type: ignore[no-untyped-def]
     """
     reach, origin, per_unit = numbers[0], numbers[1], numbers[2]
     top_k, is_sum = int(numbers[3]), numbers[4] != 0.0
-    channels, features_each = out.shape[1], features.shape[1]
-    sloped = features_each > channels
-    columns = len(lows)
+    channels, features_each, columns = out.shape[1], features.shape[1], len(lows)
     members = row_members[row_starts[row] : row_starts[row + 1]]
-    first = np.empty(len(members), np.int32)
-    last = np.empty(len(members), np.int32)
-    counts = np.empty(columns, np.int64)
-    entry_starts = np.empty(columns + 1, np.int64)
-    place = np.empty(columns, np.int64)
-    entries = np.empty(0, np.int32)
-    capacity = 16
-    table = np.empty((COLUMNS, capacity), np.float32)
-    where = np.empty((3, capacity), np.int32)
-    local = np.empty(capacity * features_each, np.float32)
-    slopes = np.empty(capacity * 16, np.float32)
-    d2s = np.empty(capacity * 16, np.float32)
-    active = np.arange(capacity).astype(np.int32)
-    ranks = np.empty(32 * 16, np.float32)
-    lanes = np.empty(channels * 16, np.float32)
+    first, last = np.empty(len(members), np.int32), np.empty(len(members), np.int32)
+    counts, place = np.empty(columns, np.int64), np.empty(columns, np.int64)
+    entry_starts, entries = np.empty(columns + 1, np.int64), np.empty(0, np.int32)
+    table, where, local, slopes, d2s, active = room(16, features_each)
+    ranks, lanes = np.empty(32 * 16, np.float32), np.empty(channels * 16, np.float32)
     row_spans(
         means, factors, reach, members, numbers[5], numbers[6], lows, highs, origin, per_unit, first, last, counts
     )
@@ -277,24 +300,18 @@ def sample_row(  # type: ignore[no-untyped-def]
         if entry_starts[end] > len(entries):
             entries = np.empty(entry_starts[end] + entry_starts[end] // 2, np.int32)
         fill_segment(members, first, last, segment, end, entry_starts, place, entries)
-        for column in range(segment, end):
-            cell = column
+        for cell in range(segment, end):
             if starts[cell] == starts[cell + 1]:
                 continue
-            number = entry_starts[column + 1] - entry_starts[column]
+            number = entry_starts[cell + 1] - entry_starts[cell]
             crowded = number > CROWD
-            if not crowded and number > capacity:
+            if not crowded and number > len(active):
                 capacity = (number + number // 2 + 15) & ~15
-                table = np.empty((COLUMNS, capacity), np.float32)
-                where = np.empty((3, capacity), np.int32)
-                local = np.empty(capacity * features_each, np.float32)
-                slopes = np.empty(capacity * 16, np.float32)
-                d2s = np.empty(capacity * 16, np.float32)
-                active = np.arange(capacity).astype(np.int32)
+                table, where, local, slopes, d2s, active = room(capacity, features_each)
             kept = 0
             if not crowded:
                 kept = gather(
-                    means, factors, features, entries, entry_starts[column], entry_starts[column + 1], bounds[cell, 0],
+                    means, factors, features, entries, entry_starts[cell], entry_starts[cell + 1], bounds[cell, 0],
                     bounds[cell, 2], bounds[cell, 1], bounds[cell, 3], rule, top_k, is_sum, table, where, local,
                 )  # fmt: skip
             for group in range(starts[cell], starts[cell + 1], 16):
@@ -302,25 +319,13 @@ def sample_row(  # type: ignore[no-untyped-def]
                 y = load(ordered, ordered.shape[1] + group)
                 if crowded:
                     blend_crowd(
-                        means, factors, features, entries, entry_starts[column], entry_starts[column + 1], x, y, rule,
+                        means, factors, features, entries, entry_starts[cell], entry_starts[cell + 1], x, y, rule,
                         top_k, is_sum, ranks, lanes,
                     )  # fmt: skip
                 else:
-                    nearest = splat(np.float32(np.inf))
-                    for k in range(kept):
-                        dx = to_floats(x - splat_int(where[0, k]))
-                        dy = to_floats(y - splat_int(where[1, k]))
-                        u = splat(table[P, k]) * dx + splat(table[Q, k]) * dy
-                        v = splat(table[R, k]) * dy
-                        d2 = u * u + v * v
-                        store(d2s, k * 16, d2)
-                        nearest = minimum(nearest, d2)
-                        if sloped:
-                            at = k * features_each + channels
-                            store(slopes, k * 16, slope(local[at], local[at + 1], u, v))
-                    blend(
-                        d2s, slopes, active, kept, nearest, local, channels, features_each, rule, top_k, is_sum, ranks,
-                        lanes,
+                    blend_points(
+                        x, y, kept, table, where, local, channels, features_each, rule, top_k, is_sum, active, d2s,
+                        slopes, ranks, lanes,
                     )  # fmt: skip
                 for lane in range(min(16, starts[cell + 1] - group)):
                     i = order[group + lane]

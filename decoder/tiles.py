@@ -14,7 +14,7 @@ import numpy.typing as npt
 from igs.decoder.bins import fill_segment, next_segment, row_spans
 from igs.decoder.blend import CROWD, blend, blend_crowd
 from igs.decoder.candidates import COLUMNS, R, active_in_block, bound_blocks, gather
-from igs.decoder.jit import inline, kernel
+from igs.decoder.jit import allocating, inline, kernel
 from igs.decoder.simd import (
     load,
     load_columns,
@@ -64,24 +64,78 @@ def accumulate(values, start, used, reduction, channels, sums, place):  # type: 
             place += 1
 
 
+@allocating
+def room(capacity, features, sloped):  # type: ignore[no-untyped-def]
+    """What is kept of so many candidates of a tile: table, where, local, products, qdys, vvs, block_lows, block_highs,
+    reaches, bvs, slopes, d2s, active; see ``candidates.py`` and ``blend_block``."""
+    lanes = capacity * 16
+    return (
+        np.empty((COLUMNS, capacity), np.float32),
+        np.empty((3, capacity), np.int32),
+        np.empty(capacity * features, np.float32),
+        np.empty(lanes, np.float32),
+        np.empty(lanes, np.float32),
+        np.empty(lanes, np.float32),
+        np.empty(lanes, np.float32),
+        np.empty(lanes, np.float32),
+        np.empty(capacity, np.int32),
+        np.empty(lanes if sloped else 16, np.float32),
+        np.empty(lanes if sloped else 16, np.float32),
+        np.empty(lanes, np.float32),
+        np.empty(capacity, np.int32),
+    )
+
+
+@inline
+def offsets_down(table, where, local, kept, tile_y, channels, features, bvs):  # type: ignore[no-untyped-def]
+    """b·v of spec §7 of each candidate and row of the tile, where Gaussians carry a slope: into bvs [16 · capacity]."""
+    y = load(tile_y, 0)
+    for k in range(kept):
+        v = splat(table[R, k]) * to_floats(y - splat_int(where[1, k]))
+        store(bvs, k * 16, splat(local[k * features + channels + 1]) * v)
+
+
+@inline
+def blend_block(  # type: ignore[no-untyped-def]
+    block, kept, reaches, products, qdys, vvs, local, bvs, channels, features, rule, top_k, is_sum, active, d2s, slopes,
+    ranks, lanes,
+):  # fmt: skip
+    """The stored values of a block of a tile, into lanes [16 · C]. d2s, slopes: of its candidates, left behind."""
+    across, down = block % 4 * 4, block // 4 * 4
+    count = active_in_block(block, reaches, kept, active)
+    nearest = splat(np.float32(np.inf))
+    for k in range(count):
+        i = active[k] * 16
+        u = load_columns(products, i + across) + load_rows(qdys, i + down)
+        d2 = u * u + load_rows(vvs, i + down)
+        store(d2s, k * 16, d2)
+        nearest = minimum(nearest, d2)
+    if features > channels:  # a loop of its own, so that constant colours pay nothing
+        for k in range(count):
+            i = active[k] * 16
+            u = load_columns(products, i + across) + load_rows(qdys, i + down)
+            a = splat(local[active[k] * features + channels])
+            store(slopes, k * 16, muladd(a, u, load_rows(bvs, i + down)))  # ``blend.slope``, with b·v at hand
+    blend(d2s, slopes, active, count, nearest, local, channels, features, rule, top_k, is_sum, ranks, lanes)
+
+
+@inline
+def put_row(values, start, used, channels, flat, place):  # type: ignore[no-untyped-def]
+    """A row of a tile, of which ``used`` samples are wanted, into the output from element ``place`` on."""
+    if channels == 3 and used == 16:
+        store3(flat, place, load(values, start), load(values, start + 256), load(values, start + 512))
+    else:
+        for lane in range(start, start + used):
+            for c in range(channels):
+                flat[place] = values[c * 256 + lane]
+                place += 1
+
+
 @kernel
 def render_rows(  # type: ignore[no-untyped-def]
-    means,
-    factors,
-    features,
-    row_starts,
-    row_members,
-    xs,
-    ys,
-    tiles_x,
-    tiles_y,
-    lows,
-    highs,
-    numbers,
-    rule,
-    first_row,
+    means, factors, features, row_starts, row_members, xs, ys, tiles_x, tiles_y, lows, highs, numbers, rule, first_row,
     out,
-):
+):  # fmt: skip
     """Write the stored values of some tile rows.
 
     means: int32 [2, n]; factors: float32 [3, n]; features: float32 [n, F]; row_starts, row_members: Gaussians per tile
@@ -96,36 +150,19 @@ def render_rows(  # type: ignore[no-untyped-def]
     top_k, is_sum, reduction = int(numbers[3]), numbers[4] != 0.0, int(numbers[5])
     columns, channels, features_each = out.shape[1], out.shape[2], features.shape[1]
     sloped = features_each > channels
-    tiles = tiles_x.shape[1]
-    rows = tiles_y.shape[1]
+    tiles, rows = tiles_x.shape[1], tiles_y.shape[1]
     longest = 0
     for row in range(rows):
         longest = max(longest, row_starts[first_row + row + 1] - row_starts[first_row + row])
-    first = np.empty(longest, np.int32)
-    last = np.empty(longest, np.int32)
-    counts = np.empty(tiles, np.int64)
-    starts = np.empty(tiles + 1, np.int64)
-    place = np.empty(tiles, np.int64)
+    first, last = np.empty(longest, np.int32), np.empty(longest, np.int32)
+    counts, starts, place = np.empty(tiles, np.int64), np.empty(tiles + 1, np.int64), np.empty(tiles, np.int64)
     entries = np.empty(0, np.int32)
-    table = np.empty((COLUMNS, 16), np.float32)
-    block_lows = np.empty(16 * 16, np.float32)
-    block_highs = np.empty(16 * 16, np.float32)
-    reaches = np.empty(16, np.int32)
-    qdys = np.empty(16 * 16, np.float32)
-    vvs = np.empty(16 * 16, np.float32)
-    where = np.empty((3, 16), np.int32)
-    local = np.empty(16 * features_each, np.float32)
-    bvs = np.empty(16 * 16, np.float32)  # b·v of spec §7 per candidate and row
-    slopes = np.empty(16 * 16, np.float32)
-    products = np.empty(16 * 16, np.float32)
-    d2s = np.empty(16 * 16, np.float32)
-    active = np.empty(16, np.int32)
-    ranks = np.empty(32 * 16, np.float32)
-    lanes = np.empty(channels * 16, np.float32)
-    tile_x = np.empty(16, np.int32)
-    tile_y = np.empty(16, np.int32)
-    block_x = np.empty(16, np.int32)
-    block_y = np.empty(16, np.int32)
+    table, where, local, products, qdys, vvs, block_lows, block_highs, reaches, bvs, slopes, d2s, active = room(
+        16, features_each, sloped
+    )
+    ranks, lanes = np.empty(32 * 16, np.float32), np.empty(channels * 16, np.float32)
+    tile_x, tile_y = np.empty(16, np.int32), np.empty(16, np.int32)
+    block_x, block_y = np.empty(16, np.int32), np.empty(16, np.int32)
     values = np.empty(channels * 256, np.float32)
     sums = np.zeros(out.size if reduction > 1 else 0, np.float64)
     flat = out.reshape(out.size)
@@ -134,20 +171,9 @@ def render_rows(  # type: ignore[no-untyped-def]
         y0, y_count = tiles_y[0, row], tiles_y[1, row]
         top, bottom = ys[y0], ys[y0 + y_count - 1]
         row_spans(
-            means,
-            factors,
-            reach,
-            members,
-            float(top),
-            float(bottom),
-            lows,
-            highs,
-            origin,
-            per_unit,
-            first,
-            last,
+            means, factors, reach, members, float(top), float(bottom), lows, highs, origin, per_unit, first, last,
             counts,
-        )
+        )  # fmt: skip
         if counts.sum() > numbers[6]:
             return counts.sum()
         segment = 0
@@ -162,20 +188,10 @@ def render_rows(  # type: ignore[no-untyped-def]
                 crowded = number > CROWD
                 if not crowded and number > table.shape[1]:
                     capacity = (number + number // 2 + 15) & ~15
-                    table = np.empty((COLUMNS, capacity), np.float32)
-                    block_lows = np.empty(capacity * 16, np.float32)
-                    block_highs = np.empty(capacity * 16, np.float32)
-                    reaches = np.empty(capacity, np.int32)
-                    qdys = np.empty(capacity * 16, np.float32)
-                    vvs = np.empty(capacity * 16, np.float32)
-                    where = np.empty((3, capacity), np.int32)
-                    local = np.empty(capacity * features_each, np.float32)
-                    if sloped:
-                        bvs = np.empty(capacity * 16, np.float32)
-                        slopes = np.empty(capacity * 16, np.float32)
-                    products = np.empty(capacity * 16, np.float32)
-                    d2s = np.empty(capacity * 16, np.float32)
-                    active = np.empty(capacity, np.int32)
+                    (
+                        table, where, local, products, qdys, vvs, block_lows, block_highs, reaches, bvs, slopes, d2s,
+                        active,
+                    ) = room(capacity, features_each, sloped)  # fmt: skip
                 for lane in range(16):
                     tile_x[lane] = xs[x0 + min(lane, x_count - 1)]
                 for lane in range(16):
@@ -191,10 +207,7 @@ def render_rows(  # type: ignore[no-untyped-def]
                         block_highs, reaches,
                     )  # fmt: skip
                     if sloped:
-                        y = load(tile_y, 0)
-                        for k in range(kept):
-                            v = splat(table[R, k]) * to_floats(y - splat_int(where[1, k]))
-                            store(bvs, k * 16, splat(local[k * features_each + channels + 1]) * v)
+                        offsets_down(table, where, local, kept, tile_y, channels, features_each, bvs)
                 for block in range(16):
                     block_row, block_column = block // 4, block % 4
                     if block_row * 4 >= y_count or block_column * 4 >= x_count:
@@ -208,24 +221,9 @@ def render_rows(  # type: ignore[no-untyped-def]
                             load(block_y, 0), rule, top_k, is_sum, ranks, lanes,
                         )  # fmt: skip
                     else:
-                        count = active_in_block(block, reaches, kept, active)
-                        nearest = splat(np.float32(np.inf))
-                        for k in range(count):
-                            i = active[k] * 16
-                            u = load_columns(products, i + block_column * 4) + load_rows(qdys, i + block_row * 4)
-                            d2 = u * u + load_rows(vvs, i + block_row * 4)
-                            store(d2s, k * 16, d2)
-                            nearest = minimum(nearest, d2)
-                        if sloped:  # a loop of its own, so that constant colours pay nothing
-                            for k in range(count):
-                                i = active[k] * 16
-                                u = load_columns(products, i + block_column * 4) + load_rows(qdys, i + block_row * 4)
-                                a = splat(local[active[k] * features_each + channels])
-                                # ``blend.slope``, with b·v at hand
-                                store(slopes, k * 16, muladd(a, u, load_rows(bvs, i + block_row * 4)))
-                        blend(
-                            d2s, slopes, active, count, nearest, local, channels, features_each, rule, top_k, is_sum,
-                            ranks, lanes,
+                        blend_block(
+                            block, kept, reaches, products, qdys, vvs, local, bvs, channels, features_each, rule, top_k,
+                            is_sum, active, d2s, slopes, ranks, lanes,
                         )  # fmt: skip
                     for c in range(channels):
                         store_block(values, c * 256 + block_row * 64 + block_column * 4, 16, load(lanes, c * 16))
@@ -235,15 +233,14 @@ def render_rows(  # type: ignore[no-untyped-def]
                         place_out = (row_out * columns + x0 // reduction) * channels
                         accumulate(values, y * 16, x_count, reduction, channels, sums, place_out)
                     else:
-                        place_out = ((y0 + y - tiles_y[0, 0]) * columns + x0) * channels
-                        if channels == 3 and x_count == 16:
-                            at = y * 16
-                            store3(flat, place_out, load(values, at), load(values, at + 256), load(values, at + 512))
-                        else:
-                            for lane in range(x_count):
-                                for c in range(channels):
-                                    flat[place_out] = values[c * 256 + y * 16 + lane]
-                                    place_out += 1
+                        put_row(
+                            values,
+                            y * 16,
+                            x_count,
+                            channels,
+                            flat,
+                            ((y0 + y - tiles_y[0, 0]) * columns + x0) * channels,
+                        )
             segment = end
     if reduction > 1:
         for i in range(out.size):

@@ -62,5 +62,5 @@ def helper(function: Callable[..., Any]) -> Any:
 
 
 def inline(function: Callable[..., Any]) -> Any:
-    """A helper that becomes part of every kernel that calls it."""
+    """A helper that becomes part of every kernel that calls it, and allocates nothing."""
     return numba.njit(forceinline=True, **UNCOUNTED)(function)
