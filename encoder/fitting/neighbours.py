@@ -7,9 +7,10 @@ import math
 import torch
 from torch import Tensor
 
-# Pairs that take less time to try than cells: on a GPU, where cells are hundreds of small launches (estimated), and on
-# a CPU (1000 × 1000: 7.6 ms against 9.7; 500 × 6000: 23 against 7).
-_MOST_PAIRS = (2**26, 2**20)
+# On a GPU, and on a CPU. On the first what counts is how many operations there are (by cells hundreds of small launches:
+# estimated), on the second how many values they have (1000 × 1000 pairs: 7.6 ms, by cells 9.7; 500 × 6000: 23 and 7).
+_MOST_PAIRS = (2**26, 2**20)  # that are all tried
+_ALIKE = (2**16, 256)  # points that are looked at together, padded to the one with the most others around it
 
 
 def neighbour_distance(points: Tensor, among: Tensor, limit: float) -> Tensor:
@@ -21,7 +22,7 @@ def neighbour_distance(points: Tensor, among: Tensor, limit: float) -> Tensor:
     k = min(4, among.shape[1])
     if k < 2:
         return points.new_full(points.shape[:2], limit)
-    if points.shape[1] * among.shape[1] > _MOST_PAIRS[points.device.type == "cpu"]:
+    if points.shape[1] * among.shape[1] > _MOST_PAIRS[_kind(points)]:
         found = torch.stack([_nearest_by_cells(p, a, k) for p, a in zip(points, among, strict=True)])
     else:
         part = max(1, 2**25 // (points.shape[0] * among.shape[1]))
@@ -31,6 +32,11 @@ def neighbour_distance(points: Tensor, among: Tensor, limit: float) -> Tensor:
             nearest.append(torch.topk(distance, k, largest=False).values)
         found = torch.cat(nearest, dim=1)
     return found[..., 1:].mean(-1).clamp(0.25, limit)
+
+
+def _kind(points: Tensor) -> int:
+    """Which of each pair of constants."""
+    return int(points.device.type == "cpu")
 
 
 def _cell(points: Tensor, low: Tensor, side: Tensor, cells: int) -> tuple[Tensor, ...]:
@@ -50,7 +56,7 @@ def _nearest_by_cells(points: Tensor, among: Tensor, k: int) -> Tensor:
     found = points.new_empty(len(points), k)
     left = torch.arange(len(points), device=points.device)
     # Far more cells than points at first: Gaussians come in crowds, and a cell in one is to hold few of them as well.
-    cells = 2 ** round(math.log2(16 * math.sqrt(m)))  # in a row of the grid
+    cells = 2 ** round(math.log2(8 * math.sqrt(m)))  # in a row of the grid
     while len(left):
         side = extent / cells
         column, row = _cell(among, low, side, cells)
@@ -64,7 +70,8 @@ def _nearest_by_cells(points: Tensor, among: Tensor, k: int) -> Tensor:
         longest = (end - begin).amax(1)
         nearest = points.new_full((len(left), k), math.inf)
         enough = ((end - begin).sum(1) >= k).nonzero()[:, 0]
-        for alike in enough[longest[enough].argsort(stable=True)].split(2**16):  # padded to the longest of these
+        enough = enough[longest[enough].argsort(stable=True)]
+        for alike in enough.split(_ALIKE[_kind(points)]):  # padded to the longest of these
             length = max([2, *longest[alike[-1:]].tolist()])  # three runs of 2 are enough for k; alike may be empty
             run = torch.arange(length, device=row.device)
             for some in alike.split(max(1, 2**20 // length)):
