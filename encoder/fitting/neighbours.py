@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-# On a GPU, and on a CPU. On the first what counts is how many operations there are (by cells hundreds of small launches:
-# estimated), on the second how many values they have (1000 × 1000 pairs: 7.6 ms, by cells 9.7; 500 × 6000: 23 and 7).
+# On a GPU, and on a CPU. On the first what counts is how many operations there are, of which cells take hundreds (an
+# estimate), on the second how many values they have (1000 × 1000 pairs: 7.6 ms, by cells 9.7; 500 × 6000: 23 and 7).
 _MOST_PAIRS = (2**26, 2**20)  # that are all tried
 _ALIKE = (2**16, 256)  # points that are looked at together, padded to the one with the most others around it
 
