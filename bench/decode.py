@@ -38,6 +38,7 @@ from igs.decoder.reference import squared_distances
 from igs.decoder.rule import Rule
 from igs.encoder.fewer_bits import values_of
 from igs.format import Quantizer
+from igs.format.threads import default_threads
 
 CACHE = common.REPO / "bench" / "cache"
 SIDE, GAUSSIANS = 2048, 10_000
@@ -302,6 +303,18 @@ def operations(data: bytes) -> list[Row]:
     ]
 
 
+def stream(kodak: list[bytes], number: int = 128) -> list[Row]:
+    """Whole pictures one after the other, as a data loader takes them."""
+    sources = [kodak[i % len(kodak)] for i in range(number)]
+
+    def drain() -> None:
+        for _ in igs.decode_many(sources):
+            pass
+
+    what = f"stream of Kodak files to 8 bits, 3K, {default_threads()} threads"
+    return [Row(what, number / best(drain, 3), "images/s")]
+
+
 def processes(data: bytes, kodak: bytes) -> list[Row]:
     """Whole processes: igs-decode, and the memory of a decode."""
     small, large = CACHE / "small.igs", CACHE / "large.igs"
@@ -352,6 +365,7 @@ def main() -> None:
         *bytes_read("8192², 160K", repeated(data, 4), 6, 2),
         *([] if options.no_smoothness else smoothness(kodak)),
         *operations(data),
+        *stream(kodak),
         *processes(data, kodak[0]),
     ]
     kept = [{k: v for k, v in dataclasses.asdict(row).items() if v not in (None, "")} for row in rows]

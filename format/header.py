@@ -426,6 +426,8 @@ def _parse_record(name: str, record: Record) -> tuple[QuantizerKind, bool, int]:
 
 def _parse_quantizer(name: str, record: Record, columns: int, cursor: Cursor) -> Quantizer:
     kind, shared, stages = _parse_record(name, record)
+    if kind == QuantizerKind.LATTICE:  # whose parameters stand together behind those of all
+        return Quantizer.lattice(columns)
     count, start = parameter_count(kind, record.bits, columns, stages, shared), cursor.position
     parameters = _floats(cursor, count, f"{name} parameters")
     quantizer = quantizer_from_parameters(kind, record.bits, columns, stages, shared, parameters)
