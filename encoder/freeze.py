@@ -31,12 +31,13 @@ def freeze(fit: Fit, lattice: Lattice, rgb: list[int], seed: int = 0, rounds: in
     model = Model(model.position, model.sigmas().log(), model.rotation, model.feature, "log")
     n, place = len(model), fit.backend.place
     model = model.map(lambda t: t.to(place))
-    blocks = _sensitivities(fit, model, seed) if r.compensate else None
+    found = _sensitivities(fit, model, seed) if r.compensate else None
+    costs = None if found is None else found.without_values()
     size = np.array([fit.width, fit.height], np.float64)
     bounds = -FAR * size, (1 + FAR) * size
 
     def on_lattice(m: Model, compensated: bool = True) -> Model:
-        codes = compensation.codes(m.map(Tensor.cpu), lattice, rgb, blocks if compensated else None, bounds)
+        codes = compensation.codes(m.map(Tensor.cpu), lattice, rgb, costs if compensated else None, bounds)
         return compensation.decoded(codes, lattice, rgb).map(lambda t: t.to(place))
 
     plain = on_lattice(model, compensated=False)

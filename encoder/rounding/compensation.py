@@ -30,6 +30,13 @@ _MOST = 2.0
 _MAJOR, _MINOR, _ANGLE, _X, _Y, _SLOPES = range(6)
 
 
+class Costs(NamedTuple):
+    """What a change of a Gaussian's form costs when its values follow it, and how they do: see ``Sensitivities``."""
+
+    matrix: F64  # [N, G, G]
+    response: F64  # [N, C, G]
+
+
 class Sensitivities(NamedTuple):
     """JᵀWJ of the picture's Jacobian, of each Gaussian by itself; without what is zero, as no channel shows in another.
 
@@ -40,8 +47,8 @@ class Sensitivities(NamedTuple):
     mixed: F64  # [N, G, C]: a number of the form and a channel's value
     value: F64  # [N]: a channel's value, the same for all
 
-    def without_values(self) -> tuple[F64, F64]:
-        """What a change of the form costs when the values follow it [N, G, G], and how they do [N, C, G].
+    def without_values(self) -> Costs:
+        """What a change of the form costs when the values follow it.
 
         The mean over random signs is less sure of ``mixed`` the more channels there are: of as many as there were signs
         it would be all chance. That share is taken off.
@@ -52,7 +59,7 @@ class Sensitivities(NamedTuple):
         unit = unit[:, :, None] * unit[:, None, :]
         size, direction = np.linalg.eigh((self.form + self.mixed @ response) / unit)
         size = np.maximum(size + _RIDGE, _RIDGE)  # of 1 % of a picture's Gaussians there are negative ones
-        return np.einsum("nij,nj,nkj->nik", direction, size, direction) * unit, response
+        return Costs(np.einsum("nij,nj,nkj->nik", direction, size, direction) * unit, response)
 
 
 def sorted_axes(model: Model) -> Model:
@@ -97,17 +104,17 @@ def _signs(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 
 
 def codes(
-    model: Model, lattice: Lattice, rgb: list[int], blocks: Sensitivities | None, bounds: tuple[F64, F64]
+    model: Model, lattice: Lattice, rgb: list[int], costs: Costs | None, bounds: tuple[F64, F64]
 ) -> NDArray[np.uint32]:
     """Codes table uint32 [N, 5 + F] of a model with log scales, axes sorted. bounds: of the means, (x, y) each.
 
-    blocks: as ``sensitivities`` gives; None rounds each attribute to its nearest code.
+    costs: of the model's Gaussians; None rounds each attribute to its nearest code.
     """
-    if blocks is None:
+    if costs is None:
         arrays = (a.double().numpy() for a in (model.position, model.sigmas(), model.rotation, model.feature))
         position, sigma, turn, feature = arrays
         return la.encode(lattice, position, sigma, turn, feature, rgb)
-    matrix, response = blocks.without_values()
+    matrix, response = costs
     channels = response.shape[1]
     feature = model.feature.double().numpy()
     x = np.concatenate(

@@ -61,7 +61,8 @@ def whole(blocks: Sensitivities) -> np.ndarray:
 
 def moved(model: Model, columns: np.ndarray, blocks: Sensitivities | None) -> np.ndarray:
     """How far rounding moves each column [N, 8]."""
-    codes = compensation.codes(model, LATTICE, [0], blocks, BOUNDS)
+    costs = None if blocks is None else blocks.without_values()
+    codes = compensation.codes(model, LATTICE, [0], costs, BOUNDS)
     there = compensation.decoded(codes, LATTICE, [0])
     found = np.concatenate(
         [there.scale.numpy(), there.rotation.numpy()[:, None], there.position.numpy(), there.feature.numpy()], axis=1
