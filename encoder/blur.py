@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -18,18 +18,24 @@ def gaussian_taps(sigma: float, radius: int) -> list[float]:
     return list((weights / weights.sum()).tolist())
 
 
+def row_blocks(height: int, taps: Sequence[float]) -> Iterator[slice]:
+    """Rows of a picture that a blur can take by themselves: each block's result follows on the one before."""
+    reach = len(taps) // 2
+    for top in range(0, height - 2 * reach, _ROWS):
+        yield slice(top, top + _ROWS + 2 * reach)
+
+
+def blur_block(rows: NDArray[Float], taps: Sequence[float]) -> NDArray[Float]:
+    """As ``blur``, of some rows, at once."""
+    return _down(_down(rows, taps).T, taps).T
+
+
 def blur(picture: NDArray[Float], taps: Sequence[float]) -> NDArray[Float]:
     """A picture [H, W] blurred along both axes, without the margin where taps reach out of it: [H − 2r, W − 2r].
 
     taps: 2r + 1 weights, symmetric. Computed in the picture's own type.
     """
-    reach = len(taps) // 2
-    height, width = picture.shape
-    out = np.empty((height - 2 * reach, width - 2 * reach), picture.dtype)
-    for top in range(0, len(out), _ROWS):
-        part = picture[top : top + _ROWS + 2 * reach]
-        out[top : top + _ROWS] = _down(_down(part, taps).T, taps).T
-    return out
+    return np.concatenate([blur_block(picture[rows], taps) for rows in row_blocks(len(picture), taps)])
 
 
 def _down(x: NDArray[Float], taps: Sequence[float]) -> NDArray[Float]:

@@ -5,6 +5,7 @@ MS-SSIM: Wang et al. 2003, 11-tap Gaussian of deviation 1.5, five scales, valid 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from igs.decoder.measure import psnr as psnr
-from igs.encoder.blur import blur, gaussian_taps
+from igs.encoder.blur import blur_block, gaussian_taps, row_blocks
 from igs.format import Group, each_group, threads
 
 _WINDOW = gaussian_taps(1.5, 5)
 _SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-_MOST_AT_ONCE = 4  # channels: each takes ten times its pixels in binary32
 MS_SSIM_SIDE = 161  # pixels: below it the fourth halving leaves less than a window
 
 
@@ -28,9 +28,9 @@ def ms_ssim(a: NDArray[np.float32], b: NDArray[np.float32]) -> float | None:
     values = np.empty(a.shape[2])
 
     def measure(channel: int) -> None:
-        values[channel] = _channel(*(np.ascontiguousarray(p[:, :, channel]) for p in (a, b)))
+        values[channel] = _channel(a[:, :, channel], b[:, :, channel])
 
-    threads.run(len(values), min(threads.default_threads(), _MOST_AT_ONCE), measure)
+    threads.run(len(values), threads.default_threads(), measure)
     return float(values.mean())
 
 
@@ -49,15 +49,24 @@ def _channel(x: NDArray[np.float32], y: NDArray[np.float32]) -> float:
     for i, weight in enumerate(_SCALES):
         if min(x.shape) < len(_WINDOW):
             break
-        mx, my = blur(x, _WINDOW), blur(y, _WINDOW)
-        both, squares = mx * my, mx * mx + my * my
-        covariance, variances = blur(x * y, _WINDOW) - both, blur(x * x + y * y, _WINDOW) - squares
-        cs = (2 * covariance + 9e-4) / (variances + 9e-4)
-        if i == len(_SCALES) - 1:
-            cs = cs * ((2 * both + 1e-4) / (squares + 1e-4))
-        value *= max(float(cs.mean(dtype=np.float64)), 1e-6) ** weight
+        value *= max(_similarity(x, y, luminance=i == len(_SCALES) - 1), 1e-6) ** weight
         x, y = _halve(x), _halve(y)
     return value
+
+
+def _similarity(x: NDArray[np.float32], y: NDArray[np.float32], luminance: bool) -> float:
+    """The mean of SSIM's contrast and structure, and of its luminance if asked for; by blocks that the cache holds."""
+    total = 0.0
+    for rows in row_blocks(len(x), _WINDOW):
+        a, b = np.ascontiguousarray(x[rows]), np.ascontiguousarray(y[rows])
+        ma, mb = blur_block(a, _WINDOW), blur_block(b, _WINDOW)
+        both, squares = ma * mb, ma * ma + mb * mb
+        covariance, variances = blur_block(a * b, _WINDOW) - both, blur_block(a * a + b * b, _WINDOW) - squares
+        part = (2 * covariance + 9e-4) / (variances + 9e-4)
+        if luminance:
+            part *= (2 * both + 1e-4) / (squares + 1e-4)
+        total += float(part.sum(dtype=np.float64))
+    return total / math.prod(side - len(_WINDOW) + 1 for side in x.shape)
 
 
 def _halve(x: NDArray[np.float32]) -> NDArray[np.float32]:
