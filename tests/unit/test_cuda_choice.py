@@ -74,6 +74,6 @@ def test_kernels_that_compute_nonsense_are_found_out(monkeypatch):
     monkeypatch.setattr(EmulatedKernels, "launch", lambda *_: None)
     broken = emulated()
     real = broken._rasterizer._totals
-    monkeypatch.setattr(broken._rasterizer, "_totals", lambda: real().fill_(float("nan")))
+    monkeypatch.setattr(broken._rasterizer, "_totals", lambda out=None: real(out).fill_(float("nan")))
     with pytest.raises(CudaUnavailable, match="error nan"):
         broken.try_out()
