@@ -233,14 +233,8 @@ def render_rows(  # type: ignore[no-untyped-def]
                         place_out = (row_out * columns + x0 // reduction) * channels
                         accumulate(values, y * 16, x_count, reduction, channels, sums, place_out)
                     else:
-                        put_row(
-                            values,
-                            y * 16,
-                            x_count,
-                            channels,
-                            flat,
-                            ((y0 + y - tiles_y[0, 0]) * columns + x0) * channels,
-                        )
+                        place_out = ((y0 + y - tiles_y[0, 0]) * columns + x0) * channels
+                        put_row(values, y * 16, x_count, channels, flat, place_out)
             segment = end
     if reduction > 1:
         for i in range(out.size):
