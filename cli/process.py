@@ -1,6 +1,6 @@
 """A command as a process: signals, exit codes, and how every failure becomes one message.
 
-Exit codes are decided in :func:`describe_error` and nowhere else. Only click and the error classes are imported here,
+Exit codes are decided in :func:`describe_error` and nowhere else. Nothing is imported here that loads NumPy or more,
 so that help, usage errors and decoding start fast.
 """
 
@@ -15,7 +15,9 @@ from typing import Any, NoReturn
 
 import click
 
-from igs.format.errors import IgsError, InvalidFile
+from igs.cli.console import print_result, to_json
+from igs.cli.files import PIPE
+from igs.format.errors import IgsError, InvalidFile, OutputError
 
 EXIT_OK, EXIT_USAGE, EXIT_IO, EXIT_INVALID, EXIT_RUNTIME, EXIT_UNSUPPORTED = range(6)
 EXIT_INTERRUPTED = 128 + 2  # as a shell reports SIGINT
@@ -62,10 +64,14 @@ def _terminate(signum: int, frame: Any) -> NoReturn:
 
 
 def run(command: click.Command, args: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code; every failure has become one message on stderr."""
-    name = command.name or "igs"
+    """Run a command and return its exit code; every failure has become one message on stderr.
+
+    With ``--json`` it has become an object as well, where the result would have gone.
+    """
+    name, words = command.name or "igs", list(sys.argv[1:] if args is None else args)
+    context = None
     try:
-        with command.make_context(name, list(sys.argv[1:] if args is None else args)) as context:
+        with command.make_context(name, list(words)) as context:
             code = command.invoke(context)
         _flush()
         return int(code or EXIT_OK)
@@ -77,9 +83,16 @@ def run(command: click.Command, args: Sequence[str] | None = None) -> int:
         code, message = describe_error(error)
         if message:
             message = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in message)  # one line
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, OutputError):  # streams that were closed
                 click.echo(f"{name}: {message}", err=True)
+                if "--json" in words:
+                    print_result(to_json(error_object(error)), err=context is not None and _pipes(context.params))
         return code
+
+
+def _pipes(parameters: dict[str, Any]) -> bool:
+    """Whether a command's data were to go to standard output."""
+    return PIPE in (parameters.get("output"), *parameters.get("paths", ())[1:])
 
 
 def _flush() -> None:
@@ -116,10 +129,11 @@ def describe_error(error: BaseException) -> tuple[int, str]:
             return EXIT_RUNTIME, " ".join(text.split())
 
 
-def error_object(error: BaseException, source: str) -> dict[str, Any]:
-    """A failure as the JSON object that stands in for a file's report when several are processed."""
+def error_object(error: BaseException, source: str | None = None) -> dict[str, Any]:
+    """A failure as the JSON object that stands in for a file's report; source: none for that of a whole call."""
     code, message = describe_error(error)
-    found: dict[str, Any] = {"input": source, "error": message, "exit_code": code}
+    found: dict[str, Any] = {} if source is None else {"input": source}
+    found |= {"error": message, "exit_code": code}
     if isinstance(error, InvalidFile):
         found |= {"code": error.code, "offset": error.offset}
     return found

@@ -65,6 +65,40 @@ def test_every_error_has_its_exit_code(error: BaseException, code: int, capsys: 
     assert describe_error(error)[0] == code
 
 
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ("igs-encode none.png out.igs", 2),
+        ("igs-encode none.png", 1),
+        ("igs-encode --unknown", 1),
+        ("igs-decode bad.igs out.png", 3),
+        ("igs-decode none.igs out.png", 2),
+        ("igs-edit bad.igs out.igs --strip", 3),
+        ("igs-edit -i bad.igs -o out.igs", 1),
+        ("igs-info bad.igs", 3),
+        ("igs-validate", 1),
+        ("igs-view bad.igs out.png", 3),
+    ],
+)
+def test_a_failure_is_an_object_of_json_too(
+    cli: Any, words: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("bad.igs").write_bytes(b"\0" * 100)
+    result = cli(*words.split(), "--json")
+    assert (result.code, result.json["exit_code"]) == (code, code)
+    assert result.err == f"{words.split()[0]}: {result.json['error']}\n"
+    assert result.json.keys() - {"error", "exit_code"} == ({"code", "offset"} if code == 3 else set())
+    assert cli(*words.split()).out == b""
+
+
+def test_a_failure_is_told_where_the_result_would_have_been(cli: Any, tmp_path: Path) -> None:
+    result = cli("igs-decode", tmp_path / "none.igs", "-", "--json")
+    assert (result.code, result.out) == (2, b"")
+    message, found = result.err.splitlines()
+    assert message == f"igs-decode: {json.loads(found)['error']}"
+
+
 def test_a_traceback_shows_only_when_asked_for(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
