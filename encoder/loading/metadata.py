@@ -20,6 +20,7 @@ from igs.format.limits import Limits
 from igs.format.sections import METRES_PER_INCH, content_problem, phys_section
 
 SECTION_LIMIT = int(Limits.section_bytes)  # that readers accept by default
+_SIDEWAYS = range(5, 9)  # orientations that exchange width and height
 _CALLED = {"exif": "EXIF data", "iccp": "ICC profile", "phys": "resolution", "xmpd": "XMP packet"}
 
 
@@ -33,7 +34,7 @@ class Metadata:
 
 def oriented(values: NDArray[Any], orientation: int) -> NDArray[Any]:
     """Pixels [H, W, C] turned as EXIF orientation 1–8 asks, a view where possible."""
-    if orientation >= 5:
+    if orientation in _SIDEWAYS:
         values = values.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):
         values = values[:, ::-1]
@@ -91,18 +92,25 @@ def _resolution(image: Image.Image, orientation: int) -> dict[str, bytes]:
     if image.format == "JPEG":
         found = info.get("jfif_density") if info.get("jfif_unit") in (1, 2) else None
         unit = 100.0 if info.get("jfif_unit") == 2 else unit
-    if image.format == "TIFF" and image.tag_v2.get(296) not in (2, 3):  # type: ignore[attr-defined]  # no unit: a ratio
-        return {}
-    return _phys(found or (0, 0), unit, orientation)
+    sideways = orientation in _SIDEWAYS
+    if image.format == "TIFF":
+        tags = image.tag_v2  # type: ignore[attr-defined]
+        if tags.get(296) not in (2, 3):  # no unit: a ratio
+            return {}
+        # Pillow turns a TIFF as it loads it, forgets the tag, and leaves the resolution; a square one shows no trace.
+        width, height = tags.get(256, 0), tags.get(257, 0)
+        sideways = sideways or (width > height and image.width < image.height)
+        sideways = sideways or (width < height and image.width > image.height)
+    return _phys(found or (0, 0), unit, sideways)
 
 
-def _phys(found: tuple[Any, Any], unit: float, orientation: int) -> dict[str, bytes]:
-    """The section of a resolution across and down, as stored, in units of ``unit`` per metre."""
+def _phys(found: tuple[Any, Any], unit: float, sideways: bool) -> dict[str, bytes]:
+    """The section of a resolution across and down, as stored, in units of ``unit`` per metre; sideways: turned by it."""
     try:
         x, y = (float(v) * unit for v in found)
     except (TypeError, ValueError, ZeroDivisionError):  # a damaged rational
         return {}
-    return phys_section(y, x) if orientation in range(5, 9) else phys_section(x, y)
+    return phys_section(y, x) if sideways else phys_section(x, y)
 
 
 def read_tiff_metadata(file: BinaryIO, name: str, notes: list[str]) -> dict[str, bytes]:
@@ -126,7 +134,7 @@ def read_tiff_metadata(file: BinaryIO, name: str, notes: list[str]) -> dict[str,
         unit = {2: 1 / METRES_PER_INCH, 3: 100.0}.get(first.get(RESOLUTION_UNIT, 0))
         if unit is not None:
             found = first.get(X_RESOLUTION, 0), first.get(Y_RESOLUTION, 0)
-            sections = _phys(found, unit, first.get(ORIENTATION, 1))
+            sections = _phys(found, unit, first.get(ORIENTATION, 1) in _SIDEWAYS)
         exif = upright_exif(kept.tobytes().removeprefix(b"Exif\0\0")) if len(kept) else b""
     except Exception:  # as below
         notes.append(f"{name}: the EXIF data is damaged and was left out")

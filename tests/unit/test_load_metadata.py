@@ -153,14 +153,20 @@ def test_resolution(format_: str, options: dict[str, object], metres: tuple[int,
     assert ("phys" in found) == (metres is not None)
 
 
-def test_resolution_turns_with_the_picture() -> None:
+@pytest.mark.parametrize("format_", ["jpeg", "tiff"])
+def test_resolution_turns_with_the_picture(format_: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     buffer = io.BytesIO()
-    Image.new("RGB", (6, 4)).save(buffer, "jpeg", dpi=(300, 150), exif=exif)
-    source = load_image(buffer.getvalue())
-    assert (source.width, source.height) == (4, 6)
-    assert resolution(source.sections) == (5906, 11811)
+    Image.new("RGB", (6, 4)).save(buffer, format_, dpi=(300, 150), exif=exif)
+    opened = Image.open(io.BytesIO(buffer.getvalue()))
+    opened.load()  # which turns a TIFF
+    for given in (buffer.getvalue(), opened):
+        source = load_image(given)
+        assert (source.width, source.height) == (4, 6)
+        assert resolution(source.sections) == (5906, 11811)
+    opened.thumbnail((2, 2))
+    assert resolution(load_image(opened).sections) == (5906, 11811)
 
 
 @pytest.mark.parametrize("big", [False, True])
