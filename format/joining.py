@@ -37,7 +37,8 @@ def join(
     """One file of several, each of one part and one level, with all their groups; one file comes back without a table.
 
     order: for each file the places that its groups have among all, ascending; None: one file's after the other's.
-    sections: the metadata; that of the files is left out. Raises UsageError where they don't go together, InvalidFile.
+    sections: the metadata; that of the files is left out. Raises UsageError where they don't go together, InvalidFile,
+    and LimitExceeded also where each is within the limits and all together are not.
     """
     if not 1 <= len(files) <= MAX_PARTS:
         raise UsageError(f"parts: expected 1 to {MAX_PARTS} files, found {len(files)}")
@@ -58,7 +59,9 @@ def join(
         raise UsageError(f"parts: {problem.field}: expected {problem.expected}, found {problem.found}")
     chunks = sum(layout.num_chunks)
     start = build_head(whole, [chunks], np.concatenate(entries), placed, layout=layout if len(files) > 1 else None)
-    return b"".join([start, *payloads, *(s.data for s in placed if s.place == TAIL)])
+    joined = b"".join([start, *payloads, *(s.data for s in placed if s.place == TAIL)])
+    open_file(joined, limits).close()
+    return joined
 
 
 def split(data: bytes, limits: Limits | None = None) -> list[bytes]:

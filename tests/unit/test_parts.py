@@ -350,3 +350,6 @@ def test_limits_hold_for_the_whole_file() -> None:
         igs.open(made.data, limits=igs.Limits(channels=8))
     with pytest.raises(InvalidFile, match="E_LIMIT_PIXELS"):
         join(made.files, limits=dataclasses.replace(igs.Limits(), pixels=100))
+    # Each of the three is within this limit, all together are not.
+    with pytest.raises(InvalidFile, match="E_LIMIT_GAUSSIANS"):
+        join(made.files, limits=igs.Limits(gaussians=209))
