@@ -37,6 +37,45 @@ COLUMNS = 7
 
 
 @inline
+def bounds_in(p, q, r, left, right, top, bottom):  # type: ignore[no-untyped-def]
+    """(least, most) of d² in a rectangle: of 16 Gaussians, whose means its sides are given from, in pixels."""
+    zero = splat(np.float32(0.0))
+    pl = p * left
+    pr = p * right
+    qt = q * top
+    qb = q * bottom
+    vt = r * top
+    vb = r * bottom
+    vt = vt * vt
+    vb = vb * vb
+    lt = pl + qt
+    rt = pr + qt
+    lb = pl + qb
+    rb = pr + qb
+    lt2 = lt * lt
+    rt2 = rt * rt
+    lb2 = lb * lb
+    rb2 = rb * rb
+    # d² is convex: its maximum is at a corner, its minimum inside (0) or on an edge.
+    most = maximum(maximum(lt2, rt2) + vt, maximum(lb2, rb2) + vb)
+    on_top = select((lt <= zero) & (zero <= rt), zero, minimum(lt2, rt2)) + vt
+    on_bottom = select((lb <= zero) & (zero <= rb), zero, minimum(lb2, rb2)) + vb
+    # On a vertical edge the minimum is at dy = -(P·dx)·Q / (Q² + R²).
+    turn = q / muladd(q, q, maximum(r * r, splat(np.float32(1e-37))))
+    yl = minimum(maximum(zero - pl * turn, top), bottom)
+    yr = minimum(maximum(zero - pr * turn, top), bottom)
+    ul = pl + q * yl
+    ur = pr + q * yr
+    vl = r * yl
+    vr = r * yr
+    on_left = ul * ul + vl * vl
+    on_right = ur * ur + vr * vr
+    inside = ((left <= zero) & (zero <= right)) & ((top <= zero) & (zero <= bottom))
+    least = select(inside, zero, minimum(minimum(on_top, on_bottom), minimum(on_left, on_right)))
+    return least, most
+
+
+@inline
 def gather(  # type: ignore[no-untyped-def]
     means, factors, features, entries, start, end, left, right, top, bottom, rule, top_k, is_sum, table, where, local
 ):
@@ -62,51 +101,20 @@ def gather(  # type: ignore[no-untyped-def]
         table[P, k] = np.float32(0.0)
         table[Q, k] = np.float32(0.0)
         table[R, k] = np.float32(0.0)
-    zero = splat(np.float32(0.0))
     smallest = splat(np.float32(np.inf))
     for k in range(0, number, 16):
         mx = load(where, k)
         my = load(where, capacity + k)
-        p = load(table, P * capacity + k)
-        q = load(table, Q * capacity + k)
-        r = load(table, R * capacity + k)
-        dl = to_floats(splat_int(left) - mx)
-        dr = to_floats(splat_int(right) - mx)
-        dt = to_floats(splat_int(top) - my)
-        db = to_floats(splat_int(bottom) - my)
-        pl = p * dl
-        pr = p * dr
-        qt = q * dt
-        qb = q * db
-        vt = r * dt
-        vb = r * db
-        vt = vt * vt
-        vb = vb * vb
-        lt = pl + qt
-        rt = pr + qt
-        lb = pl + qb
-        rb = pr + qb
-        lt2 = lt * lt
-        rt2 = rt * rt
-        lb2 = lb * lb
-        rb2 = rb * rb
-        # d² is convex: its maximum is at a corner, its minimum inside (0) or on an edge.
-        high = maximum(maximum(lt2, rt2) + vt, maximum(lb2, rb2) + vb)
-        low_t = select((lt <= zero) & (zero <= rt), zero, minimum(lt2, rt2)) + vt
-        low_b = select((lb <= zero) & (zero <= rb), zero, minimum(lb2, rb2)) + vb
-        # On a vertical edge the minimum is at dy = -(P·dx)·Q / (Q² + R²).
-        turn = q / muladd(q, q, maximum(r * r, splat(np.float32(1e-37))))
-        yl = minimum(maximum(zero - pl * turn, dt), db)
-        yr = minimum(maximum(zero - pr * turn, dt), db)
-        ul = pl + q * yl
-        ur = pr + q * yr
-        vl = r * yl
-        vr = r * yr
-        low_l = ul * ul + vl * vl
-        low_r = ur * ur + vr * vr
-        low = minimum(minimum(low_t, low_b), minimum(low_l, low_r))
-        inside = ((dl <= zero) & (zero <= dr)) & ((dt <= zero) & (zero <= db))
-        store(table, LOW * capacity + k, select(inside, zero, low))
+        low, high = bounds_in(
+            load(table, P * capacity + k),
+            load(table, Q * capacity + k),
+            load(table, R * capacity + k),
+            to_floats(splat_int(left) - mx),
+            to_floats(splat_int(right) - mx),
+            to_floats(splat_int(top) - my),
+            to_floats(splat_int(bottom) - my),
+        )
+        store(table, LOW * capacity + k, low)
         store(table, HIGH * capacity + k, high)
         if k + 16 <= number:
             smallest = minimum(smallest, high)
@@ -122,7 +130,20 @@ def gather(  # type: ignore[no-untyped-def]
         limit = min(limit, nearest + rule[1])
         if number > top_k:
             limit = kth_bound(table, number, top_k, nearest, limit)
-    bound = splat(limit * SLACK)
+    kept = keep_within(limit * SLACK, number, table, where)
+    columns = features.shape[1]
+    for k in range(kept):
+        i = where[2, k]
+        for c in range(columns):
+            local[k * columns + c] = features[i, c]
+    return kept
+
+
+@inline
+def keep_within(limit, number, table, where):  # type: ignore[no-untyped-def]
+    """Bring those of a tile's candidates whose least d² is within a limit to the front; → how many."""
+    capacity = table.shape[1]
+    bound = splat(limit)
     kept = 0
     for k in range(0, number, 16):
         within = bits(load(table, LOW * capacity + k) <= bound)
@@ -137,11 +158,6 @@ def gather(  # type: ignore[no-untyped-def]
             table[R, kept] = table[R, i]
             table[HIGH, kept] = table[HIGH, i]
             kept += 1
-    columns = features.shape[1]
-    for k in range(kept):
-        i = where[2, k]
-        for c in range(columns):
-            local[k * columns + c] = features[i, c]
     return kept
 
 
