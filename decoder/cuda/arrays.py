@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,8 @@ from igs.decoder.cuda.device import SIMULATED, load
 from igs.format.errors import IgsError, UsageError
 
 _OUT_OF_MEMORY = 2  # CUDA_ERROR_OUT_OF_MEMORY
+_in_use: list[tuple[Any, Any]] = []  # events on streams of callers, and what they are the end of the use of
+_in_use_lock = threading.Lock()
 
 
 class _Interface:
@@ -97,9 +100,8 @@ def output(out: Any, shape: tuple[int, ...], dtype: Any, stream: Any = 0) -> tup
     array = view(out, "out", stream)
     if array is None:
         raise UsageError(f"out: expected an array on the device, found {type(out).__name__}")
-    interface = getattr(out, "__cuda_array_interface__", {"data": (0, False)})
     contiguous = bool(array.flags["C_CONTIGUOUS"])
-    if tuple(array.shape) != shape or array.dtype != dtype or not contiguous or interface["data"][1]:
+    if tuple(array.shape) != shape or array.dtype != dtype or not contiguous or _read_only(out):
         raise UsageError(
             f"out: expected a writable C-contiguous {np.dtype(dtype)} array of shape {list(shape)}, "
             f"found {array.dtype} of shape {list(array.shape)}{'' if contiguous else ', not contiguous'}"
@@ -107,8 +109,31 @@ def output(out: Any, shape: tuple[int, ...], dtype: Any, stream: Any = 0) -> tup
     return out, array.reshape(math.prod(shape))
 
 
-def points_on_device(points: Any, stream: Any = 0) -> Any:
-    """[N, 2] pixels as a float32 or float64 device array: device memory as it is, anything else uploaded."""
+def _read_only(array: Any) -> bool:
+    """Whether memory that is shared may not be written, as its owner says."""
+    if hasattr(array, "__cuda_array_interface__"):
+        return bool(array.__cuda_array_interface__["data"][1])
+    from cuda.core.utils import StridedMemoryView
+
+    return bool(StridedMemoryView.from_dlpack(array, stream_ptr=-1).readonly)
+
+
+def pieces(block: Any, ends: list[int], shapes: list[tuple[int, ...]]) -> list[Any]:
+    """Parts of a flat device array, C-contiguous and of these shapes; ends: where they begin, and the last one ends."""
+    if SIMULATED:
+        return [block[a:b].reshape(shape) for a, b, shape in zip(ends[:-1], ends[1:], shapes, strict=True)]
+    from igs.decoder.cuda.device_array import DeviceArray
+
+    size, found = block.dtype.itemsize, []
+    for a, b, shape in zip(ends[:-1], ends[1:], shapes, strict=True):
+        strides = [math.prod(shape[k + 1 :]) * size for k in range(len(shape))]
+        memory = block.gpu_data.view(a * size, b * size)  # a slice by Numba's own hand takes ten times as long
+        found.append(DeviceArray(shape, tuple(strides), block.dtype, block.stream, memory))
+    return found
+
+
+def points_on_device(points: Any, stream: Any = 0) -> tuple[Any, Upload]:
+    """[N, 2] pixels as a float32 or float64 device array: device memory as it is, anything else uploaded; and that."""
     array = view(points, "points", stream)
     if array is None:
         try:
@@ -118,33 +143,61 @@ def points_on_device(points: Any, stream: Any = 0) -> Any:
         if host.ndim != 2 or host.shape[1] != 2:
             raise UsageError(f"points: expected shape [N, 2], found {list(host.shape)}")
         with room(UsageError(f"points: {len(host)} of them do not fit on the device")):
-            return load().to_device(host)
+            return load().to_device(host), Upload()
     if array.ndim != 2 or array.shape[1] != 2:
         raise UsageError(f"points: expected shape [N, 2], found {list(array.shape)}")
     if array.dtype not in (np.float32, np.float64):
         raise UsageError(f"points: expected float32 or float64 on the device, found {array.dtype}")
-    return array
+    return array, Upload()
 
 
 def stream_of(stream: Any) -> Any:
     """A Numba stream for None (the default one), a number, or a stream of Numba, CuPy, PyTorch or cuda.core."""
     if stream is None or (isinstance(stream, int) and stream == 0) or SIMULATED:
         return 0
+    if isinstance(stream, load().cudadrv.driver.Stream):
+        return stream if int(stream) else 0
+    number = stream
     for name in ("cuda_stream", "ptr"):  # PyTorch, CuPy
         if hasattr(stream, name):
-            stream = int(getattr(stream, name))
-    if hasattr(stream, "__cuda_stream__"):
-        stream = int(stream.__cuda_stream__()[1])
-    if isinstance(stream, int):
-        return load().external_stream(stream) if stream else 0
-    if not hasattr(stream, "handle"):
+            number = int(getattr(stream, name))
+    if hasattr(number, "__cuda_stream__"):
+        number = int(number.__cuda_stream__()[1])
+    if not isinstance(number, int):
         raise UsageError(f"stream: expected a CUDA stream, found {stream!r}")
-    return stream
+    if not number:
+        return 0
+    found = load().external_stream(number)
+    found.igs_owner = stream  # which destroys it when it goes
+    return found
 
 
-def wait_for_uploads(stream: Any) -> None:
-    """Tables and points come by the default stream; work on another one must not begin before."""
-    if stream != 0:
-        uploaded = load().event(timing=False)
-        uploaded.record()
-        uploaded.wait(stream)
+class Upload:
+    """What came to the device by the default stream: work on another one must not begin before it is there."""
+
+    def __init__(self) -> None:
+        self._event: Any = None
+
+    def before(self, stream: Any) -> None:
+        """Let a stream wait for it."""
+        if stream == 0:
+            return
+        if self._event is None:  # once: one that is past holds up nobody
+            event = load().event(timing=False)
+            event.record()
+            self._event = event
+        self._event.wait(stream)
+
+
+def hold(stream: Any, *used: Any) -> None:
+    """Keep what was handed to a launch on a caller's stream until it is done.
+
+    On the default stream what is freed is used again in its order; other streams know nothing of that order.
+    """
+    if stream == 0:
+        return
+    event = load().event(timing=False)
+    event.record(stream)
+    with _in_use_lock:
+        _in_use[:] = [(end, kept) for end, kept in _in_use if not end.query()]
+        _in_use.append((event, used))

@@ -2,10 +2,11 @@
 
 The upper-case names below are constants of the picture: ``specialize.py`` compiles a copy of these functions for each
 set of them. With K and the channels known, the K smallest d² and the sums stay in registers, in loops that the compiler
-unrolls. Two passes over a cell's list: the first keeps the K smallest d² by a network of minima and maxima, two
-instructions a place and no indices; the second evaluates d² again, which is cheaper than to remember it,
-and adds up what counts in order of file-wide index. Lists are read through L1: neighbouring threads read the same
-addresses, which costs what shared memory would, and scattered points can use the same code.
+unrolls. Two passes over a cell's list: the first finds the smallest d² and how many Gaussians are near enough, the last
+evaluates d² again, which is cheaper than to remember it, and adds up what counts in order of file-wide index. Only
+where more than K are near, one in between keeps the K smallest by a network of minima and maxima, two instructions a
+place and no indices. Lists are read through L1: neighbouring threads read the same addresses, which costs what shared
+memory would, and scattered points can use the same code.
 A list holds where each Gaussian's words begin, so that nothing is multiplied on the way.
 """
 
@@ -45,9 +46,22 @@ _INF = np.float32(np.inf)
 _MIN_ALPHA = np.float32(MIN_ALPHA)
 
 
-def limits(words, entries, start, end, x, y, reach2, relative_reach2):
-    """Who counts at a point, of entries[start:end]: → (the smallest d2, the largest that may count, how many may of
-    those that equal it)."""
+def closest(words, entries, start, end, x, y, reach2):
+    """(the smallest d2 at a point, how many are within reach2), of entries[start:end]."""
+    nearest = _INF
+    number = np.int32(0)
+    e = start
+    while e < end:
+        d2 = squared_distance(words, np.uint64(entries[e]), x, y)
+        e += np.uint64(1)
+        if d2 <= reach2:
+            nearest = smaller(nearest, d2)
+            number += np.int32(1)
+    return nearest, number
+
+
+def kth(words, entries, start, end, x, y, reach2):
+    """(the K-th smallest d2 at a point, how many of the K equal it), of those of entries[start:end] within reach2."""
     slots = cuda.local.array(TOP_K, float32)
     for s in range(TOP_K):
         slots[s] = _INF
@@ -60,16 +74,25 @@ def limits(words, entries, start, end, x, y, reach2, relative_reach2):
                 other = slots[s]
                 slots[s] = smaller(d2, other)
                 d2 = larger(d2, other)
-    nearest = slots[0]
-    kth = slots[TOP_K - 1]
+    last = slots[TOP_K - 1]
+    equal = 0
+    for s in range(TOP_K):
+        if slots[s] == last:
+            equal += 1
+    return last, equal
+
+
+def limits(words, entries, start, end, x, y, reach2, relative_reach2):
+    """Who counts at a point, of entries[start:end]: → (the smallest d2, the largest that may count, how many may of
+    those that equal it)."""
+    nearest, number = closest(words, entries, start, end, x, y, reach2)
     limit = smaller(add(nearest, relative_reach2), reach2)
     room = 1 << 30
-    if kth <= limit:
-        limit = kth
-        room = 0
-        for s in range(TOP_K):
-            if slots[s] == kth:
-                room += 1
+    if number > TOP_K:
+        last, equal = kth(words, entries, start, end, x, y, limit)
+        if last <= limit:
+            limit = last
+            room = equal
     return nearest, limit, room
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import cuda
 
-from igs.decoder.cuda.arrays import wait_for_uploads
+from igs.decoder.cuda.arrays import Upload, hold
 from igs.decoder.cuda.device import load
 from igs.decoder.cuda.specialize import enough, kernel
 
@@ -32,6 +32,7 @@ def _compiled() -> Any:
 def place_channels(values: Any, columns: npt.NDArray[np.intp], out: Any, channels: int, stream: Any = 0) -> None:
     """Copy a part's values, flat on the device, to its columns of a picture of so many channels. Does not wait."""
     where = load().to_device(columns.astype(np.int64))
-    wait_for_uploads(stream)
+    Upload().before(stream)
     blocks = enough(-(-values.shape[0] // _THREADS))
     _compiled()[blocks, _THREADS, stream](values, where, channels, out)
+    hold(stream, values, where, out)

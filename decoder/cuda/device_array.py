@@ -19,6 +19,13 @@ class DeviceArray(DeviceNDArray):  # type: ignore[misc,unused-ignore]
         interface: dict[str, Any] = super().__cuda_array_interface__
         return interface | ({} if self.stream else {"stream": _DEFAULT_STREAM})
 
+    def copy_to_host(self, ary: Any = None, stream: Any = 0) -> Any:
+        """As Numba's, but the copy is there when this returns, whatever stream fills the array."""
+        found = super().copy_to_host(ary, stream)
+        if self.stream and not stream:
+            self.stream.synchronize()
+        return found
+
     def _memory(self) -> Any:
         from cuda.core.utils import StridedMemoryView
 
@@ -31,7 +38,7 @@ class DeviceArray(DeviceNDArray):  # type: ignore[misc,unused-ignore]
         memory = self._memory()
         if not hasattr(memory, "__dlpack__"):
             raise BufferError("this version of cuda-core gives no DLPack; __cuda_array_interface__ is there")
-        return memory.__dlpack__(**options)
+        return memory.__dlpack__(**{name: options[name] for name in ("max_version",) if name in options})
 
     def __dlpack_device__(self) -> tuple[int, int]:
         """The DLPack protocol: (2, number of the GPU)."""

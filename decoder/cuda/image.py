@@ -130,11 +130,11 @@ class CudaImage(Image):
             result, flat = arrays.output(out, shape, kind, queue)
             for want in wanted:
                 arena = self._arena(want, level, raw, jobs.grids[0])
-                if len(wanted) == 1:
-                    jobs.draw(arena, flat, queue)
-                else:
+                own = flat
+                if len(wanted) > 1:
                     own = arrays.empty((math.prod(shape[:2]) * len(want.columns),), kind, queue)
-                    jobs.draw(arena, own, queue)
+                jobs.draw(arena, own, queue)
+                if len(wanted) > 1:
                     place_channels(own, want.columns, flat, shape[2], queue)
         return result
 
@@ -155,19 +155,20 @@ class CudaImage(Image):
         self._check_open()
         level = self._check_level(level)
         queue = arrays.stream_of(stream)
-        where = arrays.points_on_device(points, queue)
+        where, upload = arrays.points_on_device(points, queue)
         wanted = self._wanted(groups)
         with self._device_lock:
             arenas = [self._arena(want, level, raw, None) for want in wanted]
         shape = (int(where.shape[0]), sum(len(want.columns) for want in wanted))
         result, flat = arrays.output(out, shape, np.dtype(np.float32), queue)
         if shape[0]:
+            upload.before(queue)
             for want, arena in zip(wanted, arenas, strict=True):
-                if len(wanted) == 1:
-                    self._fetch(arena, where, flat, queue)
-                else:
+                own = flat
+                if len(wanted) > 1:
                     own = arrays.empty((shape[0] * len(want.columns),), np.float32, queue)
-                    self._fetch(arena, where, own, queue)
+                self._fetch(arena, where, own, queue)
+                if len(wanted) > 1:
                     place_channels(own, want.columns, flat, shape[1], queue)
         return result
 
@@ -176,9 +177,9 @@ class CudaImage(Image):
         """Values of one part at points on the device, into a flat array."""
         blocks = enough(-(-points.shape[0] // _SAMPLE_THREADS))
         kernel = specialized("sample_points", arena.kind)
-        arrays.wait_for_uploads(queue)
         shaped = out.reshape((points.shape[0], arena.kind.channels))
         kernel[blocks, _SAMPLE_THREADS, queue](*arena.arrays, points, shaped)
+        arrays.hold(queue, arena, points, out)
 
     def whole(self, level: int | None = None, raw: bool = False, groups: Iterable[str | int] | None = None) -> Arena:
         """All Gaussians of a level on the device, kept for the next call; of groups that are in one part of the file.

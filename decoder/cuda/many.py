@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from igs.decoder.cuda.arena import MAX_WORDS, Arena, Picture, picture_box
-from igs.decoder.cuda.arrays import empty
+from igs.decoder.cuda.arrays import empty, pieces
 from igs.decoder.cuda.channels import place_channels
 from igs.decoder.cuda.regions import Jobs
 from igs.decoder.grid import Grid, make_grid
@@ -75,11 +74,7 @@ def _draw(items: list[Prepared], dtype: np.dtype[Any]) -> list[Any]:
         ends = jobs.offsets(arena.kind.channels)
         block = empty((ends[-1],), dtype)
         jobs.draw(arena, block)
-        shapes = jobs.shapes(arena.kind.channels)
-        arrays += [
-            block[first:last].reshape(shape)
-            for (first, last), shape in zip(itertools.pairwise(ends), shapes, strict=True)
-        ]
+        arrays += pieces(block, ends, jobs.shapes(arena.kind.channels))
     return arrays
 
 

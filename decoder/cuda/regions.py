@@ -9,7 +9,7 @@ import numpy as np
 
 from igs.decoder.cuda import draw as table
 from igs.decoder.cuda.arena import Arena
-from igs.decoder.cuda.arrays import room, wait_for_uploads
+from igs.decoder.cuda.arrays import Upload, hold, room
 from igs.decoder.cuda.device import load
 from igs.decoder.cuda.specialize import enough, specialized
 from igs.decoder.grid import Grid
@@ -25,6 +25,7 @@ class Jobs:
         coordinates = np.concatenate([part for grid in grids for part in (grid.xs, grid.ys)])
         with room(UsageError(f"region: {len(coordinates)} coordinates of its samples do not fit on the device")):
             self._coordinates = load().to_device(np.ascontiguousarray(coordinates, np.int32))
+        self._upload = Upload()
         self._table: Any = None
         self._key: tuple[int, ...] = ()
         self.tiles = 0
@@ -53,14 +54,16 @@ class Jobs:
             tiles += across * down
             place += len(grid.xs) + len(grid.ys)
         self._table, self.tiles, self._key = load().to_device(rows), tiles, key
+        self._upload = Upload()
 
     def draw(self, arena: Arena, out: Any, stream: Any = 0) -> None:
         """Draw all regions into ``out``, a flat device array of uint8, uint16 or float32. Does not wait."""
         self._rows(arena)
-        wait_for_uploads(stream)
+        self._upload.before(stream)
         name = "draw_reduced" if self.reduced else "draw"
         kernel = specialized(name, arena.kind, np.dtype(out.dtype).name)
         kernel[enough(self.tiles), table.THREADS, stream](*arena.arrays, self._table, self._coordinates, out)
+        hold(stream, arena, self._table, self._coordinates, out)
 
     def shapes(self, channels: int) -> list[tuple[int, int, int]]:
         """Of the results."""

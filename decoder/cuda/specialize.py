@@ -20,7 +20,7 @@ from igs.decoder.cuda import blend, cells, draw
 from igs.decoder.cuda.device import SIMULATED
 from igs.format import fields
 
-_DEVICE = ("limits", "add_layer", "stored_value", "to_picture", "write", "fetch_value", "fetch")
+_DEVICE = ("closest", "kth", "limits", "add_layer", "stored_value", "to_picture", "write", "fetch_value", "fetch")
 _KERNELS = ("draw", "draw_reduced", "sample_points")
 _SCALES = {"uint8": 255.0, "uint16": 65535.0, "float32": 0.0}
 

@@ -56,6 +56,7 @@ def test_channels_of_parts(ptx, dtype):
     ("kind", "dtype", "in_registers"),
     [
         (Kind(10, 3, 3, True), "uint8", True),
+        (Kind(32, 3, 3, True), "uint8", True),
         (Kind(32, 4, 6, True), "uint16", True),
         (Kind(0, 3, 3, True), "float32", True),
         (Kind(10, 64, 66, False), "float32", False),  # alpha's channel is looked up: memory of the thread's own
