@@ -1,10 +1,12 @@
 """Speed of the decoder on a GPU, as a table with the GPU's name; kept in bench/results/gpu_decode.json.
 
-    python bench/gpu_decode.py [--effort E] [--check]
+    python bench/gpu_decode.py [--effort E] [--prepare | --prepared] [--check]
 
-Medians of wall-clock times between two synchronisations of the device, after runs to warm up; importing, starting the
-device and compiling stand apart, in the order in which a first picture needs them. Test files are fitted with
-igs.encode once and kept in bench/cache. Exits with 5 where there is no GPU. Pictures are those beside the checkout;
+Medians of wall-clock times between two synchronisations of the device, after runs to warm up; of renders also of events
+around ten, which leaves out what the host takes to launch one. Importing, starting the device and compiling stand
+apart, in the order in which a first picture needs them. Test files are fitted with igs.encode once per state of its
+sources and kept in bench/cache: --prepare does only that, on a machine without a GPU; with --prepared a missing one is
+an error. Exits with 5 where there is no GPU. Pictures are those beside the checkout;
 where they are missing, the example picture, and the rows say so. --check runs everything on tiny pictures, also in
 Numba's simulator, to see that it works: its times mean nothing and are not kept.
 """
@@ -16,6 +18,7 @@ import dataclasses
 import functools
 import json
 import os
+import statistics
 import subprocess
 import sys
 import time
@@ -23,11 +26,12 @@ from collections.abc import Callable
 from typing import Any
 
 import common
+import encodes
 import numpy as np
 import PIL.Image
 from common import Row
 from decode import fitted
-from gpu import EXAMPLE, picture, why_not
+from gpu_fits import CALLS, EXAMPLE, EXIT_UNSUPPORTED, picture, why_not
 
 import igs
 from igs.decoder import cuda as igs_cuda
@@ -35,7 +39,6 @@ from igs.decoder.grid import make_grid
 from igs.decoder.rule import Splats
 from igs.format.fields import UNIT
 
-EXIT_UNSUPPORTED = 5
 RUNS = 30  # timed ones of a median; 1 with --check
 
 
@@ -49,6 +52,22 @@ def synchronised(work: Callable[[], Any], runs: int = 30) -> float:
 
     cuda.synchronize()
     return common.median_seconds(whole, min(runs, RUNS), warmup=3 if RUNS > 1 else 0)
+
+
+def by_events(work: Callable[[], Any], runs: int = 30) -> float:
+    """Median seconds that the device takes for ``work``, several times in a row."""
+    from numba import cuda
+
+    times = []
+    for _ in range(min(runs, RUNS)):
+        begin, end = cuda.event(), cuda.event()
+        begin.record()
+        for _ in range(CALLS):
+            work()
+        end.record()
+        end.synchronize()
+        times.append(begin.elapsed_time(end) / 1e3 / CALLS)
+    return statistics.median(times)
 
 
 def first_picture(data: bytes) -> list[Row]:
@@ -100,6 +119,7 @@ def rendering(what: str, layers: Any, side: int, bound: float | None) -> list[Ro
     seconds = synchronised(lambda: jobs.draw(arena, out))
     return [
         Row(f"render {what} to device uint8", seconds * 1e3, "ms", bound),
+        Row("… on the device, one of ten in a row", by_events(lambda: jobs.draw(arena, out)) * 1e3, "ms"),
         Row("… bytes of the picture, of the bandwidth of a copy", 100 * out.nbytes / seconds / copy_bandwidth(), "%"),
         Row(
             "… upload and lists, which the first picture of a file needs",
@@ -150,7 +170,7 @@ def from_bytes(what: str, data: bytes) -> list[Row]:
         Row("… entropy decoding and dequantisation, one thread", (entropy - parsing) * 1e3, "ms"),
         Row("… packing", packing * 1e3, "ms"),
         Row("… upload and lists", uploading * 1e3, "ms"),
-        Row("… render, with the memory for it", (drawing - uploading) * 1e3, "ms"),
+        Row("… these and the render, with the memory for it", drawing * 1e3, "ms"),
     ]
 
 
@@ -189,6 +209,7 @@ def main() -> int:
     parser.add_argument("--effort", type=int, default=1, help="of the fits, made once (default 1)")
     parser.add_argument("--check", action="store_true", help="tiny pictures; only to see that it runs")
     parser.add_argument("--prepare", action="store_true", help="only fit the files that are not in bench/cache")
+    parser.add_argument("--prepared", action="store_true", help="end with 1 if one is missing there, and fit none")
     options = parser.parse_args()
     if options.check:
         global RUNS
@@ -200,7 +221,9 @@ def main() -> int:
     side, few, many, times, number, points = (
         (16, 20, 30, 2, 3, 20) if options.check else (2048, 10_000, 50_000, 4, 1024, 10**8)
     )
-    if not options.prepare:  # by another process: what they load and start is not to be here yet
+    if options.prepared:
+        encodes.MAY_FIT = False
+    elif not options.prepare:  # by another process: what they load and start is not to be here yet
         subprocess.run([sys.executable, __file__, *sys.argv[1:], "--prepare"], check=True)
     source, pixels = picture(side)
     paths = common.kodak()[: 2 if options.check else None]

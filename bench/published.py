@@ -265,7 +265,7 @@ def measure(
 
 def compare(checkout: Path) -> None:
     """Print the PSNR of each preset, unquantised, and of the published code, on small parts of six Kodak pictures."""
-    from gpu import psnr
+    from gpu_fits import psnr
 
     from igs.encoder.fitting.fit import Fit
     from igs.encoder.options import EncodeOptions
