@@ -130,6 +130,7 @@ def fitted(make: Callable[[int], Any], steps: int, runs: int) -> tuple[float, An
     make(5).run()
     times = []
     for _ in range(runs):
+        fit = model = None  # before the next, whose memory is looked at
         fit = make(steps)
         seconds, model = seconds_of(fit.run)
         times.append(seconds)

@@ -220,6 +220,7 @@ def large(asked: Asked) -> Rows:
         if asked.tiny:
             side, n, count = side // 64, n // 1000, 5
         name, pixels = picture(side)
+        fit = model = None
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         make = lambda steps, p=pixels, n=n: make_fit(p, n, "default", steps)  # noqa: E731

@@ -126,15 +126,20 @@ def plain_ssim(img1: torch.Tensor, img2: torch.Tensor) -> torch.Tensor:
     return (luminance * (2 * (ab - a * b) + 0.03**2) / (aa - a**2 + bb - b**2 + 0.03**2)).mean()
 
 
-def compile_extension(name: str, sources: list[Path], include: list[Path]) -> types.ModuleType:
-    """A PyTorch extension of CUDA sources, for the GPU at hand, by nvcc and ninja. Raises what the compiler says."""
+def compile_extension(
+    name: str, sources: list[Path], include: list[Path], defines: tuple[str, ...] = (), cuda: tuple[str, ...] = ()
+) -> types.ModuleType:
+    """A PyTorch extension of CUDA sources, for the GPU at hand, by nvcc and ninja. Raises what the compiler says.
+
+    defines: of all sources; cuda: nvcc's further options.
+    """
     if Path(common.CUDA_HOME).is_dir():  # where nvcc on the path is a wrapper, its folder is not the toolkit's
         os.environ.setdefault("CUDA_HOME", common.CUDA_HOME)
     from torch.utils.cpp_extension import load
 
     files, folders = [str(p) for p in sources], [str(p) for p in include]
-    flags = ["-O3", "--use_fast_math", "--expt-relaxed-constexpr"]  # those of the fork's setup.py, and of fused-ssim's
-    return load(name, files, extra_cflags=["-O3"], extra_cuda_cflags=flags, extra_include_paths=folders)
+    flags = ["-O3", "--use_fast_math", "--expt-relaxed-constexpr", *cuda, *defines]  # as both setup.py have them
+    return load(name, files, extra_cflags=["-O3", *defines], extra_cuda_cflags=flags, extra_include_paths=folders)
 
 
 def dense_gsplat() -> types.ModuleType:
@@ -182,7 +187,9 @@ def prepare(checkout: Path, fused_ssim: Path | None, check: bool) -> list[str]:
     os.chdir(checkout)  # where it looks for its fonts
     if fused_ssim is not None:
         sources = [fused_ssim / name for name in ("ssim.cu", "ssim3d.cu", "ext.cpp")]
-        sys.modules["fused_ssim_cuda"] = compile_extension("fused_ssim_cuda", sources, [fused_ssim])
+        sys.modules["fused_ssim_cuda"] = compile_extension(
+            "fused_ssim_cuda", sources, [fused_ssim], ("-DFUSED_SSIM_CUDA",), ("--maxrregcount=32",)
+        )
         sys.path.insert(0, str(fused_ssim))
         stand_ins.used = [p for p in stand_ins.used if p != "fused_ssim"]
     sys.meta_path.append(stand_ins)  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -194,10 +194,13 @@ def _keep(path: Path, code: bytes) -> None:
             raise
 
 
-def compile_kernels(source: str, architecture: str, defines: tuple[str, ...] = ()) -> bytes:
+def compile_kernels(
+    source: str, architecture: str, defines: tuple[str, ...] = (), load: Callable[[bytes], Any] = bytes
+) -> Any:
     """Machine code of csrc/cuda/``source`` for an architecture such as ``sm_90``, from the cache if it is there.
 
-    defines: ``NAME=VALUE`` each. Raises CudaUnavailable with what each compiler said.
+    defines: ``NAME=VALUE`` each. load: makes what is returned of it; if that raises CudaUnavailable, as a driver may
+    for a newer compiler's code, the next compiler is tried. Raises CudaUnavailable with what came of each.
     """
     options = tuple(f"-D{define}" for define in defines)
     failures = []
@@ -206,17 +209,16 @@ def compile_kernels(source: str, architecture: str, defines: tuple[str, ...] = (
         for part in (source, architecture, compiler.name, *FLAGS, *options):
             key.update(b"\0" + part.encode())
         path = _cache_file(f"{Path(source).stem}-{architecture}-{key.hexdigest()[:32]}.cubin")
-        code = path and _cached(path)
-        if code:
-            return code
+        known = path and _cached(path)
         try:
-            code = compiler.compile(SOURCES / source, architecture, options)
+            code = known or compiler.compile(SOURCES / source, architecture, options)
+            loaded = load(code)
         except CudaUnavailable as error:
             failures.append(str(error))
             continue
-        if path:
+        if path and not known:
             _keep(path, code)
-        return code
+        return loaded
     raise CudaUnavailable(
         "\n".join(failures) or "no CUDA compiler: expected nvcc, or NVRTC as PyTorch's CUDA builds bring it"
     )

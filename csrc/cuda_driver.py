@@ -55,7 +55,7 @@ def driver() -> ctypes.CDLL:
     lib.cuLaunchKernel.argtypes = [
         ctypes.c_void_p, *[ctypes.c_uint] * 7, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p,
     ]  # fmt: skip
-    lib.cuCtxSetCurrent.argtypes = [ctypes.c_void_p]
+    lib.cuCtxPushCurrent_v2.argtypes = [ctypes.c_void_p]
     return lib
 
 
@@ -95,21 +95,38 @@ class DeviceKernels:
         defines = () if variant is None else (f"IGS_CHANNELS={variant[0]}", f"IGS_GRADIENT={variant[1]}")
         module = self._modules.get((source, *defines))
         if module is None:
-            code = compile_kernels(source, self.architecture, defines)
-            module = ctypes.c_void_p()
-            self._check(self._lib.cuModuleLoadData(ctypes.byref(module), code))
+            module = compile_kernels(source, self.architecture, defines, self._loaded)
             self._modules[source, *defines] = module
         function = ctypes.c_void_p()
         self._check(self._lib.cuModuleGetFunction(ctypes.byref(function), module, kernel.encode()))
         self._functions[kernel, variant] = function
         return function
 
+    def _loaded(self, code: bytes) -> ctypes.c_void_p:
+        module = ctypes.c_void_p()
+        self._check(self._lib.cuModuleLoadData(ctypes.byref(module), code))
+        return module
+
     def launch(
         self, kernel: str, grid: tuple[int, int, int], threads: int, arguments: Sequence[Any],
         variant: tuple[int, int] | None = None,
     ) -> None:  # fmt: skip
         """Queue a kernel. arguments: ctypes values, copied before this returns."""
-        self._check(self._lib.cuCtxSetCurrent(self._context))  # this may be another thread than the last
+        current = ctypes.c_void_p()
+        self._check(self._lib.cuCtxGetCurrent(ctypes.byref(current)))
+        if current.value == self._context.value:
+            self._launch(kernel, grid, threads, arguments, variant)
+            return
+        self._check(self._lib.cuCtxPushCurrent_v2(self._context))  # a new thread, or one that works on another GPU
+        try:
+            self._launch(kernel, grid, threads, arguments, variant)
+        finally:
+            self._check(self._lib.cuCtxPopCurrent_v2(ctypes.byref(current)))
+
+    def _launch(
+        self, kernel: str, grid: tuple[int, int, int], threads: int, arguments: Sequence[Any],
+        variant: tuple[int, int] | None,
+    ) -> None:  # fmt: skip
         function = self._functions.get((kernel, variant)) or self._function(kernel, variant)
         pointers = (ctypes.c_void_p * len(arguments))(*(ctypes.addressof(a) for a in arguments))
         self._check(

@@ -5,10 +5,10 @@ decisions tell how many means lie in it, and what a Gaussian then costs is its s
 one to speak of, the place of its mean among the lattice points of the cell, and its features, some of them predicted
 from Gaussians nearby that are already known. All models are static but for those decisions; nothing crosses chunks.
 
-Parts: rans.py the entropy coder; cells_model.py what both directions share; cells_encode.py; cells_decode.py, which lays
-chunks out for the kernel of cells_lanes.py, and that reads numbers by cells_numbers.py. They load Numba, and with this
-module, therefore only where a file needs it. Everything that decides is an integer or binary64
-without contraction, so that every machine decodes the same. Slow twin: tests/reference_cells.py.
+Parts: rans.py the entropy coder; cells_model.py what both directions share; cells_encode.py; cells_decode.py, which
+lays chunks out for the kernel of cells_lanes.py, and that reads numbers by cells_numbers.py. They load Numba, and with
+this module, therefore only where a file needs it. Everything that decides is an integer or binary64 without
+contraction, so that every machine decodes the same. Slow twin: tests/reference_cells.py.
 """
 
 from __future__ import annotations

@@ -105,7 +105,7 @@ def _resolution(image: Image.Image, orientation: int) -> dict[str, bytes]:
 
 
 def _phys(found: tuple[Any, Any], unit: float, sideways: bool) -> dict[str, bytes]:
-    """The section of a resolution across and down, as stored, in units of ``unit`` per metre; sideways: turned by it."""
+    """The section of a resolution across and down, as stored, in ``unit`` per metre; sideways: to be turned."""
     try:
         x, y = (float(v) * unit for v in found)
     except (TypeError, ValueError, ZeroDivisionError):  # a damaged rational

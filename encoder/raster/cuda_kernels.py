@@ -194,7 +194,7 @@ class CudaRasterizer:
             self._launch("igs_cover", _warps(n), 256)
         self._launch("igs_bounds", (1, 1, 1), 1024)
         if self._frame.pull > 0:
-            self._launch("igs_nearest", (min(256, max(1, tiles // _WARPS_PER_BLOCK)), 1, 1), 256)
+            self._launch("igs_nearest", (min(1024, max(1, tiles // _WARPS_PER_BLOCK)), 1, 1), 256)
         self._launch("igs_count", _warps(n), 256)
         self._launch("igs_scan", (2, 1, 1), 1024)
 

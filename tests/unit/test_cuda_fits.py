@@ -74,7 +74,10 @@ def test_weights_of_pixels_count_as_on_the_cpu(changes, backend):
     fits = [Fit(target(), 25, recipe, b, loss_map=pixel_weights().double().numpy()) for b in (backend, other_backend())]
     model = fits[0].state.model
     model.scale[:, 0].mul_(1.2)
-    steps = [fit.backend.step(model, fit.options, fit.target, fit.loss_weights) for fit in fits]
+    steps = [
+        fit.backend.step(model.map(lambda t, b=fit.backend: t.to(b.place)), fit.options, fit.target, fit.loss_weights)
+        for fit in fits
+    ]
     for found, known in zip(steps[0].grads, steps[1].grads, strict=True):
         # Measured worst: 2.9e-6 of the largest.
         torch.testing.assert_close(found.cpu(), known, rtol=1e-3, atol=1e-5 * float(known.abs().max()))

@@ -218,12 +218,12 @@ def test_kernels_are_launched_through_the_drivers_interface(monkeypatch):
     """With a driver whose GPU is the emulator."""
     lib = library()
     lib.cuLaunchKernel.argtypes = [ctypes.c_void_p, *[ctypes.c_uint] * 7, *[ctypes.c_void_p] * 3]
-    lib.cuCtxSetCurrent.argtypes = [ctypes.c_void_p]
+    lib.cuCtxPushCurrent_v2.argtypes = [ctypes.c_void_p]
     compiled = []
 
-    def compile_kernels(source, architecture, defines=()):
+    def compile_kernels(source, architecture, defines, load):
         compiled.append((source, architecture, defines))
-        return "".join("_" + define.partition("=")[2] for define in defines).encode() + b"\0"
+        return load("".join("_" + define.partition("=")[2] for define in defines).encode() + b"\0")
 
     monkeypatch.setattr(cuda_driver, "driver", lambda: lib)
     monkeypatch.setattr(cuda_driver, "compile_kernels", compile_kernels)
@@ -235,6 +235,9 @@ def test_kernels_are_launched_through_the_drivers_interface(monkeypatch):
         bin_scene(rasterizer, 30, o, 4)
         results.append(rasterizer.forward(o))
     assert torch.equal(*results)
+    context = ctypes.c_void_p()
+    lib.cuCtxGetCurrent(ctypes.byref(context))
+    assert context.value is None  # what the caller works on is as before
     assert ("raster.cu", "sm_90", ("IGS_CHANNELS=3", "IGS_GRADIENT=0")) in compiled
     assert len(compiled) == len(set(compiled))
     with pytest.raises(CudaUnavailable, match="error 500"):

@@ -92,6 +92,22 @@ def test_a_user_without_a_home_compiles_each_time(monkeypatch):
     assert len(compiler.calls) == 2
 
 
+def test_the_next_compiler_is_tried_where_a_driver_refuses_the_code(cache, monkeypatch):
+    def load(code):
+        if code.startswith(b"newer"):
+            raise CudaUnavailable("CUDA driver: error 222")
+        return "loaded"
+
+    compilers = Compiler("newer"), Compiler("older")
+    use(monkeypatch, *compilers)
+    for _ in range(2):
+        assert compile_kernels("bin.cu", "sm_90", (), load) == "loaded"
+    assert [len(compiler.calls) for compiler in compilers] == [2, 1]  # what couldn't be loaded isn't kept
+    use(monkeypatch, compilers[0])
+    with pytest.raises(CudaUnavailable, match="error 222"):
+        compile_kernels("bin.cu", "sm_90", (), load)
+
+
 def test_the_next_compiler_is_tried_and_all_are_named_if_none_works(cache, monkeypatch):
     use(monkeypatch, Compiler("one", "one: no host compiler"), Compiler("two"))
     assert compile_kernels("bin.cu", "sm_90").startswith(b"two")

@@ -71,10 +71,14 @@ class Cuda:
     def there(self, *tensors):
         return [None if t is None else t.to(self.place) for t in tensors]
 
+    def bin(self, arrays, o):
+        """Factors are the host's: others in the last places, and a Gaussian of some scenes may count elsewhere."""
+        means, scales, rotations, features = arrays
+        self.rasterizer.bin(*self.there(means, kernels.factors(scales, rotations), features), o)
+
     def draw(self, arrays, o, weight):
-        means, scales, rotations, features, weight = self.there(*arrays, weight)
-        factors = self.rasterizer.factors(scales, rotations, *self.shape)
-        self.rasterizer.bin(means, factors, features, o)
+        _, scales, rotations, _, weight = self.there(*arrays, weight)
+        self.bin(arrays, o)
         image = self.rasterizer.forward(o)
         by_mean, by_factor, by_feature = self.rasterizer.backward(weight)
         shape = self.rasterizer.factors_gradient(scales, rotations, by_factor, *self.shape)
@@ -87,14 +91,14 @@ class Cuda:
         return e1, e2, s, grad.cpu()
 
     def fused(self, arrays, o, target, l1, l2, weight=None):
-        means, scales, rotations, features, target, weight = self.there(*arrays, target, weight)
-        self.rasterizer.bin(means, self.rasterizer.factors(scales, rotations, *self.shape), features, o)
+        target, weight = self.there(target, weight)
+        self.bin(arrays, o)
         totals, grads = self.rasterizer.fused(target, l1, l2, weight)
         return *(totals / target.numel()).tolist()[:2], [g.cpu() for g in grads]
 
     def removal_costs(self, arrays, o, target, weight=None):
-        means, scales, rotations, features, target, weight = self.there(*arrays, target, weight)
-        self.rasterizer.bin(means, self.rasterizer.factors(scales, rotations, *self.shape), features, o)
+        target, weight = self.there(target, weight)
+        self.bin(arrays, o)
         return self.rasterizer.removal_costs(target, weight).cpu()
 
     def adam(self, values, grads, m, v, age, lr, betas, epsilon):

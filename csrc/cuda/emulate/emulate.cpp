@@ -257,7 +257,11 @@ int cuInit(unsigned) { return 0; }
 int cuDeviceGet(int* device, int ordinal) { return *device = ordinal, ordinal ? 101 : 0; }
 int cuDevicePrimaryCtxRetain(void** context, int) { return *context = &emulate::scheduler, 0; }
 int cuDeviceGetAttribute(int* value, int attribute, int) { return *value = attribute == 75 ? 9 : 0, 0; }
-int cuCtxSetCurrent(void* context) { return context == &emulate::scheduler ? 0 : 201; }
+// The context of this thread: none until one is pushed.
+static void* context_now = nullptr;
+int cuCtxGetCurrent(void** context) { return *context = context_now, 0; }
+int cuCtxPushCurrent_v2(void* context) { return context == &emulate::scheduler ? (context_now = context, 0) : 201; }
+int cuCtxPopCurrent_v2(void** context) { return *context = context_now, context_now = nullptr, 0; }
 int cuGetErrorString(int code, const char** text) { return *text = code == 101 ? "invalid device ordinal" : "some error", 0; }
 int cuModuleLoadData(void** module, const char* code) { return *module = strdup(code), 0; }
 int cuModuleGetFunction(void** function, const char* module, const char* name) {
