@@ -26,7 +26,6 @@ _FILES = {
         "igs_gather_costs",
         "igs_add_noise",
         "igs_adam",
-        "igs_adam_means",
     ),
     "scales.cu": ("igs_reduce", "igs_add_reduced"),
     "raster.cu": ("igs_forward", "igs_backward", "igs_fused", "igs_removal"),

@@ -245,15 +245,7 @@ IGS_EXPORT void igs_add_noise(int64_t n, int32_t map, float lo, float hi, int32_
     table()->add_noise(n, map, lo, hi, columns, steps, mixed, coarseness, each, u, means, scales, rotations, features, noisy_means,
                        noisy_scales, noisy_rotations, noisy_features);
 }
-IGS_EXPORT void igs_adam(int64_t rows, int32_t columns, float* values, const float* grads, float* m, float* v,
-                         const int32_t* age, float lr, float beta1, float beta2, float epsilon) {
-    table()->adam(rows, columns, values, grads, m, v, age, lr, beta1, beta2, epsilon);
-}
-IGS_EXPORT void igs_adam_means(int64_t n, int32_t map, float lo, float hi, const float* scales, const float* rotations, float* means,
-                               const float* grads, float* m, float* v, const int32_t* age, float lr, float beta1, float beta2,
-                               float epsilon) {
-    table()->adam_means(n, map, lo, hi, scales, rotations, means, grads, m, v, age, lr, beta1, beta2, epsilon);
-}
+IGS_EXPORT void igs_adam(const igs::Adam* a) { table()->adam(a); }
 IGS_EXPORT void igs_set_num_threads(int32_t n) { pool().set(n); }
 IGS_EXPORT const char* igs_target(void) { return table()->name; }
 IGS_EXPORT int igs_set_target(const char* name) {

@@ -22,6 +22,7 @@
 
 enum { IGS_BLEND_TOPK = 0, IGS_BLEND_SUM = 1 };
 enum { IGS_SCALE_RAW = 0, IGS_SCALE_INVERSE = 1, IGS_SCALE_LOG = 2 };
+enum { IGS_MOST_COLUMNS = 66 };  // of features: 64 channels and two slopes
 
 namespace igs {
 
@@ -99,25 +100,60 @@ IGS_HD float noisy_feature(int count, int k, float feature, float factor, const 
     return feature + factor * sum;
 }
 
-struct AdamRates {
-    float lr, beta1, beta2, rest1, rest2, epsilon;  // rest: 1 − β
+struct Betas {
+    float beta1, beta2, rest1, rest2, epsilon;  // rest: 1 − β
+};
+
+// What a step of Adam on all Gaussians is given. Laid out as Adam in encoder/raster/adam.py.
+struct Adam {
+    float* values[4];       // positions [n, 2], scales [n, 2], rotations [n], features [n, columns]; as are the next three
+    const float* grads[4];  // null: these stay as they are
+    float* m[4];
+    float* v[4];
+    int* age;            // [n]: steps that a Gaussian has taken, by which its moments are corrected
+    const float* scales;     // [n, 2] and
+    const float* rotations;  // [n]: the axes that positions move along, and the deviations there (a map of them, IGS_SCALE_*)
+    int n, columns, colours, map, along_axes;  // columns behind the colours: slopes
+    float lo, hi;                              // bounds of deviations along axes
+    float rates[4], slope_rate;                // of positions: deviations if along axes, otherwise units
+    float unit[2];                             // pixels of what Adam sees as a position's parameter, along x and y
+    Betas betas;
+    float log1, log2;               // ln β
+    float least[2], most[2];        // bounds of positions, pixels
+    float least_scale, most_scale;  // of scales
 };
 
 // Adam's step of one value, by how much it falls; m and v learn of its gradient. c1, c2 correct their bias.
-IGS_HD float adam_step(const AdamRates& a, float rate, float c1, float c2, float grad, float* m, float* v) {
+IGS_HD float adam_step(const Betas& a, float rate, float c1, float c2, float grad, float* m, float* v) {
     *m = a.beta1 * *m + a.rest1 * grad;
     *v = a.beta2 * *v + a.rest2 * grad * grad;
     return rate * (*m * c1) / (sqrtf(*v * c2) + a.epsilon);
 }
 
-// Adam's step of a mean along its Gaussian's own axes, turned by (c, s) = (cos θ, sin θ), in multiples of the deviations s1 and
-// s2 there. m and v are of the gradient along the axes.
-IGS_HD void adam_mean(const AdamRates& a, float s1, float s2, float c, float s, float c1, float c2, const float* grad, float* m, float* v,
-                      float* mean) {
-    const float by1 = adam_step(a, a.lr * s1, c1, c2, c * grad[0] + s * grad[1], m, v);
-    const float by2 = adam_step(a, a.lr * s2, c1, c2, c * grad[1] - s * grad[0], m + 1, v + 1);
+// Adam's step of a mean along its Gaussian's own axes, turned by (c, s) = (cos θ, sin θ): rate is in the deviations s1 and s2
+// there. m and v are of the gradient along the axes.
+IGS_HD void adam_mean(const Betas& a, float rate, float s1, float s2, float c, float s, float c1, float c2, const float* grad,
+                      float* m, float* v, float* mean) {
+    const float by1 = adam_step(a, rate * s1, c1, c2, c * grad[0] + s * grad[1], m, v);
+    const float by2 = adam_step(a, rate * s2, c1, c2, c * grad[1] - s * grad[0], m + 1, v + 1);
     mean[0] -= c * by1 - s * by2;
     mean[1] -= s * by1 + c * by2;
+}
+
+// By its bits: the host's compiler takes it that there are none.
+IGS_HD bool is_nan(float value) {
+#ifdef __CUDA_ARCH__
+    const unsigned bits = __float_as_uint(value);
+#else
+    unsigned bits;
+    __builtin_memcpy(&bits, &value, sizeof bits);
+#endif
+    return (bits & 0x7fffffffu) > 0x7f800000u;
+}
+
+// Within bounds; what is not a number stays that, and tells that a fit diverged.
+IGS_HD float bounded(float value, float least, float most) {
+    return is_nan(value) ? value : (value < least ? least : (value > most ? most : value));
 }
 
 // (p, q, r) of variances A, B along the axes turned by (c, s) = (cos θ, sin θ). Spec §6.2.

@@ -81,16 +81,9 @@ void igs_add_noise(int64_t n, int32_t scale_map, float sigma_min, float sigma_ma
                    const float* rotations, const float* features, float* noisy_means, float* noisy_scales, float* noisy_rotations,
                    float* noisy_features);
 
-// One step of Adam on n values, bias correction by the per-row age t [rows] (steps since the row was created, ≥ 1),
-// n = rows·columns, row-major.
-void igs_adam(int64_t rows, int32_t columns, float* values, const float* grads, float* m, float* v, const int32_t* age,
-              float lr, float beta1, float beta2, float epsilon);
-
-// The same on means [n, 2] in each Gaussian's own axes: gradients are turned into them, m and v [n, 2] are along them, and lr
-// is a multiple of the deviation along each. scales, rotations: as above, deviations clamped to [sigma_min, sigma_max].
-void igs_adam_means(int64_t n, int32_t scale_map, float sigma_min, float sigma_max, const float* scales, const float* rotations,
-                    float* means, const float* grads, float* m, float* v, const int32_t* age, float lr, float beta1, float beta2,
-                    float epsilon);
+// One step of Adam (Kingma and Ba 2015) on all that Gaussians have, in place, and each a step older; then positions and scales
+// are brought back within their bounds. Features have IGS_MOST_COLUMNS columns at most.
+void igs_adam(const igs::Adam*);
 
 void igs_set_num_threads(int32_t);
 const char* igs_target(void);            // "baseline", "avx2", "avx512": the copy in use

@@ -26,5 +26,5 @@
 
 extern "C" const igs::Table IGS_JOIN(igs_table_, IGS_TARGET) = {
     IGS_STRING(IGS_TARGET), bin,  rasterize_forward, rasterize_backward, rasterize_fused, removal_costs,
-    loss, halve, add_spread, factors_forward, factors_backward, add_noise, adam, adam_means, fma_chain, kFmaPerTask,
+    loss, halve, add_spread, factors_forward, factors_backward, add_noise, adam, fma_chain, kFmaPerTask,
 };

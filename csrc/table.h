@@ -19,9 +19,7 @@ struct Table {
     void (*factors_backward)(int64_t, int32_t, float, float, float, const float*, const float*, const float*, float*, float*);
     void (*add_noise)(int64_t, int32_t, float, float, int32_t, const float*, const float*, const float*, int32_t, const float*,
                       const float*, const float*, const float*, const float*, float*, float*, float*, float*);
-    void (*adam)(int64_t, int32_t, float*, const float*, float*, float*, const int32_t*, float, float, float, float);
-    void (*adam_means)(int64_t, int32_t, float, float, const float*, const float*, float*, const float*, float*, float*, const int32_t*,
-                       float, float, float, float);
+    void (*adam)(const Adam*);
     void (*fma_chain)(int64_t, void*);
     double fma_per_task;
 };

@@ -2,11 +2,11 @@
 
 Loading pictures and storing the Gaussians of a file in fewer bits need none.
 
-The pipeline in file names: loading/ (source, image, stack) → regions → rate → fitting/ (places, population, descent,
-fit) on raster/ (model, loss, backend; over kernels, cuda_kernels or tiled, all after reference), several levels by
-levels → freeze on rounding/ (lattice, compensation; quantize for plain codes) → pack (closing). job holds an encode
-together, targets meets its rate, pipeline is the whole; of a stack parts says which maps share Gaussians, and multipart
-encodes these sets one by one.
+The pipeline in file names: loading/ (source, image, stack) → regions → rate → fitting/ (places, population, fit) on
+raster/ (model, loss, adam, backend; over kernels, cuda_kernels or tiled, all after reference), several levels by levels
+→ freeze on rounding/ (lattice, compensation; quantize for plain codes) → pack (closing). job holds an encode together,
+targets meets its rate, pipeline is the whole; of a stack parts says which maps share Gaussians, and multipart encodes
+these sets one by one.
 """
 
 from typing import TYPE_CHECKING, Any

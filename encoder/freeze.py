@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from igs.encoder.fitting.checkpoint import zero_moments
-from igs.encoder.fitting.descent import FAR
 from igs.encoder.fitting.fit import Fit
 from igs.encoder.fitting.interlace import ORDER, wide_enough
+from igs.encoder.fitting.learning_rates import FAR
 from igs.encoder.raster.model import Model
 from igs.encoder.rounding import compensation
 from igs.encoder.rounding.compensation import Sensitivities
@@ -86,8 +86,7 @@ def _adapt(fit: Fit, model: Model, moments: list[tuple[Tensor, Tensor]], age: Te
     interlaced = r.interlace > 0 and fit.interlaced(math.inf)
     for turn in range(round(r.freeze_steps * r.steps)):
         result, kept = fit.gradient_step(model, turn, interlaced), model.clone()
-        age += 1
-        fit.descent.step(model, result.grads, moments, age, r.freeze_rate)
+        fit.backend.adam(model, result.grads, moments, age, fit.rates, r.freeze_rate)
         for value, before in zip(model.tensors(), kept.tensors(), strict=True):
             # No selection by a mask, whose length the host would have to wait for.
             value.copy_(torch.where(frozen.view(-1, *(1,) * (value.dim() - 1)), before, value))

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from igs.encoder import closing
-from igs.encoder.fitting.descent import FAR
 from igs.encoder.fitting.init import sample_bilinear
+from igs.encoder.fitting.learning_rates import FAR
 from igs.encoder.raster.model import Model, scale_parameter
 from igs.encoder.raster.shapes import enlarge, is_matrix, matrix_parameters
 from igs.encoder.recipe import Recipe

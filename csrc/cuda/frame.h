@@ -49,18 +49,6 @@ struct Frame {
     float l1, l2, ssim, perfect;  // weights divided by C·H·W; a loss below `perfect` gives gradients of 0
 };
 
-// What a step of Adam is given. Laid out as Adam in encoder/raster/cuda_kernels.py.
-struct Adam {
-    float* values;  // [rows, columns], as are grads, m and v
-    const float* grads;
-    float* m;
-    float* v;
-    const int* age;  // [rows]
-    int rows, columns;
-    AdamRates rates;
-    float log1, log2;  // ln β, rounded once, by the host, as 1 − β is; so 1 − β^age is exact for small ages as well
-};
-
 enum { kEntries = 0, kOverflow = 1 };
 
 }  // namespace igs

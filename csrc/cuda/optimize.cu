@@ -98,22 +98,35 @@ IGS_KERNEL(256) igs_add_noise(int n, int map, float lo, float hi, int columns, c
     for (int k = 0; k < columns; k++) noisy_features[k] = noisy_feature(columns, k, features[k], factor, mixed, u + 5);
 }
 
-// One step of Adam on values [rows, columns]; bias is corrected by the row's own age (steps since it was created, ≥ 1).
+// One step of Adam on all that a Gaussian has; bias is corrected by its age.
 IGS_KERNEL(256) igs_adam(const Adam a) {
     const int i = int(blockIdx.x * blockDim.x + threadIdx.x);
-    if (i >= a.rows) return;
-    const float t = float(a.age[i]), c1 = -1.f / expm1f(t * a.log1), c2 = -1.f / expm1f(t * a.log2);
-    for (int k = i * a.columns; k < (i + 1) * a.columns; k++)
-        a.values[k] -= adam_step(a.rates, a.rates.lr, c1, c2, a.grads[k], a.m + k, a.v + k);
-}
-
-// The same on means [rows, 2] along their Gaussians' own axes.
-IGS_KERNEL(256) igs_adam_means(const Adam a, int map, float lo, float hi, const float* scales, const float* rotations) {
-    const int i = int(blockIdx.x * blockDim.x + threadIdx.x);
-    if (i >= a.rows) return;
-    const float t = float(a.age[i]), c1 = -1.f / expm1f(t * a.log1), c2 = -1.f / expm1f(t * a.log2);
-    float slope, sine, cosine;
-    const float s1 = sigma_of(map, scales[2 * i], lo, hi, &slope), s2 = sigma_of(map, scales[2 * i + 1], lo, hi, &slope);
-    sincospif(rotations[i], &sine, &cosine);
-    adam_mean(a.rates, s1, s2, cosine, sine, c1, c2, a.grads + 2 * i, a.m + 2 * i, a.v + 2 * i, a.values + 2 * i);
+    if (i >= a.n) return;
+    const int age = a.age[i] + 1;
+    a.age[i] = age;
+    const float t = float(age), c1 = -1.f / expm1f(t * a.log1), c2 = -1.f / expm1f(t * a.log2);
+    float* mean = a.values[0] + 2 * i;
+    if (a.grads[0] && a.along_axes) {  // first: along the axes that the gradient was taken with
+        float slope, sine, cosine;
+        const float s1 = sigma_of(a.map, a.scales[2 * i], a.lo, a.hi, &slope), s2 = sigma_of(a.map, a.scales[2 * i + 1], a.lo, a.hi, &slope);
+        sincospif(a.rotations[i], &sine, &cosine);
+        adam_mean(a.betas, a.rates[0], s1, s2, cosine, sine, c1, c2, a.grads[0] + 2 * i, a.m[0] + 2 * i, a.v[0] + 2 * i, mean);
+    } else if (a.grads[0]) {
+        for (int k = 0; k < 2; k++)
+            mean[k] -= adam_step(a.betas, a.rates[0] * a.unit[k], c1, c2, a.grads[0][2 * i + k] * a.unit[k], a.m[0] + 2 * i + k, a.v[0] + 2 * i + k);
+    }
+#pragma unroll
+    for (int which = 1; which < 4; which++) {
+        const int columns = which == 3 ? a.columns : 3 - which;
+        if (!a.grads[which]) continue;
+        for (int c = 0; c < columns; c++) {
+            const size_t k = size_t(i) * columns + c;
+            const float rate = which == 3 && c >= a.colours ? a.slope_rate : a.rates[which];
+            a.values[which][k] -= adam_step(a.betas, rate, c1, c2, a.grads[which][k], a.m[which] + k, a.v[which] + k);
+        }
+    }
+    for (int k = 0; k < 2; k++) {
+        mean[k] = bounded(mean[k], a.least[k], a.most[k]);
+        a.values[1][2 * i + k] = bounded(a.values[1][2 * i + k], a.least_scale, a.most_scale);
+    }
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -118,7 +118,7 @@ def _read_only(array: Any) -> bool:
     return bool(StridedMemoryView.from_dlpack(array, stream_ptr=-1).readonly)
 
 
-def pieces(block: Any, ends: list[int], shapes: list[tuple[int, ...]]) -> list[Any]:
+def pieces(block: Any, ends: list[int], shapes: Sequence[tuple[int, ...]]) -> list[Any]:
     """Parts of a flat device array, C-contiguous and of these shapes; ends: where they begin, and the last one ends."""
     if SIMULATED:
         return [block[a:b].reshape(shape) for a, b, shape in zip(ends[:-1], ends[1:], shapes, strict=True)]

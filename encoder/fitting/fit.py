@@ -18,8 +18,8 @@ from torch import Tensor
 
 from igs.decoder.measure import psnr_of
 from igs.encoder import rate
-from igs.encoder.fitting.descent import Descent, plateau, schedule
 from igs.encoder.fitting.interlace import Interlace
+from igs.encoder.fitting.learning_rates import plateau, rates_of, schedule
 from igs.encoder.fitting.population import Population
 from igs.encoder.fitting.safeguards import Safeguards
 from igs.encoder.options import Progress
@@ -86,7 +86,7 @@ class Fit(Population):
         # The weights' own mean weight: where they lie the error is about so many times smaller than the weighted one.
         self._emphasis = 1.0 if loss_map is None else float(np.mean(np.square(loss_map)))
         self._started = time.perf_counter()
-        self.descent = Descent(recipe, self.options, self.channels, backend)
+        self.rates = rates_of(recipe, self.options)
         self.noise: Noise | None = None  # set by who knows the channels' meaning; used from recipe.noise_from on
         # How many Gaussians there shall be, asked before the last ones are added, or before any are, and at reviews.
         self.retarget: Callable[[Fit], int] | None = None
@@ -214,12 +214,11 @@ class Fit(Population):
         if self._is_settled(result):
             s.step += 1
             return
-        s.age += 1
         factor = self.learning_rate() * self.guards.caution * (r.quantize_lr if quantized else 1.0)
         grads = result.grads
         if self.learned is not None:
             grads = self.learned.learn(s.model, seen, grads, factor)
-        self.descent.step(s.model, grads, s.moments, s.age, factor)
+        self.backend.adam(s.model, grads, s.moments, s.age, self.rates, factor)
         s.step += 1
 
     def _seen(self, model: Model) -> Model:

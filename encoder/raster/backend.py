@@ -6,12 +6,13 @@ too, since its state lives where the parameters do.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from igs.encoder.raster.adam import Moments, Rates
 from igs.encoder.raster.loss import LossWeights, PictureLoss, StepResult
 from igs.encoder.raster.model import Model
 from igs.encoder.raster.reference import RasterOptions
@@ -110,22 +111,11 @@ class Backend(Protocol):
         """
 
     def adam(
-        self, values: Tensor, grads: Tensor, m: Tensor, v: Tensor, age: Tensor, lr: float, betas: tuple[float, float],
-        epsilon: float,
+        self, model: Model, grads: Sequence[Tensor], moments: Moments, age: Tensor, rates: Rates, factor: float,
     ) -> None:  # fmt: skip
-        """One step of Adam (Kingma and Ba 2015) on values, grads and moments m, v [N, …]; values, m and v in place.
+        """One step of Adam on a model in place; see :func:`igs.encoder.raster.reference.adam_reference`.
 
-        age: int32 [N], the steps of each row with this one, by which its moments are corrected. lr: in the values'
-        units. Waits for nothing.
-        """
-
-    def adam_means(
-        self, model: Model, grads: Tensor, m: Tensor, v: Tensor, age: Tensor, lr: float, betas: tuple[float, float],
-        epsilon: float,
-    ) -> None:  # fmt: skip
-        """The same of a model's positions, grads [N, 2] by them, in its Gaussians' own axes.
-
-        lr: in deviations along each. m, v: [N, 2] along the axes.
+        Waits for nothing.
         """
 
 

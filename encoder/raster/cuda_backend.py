@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 from igs.csrc.cuda_compile import CudaUnavailable
 from igs.csrc.cuda_driver import DeviceKernels
 from igs.encoder.raster import multiscale, shapes
+from igs.encoder.raster.adam import Moments, Rates
 from igs.encoder.raster.backend import Pullback, Scratch, averaged, spread
 from igs.encoder.raster.cuda_kernels import CudaRasterizer, Launcher
 from igs.encoder.raster.loss import PERFECT, LossWeights, PictureLoss, StepResult
@@ -83,10 +85,9 @@ class CudaBackend:
         options = RasterOptions(16, 16)
         target = torch.zeros(3, 16, 16, **kind)
         result = self.step(model, options, target, LossWeights(0.0, 1.0, 0.1))
-        moments = torch.zeros_like(model.position), torch.zeros_like(model.position)
-        age = torch.ones(1, dtype=torch.int32, device=self.place)
-        self.adam(model.position, result.grads[0], *moments, age, 0.1, (0.9, 0.99), 1e-15)
-        self.adam_means(model, result.grads[0], *moments, age, 0.1, (0.9, 0.99), 1e-15)
+        moments = [(torch.zeros_like(t), torch.zeros_like(t)) for t in model.tensors()]
+        age = torch.zeros(1, dtype=torch.int32, device=self.place)
+        self.adam(model, result.grads, moments, age, Rates(0.1, 0.1, 0.1, 0.1), 1.0)
         if not 0.0 < result.mse <= 1.0:
             raise CudaUnavailable(f"{self.name}: one Gaussian's picture has the error {result.mse}, expected 0 to 1")
 
@@ -218,17 +219,9 @@ class CudaBackend:
         return Model.of(noisy, model.scale_map)
 
     def adam(
-        self, values: Tensor, grads: Tensor, m: Tensor, v: Tensor, age: Tensor, lr: float, betas: tuple[float, float],
-        epsilon: float,
+        self, model: Model, grads: Sequence[Tensor], moments: Moments, age: Tensor, rates: Rates, factor: float,
     ) -> None:  # fmt: skip
-        self._rasterizer.adam(values, grads, m, v, age, lr, betas, epsilon)
-
-    def adam_means(
-        self, model: Model, grads: Tensor, m: Tensor, v: Tensor, age: Tensor, lr: float, betas: tuple[float, float],
-        epsilon: float,
-    ) -> None:  # fmt: skip
-        axes = shapes.axes(model.scale, model.rotation, model.scale_map)
-        self._rasterizer.adam_means(model.position, grads, m, v, age, *axes, lr, betas, epsilon)
+        self._rasterizer.adam(model, grads, moments, age, rates, factor)
 
 
 def _measures(means: Tensor, w: LossWeights, more: float | Tensor = 0.0) -> tuple[float, float, float | None]:

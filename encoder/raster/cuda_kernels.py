@@ -14,8 +14,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from igs.encoder.raster.kernels import SCALE_MAPS
+from igs.encoder.raster.adam import Moments, Rates, Stepper, bound_matrices, check_tensor
+from igs.encoder.raster.model import Model
 from igs.encoder.raster.reference import RasterOptions
+from igs.encoder.raster.shapes import SCALE_MAPS
 from igs.format.fields import SIGMA_MAX, SIGMA_MIN
 
 _WARPS_PER_BLOCK, _TILES_PER_BLOCK, _LOSS_SIDE, _REDUCED_SIDE = 8, 4, 32, 32  # as the kernels have them
@@ -60,22 +62,6 @@ class Frame(ctypes.Structure):
     )
 
 
-class Adam(ctypes.Structure):
-    """``igs::Adam`` of csrc/cuda/frame.h."""
-
-    _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("values", "grads", "m", "v", "age")),
-        *((name, ctypes.c_int32) for name in ("rows", "columns")),
-        *((name, ctypes.c_float) for name in ("lr", "beta1", "beta2", "rest1", "rest2", "epsilon", "log1", "log2")),
-    )
-
-
-def _check(name: str, tensor: Tensor, device: torch.device, dtype: torch.dtype) -> None:
-    if tensor.device != device or tensor.dtype != dtype or not tensor.is_contiguous():
-        found = f"{tensor.dtype}, {'' if tensor.is_contiguous() else 'not '}contiguous, on {tensor.device}"
-        raise ValueError(f"{name}: expected {dtype}, contiguous, on {device}, found {found}")
-
-
 def _warps(count: int) -> tuple[int, int, int]:
     return max(1, -(-count // _WARPS_PER_BLOCK)), 1, 1
 
@@ -94,7 +80,7 @@ class CudaRasterizer:
         self._launcher, self.device, self.pictures = launcher, device, pictures
         self._in_front = (pictures,) if pictures > 1 else ()
         self._frame, self._buffers = Frame(), dict[str, Tensor]()
-        self._adam, self._betas = Adam(), (-1.0, -1.0)
+        self._stepper = Stepper(device)
         self._constants: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = {}
         # Numbers of Gaussians and options that the capacity was checked for → how many times it was trusted since.
         self._trusted: dict[tuple[int, RasterOptions], int] = {}
@@ -120,7 +106,7 @@ class CudaRasterizer:
 
     def _point(self, **tensors: Tensor) -> None:
         for name, tensor in tensors.items():
-            _check(name, tensor, self.device, torch.float32)
+            check_tensor(name, tensor, self.device, torch.float32)
             setattr(self._frame, name, tensor.data_ptr())
             self._keep[name] = tensor
 
@@ -301,7 +287,7 @@ class CudaRasterizer:
 
     def reduce(self, picture: Tensor, scales: int) -> list[Tensor]:
         """The means of 2 × 2 pixels of a picture [..., H, W], of these the same, and so on: 1 to 4 reductions."""
-        _check("picture", picture, self.device, torch.float32)
+        check_tensor("picture", picture, self.device, torch.float32)
         *front, height, width = picture.shape
         room, parts = self.reductions(picture, scales)
         grid = max(1, -(-width // _REDUCED_SIDE)), max(1, -(-height // _REDUCED_SIDE)), math.prod(front)
@@ -310,7 +296,7 @@ class CudaRasterizer:
 
     def add_reduced(self, room: Tensor, factors: Sequence[float], gradient: Tensor) -> None:
         """Add to a gradient [..., H, W] so many times the value of each reduction in ``room`` that a pixel is in."""
-        _check("gradient", gradient, self.device, torch.float32)
+        check_tensor("gradient", gradient, self.device, torch.float32)
         *front, height, width = gradient.shape
         grid = -(-width // 32), -(-height // 8), math.prod(front)
         given = (*factors, 0.0, 0.0, 0.0)[:4]
@@ -408,42 +394,12 @@ class CudaRasterizer:
         return noisy
 
     def adam(
-        self, values: Tensor, grads: Tensor, m: Tensor, v: Tensor, age: Tensor, lr: float, betas: tuple[float, float],
-        epsilon: float,
+        self, model: Model, grads: Sequence[Tensor], moments: Moments, age: Tensor, rates: Rates, factor: float = 1.0,
     ) -> None:  # fmt: skip
         """One step of Adam in place; see :func:`igs.encoder.raster.reference.adam_reference`."""
-        a = self._adam_of(values, grads, m, v, age, lr, betas, epsilon)
-        self._launcher.launch("igs_adam", (-(-a.rows // 256), 1, 1), 256, [a])
-
-    def adam_means(
-        self, means: Tensor, grads: Tensor, m: Tensor, v: Tensor, age: Tensor, scales: Tensor, rotations: Tensor,
-        scale_map: str, lr: float, betas: tuple[float, float], epsilon: float, sigma_min: float = SIGMA_MIN,
-        sigma_max: float = SIGMA_MAX,
-    ) -> None:  # fmt: skip
-        """One step of Adam in place; see :func:`igs.encoder.raster.reference.adam_means_reference`."""
-        a = self._adam_of(means, grads, m, v, age, lr, betas, epsilon)
-        arguments = [
-            a, ctypes.c_int32(SCALE_MAPS[scale_map]), ctypes.c_float(sigma_min), ctypes.c_float(sigma_max),
-            ctypes.c_void_p(scales.data_ptr()), ctypes.c_void_p(rotations.data_ptr()),
-        ]  # fmt: skip
-        self._launcher.launch("igs_adam_means", (-(-a.rows // 256), 1, 1), 256, arguments)
-
-    def _adam_of(
-        self, values: Tensor, grads: Tensor, m: Tensor, v: Tensor, age: Tensor, lr: float, betas: tuple[float, float],
-        epsilon: float,
-    ) -> Adam:  # fmt: skip
-        a, rows = self._adam, age.shape[0]
-        if betas != self._betas:
-            a.beta1, a.beta2, a.rest1, a.rest2 = *betas, 1 - betas[0], 1 - betas[1]
-            a.log1, a.log2 = (math.log(b) if b else -math.inf for b in betas)
-            self._betas = betas
-        for name, tensor in {"values": values, "grads": grads, "m": m, "v": v}.items():
-            _check(name, tensor, self.device, torch.float32)
-        _check("age", age, self.device, torch.int32)
-        a.values, a.grads, a.age = values.data_ptr(), grads.data_ptr(), age.data_ptr()
-        a.m, a.v, a.lr, a.epsilon = m.data_ptr(), v.data_ptr(), lr, epsilon
-        a.rows, a.columns = rows, values.numel() // rows
-        return a
+        arguments = [self._stepper(model, grads, moments, age, rates, factor)]
+        self._launcher.launch("igs_adam", (max(1, -(-len(model) // 256)), 1, 1), 256, arguments)
+        bound_matrices(model, rates)
 
 
 def _shape(scale_map: str, low: float, high: float, lowpass: float, *tensors: Tensor) -> tuple[Any, ...]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from igs.encoder.raster import kernels, multiscale, shapes
+from igs.encoder.raster.adam import Moments, Rates, Stepper
 from igs.encoder.raster.backend import Pullback, Scratch, averaged, spread
 from igs.encoder.raster.loss import LossWeights, PictureLoss, StepResult
 from igs.encoder.raster.model import Model
@@ -19,7 +21,7 @@ class KernelBackend:
     """See :class:`igs.encoder.raster.backend.Backend`."""
 
     def __init__(self) -> None:
-        self._rasterizer = kernels.Rasterizer()
+        self._rasterizer, self._stepper = kernels.Rasterizer(), Stepper(torch.device("cpu"))
         self._scales = multiscale.Operations(kernels.ssim_and_gradient, kernels.half, kernels.add_spread)
         self.name, self.device = f"kernels-{kernels.target()}", "cpu"
         self.place, self.asynchronous, self.separable = torch.device("cpu"), False, True
@@ -115,14 +117,6 @@ class KernelBackend:
         return Model.of(noisy, model.scale_map)
 
     def adam(
-        self, values: Tensor, grads: Tensor, m: Tensor, v: Tensor, age: Tensor, lr: float, betas: tuple[float, float],
-        epsilon: float,
+        self, model: Model, grads: Sequence[Tensor], moments: Moments, age: Tensor, rates: Rates, factor: float,
     ) -> None:  # fmt: skip
-        kernels.adam(values, grads, m, v, age, lr, betas, epsilon)
-
-    def adam_means(
-        self, model: Model, grads: Tensor, m: Tensor, v: Tensor, age: Tensor, lr: float, betas: tuple[float, float],
-        epsilon: float,
-    ) -> None:  # fmt: skip
-        axes = shapes.axes(model.scale, model.rotation, model.scale_map)
-        kernels.adam_means(model.position, grads, m, v, age, *axes, lr, betas, epsilon)
+        kernels.adam(model, grads, moments, age, rates, factor, self._stepper)

@@ -7,16 +7,18 @@ Each has a twin in :mod:`igs.encoder.raster.reference` with the same signature. 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from igs.csrc import Raster, library
+from igs.encoder.raster.adam import Moments, Rates, Stepper, bound_matrices
+from igs.encoder.raster.model import Model
 from igs.encoder.raster.reference import RasterOptions
+from igs.encoder.raster.shapes import SCALE_MAPS
 from igs.format.fields import SIGMA_MAX, SIGMA_MIN
-
-SCALE_MAPS = {"raw": 0, "inverse": 1, "log": 2}
 
 
 def available() -> bool:
@@ -302,26 +304,10 @@ def add_noise(
 
 
 def adam(
-    values: Tensor, grads: Tensor, m: Tensor, v: Tensor, age: Tensor, lr: float, betas: tuple[float, float],
-    epsilon: float,
+    model: Model, grads: Sequence[Tensor], moments: Moments, age: Tensor, rates: Rates, factor: float = 1.0,
+    stepper: Stepper | None = None,
 ) -> None:  # fmt: skip
-    """One step of Adam in place; see :func:`igs.encoder.raster.reference.adam_reference`."""
-    rows = age.shape[0]
-    columns = values.numel() // rows
-    grads = grads.contiguous()
-    _lib().igs_adam(
-        rows, columns, values.data_ptr(), grads.data_ptr(), m.data_ptr(), v.data_ptr(), age.data_ptr(),
-        lr, *betas, epsilon,
-    )  # fmt: skip
-
-
-def adam_means(
-    means: Tensor, grads: Tensor, m: Tensor, v: Tensor, age: Tensor, scales: Tensor, rotations: Tensor, scale_map: str,
-    lr: float, betas: tuple[float, float], epsilon: float, sigma_min: float = SIGMA_MIN, sigma_max: float = SIGMA_MAX,
-) -> None:  # fmt: skip
-    """One step of Adam in place; see :func:`igs.encoder.raster.reference.adam_means_reference`."""
-    grads = grads.contiguous()
-    _lib().igs_adam_means(
-        len(age), SCALE_MAPS[scale_map], sigma_min, sigma_max, scales.data_ptr(), rotations.data_ptr(),
-        means.data_ptr(), grads.data_ptr(), m.data_ptr(), v.data_ptr(), age.data_ptr(), lr, *betas, epsilon,
-    )  # fmt: skip
+    """One step of Adam in place; see :func:`igs.encoder.raster.reference.adam_reference`. stepper: used before."""
+    stepper = stepper or Stepper(torch.device("cpu"))
+    _lib().igs_adam(ctypes.byref(stepper(model, grads, moments, age, rates, factor)))
+    bound_matrices(model, rates)

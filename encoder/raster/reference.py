@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from igs.encoder.raster import shapes
+from igs.encoder.raster.adam import Moments, Rates
+from igs.encoder.raster.model import Model
 from igs.format.fields import SIGMA_MAX, SIGMA_MIN
 from igs.format.lattice import FEATURE_GAIN_MIN
 
@@ -246,29 +250,52 @@ def add_noise_reference(
 
 
 def adam_reference(
-    values: Tensor, grads: Tensor, m: Tensor, v: Tensor, age: Tensor, lr: float, betas: tuple[float, float],
-    epsilon: float,
+    model: Model, grads: Sequence[Tensor], moments: Moments, age: Tensor, rates: Rates, factor: float = 1.0,
 ) -> None:  # fmt: skip
-    """One step of Adam in place on values [N, …]; age [N] int32 counts the steps of each row, so that Gaussians added
-    later get their own bias correction."""
-    shape = (-1, *(1,) * (values.dim() - 1))
-    t = age.to(torch.float64).view(shape)
-    m.mul_(betas[0]).add_(grads, alpha=1 - betas[0])
-    v.mul_(betas[1]).addcmul_(grads, grads, value=1 - betas[1])
-    c1, c2 = (1 / (1 - betas[0] ** t)).to(values.dtype), (1 / (1 - betas[1] ** t)).to(values.dtype)
-    values.sub_(lr * (m * c1) / ((v * c2).sqrt() + epsilon))
+    """One step of Adam (Kingma and Ba 2015) on a model in place, after which each Gaussian is a step older.
+
+    grads: as ``Model.NAMES``. moments: m and v of each. age: int32 [N], the steps that each Gaussian has taken, so that
+    one that was added later gets its own bias correction. factor: of all rates. Positions and deviations are brought
+    back to what the rates allow.
+    """
+    age += 1
+    for name, value, grad, (m, v), rate in zip(
+        Model.NAMES, model.tensors(), grads, moments, rates.columns, strict=True
+    ):
+        if not rate:
+            continue
+        step = torch.ones_like(value) * rate * factor
+        if name == "position":  # first: along the axes that its gradient was taken with
+            if rates.unit is None:
+                _along_axes(model, grad, m, v, age, rate * factor, rates)
+                continue
+            unit = value.new_tensor(rates.unit)
+            grad, step = grad * unit, step * unit
+        if name == "feature":
+            step[:] = rates.feature * factor
+            if rates.slope is not None:
+                step[:, -2:] = rates.slope * factor
+        value.sub_(_adam_step(grad, m, v, age, step, rates))
+    model.position.clamp_(model.position.new_tensor(rates.least), model.position.new_tensor(rates.most))
+    shapes.bound_shapes(model.scale, model.rotation, model.scale_map, *rates.deviations)
 
 
-def adam_means_reference(
-    means: Tensor, grads: Tensor, m: Tensor, v: Tensor, age: Tensor, scales: Tensor, rotations: Tensor, scale_map: str,
-    lr: float, betas: tuple[float, float], epsilon: float, sigma_min: float = SIGMA_MIN, sigma_max: float = SIGMA_MAX,
-) -> None:  # fmt: skip
-    """:func:`adam_reference` of means [N, 2] in each Gaussian's own axes: gradients are turned into them, the moments
-    are along them, and lr is a multiple of the deviation along each."""
-    sigma = _deviations(scales, scale_map, sigma_min, sigma_max)
+def _adam_step(grad: Tensor, m: Tensor, v: Tensor, age: Tensor, rate: Tensor, rates: Rates) -> Tensor:
+    """By how much values [N, …] fall; m and v learn of the gradient."""
+    beta1, beta2 = rates.betas
+    t = age.to(torch.float64).view(-1, *(1,) * (grad.dim() - 1))
+    m.mul_(beta1).add_(grad, alpha=1 - beta1)
+    v.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
+    c1, c2 = (1 / (1 - beta1**t)).to(grad.dtype), (1 / (1 - beta2**t)).to(grad.dtype)
+    return rate * (m * c1) / ((v * c2).sqrt() + rates.epsilon)
+
+
+def _along_axes(model: Model, grad: Tensor, m: Tensor, v: Tensor, age: Tensor, rate: float, rates: Rates) -> None:
+    """A step of positions in each Gaussian's own axes: gradients are turned into them, moments are along them, and the
+    rate is a multiple of the deviation along each."""
+    scales, rotations, scale_map = shapes.axes(model.scale, model.rotation, model.scale_map)
+    sigma = _deviations(scales, scale_map, SIGMA_MIN, SIGMA_MAX)
     c, s = torch.cos(math.pi * rotations), torch.sin(math.pi * rotations)
-    x, y = grads.unbind(1)
-    steps = torch.zeros_like(means)
-    adam_reference(steps, torch.stack([c * x + s * y, c * y - s * x], dim=1), m, v, age, lr, betas, epsilon)
-    a, b = (sigma * steps).unbind(1)
-    means.add_(torch.stack([c * a - s * b, s * a + c * b], dim=1))
+    x, y = grad.unbind(1)
+    a, b = _adam_step(torch.stack([c * x + s * y, c * y - s * x], dim=1), m, v, age, rate * sigma, rates).unbind(1)
+    model.position.sub_(torch.stack([c * a - s * b, s * a + c * b], dim=1))

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from igs.format.fields import SIGMA_MAX, SIGMA_MIN
 
+SCALE_MAPS = {"raw": 0, "inverse": 1, "log": 2}  # IGS_SCALE_* of csrc/gaussian.h
 MATRIX_MAPS = ("cholesky", "covariance")
 _TINY = 1e-30
 
@@ -122,14 +123,17 @@ def axes(scale: Tensor, rotation: Tensor, scale_map: str) -> tuple[Tensor, Tenso
     return deviations(scale, rotation, scale_map).contiguous(), turn.to(rotation.dtype), "raw"
 
 
+def scale_bounds(scale_map: str, low: float, high: float) -> tuple[float, float]:
+    """The least and the largest parameter of deviations along axes from ``low`` to ``high``, above 0."""
+    if scale_map == "log":
+        return math.log(low), math.log(high)
+    return (1 / high, 1 / low) if scale_map == "inverse" else (low, high)
+
+
 def bound_shapes(scale: Tensor, rotation: Tensor, scale_map: str, low: float, high: float) -> None:
     """Bring deviations back into [low, high] pixels, in place; matrices keep their axes."""
-    if scale_map == "log":
-        scale.clamp_(math.log(low), math.log(high))
-    elif scale_map == "inverse":
-        scale.clamp_(1 / high, 1 / low)
-    elif scale_map == "raw":
-        scale.clamp_(low, high)
+    if not is_matrix(scale_map):
+        scale.clamp_(*scale_bounds(scale_map, low, high))
     else:
         sxx, syy, sxy = covariance_entries(scale.double(), rotation.double(), scale_map)
         m, h, d = _eigen(sxx, syy, sxy)

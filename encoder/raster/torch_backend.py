@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from igs.encoder.raster import multiscale, reference, shapes, tiled
+from igs.encoder.raster.adam import Moments, Rates
 from igs.encoder.raster.backend import Pullback, Scratch, averaged
 from igs.encoder.raster.loss import LossWeights, PictureLoss, StepResult
 from igs.encoder.raster.model import Model
@@ -84,14 +87,6 @@ class TorchBackend:
         return Model.of(noisy, model.scale_map)
 
     def adam(
-        self, values: Tensor, grads: Tensor, m: Tensor, v: Tensor, age: Tensor, lr: float, betas: tuple[float, float],
-        epsilon: float,
+        self, model: Model, grads: Sequence[Tensor], moments: Moments, age: Tensor, rates: Rates, factor: float,
     ) -> None:  # fmt: skip
-        reference.adam_reference(values, grads, m, v, age, lr, betas, epsilon)
-
-    def adam_means(
-        self, model: Model, grads: Tensor, m: Tensor, v: Tensor, age: Tensor, lr: float, betas: tuple[float, float],
-        epsilon: float,
-    ) -> None:  # fmt: skip
-        axes = shapes.axes(model.scale, model.rotation, model.scale_map)
-        reference.adam_means_reference(model.position, grads, m, v, age, *axes, lr, betas, epsilon)
+        reference.adam_reference(model, grads, moments, age, rates, factor)

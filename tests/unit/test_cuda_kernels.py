@@ -20,7 +20,9 @@ from raster_cases import CASES, close, scene
 from igs.csrc import cuda_driver
 from igs.csrc.cuda_compile import CudaUnavailable
 from igs.encoder.raster import cuda_kernels, kernels, reference
+from igs.encoder.raster.adam import Adam, Rates
 from igs.encoder.raster.cuda_kernels import CudaRasterizer, Frame
+from igs.encoder.raster.model import Model
 from igs.encoder.raster.reference import RasterOptions
 
 
@@ -205,7 +207,7 @@ def test_tensors_elsewhere_are_refused(make):
         rasterizer.bin(wrong, torch.zeros(4, 3), torch.zeros(4, 3), RasterOptions(16, 16))
 
 
-@pytest.mark.parametrize(("struct", "layout"), [(Frame, "igs_frame_layout"), (cuda_kernels.Adam, "igs_adam_layout")])
+@pytest.mark.parametrize(("struct", "layout"), [(Frame, "igs_frame_layout"), (Adam, "igs_adam_layout")])
 def test_structs_are_laid_out_as_in_c(struct, layout):
     where = getattr(library(), layout)
     for name, *_ in struct._fields_:
@@ -254,12 +256,17 @@ def test_infinite_relative_reach_is_a_number_on_the_device(make):
 
 def test_adam_takes_what_the_kernel_reads(make):
     rasterizer, place = make(), make().device
-    values, age = (torch.zeros(4, 2, device=place) for _ in range(3)), torch.ones(4, dtype=torch.int32, device=place)
-    value, m, v = values
-    for grads, given, name in (
-        (torch.zeros(2, 4, device=place).T, age, "grads"),
-        (torch.zeros(4, 2, dtype=torch.float64, device=place), age, "grads"),
-        (torch.zeros(4, 2, device=place), age.long(), "age"),
-    ):
-        with pytest.raises(ValueError, match=f"{name}: expected torch"):
-            rasterizer.adam(value, grads, m, v, given, 0.1, (0.9, 0.99), 1e-15)
+    shapes = (4, 2), (4, 2), (4,), (4, 3)
+    model = Model.of([torch.zeros(shape, device=place) for shape in shapes], "log")
+    moments = [(torch.zeros_like(t), torch.zeros_like(t)) for t in model.tensors()]
+    grads, age = [torch.zeros_like(t) for t in model.tensors()], torch.zeros(4, dtype=torch.int32, device=place)
+    rates = Rates(0.1, 0.1, 0.1, 0.1)
+    rasterizer.adam(model, grads, moments, age, rates)
+    wrong = [grads[0].double(), *grads[1:]]
+    with pytest.raises(ValueError, match="grads: expected torch"):
+        rasterizer.adam(model, wrong, moments, age, rates)
+    with pytest.raises(ValueError, match="age: expected torch"):
+        rasterizer.adam(model, grads, moments, age.long(), rates)
+    strided = Model.of([torch.zeros(2, 4, device=place).T, *model.tensors()[1:]], "log")
+    with pytest.raises(ValueError, match="position: expected torch"):
+        rasterizer.adam(strided, grads, moments, age, rates)

@@ -214,8 +214,8 @@ def test_what_noise_spoils_is_taken_back(monkeypatch):
     fit = noisy_fit()
     before, plain = fit.run(45).clone(), fit.backend.adam
 
-    def wild(values, grads, m, v, age, lr, *rest):
-        plain(values, grads, m, v, age, 100 * lr, *rest)
+    def wild(model, grads, moments, age, rates, factor):
+        plain(model, grads, moments, age, rates, 100 * factor)
 
     monkeypatch.setattr(fit.backend, "adam", wild)
     fit.run()

@@ -19,6 +19,8 @@ torch = pytest.importorskip("torch", reason="the encoder needs torch")
 from raster_cases import TARGETS, close, run, scene, with_target
 
 from igs.encoder.raster import kernels, reference
+from igs.encoder.raster.adam import Rates
+from igs.encoder.raster.model import Model
 from igs.encoder.raster.reference import RasterOptions
 from igs.encoder.raster.tiled import rasterize_tiled
 from igs.format.threads import default_threads
@@ -202,41 +204,61 @@ def test_factors_agree_with_reference(scale_map):
     close([x.grad for x in leaves[0]], [x.grad for x in leaves[1]])
 
 
-def test_adam_agrees_with_torch_and_a_new_row_takes_a_full_first_step():
-    g = torch.Generator().manual_seed(8)
-    values = torch.rand(5, 3, generator=g)
-    mine, official = values.clone(), values.clone().requires_grad_()
-    optimizer = torch.optim.Adam([official], lr=0.01, betas=(0.9, 0.99), eps=1e-8)
-    moments = torch.zeros(5, 3), torch.zeros(5, 3)
-    age = torch.zeros(5, dtype=torch.int32)
-    for _ in range(20):
-        grad = torch.rand(5, 3, generator=g) - 0.5
-        age += 1
-        kernels.adam(mine, grad, *moments, age, 0.01, (0.9, 0.99), 1e-8)
-        official.grad = grad
-        optimizer.step()
-    torch.testing.assert_close(mine, official.detach(), rtol=1e-5, atol=1e-6)
-    age[2] = 1  # lr·sign(gradient)
-    for m in moments:
-        m[2] = 0
-    before = mine[2].clone()
-    kernels.adam(mine, torch.ones(5, 3), *moments, age, 0.01, (0.9, 0.99), 1e-8)
-    torch.testing.assert_close(before - mine[2], torch.full((3,), 0.01), rtol=1e-4, atol=1e-6)
+def gaussians(n, seed, dtype=torch.float32):
+    """(a model, its moments and ages before the first step)"""
+    g = torch.Generator().manual_seed(seed)
+    shapes = (n, 2), (n, 2), (n,), (n, 3)
+    model = Model.of([torch.rand(shape, generator=g, dtype=dtype) for shape in shapes], "log")
+    moments = [(torch.zeros_like(t), torch.zeros_like(t)) for t in model.tensors()]
+    return model, moments, torch.zeros(n, dtype=torch.int32)
 
 
-def test_adam_of_means_goes_a_share_of_the_deviation_along_each_axis_whichever_way_the_picture_is_turned():
+def test_adam_agrees_with_torch_and_a_new_gaussian_takes_a_full_first_step():
+    mine, moments, age = gaussians(5, 8)
+    official = [t.clone().requires_grad_() for t in mine.tensors()]
+    rates = Rates(0.04, 0.03, 0.02, 0.01, unit=(1.0, 1.0), epsilon=1e-8)
+    groups = [{"params": [p], "lr": rate} for p, rate in zip(official, rates.columns, strict=True)]
+    optimizer = torch.optim.Adam(groups, betas=rates.betas, eps=rates.epsilon)
     g = torch.Generator().manual_seed(9)
-    grad, scales = torch.rand(50, 2, generator=g, dtype=torch.float64) - 0.5, torch.rand(50, 2, generator=g) * 4
-    scales, rotations = scales.double(), torch.zeros(50, dtype=torch.float64)
-    age = torch.ones(50, dtype=torch.int32)
+    for _ in range(20):
+        grads = [torch.rand(t.shape, generator=g) - 0.5 for t in official]
+        kernels.adam(mine, grads, moments, age, rates)
+        for parameter, grad in zip(official, grads, strict=True):
+            parameter.grad = grad
+        optimizer.step()
+    for a, b in zip(mine.tensors(), official, strict=True):
+        torch.testing.assert_close(a, b.detach(), rtol=1e-5, atol=1e-6)
+    assert (age == 20).all()
+    age[2] = 0  # rate·sign(gradient)
+    for pair in moments:
+        for m in pair:
+            m[2] = 0
+    before = mine.clone()
+    kernels.adam(mine, [torch.ones_like(t) for t in mine.tensors()], moments, age, rates, 0.5)
+    for a, b, rate in zip(mine.tensors(), before.tensors(), rates.columns, strict=True):
+        torch.testing.assert_close(b[2] - a[2], torch.full_like(a[2], 0.5 * rate), rtol=1e-4, atol=1e-6)
+
+
+def test_positions_go_a_share_of_the_deviation_along_each_axis_whichever_way_the_picture_is_turned():
+    g = torch.Generator().manual_seed(9)
+    grad = torch.rand(50, 2, generator=g, dtype=torch.float64) - 0.5
     steps = []
     for turn in (0.0, 0.3):
+        model, moments, age = gaussians(50, 9, torch.float64)
+        scales = model.scale.mul_(4).clone()
         c, s = math.cos(math.pi * turn), math.sin(math.pi * turn)
         back = torch.tensor([[c, -s], [s, c]], dtype=torch.float64)
-        means, moments = torch.zeros_like(grad), [torch.zeros_like(grad) for _ in range(2)]
-        reference.adam_means_reference(
-            means, grad @ back.T, *moments, age, scales, rotations + turn, "log", 0.1, (0.9, 0.99), 1e-15
-        )
-        steps.append(means @ back)
+        model.position.zero_(), model.rotation.fill_(turn)
+        grads = [grad @ back.T, *(torch.zeros_like(t) for t in model.tensors()[1:])]
+        reference.adam_reference(model, grads, moments, age, Rates(0.1, 0.0, 0.0, 0.0))
+        steps.append(model.position @ back)
     torch.testing.assert_close(steps[0], -0.1 * scales.exp() * grad.sign())
     torch.testing.assert_close(steps[1], steps[0])
+
+
+def test_what_is_not_a_number_stays_that():
+    model, moments, age = gaussians(4, 3)
+    model.position[1, 0] = math.nan
+    kernels.adam(model, [torch.ones_like(t) for t in model.tensors()], moments, age, Rates(0.1, 0.1, 0.1, 0.1))
+    assert torch.isnan(model.position).sum() == 1
+    assert torch.isfinite(model.scale).all()

@@ -20,7 +20,9 @@ from cuda_emulator import EmulatedKernels
 from raster_cases import ALPHA, CASES, GRADIENT_CASES, TARGETS, close, run, scene, with_target
 
 from igs.encoder.raster import kernels, reference, shapes
+from igs.encoder.raster.adam import Rates
 from igs.encoder.raster.cuda_kernels import CudaRasterizer
+from igs.encoder.raster.model import Model
 from igs.encoder.raster.reference import RasterOptions
 from igs.encoder.raster.tiled import rasterize_tiled, removal_costs_tiled
 
@@ -58,7 +60,6 @@ class Cpu:
 
     add_noise = staticmethod(kernels.add_noise)
     adam = staticmethod(kernels.adam)
-    adam_means = staticmethod(kernels.adam_means)
 
 
 class Cuda:
@@ -101,21 +102,18 @@ class Cuda:
         self.bin(arrays, o)
         return self.rasterizer.removal_costs(target, weight).cpu()
 
-    def adam(self, values, grads, m, v, age, lr, betas, epsilon):
-        lie = self.there(values, grads, m, v, age)
-        self.rasterizer.adam(*lie, lr, betas, epsilon)
-        for home, there in zip((values, grads, m, v), lie, strict=False):
-            home.copy_(there)
+    def adam(self, model, grads, moments, age, *rest):
+        there, its_moments = model.map(lambda t: t.to(self.place)), [self.there(*pair) for pair in moments]
+        its_age = age.to(self.place)
+        self.rasterizer.adam(there, self.there(*grads), its_moments, its_age, *rest)
+        pairs = [(model.tensors(), there.tensors()), *zip(moments, its_moments, strict=True), ((age,), (its_age,))]
+        for homes, lie in pairs:
+            for home, tensor in zip(homes, lie, strict=True):
+                home.copy_(tensor)
 
     def add_noise(self, means, scales, rotations, features, scale_map, *rest):
         model, rest = self.there(means, scales, rotations, features), self.there(*rest)
         return [t.cpu() for t in self.rasterizer.add_noise(*model, scale_map, *rest)]
-
-    def adam_means(self, means, grads, m, v, age, scales, rotations, scale_map, lr, betas, epsilon):
-        lie = self.there(means, grads, m, v, age, scales, rotations)
-        self.rasterizer.adam_means(*lie, scale_map, lr, betas, epsilon)
-        for home, there in zip((means, grads, m, v), lie, strict=False):
-            home.copy_(there)
 
 
 @contextlib.contextmanager
@@ -338,18 +336,57 @@ def test_weighted_removal_costs_are_the_references(case, channels, gradient, ras
     close([rasterizer.removal_costs(arrays, o, target, weight).double()], [known], tolerance=3e-5)
 
 
-def test_adam_is_the_reference_and_corrects_each_row_by_its_age(compiled):
+def model_of(n, features, scale_map, seed=9):
+    g = torch.Generator().manual_seed(seed)
+    sigma = (6 * torch.rand(n, 2, generator=g) - 3).exp()
+    shape = shapes.parameters(sigma, 3 * torch.rand(n, generator=g) - 1, scale_map)
+    return Model(40 * torch.rand(n, 2, generator=g), *shape, torch.rand(n, features, generator=g), scale_map)
+
+
+@pytest.mark.parametrize("unit", [None, (1.0, 1.0), (40.0, 30.0)], ids=["deviations", "pixels", "picture"])
+@pytest.mark.parametrize("scale_map", ["log", "inverse", "raw", "cholesky", "covariance"])
+def test_adam_is_the_reference(compiled, scale_map, unit):
     g = torch.Generator().manual_seed(8)
-    mine = torch.rand(300, 3, generator=g)
-    twin = mine.clone()
-    state = [[torch.zeros(300, 3), torch.zeros(300, 3)] for _ in range(2)]
-    age = torch.arange(300, dtype=torch.int32) % 7 * 300
-    for _ in range(5):
-        grad = torch.rand(300, 3, generator=g) - 0.5
-        age += 1
-        for values, moments, adam in ((mine, state[0], compiled.adam), (twin, state[1], reference.adam_reference)):
-            adam(values, grad, *moments, age, 0.01, (0.9, 0.999), 1e-8)
-    torch.testing.assert_close(mine, twin, rtol=1e-5, atol=1e-6)
+    models = [model_of(300, 5, scale_map) for _ in range(2)]
+    moments = [[(torch.zeros_like(t), torch.zeros_like(t)) for t in model.tensors()] for model in models]
+    ages = [torch.arange(300, dtype=torch.int32) % 7 * 300 for _ in range(2)]
+    rates = Rates(
+        0.05 if unit is None else 0.02,
+        0.02,
+        0.006,
+        0.01,
+        0.004,
+        unit,
+        (0.9, 0.999),
+        1e-8,
+        (2.0, 3.0),
+        (38.0, 37.0),
+        (0.1, 12.0),
+    )
+    for step in range(5):
+        grads = [torch.rand(t.shape, generator=g) - 0.5 for t in models[0].tensors()]
+        for k, adam in enumerate((compiled.adam, reference.adam_reference)):
+            adam(models[k], grads, moments[k], ages[k], rates, 1.0 - 0.1 * step)
+    assert torch.equal(*ages)
+    for name, a, b in zip(Model.NAMES, *(model.tensors() for model in models), strict=True):
+        torch.testing.assert_close(a, b, rtol=2e-5, atol=2e-5, msg=lambda text, n=name: f"{n}: {text}")
+    for a, b in zip(*([m for pair in its for m in pair] for its in moments), strict=True):
+        torch.testing.assert_close(a, b, rtol=2e-5, atol=1e-6)
+    position = models[0].position
+    assert (position.amin(0).tolist(), position.amax(0).tolist()) == ([2.0, 3.0], [38.0, 37.0])
+    if scale_map in ("log", "inverse", "raw"):
+        sigma = models[0].sigmas()
+        assert (sigma.min().item(), sigma.max().item()) == pytest.approx((0.1, 12.0), rel=1e-6)
+
+
+def test_a_rate_of_nothing_leaves_a_parameter_and_its_moments(compiled):
+    model = model_of(20, 3, "log")
+    before, moments = model.clone(), [(torch.zeros_like(t), torch.zeros_like(t)) for t in model.tensors()]
+    grads, age = [torch.ones_like(t) for t in model.tensors()], torch.zeros(20, dtype=torch.int32)
+    compiled.adam(model, grads, moments, age, Rates(0.0, 0.1, 0.0, 0.0))
+    changed = [not torch.equal(a, b) for a, b in zip(model.tensors(), before.tensors(), strict=True)]
+    assert changed == [bool(m.any()) for m, _ in moments] == [False, True, False, False]
+    assert (age == 1).all()
 
 
 @pytest.mark.parametrize("each", [False, True])
@@ -368,25 +405,3 @@ def test_noise_is_that_of_the_reference(compiled, scale_map, each):
     for a, b, before in zip(found, expected, model, strict=True):
         torch.testing.assert_close(a, b, rtol=2e-5, atol=2e-6)
         assert (a != before).any(dim=0).all()  # noise on every attribute
-
-
-@pytest.mark.parametrize("scale_map", ["log", "inverse", "raw"])
-def test_adam_of_means_is_the_reference_in_each_gaussians_own_axes(compiled, scale_map):
-    g = torch.Generator().manual_seed(9)
-    mine = torch.rand(300, 2, generator=g)
-    twin = mine.clone()
-    sigma = (6 * torch.rand(300, 2, generator=g) - 3).exp()
-    scales, rotations = shapes.parameters(sigma, 3 * torch.rand(300, generator=g) - 1, scale_map)
-    state = [[torch.zeros(300, 2), torch.zeros(300, 2)] for _ in range(2)]
-    age = torch.arange(300, dtype=torch.int32) % 7 * 300
-    for _ in range(5):
-        grad = torch.rand(300, 2, generator=g) - 0.5
-        age += 1
-        for means, moments, adam in (
-            (mine, state[0], compiled.adam_means),
-            (twin, state[1], reference.adam_means_reference),
-        ):
-            adam(means, grad, *moments, age, scales, rotations, scale_map, 0.01, (0.9, 0.999), 1e-8)
-    torch.testing.assert_close(mine, twin, rtol=1e-5, atol=1e-5)  # measured: 1.3e-5 of pixels, steps of up to 0.2
-    for a, b in zip(*state, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)

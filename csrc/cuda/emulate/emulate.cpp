@@ -185,7 +185,7 @@ const struct {
     IGS_ENTRY(igs_clear), IGS_ENTRY(igs_cover), IGS_ENTRY(igs_bounds), IGS_ENTRY(igs_nearest), IGS_ENTRY(igs_count),
     IGS_ENTRY(igs_scan), IGS_ENTRY(igs_fill), IGS_ENTRY(igs_order), IGS_ENTRY(igs_loss), IGS_ENTRY(igs_totals),
     IGS_ENTRY(igs_factors_forward), IGS_ENTRY(igs_factors_backward), IGS_ENTRY(igs_gather_8), IGS_ENTRY(igs_gather_16),
-    IGS_ENTRY(igs_gather_costs), IGS_ENTRY(igs_add_noise), IGS_ENTRY(igs_adam), IGS_ENTRY(igs_adam_means),
+    IGS_ENTRY(igs_gather_costs), IGS_ENTRY(igs_add_noise), IGS_ENTRY(igs_adam),
     IGS_ENTRY(igs_reduce), IGS_ENTRY(igs_add_reduced),
     IGS_ENTRIES(igs_forward), IGS_ENTRIES(igs_backward), IGS_ENTRIES(igs_fused), IGS_ENTRIES(igs_removal),
 };
@@ -292,14 +292,16 @@ extern "C" int igs_frame_layout(const char* field) {
     IGS_FIELD(ssim); IGS_FIELD(perfect);
     return *field ? -1 : int(sizeof(Struct));
 }
-#define IGS_RATE(name) \
-    if (!strcmp(field, #name)) return int(offsetof(Struct, rates) + offsetof(igs::AdamRates, name))
+#define IGS_BETA(name) \
+    if (!strcmp(field, #name)) return int(offsetof(Struct, betas) + offsetof(igs::Betas, name))
 extern "C" int igs_adam_layout(const char* field) {
     using Struct = igs::Adam;
-    IGS_FIELD(values); IGS_FIELD(grads); IGS_FIELD(m); IGS_FIELD(v); IGS_FIELD(age); IGS_FIELD(rows); IGS_FIELD(columns);
-    IGS_FIELD(log1); IGS_FIELD(log2);
-    IGS_RATE(lr); IGS_RATE(beta1); IGS_RATE(beta2); IGS_RATE(rest1); IGS_RATE(rest2); IGS_RATE(epsilon);
+    IGS_FIELD(values); IGS_FIELD(grads); IGS_FIELD(m); IGS_FIELD(v); IGS_FIELD(age); IGS_FIELD(scales); IGS_FIELD(rotations);
+    IGS_FIELD(n); IGS_FIELD(columns); IGS_FIELD(colours); IGS_FIELD(map); IGS_FIELD(along_axes); IGS_FIELD(lo); IGS_FIELD(hi);
+    IGS_FIELD(rates); IGS_FIELD(slope_rate); IGS_FIELD(unit); IGS_BETA(beta1); IGS_BETA(beta2); IGS_BETA(rest1);
+    IGS_BETA(rest2); IGS_BETA(epsilon); IGS_FIELD(log1); IGS_FIELD(log2); IGS_FIELD(least); IGS_FIELD(most);
+    IGS_FIELD(least_scale); IGS_FIELD(most_scale);
     return *field ? -1 : int(sizeof(Struct));
 }
 #undef IGS_FIELD
-#undef IGS_RATE
+#undef IGS_BETA
