@@ -289,10 +289,8 @@ class Job:
         notes: list[str] = []
         if self.maps.is_stack(source):
             found, notes = self.maps.find(source)
-            if self.wishes:
-                raise Unsupported(
-                    "--report, --film and pictures of growths are of single pictures, not of texture stacks"
-                )
+            if self.wishes.film or self.wishes.growth:
+                raise Unsupported("--film and pictures of growths are of single pictures, not of texture stacks")
         elif self.options.resample is not None:
             raise UsageError(f"{files.display(source)}: expected a directory of maps, or --map, with --resample")
         else:
@@ -348,7 +346,9 @@ class Job:
             if not self.metadata:
                 image = dataclasses.replace(image, sections={})
             heard = line if line.listens else None
-            options = watch.options(dataclasses.replace(self.options, on_progress=heard, on_warning=warn), line)
+            options = watch.options(
+                dataclasses.replace(self.options, on_progress=heard, on_warning=warn), line, stack=maps is not None
+            )
             encoded = encoder(image, dataclasses.replace(options, resample=None))  # the maps are of one size by now
             line.clear()
             watch.saw(encoded, image, options)

@@ -78,9 +78,9 @@ class Watch:
     ) -> None:
         self._stack.__exit__(kind, error, trace)
 
-    def options(self, options: EncodeOptions, line: ProgressLine) -> EncodeOptions:
-        """Options of an encode that is watched."""
-        if not self.wishes:
+    def options(self, options: EncodeOptions, line: ProgressLine, *, stack: bool) -> EncodeOptions:
+        """Options of an encode that is watched. A stack's may be many fits, of which no single one is looked at."""
+        if not self.wishes or stack:
             return options
         from igs.encoder.fitting.record import Recorder
 
@@ -97,13 +97,13 @@ class Watch:
         self._seen = encoded, image, options
 
     def write(self, source: str, target: str) -> None:
-        """Everything that was asked for."""
+        """Everything that was asked for. source: empty where maps are named by options."""
         if not self.wishes or self._seen is None:
             return
         encoded, image, options = self._seen
         from igs.view import film
 
-        moments = self._recorder.snapshots
+        moments = self._recorder.snapshots if self._recorder else []
         with open_file(encoded.data, Limits().with_room(image.width, image.height)) as file:
             # Not the picture's own size, which the fit has not seen if it was reduced.
             stage = film.Stage(file.header.width, file.header.height, file.header.groups)
@@ -122,14 +122,14 @@ class Watch:
 
             history = [Entry(p.step, p.num_gaussians, p.loss, p.psnr, p.seconds) for p in self.history]
             page = Report(
-                Path(source).name if source != files.PIPE else "standard input",
+                Path(source).resolve().name if source not in (files.PIPE, "") else files.display(source) or "Maps",
                 encoded.data,
                 image.pixels,
                 encoded.report,
                 history,
                 moments,
                 settings(options) | {"steps": str(encoded.report["steps"])},
-                shlex.join(["igs-encode", source, target, *self.wishes.words]),
+                shlex.join(["igs-encode", *([source] if source else []), target, *self.wishes.words]),
                 options.threads,
             )
             self._out["report"].write(html_report(page).encode(errors=files.ODD_NAMES))

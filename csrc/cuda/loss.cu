@@ -99,7 +99,6 @@ IGS_KERNEL(384, 3) igs_loss(const Frame f) {
                 }
             __syncthreads();
         }
-        constexpr float C1 = kC1, C2 = kC2;
         if (maps) {
             const int x = x0 + column - kHalo, y = y0 + first - kHalo;
             const bool inside = unsigned(x) < unsigned(W), own = unsigned(column - kHalo) < unsigned(kOut);
@@ -107,7 +106,7 @@ IGS_KERNEL(384, 3) igs_loss(const Frame f) {
 #pragma unroll
             for (int k = 0; k < kSix; k++) {
                 const float ma = m[0][k], mb = m[1][k], ab = ma * mb, squares = fmaf(ma, ma, mb * mb);
-                const float n1 = fmaf(2, ab, C1), n2 = fmaf(2, m[3][k] - ab, C2), d1 = squares + C1, d2 = m[2][k] - squares + C2;
+                const float n1 = fmaf(2, ab, kC1), n2 = fmaf(2, m[3][k] - ab, kC2), d1 = squares + kC1, d2 = m[2][k] - squares + kC2;
                 float w = inside && unsigned(y + k) < unsigned(H) ? 1.f : 0.f;  // there are no maps outside
                 if (weight && w > 0) w = weight[size_t(y + k) * W + x];
                 const float inverse = reciprocal(d1 * d2), S = n1 * inverse * n2, share = w * inverse, slope = S * share;

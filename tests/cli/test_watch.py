@@ -153,6 +153,30 @@ def test_a_report_from_a_pipe(cli: Any, picture: Path, tmp_path: Path) -> None:
     assert "standard input" in page.read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("parts", ["one", "each"])
+def test_a_report_of_a_stack(cli: Any, picture: Path, tmp_path: Path, parts: str) -> None:
+    maps, out, page = tmp_path / "maps", tmp_path / "a.igs", tmp_path / "a.html"
+    maps.mkdir()
+    with Image.open(picture) as image:
+        image.convert("RGB").save(maps / "albedo.png")
+        image.convert("L").save(maps / "height.png")
+    result = cli("igs-encode", maps, out, *SHORT, "--parts", parts, "--report", page, "--json")
+    assert result.code == 0, result.err
+    text = page.read_text(encoding="utf-8")
+    assert "<h1>maps</h1>" in text
+    assert "Channel groups" in text
+    for group in result.json["groups"]:
+        assert f"<b>{group['name']}</b> {group['psnr']:.2f} dB" in text
+    assert ("share Gaussians" in text) == (parts == "each")
+    assert "How it got there" not in text
+    named = cli("igs-encode", "--map", f"albedo={maps / 'albedo.png'}", out, *SHORT, "--report", page)
+    assert named.code == 0
+    assert f"<code>igs-encode {out} --map" in page.read_text(encoding="utf-8")
+    for option in (("--film", "a.gif"), ("--render-growth", "--render-dir", tmp_path / "growth")):
+        refused = cli("igs-encode", maps, out, *SHORT, *option)
+        assert (refused.code, "single pictures" in refused.err) == (5, True)
+
+
 @pytest.mark.parametrize(
     ("args", "code", "words"),
     [
