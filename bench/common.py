@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 REPO = Path(__file__).resolve().parent.parent
-DATA = REPO.parent / "shared" / "data"
+# Pictures to measure with: beside the checkout, or where the environment says.
+DATA = Path(os.environ.get("IGS_DATA") or REPO.parent / "shared" / "data").resolve()
 RESULTS = Path(__file__).resolve().parent / "results"
 SETS = {
     "stylized": "stylized/*/*.png",
