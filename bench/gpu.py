@@ -4,12 +4,12 @@
 
 Without arguments everything. Times are medians between two synchronisations of the device, after runs to warm up, of
 whole fits medians of three (one at 8192²); importing, starting the device and compiling stand apart, in the order in
-which a first fit needs them. Exits with 5 where there is no GPU. Pictures are those beside the checkout or in the folder
-$IGS_DATA; where they are missing, the example picture, continued by its mirror images, and the rows say so. --check runs
-everything on tiny pictures, to see that it works. --image-gs: a clone of the published Image-GS code, compiled and run
-beside the steps (bench/published.py says what that takes, and what of it is not as published). Exits with 1 where a
-section failed, or that code can't be compiled, which is seen before anything is fitted, or gave nothing; what a section
-had measured by then is kept.
+which a first fit needs them. Exits with 5 where there is no GPU. Pictures are those beside the checkout, or in the
+folder $IGS_DATA; where they are missing, the example picture, continued by its mirror images, and the rows say so.
+--check runs everything on tiny pictures, to see that it works. --image-gs: a clone of the published Image-GS code,
+compiled and run beside the steps (bench/published.py says what that takes, and what of it is not as published). Exits
+with 1 where a section failed, or that code can't be compiled, which is seen before anything is fitted, or gave nothing;
+what a section had measured by then is kept.
 """
 
 from __future__ import annotations
