@@ -106,11 +106,11 @@ struct Betas {
 
 // What a step of Adam on all Gaussians is given. Laid out as Adam in encoder/raster/adam.py.
 struct Adam {
-    float* values[4];       // positions [n, 2], scales [n, 2], rotations [n], features [n, columns]; as are the next three
-    const float* grads[4];  // null: these stay as they are
+    float* values[4];        // positions [n, 2], scales [n, 2], rotations [n], features [n, columns]; as are the next three
+    const float* grads[4];   // null: these stay as they are
     float* m[4];
     float* v[4];
-    int* age;            // [n]: steps that a Gaussian has taken, by which its moments are corrected
+    int* age;                // [n]: steps that a Gaussian has taken, by which its moments are corrected
     const float* scales;     // [n, 2] and
     const float* rotations;  // [n]: the axes that positions move along, and the deviations there (a map of them, IGS_SCALE_*)
     int n, columns, colours, map, along_axes;  // columns behind the colours: slopes

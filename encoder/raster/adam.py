@@ -16,7 +16,7 @@ from igs.encoder.raster import shapes
 from igs.encoder.raster.model import Model
 from igs.format.fields import SIGMA_MAX, SIGMA_MIN
 
-_INFINITE = 3e38  # no bound
+_INFINITE = 3e38  # stands for no bound
 
 Moments = Sequence[tuple[Tensor, Tensor]]  # Adam's m and v of each of ``Model.NAMES``
 
@@ -109,10 +109,9 @@ class Stepper:
         a.log1, a.log2 = (math.log(b) if b else -math.inf for b in rates.betas)
         a.least = (ctypes.c_float * 2)(*(max(x, -_INFINITE) for x in rates.least))
         a.most = (ctypes.c_float * 2)(*(min(x, _INFINITE) for x in rates.most))
-        a.least_scale, a.most_scale = -_INFINITE, _INFINITE
-        if not shapes.is_matrix(scale_map):
-            ends = shapes.scale_bounds(scale_map, *rates.deviations)
-            a.least_scale, a.most_scale = max(ends[0], -_INFINITE), min(ends[1], _INFINITE)
+        matrix = shapes.is_matrix(scale_map)  # whose deviations are bounded below
+        ends = (-_INFINITE, _INFINITE) if matrix else shapes.scale_bounds(scale_map, *rates.deviations)
+        a.least_scale, a.most_scale = ends
         self._rates = rates, scale_map
 
 
