@@ -59,26 +59,29 @@ class Rasterizer:
     def __init__(self) -> None:
         self._lib = _lib()
         self._bins = ctypes.c_void_p(self._lib.igs_bins_create())
+        self._constants: tuple[Any, Any] = (None, None)  # what they are of, and background and lit channels as tensors
 
     def __del__(self) -> None:
         if getattr(self, "_bins", None):
             self._lib.igs_bins_destroy(self._bins)
 
-    def _raster(self, means: Tensor, features: Tensor, o: RasterOptions) -> tuple[Raster, tuple[Tensor, ...]]:
+    def _raster(self, means: Tensor, features: Tensor, o: RasterOptions) -> Raster:
+        """Points to constants that are kept until others are asked for."""
         channels = o.channels(features)
-        background = features.new_tensor(o.background or (0.0,) * channels)
-        relative = min(o.relative_reach2, 1e30)
-        lit = o.lit_channels(features)
-        raster = Raster(
-            o.width, o.height, channels, means.shape[0], 0 if o.blend == "topk" else 1, o.top_k, o.reach2, relative,
-            o.pull, o.pull_share * o.reach2, background.data_ptr(),
+        key = channels, o.background, o.lit
+        if self._constants[0] != key:
+            background = features.new_tensor(o.background or (0.0,) * channels)
+            self._constants = key, (background, o.lit_channels(features))
+        background, lit = self._constants[1]
+        return Raster(
+            o.width, o.height, channels, means.shape[0], 0 if o.blend == "topk" else 1, o.top_k, o.reach2,
+            min(o.relative_reach2, 1e30), o.pull, o.pull_share * o.reach2, background.data_ptr(),
             lit.data_ptr() if o.gradient else None,
         )  # fmt: skip
-        return raster, (background, lit)  # which the caller keeps alive
 
     def bin(self, means: Tensor, factors: Tensor, features: Tensor, o: RasterOptions) -> int:
         """Rebuild the tile lists; returns the number of (tile, Gaussian) entries."""
-        raster, _keep = self._raster(means, features, o)
+        raster = self._raster(means, features, o)
         entries: int = self._lib.igs_bin(self._bins, ctypes.byref(raster), means.data_ptr(), factors.data_ptr())
         if entries < 0:
             raise MemoryError("no memory for the tile lists")
@@ -88,7 +91,7 @@ class Rasterizer:
         self, means: Tensor, factors: Tensor, features: Tensor, o: RasterOptions, out: Tensor | None = None
     ) -> Tensor:
         """The picture [C, H, W], in ``out`` if given; bin() must have been called for these Gaussians."""
-        raster, _keep = self._raster(means, features, o)
+        raster = self._raster(means, features, o)
         image = means.new_empty(o.channels(features), o.height, o.width) if out is None else out
         self._run(
             self._lib.igs_rasterize_forward, raster, means.data_ptr(), factors.data_ptr(), features.data_ptr(),
@@ -100,7 +103,7 @@ class Rasterizer:
         self, means: Tensor, factors: Tensor, features: Tensor, o: RasterOptions, grad_image: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Gradients of means, factors and features for dL/dimage [C, H, W]."""
-        raster, _keep = self._raster(means, features, o)
+        raster = self._raster(means, features, o)
         grads = torch.empty_like(means), torch.empty_like(factors), torch.empty_like(features)
         grad_image = grad_image.contiguous()  # kept until the kernel is done
         self._run(
@@ -117,7 +120,7 @@ class Rasterizer:
 
         weight: w of each pixel [H, W], none: 1.
         """
-        raster, _keep = self._raster(means, features, o)
+        raster = self._raster(means, features, o)
         grads = torch.empty_like(means), torch.empty_like(factors), torch.empty_like(features)
         sums = (ctypes.c_double * 2)()
         self._run(
@@ -133,7 +136,7 @@ class Rasterizer:
         weight: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         """See :func:`igs.encoder.raster.reference.removal_costs_reference`; bin() must have been called for these."""
-        raster, _keep = self._raster(means, features, o)
+        raster = self._raster(means, features, o)
         costs = means.new_empty(len(means))
         self._run(
             self._lib.igs_removal_costs, raster, means.data_ptr(), factors.data_ptr(), features.data_ptr(),
@@ -228,22 +231,25 @@ def add_spread(by_half: Tensor, factor: float, by_picture: Tensor) -> None:
     _lib().igs_add_spread(c, h, w, by_half.data_ptr(), factor, _check(by_picture, (c, h, w)).data_ptr())
 
 
+def _factors(scales: Tensor, rotations: Tensor, arguments: tuple[int, int, float, float, float]) -> Tensor:
+    n = arguments[0]
+    scales, rotations, out = _check(scales, (n, 2)), _check(rotations, (n,)), scales.new_empty(n, 3)
+    _lib().igs_factors_forward(*arguments, scales.data_ptr(), rotations.data_ptr(), out.data_ptr())
+    return out
+
+
 class _Factors(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, scales: Tensor, rotations: Tensor, scale_map: str, sigma_min: float, sigma_max: float, lowpass: float
     ) -> Tensor:
-        n = rotations.shape[0]
-        scales, rotations = _check(scales, (n, 2)), _check(rotations, (n,))
-        ctx.arguments = n, SCALE_MAPS[scale_map], sigma_min, sigma_max, lowpass
+        ctx.arguments = rotations.shape[0], SCALE_MAPS[scale_map], sigma_min, sigma_max, lowpass
         ctx.save_for_backward(scales, rotations)
-        factors = scales.new_empty(n, 3)
-        _lib().igs_factors_forward(*ctx.arguments, scales.data_ptr(), rotations.data_ptr(), factors.data_ptr())
-        return factors
+        return _factors(scales, rotations, ctx.arguments)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        scales, rotations = ctx.saved_tensors
+        scales, rotations = (t.contiguous() for t in ctx.saved_tensors)
         grad_scales, grad_rotations = torch.empty_like(scales), torch.empty_like(rotations)
         grad = grad.contiguous()
         _lib().igs_factors_backward(
@@ -262,6 +268,8 @@ def factors(
     lowpass: float = 0.0,
 ) -> Tensor:
     """See :func:`igs.encoder.raster.reference.factors_reference`."""
+    if not (scales.requires_grad or rotations.requires_grad):  # a graph takes as long as the kernel
+        return _factors(scales, rotations, (rotations.shape[0], SCALE_MAPS[scale_map], sigma_min, sigma_max, lowpass))
     return _Factors.apply(scales, rotations, scale_map, sigma_min, sigma_max, lowpass)
 
 
