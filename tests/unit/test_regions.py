@@ -293,11 +293,23 @@ def report_of(weight: float | None, pixels: np.ndarray | None = None, **settings
 
 
 @needs_kernels
+def test_a_region_comes_out_better_and_the_rest_worse_by_absolute_error_too() -> None:
+    """The mean of three seeds: with this loss the rest gains from −2.4 to +0.7 dB by chance (five seeds, measured)."""
+    gains = []
+    for seed in range(3):
+        settings = {"loss_l1": 1.0, "loss_l2": 0.0, "loss_ssim": 0.1, "steps": 400, "seed": seed}
+        (_, plain), (_, found) = (report_of(weight, **settings) for weight in (None, 16.0))
+        gains.append([found[name] - plain[name] for name in ("roi_psnr", "rest_psnr")])
+    inside, rest = np.mean(gains, axis=0)
+    assert inside > 0.5
+    assert rest < 0
+
+
+@needs_kernels
 @pytest.mark.parametrize("settings", [
     {}, {"size": 500, "num_gaussians": None}, {"coding": "plain"}, {"levels": 2},
-    {"downsample": 2, "num_gaussians": 60},
-    {"loss_l1": 1.0, "loss_l2": 0.0, "loss_ssim": 0.1, "steps": 240}, {"blend": "sum"},
-    {"preset": "gaussianimage", "steps": 300}, {"init": "random"},
+    {"downsample": 2, "num_gaussians": 60}, {"blend": "sum"}, {"preset": "gaussianimage", "steps": 300},
+    {"init": "random"},
 ], ids=str)  # fmt: skip
 def test_a_region_comes_out_better_and_the_rest_worse(settings: dict) -> None:
     _, plain = report_of(None, **settings)
