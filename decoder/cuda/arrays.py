@@ -127,13 +127,13 @@ def pieces(block: Any, ends: list[int], shapes: Sequence[tuple[int, ...]]) -> li
     size, found = block.dtype.itemsize, []
     for a, b, shape in zip(ends[:-1], ends[1:], shapes, strict=True):
         strides = [math.prod(shape[k + 1 :]) * size for k in range(len(shape))]
-        memory = block.gpu_data.view(a * size, b * size)  # a slice by Numba's own hand takes ten times as long
+        memory = block.gpu_data.view(a * size, b * size)  # slices by Numba took two thirds of drawing many pictures
         found.append(DeviceArray(shape, tuple(strides), block.dtype, block.stream, memory))
     return found
 
 
-def points_on_device(points: Any, stream: Any = 0) -> tuple[Any, Upload]:
-    """[N, 2] pixels as a float32 or float64 device array: device memory as it is, anything else uploaded; and that."""
+def points_on_device(points: Any, stream: Any = 0) -> Any:
+    """[N, 2] pixels as a float32 or float64 device array: device memory as it is, anything else uploaded first."""
     array = view(points, "points", stream)
     if array is None:
         try:
@@ -143,12 +143,14 @@ def points_on_device(points: Any, stream: Any = 0) -> tuple[Any, Upload]:
         if host.ndim != 2 or host.shape[1] != 2:
             raise UsageError(f"points: expected shape [N, 2], found {list(host.shape)}")
         with room(UsageError(f"points: {len(host)} of them do not fit on the device")):
-            return load().to_device(host), Upload()
+            found = load().to_device(host)
+        Upload().before(stream)
+        return found
     if array.ndim != 2 or array.shape[1] != 2:
         raise UsageError(f"points: expected shape [N, 2], found {list(array.shape)}")
     if array.dtype not in (np.float32, np.float64):
         raise UsageError(f"points: expected float32 or float64 on the device, found {array.dtype}")
-    return array, Upload()
+    return array
 
 
 def stream_of(stream: Any) -> Any:

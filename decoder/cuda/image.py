@@ -155,14 +155,13 @@ class CudaImage(Image):
         self._check_open()
         level = self._check_level(level)
         queue = arrays.stream_of(stream)
-        where, upload = arrays.points_on_device(points, queue)
+        where = arrays.points_on_device(points, queue)
         wanted = self._wanted(groups)
         with self._device_lock:
             arenas = [self._arena(want, level, raw, None) for want in wanted]
         shape = (int(where.shape[0]), sum(len(want.columns) for want in wanted))
         result, flat = arrays.output(out, shape, np.dtype(np.float32), queue)
         if shape[0]:
-            upload.before(queue)
             for want, arena in zip(wanted, arenas, strict=True):
                 own = flat
                 if len(wanted) > 1:
