@@ -18,7 +18,6 @@ import dataclasses
 import functools
 import json
 import os
-import statistics
 import subprocess
 import sys
 import time
@@ -31,7 +30,7 @@ import numpy as np
 import PIL.Image
 from common import Row
 from decode import fitted
-from gpu_fits import CALLS, EXAMPLE, EXIT_UNSUPPORTED, picture, why_not
+from gpu_fits import EXAMPLE, EXIT_UNSUPPORTED, median_of, picture, why_not
 
 import igs
 from igs.decoder import cuda as igs_cuda
@@ -52,22 +51,6 @@ def synchronised(work: Callable[[], Any], runs: int = 30) -> float:
 
     cuda.synchronize()
     return common.median_seconds(whole, min(runs, RUNS), warmup=3 if RUNS > 1 else 0)
-
-
-def by_events(work: Callable[[], Any], runs: int = 30) -> float:
-    """Median seconds that the device takes for ``work``, several times in a row."""
-    from numba import cuda
-
-    times = []
-    for _ in range(min(runs, RUNS)):
-        begin, end = cuda.event(), cuda.event()
-        begin.record()
-        for _ in range(CALLS):
-            work()
-        end.record()
-        end.synchronize()
-        times.append(begin.elapsed_time(end) / 1e3 / CALLS)
-    return statistics.median(times)
 
 
 def first_picture(data: bytes) -> list[Row]:
@@ -119,7 +102,11 @@ def rendering(what: str, layers: Any, side: int, bound: float | None) -> list[Ro
     seconds = synchronised(lambda: jobs.draw(arena, out))
     return [
         Row(f"render {what} to device uint8", seconds * 1e3, "ms", bound),
-        Row("… on the device, one of ten in a row", by_events(lambda: jobs.draw(arena, out)) * 1e3, "ms"),
+        Row(
+            "… on the device, one of ten in a row",
+            median_of(lambda: jobs.draw(arena, out), RUNS, cuda.event) * 1e3,
+            "ms",
+        ),
         Row("… bytes of the picture, of the bandwidth of a copy", 100 * out.nbytes / seconds / copy_bandwidth(), "%"),
         Row(
             "… upload and lists, which the first picture of a file needs",

@@ -91,15 +91,16 @@ def seconds_of(call: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - started, result
 
 
-def median_of(call: Callable[[], Any], runs: int) -> float:
-    """Median seconds of a call on the device, by events around several calls: a single one's are its launches."""
-    import torch
+def median_of(call: Callable[[], Any], runs: int, new_event: Callable[[], Any]) -> float:
+    """Median seconds of a call on the device, by events around several calls: a single one's are its launches.
 
+    new_event: PyTorch's, or Numba's, which has the same methods.
+    """
     for _ in range(3):
         call()
     times = []
     for _ in range(runs):
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin, end = new_event(), new_event()
         begin.record()
         for _ in range(CALLS):
             call()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import statistics
 import time
 from collections.abc import Iterator
@@ -85,12 +86,13 @@ def ceilings(place: Any, asked: Asked) -> tuple[float, float]:
     """GB/s of a copy, bytes read and written, and TFLOP/s of a binary32 matrix product: what the device can do."""
     import torch
 
+    event = functools.partial(torch.cuda.Event, enable_timing=True)
     torch.backends.cuda.matmul.allow_tf32 = False
     a, b = (torch.empty(asked.of(2**28, 2**10), device=place) for _ in range(2))
-    bandwidth = 2 * a.numel() * 4 / median_of(lambda: a.copy_(b), asked.of(20, 1)) / 1e9
+    bandwidth = 2 * a.numel() * 4 / median_of(lambda: a.copy_(b), asked.of(20, 1), event) / 1e9
     side = asked.of(8192, 64)
     m = torch.randn(side, side, device=place)
-    return bandwidth, 2 * float(side) ** 3 / median_of(lambda: m @ m, asked.of(5, 1)) / 1e12
+    return bandwidth, 2 * float(side) ** 3 / median_of(lambda: m @ m, asked.of(5, 1), event) / 1e12
 
 
 def parts(asked: Asked) -> Rows:
@@ -131,7 +133,7 @@ def parts(asked: Asked) -> Rows:
         ("tile lists with R² = 9 and no relative reach", lambda: raster.bin(*arrays, published, trust=True), 0, 0),
         ("forward with K = 10 besides", lambda: raster.forward(published, image), 0, 0),
     ):
-        seconds = median_of(call, asked.of(20, 1))
+        seconds = median_of(call, asked.of(20, 1), functools.partial(torch.cuda.Event, enable_timing=True))
         yield Row(f"… {name}", seconds * 1e3, "ms")
         if operations:
             yield Row("   … of the peak of arithmetic", operations / seconds / peak / 1e10, "%")

@@ -1,7 +1,7 @@
 """A command as a process: signals, exit codes, and how every failure becomes one message.
 
-Exit codes are decided in :func:`describe_error` and nowhere else. Nothing is imported here that loads NumPy or more,
-so that help, usage errors and decoding start fast.
+Exit codes are decided in :func:`describe_error` and nowhere else. Only click and what is as light as the error
+classes is imported here, so that help, usage errors and decoding start fast.
 """
 
 from __future__ import annotations

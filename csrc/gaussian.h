@@ -118,7 +118,7 @@ struct Adam {
     float rates[4], slope_rate;                // of positions: deviations if along axes, otherwise units
     float unit[2];                             // pixels of what Adam sees as a position's parameter, along x and y
     Betas betas;
-    float log1, log2;               // ln β
+    float log1, log2;               // ln β of the β above, so that 1 − β^age is exact for small ages as well
     float least[2], most[2];        // bounds of positions, pixels
     float least_scale, most_scale;  // of scales
 };

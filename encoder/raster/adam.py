@@ -101,12 +101,12 @@ class Stepper:
         return a
 
     def _describe(self, rates: Rates, scale_map: str) -> None:
-        a, (beta1, beta2) = self.adam, rates.betas
+        a, betas = self.adam, [float(np.float32(b)) for b in rates.betas]  # as kernels have them, also in what follows
         a.along_axes, a.unit = rates.unit is None, (ctypes.c_float * 2)(*(rates.unit or (1.0, 1.0)))
         a.lo, a.hi = SIGMA_MIN, SIGMA_MAX
-        a.beta1, a.beta2, a.epsilon = beta1, beta2, rates.epsilon
-        a.rest1, a.rest2 = (float(np.float32(1) - np.float32(b)) for b in rates.betas)
-        a.log1, a.log2 = (math.log(b) if b else -math.inf for b in rates.betas)
+        (a.beta1, a.beta2), a.epsilon = betas, rates.epsilon
+        a.rest1, a.rest2 = (1 - b for b in betas)
+        a.log1, a.log2 = (math.log(b) if b else -math.inf for b in betas)
         a.least = (ctypes.c_float * 2)(*(max(x, -_INFINITE) for x in rates.least))
         a.most = (ctypes.c_float * 2)(*(min(x, _INFINITE) for x in rates.most))
         matrix = shapes.is_matrix(scale_map)  # whose deviations are bounded below
