@@ -13,9 +13,10 @@ from igs.cli import batch, files, maps, options, process
 from igs.cli.console import Console, print_result, to_json
 from igs.cli.light import CLIPPED, dtype_for, for_format
 from igs.cli.options import Number, Numbers, command, option
-from igs.cli.output import FORMATS, check_format, choose_depth, format_of, layout_of, to_host, write_image
+from igs.cli.output import FORMATS, check_format, choose_depth, format_of, to_host, write_image
 from igs.format.describe import counted
 from igs.format.errors import InvalidFile, Unsupported, UsageError
+from igs.format.groups import layout_of
 
 if TYPE_CHECKING:
     from igs.decoder import Image

@@ -16,9 +16,9 @@ from igs.cli import files
 from igs.cli.console import Console
 from igs.cli.light import CLIPPED, for_format
 from igs.cli.options import Decorator, option
-from igs.cli.output import FORMATS, Format, check_format, choose_depth, layout_of, to_host, write_image
+from igs.cli.output import FORMATS, Format, check_format, choose_depth, to_host, write_image
 from igs.format.errors import OutputError, UsageError
-from igs.format.groups import each_group
+from igs.format.groups import each_group, layout_of
 from igs.format.whole_file import whole_file
 
 if TYPE_CHECKING:

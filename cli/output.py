@@ -13,14 +13,14 @@ import importlib
 import io
 import os
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any, BinaryIO
 
 from igs.format.errors import InputError, Unsupported, UsageError
 
 _MANY = "channels without a common colour model"
-# What a picture's channels are, as formats see it → how messages say it.
+# What a picture's channels are, as formats see it (igs.format.groups.layout_of) → how messages say it.
 LAYOUTS = {
     "L": "grey",
     "LA": "grey with alpha",
@@ -87,22 +87,6 @@ def format_of(path: str, name: str | None, formats: Mapping[str, Format] = FORMA
     known = " ".join(s for candidate in formats.values() for s in candidate.suffixes)
     hint = f", or {also}" if also else ""
     raise UsageError(f"{path}: expected a suffix of {known}{hint}, found {suffix or 'none'}")
-
-
-def layout_of(groups: Sequence[Any]) -> str:
-    """The key of LAYOUTS that fits channel groups (spec §3.4)."""
-    from igs.format import Alpha, Colour
-
-    if len(groups) != 1:
-        return "N"
-    group = groups[0]
-    colours = group.channels - (group.alpha != Alpha.NONE)
-    if group.colour == Colour.CMYK:
-        return "CMYK" if group.alpha == Alpha.NONE else "N"
-    base = {1: "L", 3: "RGB"}.get(colours)
-    if base is None:
-        return "N"
-    return base + "A" * (group.alpha != Alpha.NONE)
 
 
 def choose_depth(format_: Format, source_depth: int, wanted: int | None) -> int:

@@ -143,3 +143,17 @@ def each_group(groups: Iterable[Group]) -> Iterator[Channels]:
 def rgb_groups(groups: Iterable[Group]) -> list[int]:
     """First channels of the groups whose colour is RGB."""
     return [part.whole.start for part in each_group(groups) if part.group.colour == Colour.RGB]
+
+
+def layout_of(groups: Sequence[Group]) -> str:
+    """What picture formats call such channels: L, LA, RGB, RGBA or CMYK; N: several groups, or other channels."""
+    if len(groups) != 1:
+        return "N"
+    group = groups[0]
+    colours = group.channels - (group.alpha != Alpha.NONE)
+    if group.colour == Colour.CMYK:
+        return "CMYK" if group.alpha == Alpha.NONE else "N"
+    base = {1: "L", 3: "RGB"}.get(colours)
+    if base is None:
+        return "N"
+    return base + "A" * (group.alpha != Alpha.NONE)

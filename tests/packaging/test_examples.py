@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import subprocess
 import sys
+import threading
+from http.server import HTTPServer, SimpleHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -28,6 +31,69 @@ def test_zoom(tmp_path):
     assert re.fullmatch(r"40×32 pixels from \d+ bytes of the file\n", printed)
     with Image.open(tmp_path / "zoom.png") as picture:
         assert picture.size == (40, 32)
+
+
+class _Ranges(SimpleHTTPRequestHandler):
+    """A server of one file that sends the parts asked for."""
+
+    data = SMALL.read_bytes()
+
+    def do_GET(self):
+        first, last = (int(n) for n in re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers["Range"]).groups())
+        part = self.data[first : last + 1]
+        self.send_response(206)
+        self.send_header("Content-Range", f"bytes {first}-{first + len(part) - 1}/{len(self.data)}")
+        self.end_headers()
+        self.wfile.write(part)
+
+    def log_message(self, *_):
+        pass
+
+
+class _Whole(_Ranges):
+    """One that knows no parts."""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.data)
+
+
+@contextlib.contextmanager
+def _served(handler):
+    with HTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/picture.igs"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_remote(tmp_path, monkeypatch):
+    import igs
+
+    monkeypatch.setenv("no_proxy", "*")
+
+    out = tmp_path / "part.png"
+    with _served(_Ranges) as url:
+        printed = _run("remote.py", url, str(out), "--region", "2,3,5,4", "--first", "64")
+    found = re.fullmatch(r"5×4 pixels: (\d+) requests, (\d+) of (\d+) bytes\n", printed)
+    assert found is not None
+    assert int(found[1]) == 3  # the header, the rest of the head, the chunk
+    assert int(found[2]) == int(found[3]) == SMALL.stat().st_size  # which are all that this file has
+    with igs.open(SMALL) as im, Image.open(out) as picture:
+        assert picture.tobytes() == im.region(2, 3, 5, 4).tobytes()
+
+
+def test_remote_wants_a_server_that_sends_parts(tmp_path, monkeypatch):
+    monkeypatch.setenv("no_proxy", "*")
+    command = [sys.executable, str(EXAMPLES / "remote.py")]
+    with _served(_Whole) as url:
+        done = subprocess.run([*command, url, str(tmp_path / "x.png")], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1
+    assert done.stderr == f"{url}: expected a server that sends parts of a file, found status 200\n"
 
 
 @pytest.mark.parametrize("degrees", ["0", "30"])

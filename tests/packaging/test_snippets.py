@@ -31,6 +31,10 @@ assert len(ends) == 3 and ends[-1] == len(data) and rough.shape == (128, 128, 3)
 with igs.open(data) as im:
     assert [(picture == im.decode(level=level)).all() for level, picture in enumerate(shown)] == [True] * 3
 """,
+    "docs/python.md": """
+assert batch.shape == (8, 3, 16, 16) and batch.dtype == torch.float32
+assert image.size == (32, 21) and image.mode == "RGB"
+""",
     "docs/restoration.md": """
 assert np.square(restored.astype(float) - clean).mean() < np.square(noisy.astype(float) - clean).mean() / 2
 """,
