@@ -8,6 +8,7 @@ regions, scales above 1, points, levels and texture stacks there is :func:`igs.o
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from typing import IO, Any
 
@@ -45,8 +46,10 @@ class IgsImageFile(ImageFile.ImageFile):
 
     _picture: Picture | None = None
     _scale = 1.0
+    _lock: Any = contextlib.nullcontext()  # of one that was pickled, and so has its pixels
 
     def _open(self) -> None:
+        self._lock = threading.Lock()  # Pillow has none, but an image may well be loaded by two threads
         with _as_os_error():
             picture = open_picture(self.fp, allow_partial=ImageFile.LOAD_TRUNCATED_IMAGES)
             self._mode, self._dtype = _mode_of(picture)
@@ -73,13 +76,17 @@ class IgsImageFile(ImageFile.ImageFile):
 
     def load(self) -> Any:
         """Decode, once. Raises OSError for a file that is damaged or closed."""
-        if self._picture is not None:
-            with _as_os_error():
-                pixels = _pixels(self._picture, self._scale, self._dtype)
-            # From an array four channels would mean RGBA.
-            self.im = Image.frombytes(self.mode, self.size, pixels.tobytes()).im
-            self._let_go()
+        with self._lock:
+            if self._picture is not None:
+                with _as_os_error():
+                    pixels = _pixels(self._picture, self._scale, self._dtype)
+                # From an array four channels would mean RGBA.
+                self.im = Image.frombytes(self.mode, self.size, pixels.tobytes()).im
+                self._let_go(self._picture)
         return super().load()
+
+    def load_seek(self, pos: int) -> None:
+        """Nothing; that there is one tells ``ImageFile.Parser`` to leave the pixels to ``load``."""
 
     def verify(self) -> None:
         """Check all checksums and all Gaussians; to be called right after opening. Raises OSError."""
@@ -89,13 +96,12 @@ class IgsImageFile(ImageFile.ImageFile):
                 for finding in report.findings:
                     if finding.severity == "error":
                         raise InvalidFile(finding.code, finding.message, finding.offset)
-            self._let_go()
+            self._let_go(self._picture)
         super().verify()
 
-    def _let_go(self) -> None:
+    def _let_go(self, picture: Picture) -> None:
         """Of the Gaussians, and of a file that Pillow has opened by name."""
-        assert self._picture is not None
-        self._picture.close()
+        picture.close()
         self._picture, self.tile = None, []
         if self._exclusive_fp and self.fp is not None:
             self.fp.close()

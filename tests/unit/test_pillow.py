@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import os
+import pickle
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -134,6 +137,23 @@ def test_draft_says_what_the_picture_covers():
     odd = opened(make_file(make_header()))
     assert odd.draft(None, (1, 31)) == ("RGB", (0, 0, 41, 31))  # 41⅓ of 64, in 41 columns
     assert odd.size == odd.resize((41, 31)).size == (41, 31)
+
+
+def test_bytes_may_come_one_after_the_other():
+    data = make_file(make_header())
+    parser = ImageFile.Parser()
+    for start in range(0, len(data), 100):
+        parser.feed(data[start : start + 100])
+    assert np.array_equal(np.asarray(parser.close()), np.asarray(opened(data)))
+
+
+def test_threads_may_load_the_same_image_and_others_get_a_copy():
+    _, data = large_file()
+    image = opened(data)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: np.asarray(image), range(8)))
+    assert all(np.array_equal(pixels, found[0]) for pixels in found)
+    assert pickle.loads(pickle.dumps(opened(data))) == copy.deepcopy(opened(data)) == image
 
 
 def test_files_are_closed_by_who_opened_them(tmp_path):
