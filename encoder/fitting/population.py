@@ -197,8 +197,8 @@ class Population:
         """Rows of the Gaussians that are to move."""
         return self._least_missed(int(self.recipe.relocate * self.count))
 
-    def _goals(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Points [B, n, 2] for Gaussians to move to, and what the picture has more than is drawn [B, C, H, W]."""
+    def _goals(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Points [B, n, 2] for Gaussians to move to, and of their pictures what ``_error`` has besides."""
         error, residual = self._error(self.backend.render(self.state.model, self.options))
         return self._where(error, len(rows) // self.pictures), residual
 
@@ -230,14 +230,17 @@ class Population:
 
     # -- new ones
 
-    def _error(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """The error of each pixel as the loss sees it [B, H, W], and what the target has more [B, C, H, W]."""
-        residual = self.target - image
+    def _error(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The error of each pixel as the loss sees it [B, H, W], and what the target has more [B, C, H, W] where that
+        becomes new Gaussians' colour. The image is used up: with fresh memory this took 62 ms instead of 11 (2048²).
+        """
+        residual = torch.sub(self.target, image, out=image)
         residual = residual.view(-1, *residual.shape[-3:])
-        error = residual.abs().sum(dim=1)
+        wanted = self.recipe.growth_color == "residual"
+        error = (residual.abs() if wanted else residual.abs_()).sum(dim=1)
         if self.loss_map is not None:  # what the loss sees is the weight times the error squared
-            error = error * self.loss_map.sqrt()
-        return error, residual
+            error *= self.loss_map.sqrt()
+        return error, residual if wanted else None
 
     def _where(self, error: Tensor, n: int) -> Tensor:
         """n points [B, n, 2] by the error."""
@@ -245,12 +248,12 @@ class Population:
             return self._places.top(error, n)
         return self._places.draw(error, n, 0.0, self.recipe.growth_error_power)
 
-    def _added(self, points: Tensor, among: Tensor, residual: Tensor) -> Model:
+    def _added(self, points: Tensor, among: Tensor, residual: Tensor | None) -> Model:
         """Gaussians that join others, at ``points`` [B, n, 2]; ``among``: all positions there will be, [B, m, 2]."""
         new = self._new(points, among, self.recipe.growth_scale, True)
         if self.recipe.growth_color == "zero":
             new.feature.zero_()
-        elif self.recipe.growth_color == "residual":
+        elif residual is not None:
             new.feature[:, : self.channels] = self._places.values(residual, points).flatten(0, 1)
         return new
 

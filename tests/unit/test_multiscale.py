@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -132,12 +133,11 @@ def test_a_fit_for_it_has_more_of_it():
     photo = Image.open(EXAMPLE).convert("RGB").crop((300, 100, 460, 260))
     target = torch.from_numpy(np.asarray(photo, np.float32).transpose(2, 0, 1) / 255).contiguous()
     backend = KernelBackend() if kernels.available() else TorchBackend()
-    losses = []
-    for weight in (0.0, 0.01):
-        fit = Fit(target, 100, Recipe(steps=200, loss_ms_ssim=weight), backend)
+    losses = np.zeros(2)  # of three seeds: single fits of 100 Gaussians came out at 0.76 to 1.02 times the loss
+    for seed, (at, weight) in itertools.product(range(3), enumerate((0.0, 0.01))):
+        fit = Fit(target, 100, Recipe(steps=200, loss_ms_ssim=weight), backend, seed=seed)
         assert fit.loss_of(fit.run()) == pytest.approx(fit.best_loss, rel=1e-4)
-        image = backend.render(fit.best, fit.options)
-        losses.append(float(multiscale.loss(image, target, OPERATIONS)))
+        losses[at] += float(multiscale.loss(backend.render(fit.best, fit.options), target, OPERATIONS))
     assert losses[1] < 0.98 * losses[0]
 
 

@@ -136,7 +136,8 @@ def test_a_map_with_alpha_is_seen_over_black(tmp_path: Path) -> None:
         found.append(loss_map(waves(), saliency_weight=3.0, saliency_map=tmp_path / f"{name}.png"))
     for other in found[1:]:
         np.testing.assert_allclose(other, found[0], atol=1e-6)
-    Image.fromarray(255 - np.dstack([grey] * 3 + [opaque * 0 + 255]), "CMYK").save(tmp_path / "ink.tif")
+    ink = 255 - np.dstack([grey] * 3 + [opaque * 0 + 255])
+    Image.frombytes("CMYK", grey.shape[::-1], ink.tobytes()).save(tmp_path / "ink.tif")
     ink = loss_map(waves(), saliency_weight=3.0, saliency_map=tmp_path / "ink.tif")
     assert ink is not None
     assert ink[0, 0] > ink[0, -1]
