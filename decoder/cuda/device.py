@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import warnings
@@ -12,7 +13,10 @@ from igs.format.errors import Unsupported
 # Numba's own switch: kernels run in Python, one thread after another. For tests on a machine without a GPU.
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")
 
-HELP = "pip install 'igs-codec[cuda]' (for drivers of CUDA 13; pip install 'numba-cuda[cu12]' for those of CUDA 12)"
+HELP = (
+    "pip install 'igs-codec[cuda]' "
+    "(for drivers of CUDA 13; pip install 'numba-cuda[cu12]' 'numpy<2.5' for those of CUDA 12)"
+)
 
 _module: Any = None  # numba.cuda, once it is known to work
 
@@ -32,11 +36,27 @@ def why_not() -> str | None:
         reason = "" if found else _what_is_missing(cuda)
         if found:
             cuda.current_context()
+            unfit = _unfit_numpy()
+            if unfit is not None:
+                return unfit
     except Exception as error:  # drivers and their bindings fail in many ways; all mean the same here
         found, reason = False, " ".join(str(error).split())[:200] or type(error).__name__
     if found:
         return None
     return f"expected a CUDA GPU with its driver, found none ({reason}); nvidia-smi should list one, then: {HELP}"
+
+
+def _unfit_numpy() -> str | None:
+    """What to say if numba-cuda can't compile kernels beside the NumPy there is, as 0.30 can't beside NumPy 2.5."""
+    try:
+        importlib.import_module("numba.cuda.cudaimpl")  # loaded with the first kernel, which is late to find out
+    except Exception as error:
+        import numpy as np
+
+        return (
+            f"expected a NumPy that numba-cuda can work with, found {np.__version__} ({error}): pip install 'numpy<2.5'"
+        )
+    return None
 
 
 def _what_is_missing(cuda: Any) -> str:

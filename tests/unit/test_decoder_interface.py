@@ -129,6 +129,40 @@ def test_where_there_is_no_cuda_the_way_to_get_it_is_named(monkeypatch):
     assert found.value.exit_code == 5
 
 
+class _FoundGpu:
+    """Numba's CUDA target on a machine with a GPU, as far as is asked before a kernel is compiled."""
+
+    @staticmethod
+    def is_available():
+        return True
+
+    @staticmethod
+    def current_context():
+        pass
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_a_numpy_that_numba_cuda_cannot_work_with_is_named(monkeypatch, fits):
+    import numba
+
+    def imported(name):
+        if not fits:
+            raise AttributeError("module 'numpy' has no attribute 'row_stack'")
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(importlib, "import_module", imported)
+    monkeypatch.setattr(numba, "cuda", _FoundGpu, raising=False)
+    monkeypatch.setattr(cuda.device, "SIMULATED", False)
+    found = cuda.why_not()
+    if fits:
+        assert found is None
+    else:
+        assert found == (
+            f"expected a NumPy that numba-cuda can work with, found {np.__version__} "
+            "(module 'numpy' has no attribute 'row_stack'): pip install 'numpy<2.5'"
+        )
+
+
 # -- kernels of others
 
 
