@@ -273,7 +273,7 @@ def ablation(view: View) -> str:
     )
     known = {p["psnr"] for points in table[full]["curves"].values() for p in points}
     today = {p["psnr"] for name in table[full]["curves"] for p in view.points(name, "igs")}
-    text += " All rows are of an older version than the curves above.\n\n" if today and known - today else "\n\n"
+    text += " All rows are of another version than the curves above.\n\n" if today and known - today else "\n\n"
     return text + markdown(["row", "options", "mean PSNR", "dB at the rates asked for", "BD-rate"], rows)
 
 
