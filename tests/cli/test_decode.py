@@ -82,6 +82,7 @@ def test_pixel(cli: Any, igs_file: Path) -> None:
 
 
 def test_json_report(cli: Any, igs_file: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tifffile")
     found = cli("igs-decode", igs_file, tmp_path / "o.tif", "--json", "--bit-depth", 16, "--scale", 2).json
     seconds = found.pop("seconds")
     assert seconds > 0
@@ -251,6 +252,7 @@ def test_exr_is_linear_light(cli: Any, tmp_path: Path, igs_bytes: Make, groups_o
 
 
 def test_light_above_white_is_clipped_for_a_display_and_told(cli: Any, tmp_path: Path, igs_bytes: Make) -> None:
+    pytest.importorskip("imagecodecs")  # reads PNG of 16 bits
     light = Group(channels=3, colour=Colour.RGB, transfer=Transfer.LOG, bit_depth=32)
     data = igs_bytes(groups=(light,))
     values = igs.open(data).decode(dtype="float32")

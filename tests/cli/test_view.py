@@ -193,6 +193,7 @@ def test_info_tells_bits(cli: Any) -> None:
 
 
 def test_a_group_is_compared_with_a_picture_of_its_size(cli: Any, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
     pixels = (np.arange(24 * 20 * 3) % 251).reshape(24, 20, 3).astype(np.uint8)
     data = igs.encode({"albedo": pixels, "normal": pixels}, effort=1, steps=3, num_gaussians=12, threads=1).data
     path, out = tmp_path / "stack.igs", tmp_path / "out.png"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from cuda_emulator import EmulatedKernels
+
+torch = pytest.importorskip("torch", reason="the encoder needs torch")
 
 import igs
 from igs.encoder import encode

@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 import pytest
-import torch
+
+torch = pytest.importorskip("torch", reason="the encoder needs torch")
 
 from igs.encoder.raster.loss import LossWeights
 from igs.encoder.raster.model import Model

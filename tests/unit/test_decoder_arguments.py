@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from image_cases import make_file, make_header
 
 import igs
 from igs.decoder.grid import make_grid
@@ -17,8 +18,7 @@ from igs.format.fields import BOUND
 
 @pytest.fixture(scope="module")
 def data() -> bytes:
-    pixels = np.random.default_rng(0).uniform(size=(40, 300, 3)).astype(np.float32)
-    return igs.encode(pixels, num_gaussians=30, effort=1).data
+    return make_file(make_header(width=300, height=40))
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+pytest.importorskip("torch", reason="the encoder needs torch")
+
 import igs
 from igs.encoder import EncodeOptions, encode, multipart, pack, parts, pipeline
 from igs.encoder.job import Result

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+pytest.importorskip("torch", reason="the encoder needs torch")
+
 from igs.encoder.rounding.lattice import Steps
 from igs.format import cells
 from igs.format import lattice as la

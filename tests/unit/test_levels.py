@@ -6,7 +6,8 @@ import json
 
 import numpy as np
 import pytest
-import torch
+
+torch = pytest.importorskip("torch", reason="the encoder needs torch")
 
 import igs
 from igs.encoder import encode, levels, targets

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import warnings
 
@@ -47,13 +48,15 @@ def test_any_truncation_loads_or_is_an_input_error(format_: str) -> None:
     buffer = io.BytesIO()
     Image.fromarray(ramp(16, 16, 3)).save(buffer, format_)
     data = buffer.getvalue()
+    # Where tifffile is missing, a damaged TIFF may look like one of those that need it.
+    missing = () if importlib.util.find_spec("tifffile") else (Unsupported,)
     failures = 0
     for length in range(0, len(data), max(1, len(data) // 40)):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             try:
                 load_image(data[:length])
-            except InputError:
+            except (InputError, *missing):
                 failures += 1
     assert failures > 5
 

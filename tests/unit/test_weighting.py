@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
+
+torch = pytest.importorskip("torch", reason="the encoder needs torch")
 
 import igs
 from igs.encoder import EncodeOptions, TextureMap, encode
