@@ -153,19 +153,13 @@ def write_image(file: BinaryIO, pixels: Any, format_: Format, layout: str, secti
 
 def dots_per_inch(sections: Mapping[str, bytes]) -> tuple[float, float] | None:
     """The resolution that formats are told, to a tenth: ``phys`` is off by up to 0.013; None if there is none."""
-    found = exact_dots_per_inch(sections)
+    from igs.format.sections import resolution_per_inch
+
+    found = resolution_per_inch(sections)
     if found is None:
         return None
     x, y = (round(v, 1) for v in found)
     return (x, y) if min(x, y) >= 1 else None
-
-
-def exact_dots_per_inch(sections: Mapping[str, bytes]) -> tuple[float, float] | None:
-    """The resolution as ``phys`` has it."""
-    from igs.format.sections import METRES_PER_INCH, resolution
-
-    found = resolution(sections)
-    return None if found is None else (found[0] * METRES_PER_INCH, found[1] * METRES_PER_INCH)
 
 
 def _write_pnm(file: BinaryIO, pixels: Any) -> None:
@@ -196,7 +190,9 @@ def _write_pillow(
     options = dict(_PILLOW_OPTIONS.get(format_.name, {}))
     density = dots_per_inch(sections)
     if density is not None and format_.name == "png":
-        options["dpi"] = exact_dots_per_inch(sections)  # which becomes pixels per metre again
+        from igs.format.sections import resolution_per_inch
+
+        options["dpi"] = resolution_per_inch(sections)  # which becomes pixels per metre again
     elif density is not None:
         if format_.name in ("webp", "avif"):  # whose only place for it is EXIF
             from igs.format.exif import with_resolution

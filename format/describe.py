@@ -21,7 +21,7 @@ from igs.format.lattice import FAMILIES, Lattice, ValueModel, step_value
 from igs.format.parts import Part
 from igs.format.quantize import Quantizer
 from igs.format.reader import FileReader
-from igs.format.sections import INLINE, METRES_PER_INCH, resolution
+from igs.format.sections import INLINE, resolution_per_inch
 
 _LEVEL_PSNR = "level_psnr"  # in the section json
 _PARAMETERS = ("lo", "hi", "offset", "step")  # of quantisers
@@ -240,11 +240,8 @@ def counted(number: int, what: str) -> str:
 def _in_words(section: str, data: bytes) -> str:
     """What is shown of a section's content."""
     if section == "phys":
-        density = resolution({"phys": data})
-        if density is None:
-            return ""
-        x, y = (v * METRES_PER_INCH for v in density)
-        return f", {x:.1f} × {y:.1f} pixels per inch"
+        density = resolution_per_inch({"phys": data})
+        return "" if density is None else ", {:.1f} × {:.1f} pixels per inch".format(*density)
     words = data.decode(errors="replace")
     return ", " + "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in words)
 

@@ -90,6 +90,12 @@ def resolution(sections: Mapping[str, bytes]) -> tuple[int, int] | None:
     return None if len(data) != PHYS.size or not all(PHYS.unpack(data)) else PHYS.unpack(data)
 
 
+def resolution_per_inch(sections: Mapping[str, bytes]) -> tuple[float, float] | None:
+    """The same in pixels per inch."""
+    found = resolution(sections)
+    return None if found is None else (found[0] * METRES_PER_INCH, found[1] * METRES_PER_INCH)
+
+
 def parse_table(table: bytes, offset: int, limits: Limits) -> list[SectionEntry]:
     """The table's rows, whose offsets are not known yet (0). offset: of the table in the file.
 

@@ -50,7 +50,7 @@ def _unfit_numpy() -> str | None:
     """What to say if numba-cuda can't compile kernels beside the NumPy there is, as 0.30 can't beside NumPy 2.5."""
     try:
         importlib.import_module("numba.cuda.cudaimpl")  # loaded with the first kernel, which is late to find out
-    except Exception as error:
+    except AttributeError as error:  # of NumPy; what else may be wrong is told as it is
         import numpy as np
 
         return (

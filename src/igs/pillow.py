@@ -22,7 +22,7 @@ from igs.decoder.light import has_light, shown
 from igs.format.errors import IgsError, InvalidFile, Unsupported
 from igs.format.fields import MAGIC
 from igs.format.groups import layout_of
-from igs.format.sections import METRES_PER_INCH, resolution
+from igs.format.sections import resolution_per_inch
 from igs.format.validate import validate_file
 
 FORMAT, SUFFIX, MIME = "IGS", ".igs", "image/x-igs"
@@ -144,9 +144,9 @@ def _info_of(picture: Picture) -> dict[str, Any]:
             if section in picture.metadata:
                 found[key] = picture.metadata[section]
     with contextlib.suppress(InvalidFile):
-        per_metre = resolution(picture.metadata)
-        if per_metre is not None:
-            found["dpi"] = tuple(v * METRES_PER_INCH for v in per_metre)
+        density = resolution_per_inch(picture.metadata)
+        if density is not None:
+            found["dpi"] = density
     return found
 
 
