@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from igs.format import Group
 
 Values = npt.NDArray[np.float32]
+_AT_ONCE = 2**24  # values whose errors are in memory together
 
 
 def rounded(image: Image, bit_depth: int, times: float = 1, level: int | None = None) -> Values:
@@ -29,7 +30,9 @@ def rounded(image: Image, bit_depth: int, times: float = 1, level: int | None = 
     if bit_depth == 32:
         return np.asarray(image.decode(times, level, "float32"), np.float32)
     dtype, top = ("uint8", 255) if bit_depth == 8 else ("uint16", 65535)
-    return image.decode(times, level, dtype).astype(np.float32) / np.float32(top)
+    values = image.decode(times, level, dtype).astype(np.float32)
+    values /= np.float32(top)
+    return values
 
 
 def compared(values: Values, groups: Sequence[Group]) -> Values:
@@ -58,5 +61,8 @@ def psnr_of(mse: float) -> float:
 
 def psnr(a: npt.ArrayLike, b: npt.ArrayLike) -> float | None:
     """PSNR in dB over all values, of pictures in [0, 1]; None where they are equal (it would be infinite)."""
-    mse = float(np.mean((np.asarray(a, np.float32) - np.asarray(b, np.float32)) ** 2, dtype=np.float64))
+    x, y = np.atleast_1d(np.asarray(a, np.float32)), np.atleast_1d(np.asarray(b, np.float32))
+    rows = max(1, _AT_ONCE // math.prod(x.shape[1:]))
+    blocks = (slice(first, first + rows) for first in range(0, len(x), rows))
+    mse = sum(float(np.sum((x[part] - y[part]) ** 2, dtype=np.float64)) for part in blocks) / x.size
     return None if mse == 0 else psnr_of(mse)

@@ -13,16 +13,25 @@ from igs.encoder.fitting.fit import Fit
 from igs.encoder.fitting.interlace import ORDER, wide_enough
 from igs.encoder.fitting.learning_rates import FAR
 from igs.encoder.raster.model import Model
+from igs.encoder.raster.rescale import Rescaled
 from igs.encoder.rounding import compensation
 from igs.encoder.rounding.compensation import Sensitivities
 from igs.format.lattice import Lattice
 
 
-def freeze(fit: Fit, lattice: Lattice, rgb: list[int], seed: int = 0, rounds: int | None = None) -> Model:
+def freeze(
+    fit: Fit,
+    lattice: Lattice,
+    rgb: list[int],
+    seed: int = 0,
+    rounds: int | None = None,
+    file: Rescaled | None = None,
+) -> Model:
     """Let the best model take values that a lattice holds, random Gaussians first, while the others make up for it.
 
     rgb: first channels of the groups that the lattice stores as luma and chroma. rounds: the recipe's unless given; in
-    one round all Gaussians are rounded at once. Returns a model all of whose Gaussians are on the lattice, not worse
+    one round all Gaussians are rounded at once. file: coordinates of the file's picture, whose lattice it
+    is; None: those of the fit's picture. Returns a model all of whose Gaussians are on the lattice, not worse
     than plain rounding.
     """
     r = fit.recipe
@@ -33,12 +42,15 @@ def freeze(fit: Fit, lattice: Lattice, rgb: list[int], seed: int = 0, rounds: in
     model = model.map(lambda t: t.to(place))
     found = _sensitivities(fit, model, seed) if r.compensate else None
     costs = None if found is None else found.without_values()
-    size = np.array([fit.width, fit.height], np.float64)
+    file = file or Rescaled(1.0, fit.width, fit.height)
+    here = file.back(fit.width, fit.height)
+    size = np.array([file.width, file.height], np.float64)
     bounds = -FAR * size, (1 + FAR) * size
 
     def on_lattice(m: Model, compensated: bool = True) -> Model:
-        codes = compensation.codes(m.map(Tensor.cpu), lattice, rgb, costs if compensated else None, bounds)
-        return compensation.decoded(codes, lattice, rgb).map(lambda t: t.to(place))
+        there = file.model(m.map(Tensor.cpu))
+        codes = compensation.codes(there, lattice, rgb, costs if compensated else None, bounds)
+        return here.model(compensation.decoded(codes, lattice, rgb)).map(lambda t: t.to(place))
 
     plain = on_lattice(model, compensated=False)
     order = torch.from_numpy(np.random.default_rng(seed).permutation(n)).to(place)

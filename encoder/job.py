@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -14,14 +15,14 @@ from igs.decoder import measure, output
 from igs.encoder import colour, freeze, levels, metrics, pack, regions, weighting
 from igs.encoder.fitting import checkpoint, interlace
 from igs.encoder.fitting.fit import Fit
-from igs.encoder.fitting.init import resample_map
+from igs.encoder.fitting.init import resample_map, sample_bilinear
 from igs.encoder.loading.downsample import reduce
 from igs.encoder.loading.source import SourceImage, to_stored
 from igs.encoder.options import EncodeOptions
 from igs.encoder.pack import Chunks, Packed
 from igs.encoder.raster.backend import Backend
 from igs.encoder.raster.model import Model
-from igs.encoder.raster.torch_backend import TorchBackend
+from igs.encoder.raster.rescale import Rescaled
 from igs.encoder.recipe import Recipe
 from igs.encoder.rounding.lattice import Noise, Steps
 from igs.format import lit_channels
@@ -48,6 +49,9 @@ class Result:
             self.num_gaussians = len(self.packed.codes)
 
 
+Follow = Callable[["Job", Fit, float | None], None]
+
+
 class Job:
     """What the rate loops share: the stored target, and the way from a model to a file."""
 
@@ -69,11 +73,7 @@ class Job:
         self.groups = colour.stored_groups(source, options.transfer, recipe.gamma, options.linear_light, self.warn)
         if recipe.coding == "lattice":
             colour.check_range(source, self.groups)
-        stored = to_stored(source.pixels, self.groups)
-        target = torch.from_numpy(np.ascontiguousarray(stored.transpose(2, 0, 1)))
-        self.stored = target.permute(1, 2, 0).numpy()  # a view
         self.gains = weighting.Gains.of(self.groups, source.weights, recipe)
-        self.target = self.gains.weighted(target)
         self.channels = source.channels
         # What a squared error counts where a quality buys bits: with more than three channels there is more to see.
         self.worth = max(1.0, self.channels / 3) if worth is None else worth
@@ -82,8 +82,6 @@ class Job:
         self.sections = {**source.sections, **options.sections}
         if options.levels > 1:
             self.sections = with_level_psnr(self.sections, [None] * options.levels)
-        mean = target.double().mean(dim=(1, 2)).tolist()
-        self.background = tuple(mean) if recipe.blend == "topk" else (0.0,) * self.channels
         path, by_network = options.saliency_map, regions.network_map(full, options, recipe, self.groups)
         self.position_map = None if path is None else regions.map_from_file(path, source.width, source.height)
         if by_network is not None and recipe.init == "saliency":
@@ -93,10 +91,31 @@ class Job:
             small = reduce(self.loss_map[:, :, None].astype(np.float32), options.downsample)[:, :, 0]
             self.loss_map = small / small.mean(dtype=np.float64)
 
+    @functools.cached_property
+    def _stored(self) -> torch.Tensor:
+        """The picture's stored values [C, H, W]."""
+        return torch.from_numpy(np.ascontiguousarray(to_stored(self.source.pixels, self.groups).transpose(2, 0, 1)))
+
+    @functools.cached_property
+    def target(self) -> torch.Tensor:
+        """The picture as a fit sees it [C, H, W]."""
+        return self.gains.weighted(self._stored)
+
+    @functools.cached_property
+    def background(self) -> tuple[float, ...]:
+        """What is shown where nothing reaches: the mean of the stored values, or nothing beside a sum."""
+        if self.recipe.blend != "topk":
+            return (0.0,) * self.channels
+        return tuple(self._stored.double().mean(dim=(1, 2)).tolist())
+
+    def _stored_at(self, points: np.ndarray) -> np.ndarray:
+        """Stored values [n, C] at points [n, 2]."""
+        return to_stored(sample_bilinear(self.source.pixels, points), self.groups)
+
     def take_more_steps(self, num_gaussians: int) -> None:
         """Where the compiled kernels take most steps on a quarter of the pixels; levels have more already."""
         o, width, height = self.options, self.source.width, self.source.height
-        if "steps" in o.overrides or o.levels > 1 or isinstance(self.backend, TorchBackend):
+        if "steps" in o.overrides or o.levels > 1 or self.backend.name == "torch":
             return
         steps = interlace.steps(self.recipe, width, height, num_gaussians)
         self.recipe = dataclasses.replace(self.recipe, steps=steps)
@@ -131,6 +150,12 @@ class Job:
             self.backend.fit = fit
         return fit
 
+    def fitted(self, num_gaussians: int, limit: float | None, follow: Follow) -> tuple[Fit, Model]:
+        """A fit and its best model. follow: told of the fit before it runs, and of the ``limit`` in bytes, if any."""
+        fit = self.fit(num_gaussians)
+        follow(self, fit, limit)
+        return fit, fit.run()
+
     def _on_step(self, fit: Fit) -> None:
         o, step = self.options, fit.state.step
         if o.on_step:
@@ -160,11 +185,14 @@ class Job:
         """Gaussians in the order in which they would be missed, the least first."""
         return torch.argsort(fit.removal_costs(model), stable=True)
 
-    def freeze(self, fit: Fit, coarseness: float, rounds: int | None = None) -> Model:
-        """The fit's best model with all Gaussians at values that a lattice of this coarseness holds."""
+    def freeze(self, fit: Fit, coarseness: float, rounds: int | None = None, file: Rescaled | None = None) -> Model:
+        """The fit's best model with all Gaussians at values that a lattice of this coarseness holds.
+
+        file: coordinates of the file's picture; None: the fit's.
+        """
         rgb, features = rgb_groups(self.groups), fit.state.model.feature.shape[1]
         lattice = Steps.of(coarseness, self.channels, features, rgb).record(bool(rgb))
-        return freeze.freeze(fit, lattice, rgb, self.options.seed, rounds)
+        return freeze.freeze(fit, lattice, rgb, self.options.seed, rounds, file)
 
     def pack(self, model: Model, fit: Fit, coarseness: float = 1.0) -> tuple[Packed, bytes]:
         """Codes and file. coarseness: of a lattice."""
@@ -200,7 +228,7 @@ class Job:
             self.share,
         )
         model = self.gains.unweighted(model)
-        return pack.quantize_model(model, plan, self.stored, idle, coarseness, self.ends(model))
+        return pack.quantize_model(model, plan, self._stored_at, idle, coarseness, self.ends(model))
 
     def _to_bytes(self, packed: Packed, chunks: Chunks | None = None) -> bytes:
         return pack.to_bytes(packed, self.options.codec, self.options.chunk_size, self.sections, chunks)

@@ -18,6 +18,7 @@ from igs.format import Group, each_group, threads
 
 _WINDOW = gaussian_taps(1.5, 5)
 _SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+_ROWS = 256  # of a halved picture that are made at a time
 MS_SSIM_SIDE = 161  # pixels: below it the fourth halving leaves less than a window
 
 
@@ -71,4 +72,8 @@ def _similarity(x: NDArray[np.float32], y: NDArray[np.float32], luminance: bool)
 
 def _halve(x: NDArray[np.float32]) -> NDArray[np.float32]:
     h, w = x.shape[0] // 2, x.shape[1] // 2
-    return x[: 2 * h, : 2 * w].reshape(h, 2, w, 2).mean((1, 3))
+    half = np.empty((h, w), x.dtype)
+    for first in range(0, h, _ROWS):  # one channel of several is copied by reshape
+        part = x[2 * first : 2 * min(first + _ROWS, h), : 2 * w]
+        half[first : first + _ROWS] = part.reshape(-1, 2, w, 2).mean((1, 3))
+    return half

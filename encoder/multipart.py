@@ -16,6 +16,7 @@ from igs.encoder.loading import downsample
 from igs.encoder.loading.source import SourceImage
 from igs.encoder.options import EncodeOptions, Progress
 from igs.encoder.parts import Curve, Found, Parts
+from igs.encoder.progress import OneOfSeveral
 from igs.encoder.raster.backend import Backend
 from igs.encoder.recipe import Recipe
 from igs.format import each_group, join, open_file
@@ -252,7 +253,7 @@ class _Encoder:
         for number, curve in enumerate(curves):
             tell = self.options.on_progress
             taken = sum(one.result.steps for one in made)
-            later = None if tell is None else _Later(tell, taken, len(curves) - number, started)
+            later = None if tell is None else OneOfSeveral(tell, taken, len(curves) - number, started)
             size = None if sizes is None else left * sizes[number] / sum(sizes[number:])
             made.append(self._one(curve, size, later))
             left -= len(made[-1].result.data)
@@ -320,22 +321,6 @@ class _Encoder:
         o = dataclasses.replace(self.options, on_warning=_ignore)
         assert self.backend is not None
         return Job(self.reduced, o.recipe(), o, self.backend, self.source)
-
-
-class _Later:
-    """Tells the progress of one of several fits as that of all.
-
-    taken: steps of those before. left: how many fits there are from this one on, each as long as this one, about.
-    started: when the first began.
-    """
-
-    def __init__(self, tell: Callable[[Progress], None], taken: int, left: int, started: float) -> None:
-        self.tell, self.taken, self.left, self.started = tell, taken, left, started
-
-    def __call__(self, progress: Progress) -> None:
-        step, steps = self.taken + progress.step, self.taken + self.left * progress.steps
-        seconds = time.perf_counter() - self.started
-        self.tell(dataclasses.replace(progress, step=step, steps=steps, seconds=seconds))
 
 
 def _ignore(message: str) -> None:

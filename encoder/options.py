@@ -47,6 +47,7 @@ RANGES: dict[str, tuple[Any, Any]] = {
     "seed": (0, 2**63 - 1),
     "levels": (1, MAX_LEVELS),
     "downsample": (1, 16),
+    "super_tile": (64, 65536),
     "saliency_weight": (0.0, MOST_WEIGHT),
     "chunk_size": (1, MAX_COUNT),
     "log_every": (1, 2**31),
@@ -106,6 +107,9 @@ class EncodeOptions:
     levels: int = 1  # of quality, 1 to 16: prefixes of the file that are pictures
     # Encode the picture reduced so many times, for enlarging; quality is that of the enlargement (raster/area.py).
     downsample: int = 1
+    # Fit the picture by squares of at most so many pixels a side, in the memory of one (super_tiles.py). None: only a
+    # picture above 2²⁶ pixels, with 4096.
+    super_tile: int | None = None
     # Which maps of a stack share Gaussians (encoder/parts.py): "auto" looks for it, from effort 3 on, for a size, rate
     # or quality; "one" is all, "each" none; or sequences of names: groups that none names are a part of their own.
     # Each part that was asked for has num_gaussians, or meets psnr, where one of these is the target.

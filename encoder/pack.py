@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 
 from igs.encoder import closing
-from igs.encoder.fitting.init import sample_bilinear
 from igs.encoder.fitting.learning_rates import FAR
 from igs.encoder.raster.model import Model, scale_parameter
 from igs.encoder.raster.shapes import enlarge, is_matrix, matrix_parameters
@@ -50,6 +50,7 @@ _LARGEST_CODE = 8190
 _COARSER, _TRIALS = 1.5, 40
 
 
+StoredAt = Callable[[NDArray[np.float64]], NDArray[np.float32]]  # the picture's stored values [n, C] at points [n, 2]
 Chunks = list[list[NDArray[np.intp]]]  # of each level, the rows of its part of the codes table
 
 
@@ -81,7 +82,7 @@ class Plan:
 def quantize_model(
     model: Model,
     plan: Plan,
-    pixels: np.ndarray,  # [H, W, C] stored values
+    stored_at: StoredAt,
     idle: np.ndarray | None,  # Gaussians by their share of the picture, the least first; None: holes stay open
     coarseness: float,  # of a lattice; plain coding takes the recipe's bits
     ends: list[int],  # of the rows of each level
@@ -104,7 +105,7 @@ def quantize_model(
         return header, codes, gaussians
 
     def close(gaussians: Gaussians, points: np.ndarray) -> None:
-        left = _patch(base, points, pixels, recipe.reach2, spare)
+        left = _patch(base, points, stored_at, recipe.reach2, spare)
         if len(left):
             _reach(base, gaussians, left, recipe.reach2, plan.lowpass)
 
@@ -178,7 +179,7 @@ def _too_fine(codes: np.ndarray) -> bool:
     return bool((codes[:, 2:4] > _LARGEST_CODE).any() or (np.abs(codes[:, 5:].view(np.int32)) > _LARGEST_CODE).any())
 
 
-def _patch(model: Model, points: np.ndarray, pixels: np.ndarray, reach2: float, spare: list[int]) -> np.ndarray:
+def _patch(model: Model, points: np.ndarray, stored_at: StoredAt, reach2: float, spare: list[int]) -> np.ndarray:
     """Move one spare Gaussian to each cluster of bare points; returns the points for which there was none."""
     cells = np.floor(points / _CLUSTER).astype(np.int64)
     _, cluster = np.unique(cells, axis=0, return_inverse=True)
@@ -195,7 +196,8 @@ def _patch(model: Model, points: np.ndarray, pixels: np.ndarray, reach2: float, 
         model.scale[who] = scale_parameter(model.scale.new_tensor([[sigma, sigma]]), model.scale_map)[0]
         model.rotation[who] = 0.0
         model.feature[who] = 0.0
-        model.feature[who, : pixels.shape[2]] = torch.from_numpy(sample_bilinear(pixels, centre[None])[0])
+        colours = torch.from_numpy(stored_at(centre[None])[0])
+        model.feature[who, : len(colours)] = colours
     return np.concatenate([np.empty((0, 2)), *left])
 
 

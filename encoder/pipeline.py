@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from igs.csrc.cuda_compile import CudaUnavailable
-from igs.encoder import colour, levels, metrics, multipart, rate, regions, targets
+from igs.encoder import colour, levels, metrics, multipart, rate, regions, super_tiles, targets
 from igs.encoder.job import Job, Result
 from igs.encoder.loading import downsample
 from igs.encoder.loading.image import load_image
@@ -25,7 +25,7 @@ from igs.encoder.raster import area
 from igs.encoder.raster.backend import Backend
 from igs.encoder.raster.devices import FALLBACK_STEPS, choose_backend, torch_threads
 from igs.encoder.recipe import Recipe
-from igs.format import open_file
+from igs.format import Alpha, open_file
 from igs.format.describe import bits_per_gaussian
 from igs.format.errors import IgsError, InputError, Unsupported, UsageError, teller
 from igs.format.limits import Limits
@@ -62,7 +62,8 @@ def encode(image: Any, options: EncodeOptions | None = None, **settings: Any) ->
     warn = teller(options.on_warning)
     source = _load(image, options, warn)
     _make_render_dir(options)
-    search = multipart.wanted(options, source, recipe)
+    tiled = super_tiles.side_of(options, source, recipe) is not None
+    search = None if tiled else multipart.wanted(options, source, recipe)
     if search is None:
         job, result = fitted(source, options, recipe, warn)
         found = _report(job, result, started)
@@ -88,6 +89,7 @@ def fitted(
     share: float = 1.0,
 ) -> tuple[Job, Result]:
     """A picture as a file of one part. worth, share: see ``Job``."""
+    side = super_tiles.side_of(options, source, recipe)
     backend = _backend(options, recipe, warn)
     if recipe.tiles and backend.name == "torch" and "steps" not in options.overrides:
         recipe = dataclasses.replace(recipe, steps=max(1, round(FALLBACK_STEPS * recipe.steps)))
@@ -104,6 +106,8 @@ def fitted(
         recipe = dataclasses.replace(recipe, steps=levels.steps_of(recipe.steps, options.levels))
     with torch_threads(backend, options), _errors_of_the_fit(backend):
         job = Job(source, recipe, options, backend, full, worth, share)
+        if side is not None:
+            job = super_tiles.SuperTiledJob(source, recipe, options, backend, full, side)
         result = targets.to_count(job) if options.psnr is None else targets.to_psnr(job, options.psnr)
     if options.levels > 1:
         result = job.with_levels(result)
@@ -211,6 +215,8 @@ def _report(job: Job, result: Result, started: float) -> dict[str, Any]:
         more["roi_share"] = float(regions.inside(roi, full.width, full.height).mean())
     if job.options.downsample != 1:
         more["downsample"] = job.options.downsample
+    if isinstance(job, super_tiles.SuperTiledJob):
+        more["super_tiles"] = len(job.squares)
     if result.level_psnr is not None:
         more["levels"] = _level_report(job, result)
     return {
@@ -223,7 +229,7 @@ def _report(job: Job, result: Result, started: float) -> dict[str, Any]:
         "bits_per_gaussian": bits_per_gaussian(open_file(result.data, job.limits)),
         "psnr": psnr,
         "exact": psnr is None,
-        **colour.alpha_quality(job.decoded(result.data), job.full.pixels, job.groups),
+        **(_alpha_quality(job, result) if any(g.alpha != Alpha.NONE for g in job.groups) else {}),
         "ms_ssim": ms_ssim,
         "seconds": round(seconds, 3),
         "steps": result.steps,
@@ -234,6 +240,10 @@ def _report(job: Job, result: Result, started: float) -> dict[str, Any]:
         "backend": job.backend.name,
         "rate_met": result.missed is None,
     } | more
+
+
+def _alpha_quality(job: Job, result: Result) -> dict[str, Any]:
+    return colour.alpha_quality(job.decoded(result.data), job.full.pixels, job.groups)
 
 
 def _level_report(job: Job, result: Result) -> list[dict[str, Any]]:

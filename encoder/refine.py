@@ -63,7 +63,7 @@ class Refiner:
 
     def _kept(self) -> Model:
         rows = torch.sort(self.order[len(self.model) - self.kept :]).values
-        return self.model.map(lambda t: t[rows].clone())
+        return self.model.rows(rows)
 
     def _fit(self, n: int) -> Fit:
         lit = lit_channels(self.header.groups)

@@ -124,14 +124,7 @@ def _within(
 
 def _to_lattice(job: Job, n: int, limit: float | None) -> Result:
     """A coded file of n Gaussians, or of at most ``limit`` bytes: one fit, count and coarseness chosen on the way."""
-    fit = job.fit(n)
-    if limit is not None:
-        fit.retarget = lambda f: _affordable(job, f, limit, _LATE_ERROR)
-        fit.review = lambda f: _affordable(job, f, limit, _LATE_COARSER)
-    elif job.options.num_gaussians is None:
-        fit.retarget, fit.retarget_often = functools.partial(_worthwhile, job, rate.quality_of(job.options)), True
-        fit.review = fit.retarget
-    model = fit.run()
+    fit, model = job.fitted(n, limit, _follow)
     coarseness = fit.coarseness
     if limit is not None:
         coarseness = _coarseness_for(job.sizes(model, fit), coarseness, limit * _RATE_AIM)
@@ -142,6 +135,16 @@ def _to_lattice(job: Job, n: int, limit: float | None) -> Result:
         if len(again[2]) <= limit * (2 - _LOWEST):  # what is too much below is left out
             coarseness, (model, packed, data) = finer, again
     return _within(job, fit, limit, model, packed, data, coarseness)
+
+
+def _follow(job: Job, fit: Fit, limit: float | None) -> None:
+    """Let a fit choose its number of Gaussians on the way: as many as ``limit`` bytes hold, or as a quality buys."""
+    if limit is not None:
+        fit.retarget = lambda f: _affordable(job, f, limit, _LATE_ERROR)
+        fit.review = lambda f: _affordable(job, f, limit, _LATE_COARSER)
+    elif job.options.num_gaussians is None:
+        fit.retarget, fit.retarget_often = functools.partial(_worthwhile, job, rate.quality_of(job.options)), True
+        fit.review = fit.retarget
 
 
 def _forecast(fit: Fit) -> float:
@@ -226,7 +229,7 @@ def _without_least(job: Job, fit: Fit, model: Model, count: int) -> Model:
     order = job.idle(model, fit)
     keep = torch.ones_like(model.rotation, dtype=torch.bool)
     keep[order[order >= first][:count]] = False
-    return model.map(lambda t: t[keep].clone())
+    return model.rows(keep)
 
 
 def to_psnr(job: Job, target: float) -> Result:

@@ -85,6 +85,8 @@ class Fit(Population):
         self.interlace = Interlace(self.target, self.loss_weights)
         # The weights' own mean weight: where they lie the error is about so many times smaller than the weighted one.
         self._emphasis = 1.0 if loss_map is None else float(np.mean(np.square(loss_map)))
+        # (a, b): the mean squared error of the file's picture, of which this may be a part, is about a + b·this one's.
+        self.error_of_file = (0.0, 1.0)
         self._started = time.perf_counter()
         self.rates = rates_of(recipe, self.options)
         self.noise: Noise | None = None  # set by who knows the channels' meaning; used from recipe.noise_from on
@@ -282,13 +284,15 @@ class Fit(Population):
 
     def coarseness_of(self, mse: float) -> float:
         """The same at a mean squared error of the loss."""
-        return max(self.recipe.coarseness * math.sqrt(mse / self._emphasis), 0.05)
+        rest, share = self.error_of_file
+        return max(self.recipe.coarseness * math.sqrt(rest + share * mse / self._emphasis), 0.05)
 
     def _coarseness_there(self) -> float | Tensor:
         """The same without waiting for a device that computes it."""
         if self.last.means_there is None:
             return self.coarseness
-        mse = self.last.means_there[..., 1] / self._emphasis
+        rest, share = self.error_of_file
+        mse = rest + share * self.last.means_there[..., 1] / self._emphasis
         return (self.recipe.coarseness * mse.sqrt()).clamp_min(0.05).float()
 
     def consider(self, loss: float, model: Model) -> None:

@@ -21,6 +21,7 @@ from igs.encoder.raster.loss import LossWeights, StepResult
 from igs.encoder.raster.model import Model
 from igs.encoder.raster.reference import RasterOptions
 from igs.encoder.raster.rescale import Rescaled
+from igs.encoder.raster.surrounded import at
 from igs.encoder.recipe import Recipe
 
 STRIDE = 2
@@ -66,7 +67,7 @@ class Interlace:
     def step(self, backend: Backend, model: Model, options: RasterOptions, turn: int) -> StepResult:
         """``Backend.step`` on one subset: ``turn`` counts. The measures are the subset's."""
         there, target, weights = self._view(turn)
-        result = backend.step(there.model(model), there.options(options), target, weights.at(turn))
+        result = at(backend, there).step(there.model(model), there.options(options), target, weights.at(turn))
         return dataclasses.replace(result, grads=there.gradients(result.grads, model.scale_map))
 
     def pullbacks(
@@ -75,7 +76,7 @@ class Interlace:
         """``Backend.pullback`` of each subset, the shape of the pictures that it takes, and their pixels' weights."""
         for turn in range(len(ORDER)):
             there, target, weights = self._view(turn)
-            inner = backend.pullback(there.model(model), there.options(options))
+            inner = at(backend, there).pullback(there.model(model), there.options(options))
             if inner is None:
                 return
 

@@ -174,7 +174,7 @@ class Population:
         kept = torch.ones(len(s.model), dtype=torch.bool, device=self.backend.place)
         kept[self._least_missed(self.count - n)] = False
         rows = kept.nonzero().squeeze(1)
-        s.model = s.model.map(lambda t: t[rows].clone())
+        s.model = s.model.rows(rows)
         s.moments = [(m[rows].clone(), v[rows].clone()) for m, v in s.moments]
         s.age = s.age[rows].clone()
         self.num_gaussians = n

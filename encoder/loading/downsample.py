@@ -13,10 +13,13 @@ from igs.format.errors import UsageError
 
 def reduce(pixels: NDArray[np.float32], r: int) -> NDArray[np.float32]:
     """Means over squares of r × r pixels, [⌈H/r⌉, ⌈W/r⌉, C]; those at the end over what there is of them."""
-    rows, columns = (np.arange(0, n, r) for n in pixels.shape[:2])
-    sums = np.add.reduceat(np.add.reduceat(pixels.astype(np.float64), rows, axis=0), columns, axis=1)
-    height, width = (np.diff(np.append(starts, n)) for starts, n in zip((rows, columns), pixels.shape[:2], strict=True))
-    return np.ascontiguousarray(sums / (height[:, None] * width[None, :])[:, :, None], np.float32)
+    found = np.empty((-(-pixels.shape[0] // r), -(-pixels.shape[1] // r), pixels.shape[2]), np.float32)
+    columns = np.arange(0, pixels.shape[1], r)
+    widths = np.diff(np.append(columns, pixels.shape[1]))
+    for row, out in enumerate(found):
+        part = pixels[row * r : (row + 1) * r].sum(axis=0, dtype=np.float64)
+        out[...] = np.add.reduceat(part, columns, axis=0) / (widths * len(pixels[row * r : (row + 1) * r]))[:, None]
+    return found
 
 
 def reduced(source: SourceImage, r: int) -> SourceImage:

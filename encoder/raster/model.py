@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -38,6 +38,15 @@ class Model:
     def map(self, change: Callable[[Tensor], Tensor]) -> Model:
         """A model with ``change`` applied to each of the four tensors."""
         return Model.of(map(change, self.tensors()), self.scale_map)
+
+    def rows(self, rows: Tensor) -> Model:
+        """Some of the Gaussians: by their rows [n], or by which they are [N]."""
+        return self.map(lambda t: t[rows])
+
+    @staticmethod
+    def joined(models: Sequence[Model]) -> Model:
+        """The Gaussians of several models, at least one, one after the other."""
+        return Model.of(map(torch.cat, zip(*(m.tensors() for m in models), strict=True)), models[0].scale_map)
 
     def clone(self) -> Model:
         return self.map(torch.clone)

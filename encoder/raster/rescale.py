@@ -34,6 +34,10 @@ class Rescaled:
     left: float = 0.0  # pixels here
     top: float = 0.0
 
+    def back(self, width: int, height: int) -> Rescaled:
+        """The way back from there to a picture of width × height pixels."""
+        return Rescaled(1 / self.factor, width, height, -self.left * self.factor, -self.top * self.factor)
+
     def model(self, model: Model) -> Model:
         """A model as it is there."""
         f = self.factor
