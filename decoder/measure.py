@@ -22,15 +22,19 @@ Values = npt.NDArray[np.float32]
 _AT_ONCE = 2**24  # values whose errors are in memory together
 
 
-def rounded(image: Image, bit_depth: int, times: float = 1, level: int | None = None) -> Values:
-    """A whole picture's values [H, W, C] as a user gets them at its source's depth, as float32: what is measured.
+def rounded(
+    image: Image, bit_depth: int, times: float = 1, level: int | None = None, rows: tuple[int, int] | None = None
+) -> Values:
+    """A picture's values [H, W, C] as a user gets them at its source's depth, as float32: what is measured.
 
-    times: enlarged so many times.
+    times: enlarged so many times. rows: from which one on, before it is enlarged, and how many; None: all.
     """
+    first, count = rows or (0, image.height)
+    dtype, top = {8: ("uint8", 255), 16: ("uint16", 65535), 32: ("float32", 1)}[bit_depth]
+    found = image.region(0, first, image.width, count, times, dtype, level)
     if bit_depth == 32:
-        return np.asarray(image.decode(times, level, "float32"), np.float32)
-    dtype, top = ("uint8", 255) if bit_depth == 8 else ("uint16", 65535)
-    values = image.decode(times, level, dtype).astype(np.float32)
+        return np.asarray(found, np.float32)
+    values = found.astype(np.float32)
     values /= np.float32(top)
     return values
 

@@ -239,7 +239,7 @@ class Job:
 
     def with_levels(self, result: Result) -> Result:
         """The same file with the PSNR of each of its levels in the metadata."""
-        psnr = [self.quality(result.data, level)[0] for level in range(self.options.levels)]
+        psnr = [metrics.psnr(*self.compared(result.data, level)) for level in range(self.options.levels)]
         sections = with_level_psnr(self.sections, psnr)
         assert result.packed is not None
         data = pack.to_bytes(result.packed, self.options.codec, self.options.chunk_size, sections)
@@ -252,10 +252,12 @@ class Job:
             found = measure.rounded(im, self.source.bit_depth, o.downsample, level)
         return found[: self.full.height, : self.full.width]
 
-    def quality(self, data: bytes, level: int | None = None) -> tuple[float | None, float | None]:
-        """(PSNR or None where infinite, MS-SSIM or None where too small) of the decoded file."""
+    def comparison(self, data: bytes, level: int | None = None) -> metrics.Comparison:
+        """The decoded file beside the source."""
         decoded, source = self.compared(data, level)
-        return metrics.psnr(decoded, source), metrics.ms_ssim(decoded, source)
+        found = metrics.Comparison(source.shape)
+        found.add(decoded, source)
+        return found
 
     def compared(self, data: bytes, level: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """The decoded file and the source, [H, W, C], as quality is measured.

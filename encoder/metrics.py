@@ -5,7 +5,6 @@ MS-SSIM: Wang et al. 2003, 11-tap Gaussian of deviation 1.5, five scales, valid 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,50 +12,104 @@ import numpy as np
 from numpy.typing import NDArray
 
 from igs.decoder.measure import psnr as psnr
+from igs.decoder.measure import psnr_of
 from igs.encoder.blur import blur_block, gaussian_taps, row_blocks
 from igs.format import Group, each_group, threads
 
 _WINDOW = gaussian_taps(1.5, 5)
 _SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 _ROWS = 256  # of a halved picture that are made at a time
+_AT_ONCE = 2**22  # values whose errors are in memory together
 MS_SSIM_SIDE = 161  # pixels: below it the fourth halving leaves less than a window
+
+
+class Comparison:
+    """Two pictures [H, W, C], compared by rows as they come: so many of them are in memory."""
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        height, width, channels = shape
+        self._values = height * width
+        self._errors = np.zeros(channels)
+        large = min(height, width) >= MS_SSIM_SIDE
+        self._scales = [_Scale(height, width, 0) for _ in range(channels)] if large else []
+
+    def add(self, a: NDArray[np.float32], b: NDArray[np.float32]) -> None:
+        """The next rows of both, [rows, W, C]."""
+        step = max(1, _AT_ONCE // max(1, a[0].size))
+        for first in range(0, len(a), step):
+            part = slice(first, first + step)
+            self._errors += np.square(a[part] - b[part]).sum(axis=(0, 1), dtype=np.float64)
+        threads.run(len(self._scales), threads.default_threads(), lambda c: self._scales[c].add(a[:, :, c], b[:, :, c]))
+
+    def psnr(self, channels: slice = slice(None)) -> float | None:
+        """PSNR in dB over some channels, all being the default; None where they are equal."""
+        errors = self._errors[channels]
+        return psnr_of(errors.sum() / (len(errors) * self._values)) if errors.any() else None
+
+    def ms_ssim(self, channels: slice = slice(None)) -> float | None:
+        """MS-SSIM, the mean over some channels; None if a side is below 161 pixels."""
+        return float(np.mean([scale.product() for scale in self._scales[channels]])) if self._scales else None
+
+
+class _Scale:
+    """SSIM of one channel at one of the scales, and those below, by rows as they come."""
+
+    def __init__(self, height: int, width: int, number: int) -> None:
+        reach = len(_WINDOW) - 1
+        self._number, self._total = number, 0.0
+        self._windows = (height - reach) * (width - reach)
+        nothing = np.empty((0, width), np.float32)
+        self._seen = nothing, nothing  # of each picture the rows that windows to come see
+        self._single = nothing, nothing  # … and the one that waits for a second to be halved with
+        more = number + 1 < len(_SCALES) and min(height, width) // 2 > reach
+        self._next = _Scale(height // 2, width // 2, number + 1) if more else None
+
+    def add(self, a: NDArray[np.float32], b: NDArray[np.float32]) -> None:
+        """The next rows of both pictures."""
+        x, y = _behind(self._seen[0], a), _behind(self._seen[1], b)
+        self._total += _similarity(x, y, luminance=self._number == len(_SCALES) - 1)
+        kept = max(0, len(x) - len(_WINDOW) + 1)
+        self._seen = x[kept:].copy(), y[kept:].copy()
+        if self._next is not None:
+            x, y = _behind(self._single[0], a), _behind(self._single[1], b)
+            pairs = len(x) // 2 * 2
+            self._single = x[pairs:].copy(), y[pairs:].copy()
+            if pairs:
+                self._next.add(_halve(x), _halve(y))
+
+    def product(self) -> float:
+        """The product of this scale's SSIM and those below, each to its power."""
+        own = max(self._total / self._windows, 1e-6) ** _SCALES[self._number]
+        return own * (1.0 if self._next is None else self._next.product())
 
 
 def ms_ssim(a: NDArray[np.float32], b: NDArray[np.float32]) -> float | None:
     """MS-SSIM of pictures [H, W, C]; None if a side is below 161 pixels."""
-    if min(a.shape[:2]) < MS_SSIM_SIDE:
-        return None
-    values = np.empty(a.shape[2])
-
-    def measure(channel: int) -> None:
-        values[channel] = _channel(a[:, :, channel], b[:, :, channel])
-
-    threads.run(len(values), threads.default_threads(), measure)
-    return float(values.mean())
+    found = Comparison(a.shape)
+    found.add(a, b)
+    return found.ms_ssim()
 
 
-def by_group(a: NDArray[np.float32], b: NDArray[np.float32], groups: Sequence[Group]) -> list[dict[str, Any]]:
-    """Name, number of channels, PSNR and MS-SSIM of each group of pictures [H, W, C]."""
-    found = []
-    for group, part, *_ in each_group(groups):
-        both = a[..., part], b[..., part]
-        quality = {"psnr": psnr(*both), "ms_ssim": ms_ssim(*both)}
-        found.append({"name": group.name, "channels": group.channels, **quality})
-    return found
+def by_group(found: Comparison, groups: Sequence[Group]) -> list[dict[str, Any]]:
+    """Name, number of channels, PSNR and MS-SSIM of each group of two pictures."""
+    return [
+        {
+            "name": at.group.name,
+            "channels": at.group.channels,
+            "psnr": found.psnr(at.whole),
+            "ms_ssim": found.ms_ssim(at.whole),
+        }
+        for at in each_group(groups)
+    ]
 
 
-def _channel(x: NDArray[np.float32], y: NDArray[np.float32]) -> float:
-    value = 1.0
-    for i, weight in enumerate(_SCALES):
-        if min(x.shape) < len(_WINDOW):
-            break
-        value *= max(_similarity(x, y, luminance=i == len(_SCALES) - 1), 1e-6) ** weight
-        x, y = _halve(x), _halve(y)
-    return value
+def _behind(before: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows behind those that were kept."""
+    return np.concatenate([before, rows]) if len(before) else rows
 
 
 def _similarity(x: NDArray[np.float32], y: NDArray[np.float32], luminance: bool) -> float:
-    """The mean of SSIM's contrast and structure, and of its luminance if asked for; by blocks that the cache holds."""
+    """SSIM's contrast and structure, and luminance if asked for, summed over all windows; by blocks in the cache."""
     total = 0.0
     for rows in row_blocks(len(x), _WINDOW):
         a, b = np.ascontiguousarray(x[rows]), np.ascontiguousarray(y[rows])
@@ -67,7 +120,7 @@ def _similarity(x: NDArray[np.float32], y: NDArray[np.float32], luminance: bool)
         if luminance:
             part *= (2 * both + 1e-4) / (squares + 1e-4)
         total += float(part.sum(dtype=np.float64))
-    return total / math.prod(side - len(_WINDOW) + 1 for side in x.shape)
+    return total
 
 
 def _halve(x: NDArray[np.float32]) -> NDArray[np.float32]:

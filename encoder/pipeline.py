@@ -202,16 +202,16 @@ def _options(options: EncodeOptions | None, settings: dict[str, Any]) -> EncodeO
 
 def _report(job: Job, result: Result, started: float) -> dict[str, Any]:
     seconds = time.perf_counter() - started
-    decoded, source = job.compared(result.data)
-    psnr, ms_ssim = metrics.psnr(decoded, source), metrics.ms_ssim(decoded, source)
+    found = job.comparison(result.data)
+    psnr = found.psnr()
     more: dict[str, Any] = {}
     if len(job.groups) > 1:
         more["bppc"] = len(result.data) * 8 / (job.pixels * job.channels)
-        more["groups"] = metrics.by_group(decoded, source, job.groups)
+        more["groups"] = metrics.by_group(found, job.groups)
     if job.options.roi:
         full = job.full
         roi = regions.checked(job.options.roi, full.width, full.height)
-        more |= regions.quality(decoded, source, roi)
+        more |= regions.quality(*job.compared(result.data), roi)
         more["roi_share"] = float(regions.inside(roi, full.width, full.height).mean())
     if job.options.downsample != 1:
         more["downsample"] = job.options.downsample
@@ -230,7 +230,7 @@ def _report(job: Job, result: Result, started: float) -> dict[str, Any]:
         "psnr": psnr,
         "exact": psnr is None,
         **(_alpha_quality(job, result) if any(g.alpha != Alpha.NONE for g in job.groups) else {}),
-        "ms_ssim": ms_ssim,
+        "ms_ssim": found.ms_ssim(),
         "seconds": round(seconds, 3),
         "steps": result.steps,
         "effort": job.options.effort,

@@ -24,7 +24,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from igs.encoder import rate
+from igs import decoder
+from igs.decoder import measure
+from igs.encoder import metrics, rate
 from igs.encoder.fitting.fit import Fit
 from igs.encoder.job import Follow, Job
 from igs.encoder.loading import downsample
@@ -48,6 +50,7 @@ _MARGIN, _MARGINS = 4.0, (32, 256)
 # Squared deviations up to which a Gaussian of the margin is missed where no other window is. Without these 1024² of
 # antelope_canyon had 36.53 instead of 36.88 dB: blocks of 32² with 18 times the mean error.
 _FAR2 = 9.0
+_STRIP = 512  # rows that are measured at once
 _TURNS = ((0, 0), (1, 1), (1, 0), (0, 1))
 _PROBE_PIXELS, _PROBE_EFFORT = 2**20, 1
 _PROBE_SHARE, _PROBE_DENSITY = 1 / 4, 1 / 64  # of the Gaussians; per pixel of the reduced picture, at most
@@ -243,6 +246,17 @@ class SuperTiledJob(Job):
             target = self._part(square).target.to(self.backend.place)
             costs[rows] += self.backend.removal_costs(near, here, target).cpu().double()
         return torch.argsort(costs, stable=True)
+
+    def comparison(self, data: bytes, level: int | None = None) -> metrics.Comparison:
+        """The decoded file beside the source, by strips."""
+        found = metrics.Comparison(self.source.pixels.shape)
+        with decoder.open(data, limits=self.limits, threads=self.options.threads) as im:
+            for first in range(0, self.source.height, _STRIP):
+                count = min(_STRIP, self.source.height - first)
+                decoded = measure.rounded(im, self.source.bit_depth, 1, level, (first, count))
+                both = decoded, self.source.pixels[first : first + count]
+                found.add(*(measure.compared(pixels, self.groups) for pixels in both))
+        return found
 
     # -- one square
 

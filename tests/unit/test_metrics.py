@@ -1,12 +1,14 @@
-"""The metrics of the encoder's report: MS-SSIM."""
+"""The metrics of the encoder's report: MS-SSIM, and both metrics by rows as they come."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from igs.encoder.blur import blur, gaussian_taps
-from igs.encoder.metrics import ms_ssim
+from igs.encoder.metrics import Comparison, ms_ssim, psnr
 
 
 def test_ms_ssim_of_equal_and_of_small_pictures() -> None:
@@ -14,6 +16,36 @@ def test_ms_ssim_of_equal_and_of_small_pictures() -> None:
     assert ms_ssim(a, a) == pytest.approx(1.0)
     assert ms_ssim(a, 1 - a) < 0.2
     assert ms_ssim(a[:160], a[:160]) is None
+
+
+@settings(max_examples=20)
+@given(
+    st.tuples(st.integers(155, 230), st.integers(155, 200), st.integers(1, 3)),
+    st.lists(st.integers(1, 120), min_size=1),
+    st.integers(0, 3),
+)
+def test_by_rows_as_they_come_is_as_at_once(shape: tuple[int, int, int], heights: list[int], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    a, b = (rng.random(shape, dtype=np.float32) for _ in range(2))
+    found, first = Comparison(shape), 0
+    while first < shape[0]:
+        heights.append(heights.pop(0))
+        rows = slice(first, first + heights[-1])
+        found.add(a[rows], b[rows])
+        first = rows.stop
+    expected = ms_ssim(a, b)
+    assert found.ms_ssim() == (None if min(shape[:2]) < 161 else pytest.approx(expected, rel=1e-12))
+    assert found.psnr() == pytest.approx(psnr(a, b), rel=1e-12)
+    last = slice(shape[2] - 1, shape[2])
+    assert found.psnr(last) == pytest.approx(psnr(a[..., last], b[..., last]), rel=1e-12)
+    if expected is not None:
+        assert found.ms_ssim(last) == pytest.approx(ms_ssim(a[..., last], b[..., last]), rel=1e-12)
+
+
+def test_equal_pictures_have_no_psnr() -> None:
+    found = Comparison((4, 5, 2))
+    found.add(np.zeros((4, 5, 2), np.float32), np.zeros((4, 5, 2), np.float32))
+    assert (found.psnr(), found.ms_ssim()) == (None, None)
 
 
 def test_ms_ssim_by_blocks_is_that_of_the_definition() -> None:

@@ -94,3 +94,8 @@ def test_a_stack_and_interlaced_steps(gpu: Pretended, monkeypatch: pytest.Monkey
     maps = {"albedo": picture(48, 40), "height": picture(48, 40)[..., :1]}
     encoded = igs.encode(maps, device="cuda", bpp=2.0, steps=16, parts="each")
     assert [group["name"] for group in encoded.report["groups"]] == ["albedo", "height"]
+
+
+def test_super_tiles(gpu: Pretended) -> None:
+    encoded = igs.encode(picture(130, 66), device="cuda", num_gaussians=128, steps=3, super_tile=66)
+    assert (encoded.report["super_tiles"], encoded.report["num_gaussians"]) == (2, 128)
