@@ -71,7 +71,8 @@ def _declare(lib: ctypes.CDLL) -> None:
 @functools.cache
 def library() -> ctypes.CDLL | None:
     """The compiled kernels, or None where the package was installed without a C++ compiler."""
-    for path in sorted(Path(__file__).parent.glob("_kernels*.so")):
+    found = Path(__file__).parent.glob("_kernels*")
+    for path in sorted(p for p in found if p.suffix in (".so", ".pyd")):
         try:
             lib = ctypes.CDLL(str(path))
             _declare(lib)

@@ -1,4 +1,7 @@
 // Chooses the copy of the kernels that this processor can run, and owns threads and memory. Baseline instructions only.
+#ifdef _WIN32
+#include <malloc.h>
+#endif
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -149,6 +152,24 @@ Pool& pool() {
     return *known;
 }
 
+// Memory at multiples of 64 bytes: a cache line, and the widest vector.
+void* allocate(size_t bytes) {
+#ifdef _WIN32
+    return _aligned_malloc(bytes, 64);
+#else
+    void* p = nullptr;
+    return posix_memalign(&p, 64, bytes) ? nullptr : p;
+#endif
+}
+
+void deallocate(void* p) {
+#ifdef _WIN32
+    _aligned_free(p);
+#else
+    free(p);
+#endif
+}
+
 }  // namespace
 
 namespace igs {
@@ -158,10 +179,10 @@ void parallel_for(int64_t count, void (*task)(int64_t, void*), void* context) { 
 void* extend(Buffer* b, size_t bytes) {
     if (b->capacity >= bytes && b->data) return b->data;
     size_t capacity = (bytes + bytes / 4 + 127) & ~size_t(63);
-    void* p = nullptr;
-    if (posix_memalign(&p, 64, capacity)) return nullptr;
+    void* p = allocate(capacity);
+    if (!p) return nullptr;
     if (b->data) memcpy(p, b->data, b->capacity);
-    free(b->data);
+    deallocate(b->data);
     b->data = p;
     b->capacity = capacity;
     return p;
@@ -174,7 +195,7 @@ void* reserve(Buffer* b, size_t bytes) {
 }
 
 void release(Buffer* b) {
-    free(b->data);
+    deallocate(b->data);
     b->data = nullptr;
     b->capacity = 0;
 }

@@ -27,6 +27,7 @@ from torch import Tensor
 from igs import decoder
 from igs.decoder import measure
 from igs.encoder import metrics, rate
+from igs.encoder.fitting.fence import BOTTOM, LEFT, RIGHT, TOP, Fence
 from igs.encoder.fitting.fit import Fit
 from igs.encoder.job import Follow, Job
 from igs.encoder.loading import downsample
@@ -47,9 +48,6 @@ _LEAST_GAUSSIANS = 64  # of a square, on the mean; else squares are larger
 # Times the mean distance of Gaussians, within these, pixels. 2, 4 and 8 gave 41.68, 45.59 and 45.41 dB (canopee at 0.1
 # bpp, squares of 1024, effort 3), 36.53, 36.82 and 36.85 (1024² of antelope_canyon at 0.3, squares of 512).
 _MARGIN, _MARGINS = 4.0, (32, 256)
-# Squared deviations up to which a Gaussian of the margin is missed where no other window is. Without these 1024² of
-# antelope_canyon had 36.53 instead of 36.88 dB: blocks of 32² with 18 times the mean error.
-_FAR2 = 9.0
 _STRIP = 512  # rows that are measured at once
 _TURNS = ((0, 0), (1, 1), (1, 0), (0, 1))
 _PROBE_PIXELS, _PROBE_EFFORT = 2**20, 1
@@ -184,36 +182,43 @@ class SuperTiledJob(Job):
 
     def fitted(self, num_gaussians: int, limit: float | None, follow: Follow) -> tuple[Fit, Model]:
         """The fit of the last square, which knows the error of all, and all Gaussians."""
-        started = time.perf_counter()
         self._lay_out(num_gaussians)
         probe, budget = self._probe(num_gaussians), _Budget(self, num_gaussians, limit)
-        error, pixels, steps = 0.0, 0, 0  # of what is done
-        for number, square in enumerate(self.squares):
-            done, window, tell = self.squares[:number], self._window(square), self.options.on_progress
-            if tell is not None:
-                tell = OneOfSeveral(tell, steps, len(self.squares) - number, started)
-            job = self._part(window, self._around(window, self._models), tell)
-            job.pixels = window.pixels - sum(window.overlap(box) for box in done)
-            share = probe.share(window, done)
-            within = budget.bytes_for(share)
-            n = budget.gaussians_for(share, probe.left(done))
-            job.take_more_steps(n)
-            fit = job.fit(n)
-            # Errors of squares to come are taken to be to this one's as in the quick fit.
-            rest = probe.error(self.squares[number:]) / probe.error([window])
-            fit.error_of_file = error / self.pixels, (1 - pixels / self.pixels) * rest
-            follow(job, fit, within)
-            model = fit.run()
-            steps, pixels, error = steps + fit.state.step, pixels + square.pixels, error + fit.last.mse * square.pixels
-            there = self._there(window).model(model)
-            kept = torch.from_numpy(_held(self._inside(there), [*done, square])) | _near(
-                there, self._unseen(square), 9.0
-            )
-            self._models.append(there.rows(kept))
-            size = 0 if within is None else job.sizes(model, fit)(fit.coarseness)
-            budget.spend(within, size, int(kept.sum()), len(model))
-        fit.error_of_file = error / self.pixels, 0.0
+        done, fit = _Done(time.perf_counter()), None
+        for square in self.squares:
+            fit = None  # the one before lets go of its picture
+            fit = self._fit_square(square, done, probe, budget, follow)
+        assert fit is not None
+        fit.error_of_file = done.error / self.pixels, 0.0
         return fit, Model.joined(self._models)
+
+    def _fit_square(self, square: Box, done: _Done, probe: _Probe, budget: _Budget, follow: Follow) -> Fit:
+        window, tell = self._window(square), self.options.on_progress
+        if tell is not None:
+            tell = OneOfSeveral(tell, done.steps, len(self.squares) - len(done.squares), done.started)
+        job = self._part(window, self._around(window, self._models), tell)
+        job.pixels = window.pixels - sum(window.overlap(box) for box in done.squares)
+        share = probe.share(window, done.squares)
+        within = budget.bytes_for(share)
+        n = budget.gaussians_for(share, probe.left(done.squares))
+        job.take_more_steps(n)
+        fit = job.fit(n)
+        # Errors of squares to come are taken to be to this one's as in the quick fit.
+        rest = probe.error(self.squares[len(done.squares) :]) / probe.error([window])
+        fit.error_of_file = done.error / self.pixels, (1 - done.pixels / self.pixels) * rest
+        fit.fence = self._fence(window, square, done.squares)
+        follow(job, fit, within)
+        model = fit.run()
+        done.add(square, fit)
+        there = self._there(window).model(model)
+        # What reaches the square where no other window is stays, too: nobody could make up for it there.
+        kept = torch.from_numpy(_held(self._inside(there), done.squares)) | _near(
+            there, self._unseen(square), self.recipe.reach2
+        )
+        self._models.append(there.rows(kept))
+        size = 0 if within is None else job.sizes(model, fit)(fit.coarseness)
+        budget.spend(within, size, int(kept.sum()), len(model))
+        return fit
 
     def freeze(self, fit: Fit, coarseness: float, rounds: int | None = None, file: Rescaled | None = None) -> Model:
         """All Gaussians at values that a lattice of this coarseness holds, square by square."""
@@ -281,6 +286,25 @@ class SuperTiledJob(Job):
             square.bottom - margin * (square.bottom < height),
         )
 
+    def _fence(self, window: Box, square: Box, done: Sequence[Box]) -> Fence | None:
+        """What of the finished squares lies beyond a window."""
+        sides, corners = set(), []
+        across = {LEFT: lambda box: box.right == square.left, RIGHT: lambda box: box.left == square.right}
+        down = {TOP: lambda box: box.bottom == square.top, BOTTOM: lambda box: box.top == square.bottom}
+        for box in done:
+            x = next((side for side, beside in across.items() if beside(box)), None)
+            y = next((side for side, beside in down.items() if beside(box)), None)
+            if x is not None and box.top == square.top:
+                sides.add(x)
+            elif y is not None and box.left == square.left:
+                sides.add(y)
+            elif x is not None and y is not None:
+                corners.append((x, y, (self._margin, self._margin)))
+        corners = [(x, y, edges) for x, y, edges in corners if x not in sides and y not in sides]
+        if not sides and not corners:
+            return None
+        return Fence(window.width, window.height, self.recipe.reach2, frozenset(sides), corners)
+
     def _there(self, box: Box) -> Rescaled:
         """The picture's coordinates, from those of a part of it."""
         return Rescaled(1.0, self.source.width, self.source.height, -float(box.left), -float(box.top))
@@ -327,6 +351,24 @@ class SuperTiledJob(Job):
         image = self.backend.render(model, fit.options)
         errors = (image - fit.target.to(image.device)).square().mean(dim=0).double().cpu().numpy()
         return _Probe(r, errors, self._inside(Rescaled(float(r), 0, 0).model(model)), self.squares)
+
+
+@dataclasses.dataclass
+class _Done:
+    """What is fitted already."""
+
+    started: float
+    squares: list[Box] = dataclasses.field(default_factory=list)
+    steps: int = 0
+    pixels: int = 0
+    error: float = 0.0  # squared, summed over the pixels
+
+    def add(self, square: Box, fit: Fit) -> None:
+        """Another square with its fit."""
+        self.squares.append(square)
+        self.steps += fit.state.step
+        self.pixels += square.pixels
+        self.error += fit.last.mse * square.pixels
 
 
 class _Budget:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from igs.decoder.measure import psnr_of
 from igs.encoder import rate
+from igs.encoder.fitting.fence import Fence
 from igs.encoder.fitting.interlace import Interlace
 from igs.encoder.fitting.learning_rates import plateau, rates_of, schedule
 from igs.encoder.fitting.population import Population
@@ -87,6 +88,7 @@ class Fit(Population):
         self._emphasis = 1.0 if loss_map is None else float(np.mean(np.square(loss_map)))
         # (a, b): the mean squared error of the file's picture, of which this may be a part, is about a + b·this one's.
         self.error_of_file = (0.0, 1.0)
+        self.fence: Fence | None = None  # what this picture's Gaussians must not reach
         self._started = time.perf_counter()
         self.rates = rates_of(recipe, self.options)
         self.noise: Noise | None = None  # set by who knows the channels' meaning; used from recipe.noise_from on
@@ -158,6 +160,8 @@ class Fit(Population):
             self._start_rounding()
         if self.on_step:  # before what is chosen by random numbers: who goes on from here chooses the same
             self.on_step(self)
+        if self.fence is not None:
+            self.fence.hold(s.model)
         self.consider(self.loss_of(s.model), s.model)
         self.guards.choose_after_noise(self)
         if self.best is None or not self.best.is_finite():
@@ -187,6 +191,8 @@ class Fit(Population):
             elif self.learned is None:
                 self._start_rounding()
         self.quantized = quantized
+        if self.fence is not None:
+            self.fence.hold(s.model)
         noisy = self.noisy()
         if noisy:
             assert self.noise is not None
