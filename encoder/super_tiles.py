@@ -271,7 +271,7 @@ class SuperTiledJob(Job):
             self._side *= 2
             self.squares = squares(self.source.width, self.source.height, self._side)
         spacing = math.sqrt(self.pixels / num_gaussians)
-        self._margin = min(max(round(_MARGIN * spacing), _MARGINS[0]), _MARGINS[1])
+        self._margin = min(max(round(_MARGIN * spacing), _MARGINS[0]), _MARGINS[1], self._side // 2)
 
     def _window(self, square: Box) -> Box:
         return square.grown(self._margin, self.source.width, self.source.height)
@@ -286,24 +286,20 @@ class SuperTiledJob(Job):
             square.bottom - margin * (square.bottom < height),
         )
 
-    def _fence(self, window: Box, square: Box, done: Sequence[Box]) -> Fence | None:
+    def _fence(self, window: Box, square: Box, done: Sequence[Box]) -> Fence:
         """What of the finished squares lies beyond a window."""
-        sides, corners = set(), []
-        across = {LEFT: lambda box: box.right == square.left, RIGHT: lambda box: box.left == square.right}
-        down = {TOP: lambda box: box.bottom == square.top, BOTTOM: lambda box: box.top == square.bottom}
+        sides, corners = set(), set()
         for box in done:
-            x = next((side for side, beside in across.items() if beside(box)), None)
-            y = next((side for side, beside in down.items() if beside(box)), None)
+            x = {square.left: LEFT}.get(box.right, {square.right: RIGHT}.get(box.left))
+            y = {square.top: TOP}.get(box.bottom, {square.bottom: BOTTOM}.get(box.top))
             if x is not None and box.top == square.top:
                 sides.add(x)
             elif y is not None and box.left == square.left:
                 sides.add(y)
             elif x is not None and y is not None:
-                corners.append((x, y, (self._margin, self._margin)))
-        corners = [(x, y, edges) for x, y, edges in corners if x not in sides and y not in sides]
-        if not sides and not corners:
-            return None
-        return Fence(window.width, window.height, self.recipe.reach2, frozenset(sides), corners)
+                corners.add((x, y))
+        free = frozenset((x, y) for x, y in corners if x not in sides and y not in sides)
+        return Fence(window.width, window.height, self.recipe.reach2, frozenset(sides), free, self._margin)
 
     def _there(self, box: Box) -> Rescaled:
         """The picture's coordinates, from those of a part of it."""

@@ -67,7 +67,7 @@ def test_the_command_in_the_report_has_every_option_that_the_file_depends_on() -
     args = []
     for parameter in encode.params:
         if isinstance(parameter, click.Option) and parameter.expose_value:
-            values = {"resample": "largest", "roi": "1,2,3,4", "map": "a=b", "num_gaussians": "7", "saliency": None}
+            values = {"resample": "largest", "roi": "1,2,3,4", "map": "a=b", "num_gaussians": "7", "super_tile": "64"}
             if parameter.is_flag or parameter.count:
                 args.append(parameter.opts[-1])
             elif isinstance(parameter.type, click.Choice):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,9 +16,11 @@ from raster_cases import close, scene
 
 import igs
 from igs.encoder import super_tiles
+from igs.encoder.fitting.fence import BOTTOM, LEFT, RIGHT, Fence
 from igs.encoder.fitting.interlace import Interlace
 from igs.encoder.loading.deep import SizeLimits
 from igs.encoder.loading.source import from_array
+from igs.encoder.raster import shapes
 from igs.encoder.raster.devices import choose_backend
 from igs.encoder.raster.loss import LossWeights
 from igs.encoder.raster.model import Model
@@ -107,6 +111,71 @@ def test_there_and_back() -> None:
     again = there.back(70, 50).model(there.model(own))
     close(again.tensors(), own.tensors(), tolerance=1e-3 / 50)  # float32 at 4321 pixels
     assert (there.model(own).position - own.position - torch.tensor([4321.0, 777.0])).abs().max() < 1e-3
+
+
+def _extents(model: Model) -> tuple[torch.Tensor, torch.Tensor]:
+    """Half-widths and half-heights of the ellipses d² ≤ 25, by covariances."""
+    s, angle = model.sigmas(), np.pi * model.rotation
+    turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], 1).view(-1, 2, 2)
+    covariance = turn @ torch.diag_embed(s * s) @ turn.transpose(1, 2)
+    return 5 * covariance[:, 0, 0].sqrt(), 5 * covariance[:, 1, 1].sqrt()
+
+
+@pytest.mark.parametrize("scale_map", ["log", "covariance"])
+def test_a_fence_is_not_reached_beyond(scale_map: str) -> None:
+    arrays = scene(300, 3, 120, 90, seed=5, spread=12.0)
+    scale, rotation = shapes.parameters(arrays[1], arrays[2], scale_map)
+    model = Model(arrays[0] * 1.2 - 10, scale, rotation, arrays[3], scale_map)
+    before = model.clone()
+    fence = Fence(120, 90, 25.0, frozenset({LEFT}), frozenset({(RIGHT, BOTTOM)}), 30)
+    fence.hold(model)
+    (x, y), (wide, high) = model.position.unbind(1), _extents(Model.of(_axes(model), "raw"))
+    slack = 1e-3
+    assert (x - wide > -slack).all()
+    right, low = x + wide > 120 + slack, y + high > 90 + slack
+    assert not (right & (y + high > 60 + slack)).any()
+    assert not (low & (x + wide > 90 + slack)).any()
+    assert right.any()  # beyond an open side, far from the corner
+    moved = (model.position != before.position).any(1) | (model.scale != before.scale).any(1)
+    assert 0 < moved.sum() < len(model)
+    again = model.clone()
+    fence.hold(again)
+    close(again.tensors(), model.tensors())
+    # Shapes that need not change don't: the same to the last bit.
+    assert torch.equal(model.feature, before.feature)
+
+
+def _axes(model: Model) -> tuple[torch.Tensor, ...]:
+    scale, rotation, _ = shapes.axes(model.scale, model.rotation, model.scale_map)
+    return model.position, model.sigmas() if model.scale_map == "log" else scale, rotation, model.feature
+
+
+def test_no_fence_is_none() -> None:
+    _, own, _ = _models(20, 12)
+    before = own.clone()
+    Fence(70, 50, 25.0, frozenset()).hold(own)
+    assert all(torch.equal(a, b) for a, b in zip(own.tensors(), before.tensors(), strict=True))
+
+
+def test_finished_squares_keep_what_no_other_window_shows(image: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once a square is fitted, fits of others change its inside by nothing but float32's rounding."""
+    pictures: dict[int, torch.Tensor] = {}
+    original = super_tiles.SuperTiledJob._fit_square
+
+    def fit_square(self: super_tiles.SuperTiledJob, *arguments: Any) -> Any:
+        fit = original(self, *arguments)
+        model = Model.joined(self._models)
+        whole = self.backend.render(model, RasterOptions(WIDTH, HEIGHT, relative_reach2=9.0))
+        for number, square in enumerate(self.squares[: len(self._models)]):
+            box = self._unseen(square)
+            part = whole[:, box.top : box.bottom, box.left : box.right]
+            assert part.numel() > 1000
+            close([part], [pictures.setdefault(number, part)], tolerance=1e-4)
+        return fit
+
+    monkeypatch.setattr(super_tiles.SuperTiledJob, "_fit_square", fit_square)
+    igs.encode(image, super_tile=100, steps=60, num_gaussians=900)
+    assert len(pictures) == 6
 
 
 # -- whole encodes
