@@ -179,3 +179,13 @@ def test_levels_and_a_reduced_picture(cli: Any, picture: Path, tmp_path: Path) -
     report = cli("igs-encode", picture, out, *QUICK, "--downsample", 2, "--json").json
     assert (report["width"], report["height"], report["downsample"]) == (16, 16, 2)
     assert cli("igs-encode", picture, out, *QUICK, "--downsample", 33).code == 1
+
+
+def test_super_tiles(cli: Any, tmp_path: Path) -> None:
+    out = tmp_path / "out.igs"
+    wide = tmp_path / "wide.png"
+    Image.fromarray(np.resize(np.arange(256, dtype=np.uint8), (64, 140))).save(wide)
+    report = cli("igs-encode", wide, out, "-n", 128, "--steps", 5, "--super-tile", 70, "--json").json
+    assert (report["width"], report["num_gaussians"], report["super_tiles"]) == (140, 128, 2)
+    refused = cli("igs-encode", wide, out, "-n", 128, "--super-tile", 70, "--levels", 2)
+    assert (refused.code, "super_tile: expected no levels" in refused.err) == (1, True)
