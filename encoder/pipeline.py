@@ -105,9 +105,8 @@ def fitted(
     if options.levels > 1 and "steps" not in options.overrides:
         recipe = dataclasses.replace(recipe, steps=levels.steps_of(recipe.steps, options.levels))
     with torch_threads(backend, options), _errors_of_the_fit(backend):
-        job = Job(source, recipe, options, backend, full, worth, share)
-        if side is not None:
-            job = super_tiles.SuperTiledJob(source, recipe, options, backend, full, side)
+        what = source, recipe, options, backend, full, worth, share
+        job = Job(*what) if side is None else super_tiles.SuperTiledJob(*what, side=side)
         result = targets.to_count(job) if options.psnr is None else targets.to_psnr(job, options.psnr)
     if options.levels > 1:
         result = job.with_levels(result)

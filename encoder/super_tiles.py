@@ -156,9 +156,12 @@ class SuperTiledJob(Job):
         options: EncodeOptions,
         backend: Backend,
         full: SourceImage,
+        worth: float | None = None,
+        share: float = 1.0,
+        *,
         side: int,
     ) -> None:
-        super().__init__(source, recipe, options, backend, full)
+        super().__init__(source, recipe, options, backend, full, worth, share)
         self.squares = squares(source.width, source.height, side)
         self._side, self._margin = side, _MARGINS[0]
         self._models: list[Model] = []  # of each square, in the picture's pixels
@@ -318,7 +321,7 @@ class SuperTiledJob(Job):
         source = dataclasses.replace(self.source, pixels=pixels, sections={})
         options = dataclasses.replace(self.options, sections={}, on_warning=_ignore, on_progress=on_progress)
         backend = self.backend if around is None else SurroundedBackend(self.backend, around)
-        return Job(source, self.recipe, options, backend, source)
+        return Job(source, self.recipe, options, backend, source, self.worth)
 
     def _around(self, window: Box, models: Sequence[Model]) -> Model | None:
         """Of these models the Gaussians that reach into a window, in its pixels."""

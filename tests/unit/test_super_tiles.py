@@ -248,6 +248,23 @@ def test_a_stack_is_one_part_with_its_weights() -> None:
         igs.encode(maps, super_tile=80, steps=20, num_gaussians=200, parts="each")
 
 
+def test_parts_that_were_asked_for_have_them_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(super_tiles, "AUTO_PIXELS", 150 * 90 - 1)
+    monkeypatch.setattr(super_tiles, "AUTO_SIDE", 80)
+    made = []
+    original = super_tiles.SuperTiledJob.fitted
+
+    def fitted(self: super_tiles.SuperTiledJob, *arguments: Any) -> Any:
+        made.append((self.share, self.worth, len(self.squares)))
+        return original(self, *arguments)
+
+    monkeypatch.setattr(super_tiles.SuperTiledJob, "fitted", fitted)
+    maps = {"a": picture(150, 90), "b": picture(150, 90, 1)}
+    report = igs.encode(maps, steps=10, quality=100, parts="each").report
+    assert len(report["parts"]) == 2
+    assert made == [(0.5, 1.0, 4), (0.5, pytest.approx(4 / 3 / 4), 4)]
+
+
 def test_few_gaussians_have_larger_squares(image: np.ndarray) -> None:
     assert igs.encode(image, super_tile=64, steps=10, num_gaussians=130).report["super_tiles"] == 2
     assert igs.encode(image, super_tile=64, steps=10, num_gaussians=20).report["super_tiles"] == 1
@@ -300,7 +317,7 @@ def test_progress_is_that_of_all(image: np.ndarray) -> None:
 def test_the_probe_tells_where_gaussians_go(image: np.ndarray) -> None:
     options = igs.encoder.EncodeOptions(num_gaussians=600, overrides={"steps": 60}, super_tile=100)
     source = from_array(image, SizeLimits(2**20, 2**10), None, "x")
-    job = super_tiles.SuperTiledJob(source, options.recipe(), options, _backend(True), source, 100)
+    job = super_tiles.SuperTiledJob(source, options.recipe(), options, _backend(True), source, side=100)
     probe = job._probe(600)
     flat, busy = super_tiles.Box(0, 0, 80, 60), super_tiles.Box(200, 100, 280, 160)
     assert probe.share(flat, []) < probe.share(busy, []) / 2
