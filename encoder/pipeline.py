@@ -89,7 +89,7 @@ def fitted(
     share: float = 1.0,
 ) -> tuple[Job, Result]:
     """A picture as a file of one part. worth, share: see ``Job``."""
-    side = super_tiles.side_of(options, source, recipe)
+    tiled = super_tiles.side_of(options, source, recipe) is not None
     backend = _backend(options, recipe, warn)
     if recipe.tiles and backend.name == "torch" and "steps" not in options.overrides:
         recipe = dataclasses.replace(recipe, steps=max(1, round(FALLBACK_STEPS * recipe.steps)))
@@ -105,8 +105,8 @@ def fitted(
     if options.levels > 1 and "steps" not in options.overrides:
         recipe = dataclasses.replace(recipe, steps=levels.steps_of(recipe.steps, options.levels))
     with torch_threads(backend, options), _errors_of_the_fit(backend):
-        what = source, recipe, options, backend, full, worth, share
-        job = Job(*what) if side is None else super_tiles.SuperTiledJob(*what, side=side)
+        kind = super_tiles.SuperTiledJob if tiled else Job
+        job = kind(source, recipe, options, backend, full, worth, share)
         result = targets.to_count(job) if options.psnr is None else targets.to_psnr(job, options.psnr)
     if options.levels > 1:
         result = job.with_levels(result)

@@ -13,11 +13,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -34,12 +32,11 @@ from igs.encoder.loading import downsample
 from igs.encoder.loading.source import SourceImage
 from igs.encoder.options import EncodeOptions, Progress
 from igs.encoder.progress import OneOfSeveral
-from igs.encoder.raster.backend import Backend
-from igs.encoder.raster.loss import PERFECT
 from igs.encoder.raster.model import Model
 from igs.encoder.raster.rescale import Rescaled
 from igs.encoder.raster.surrounded import SurroundedBackend
 from igs.encoder.recipe import Recipe
+from igs.encoder.tile_plan import Box, Budget, Probe, held, squares
 from igs.format.errors import UsageError
 
 # Pixels above which a picture is fitted in super-tiles without being asked to, and their side then.
@@ -49,50 +46,8 @@ _LEAST_GAUSSIANS = 64  # of a square, on the mean; else squares are larger
 # bpp, squares of 1024, effort 3), 36.53, 36.82 and 36.85 (1024² of antelope_canyon at 0.3, squares of 512).
 _MARGIN, _MARGINS = 4.0, (32, 256)
 _STRIP = 512  # rows that are measured at once
-_TURNS = ((0, 0), (1, 1), (1, 0), (0, 1))
 _PROBE_PIXELS, _PROBE_EFFORT = 2**20, 1
 _PROBE_SHARE, _PROBE_DENSITY = 1 / 4, 1 / 64  # of the Gaussians; per pixel of the reduced picture, at most
-
-
-class Box(NamedTuple):
-    """Whole pixels of a picture."""
-
-    left: int
-    top: int
-    right: int
-    bottom: int
-
-    @property
-    def width(self) -> int:
-        return self.right - self.left
-
-    @property
-    def height(self) -> int:
-        return self.bottom - self.top
-
-    @property
-    def pixels(self) -> int:
-        return self.width * self.height
-
-    def grown(self, margin: int, width: int, height: int) -> Box:
-        """With a margin around it, inside a picture of width × height."""
-        return Box(
-            max(0, self.left - margin),
-            max(0, self.top - margin),
-            min(width, self.right + margin),
-            min(height, self.bottom + margin),
-        )
-
-    def overlap(self, other: Box) -> int:
-        """Pixels that both have."""
-        across = min(self.right, other.right) - max(self.left, other.left)
-        down = min(self.bottom, other.bottom) - max(self.top, other.top)
-        return max(0, across) * max(0, down)
-
-    def holds(self, points: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Which points [n, 2] lie inside, [n]."""
-        x, y = points[:, 0], points[:, 1]
-        return (x >= self.left) & (x < self.right) & (y >= self.top) & (y < self.bottom)
 
 
 def side_of(options: EncodeOptions, source: SourceImage, recipe: Recipe) -> int | None:
@@ -129,42 +84,12 @@ def _problem(options: EncodeOptions, recipe: Recipe) -> str | None:
     return None
 
 
-def squares(width: int, height: int, side: int) -> list[Box]:
-    """A picture in parts of about equal size, none wider or higher than ``side``, in the order they are fitted in."""
-
-    def cuts(length: int) -> list[tuple[int, int]]:
-        count = math.ceil(length / side)
-        at = [length * k // count for k in range(count + 1)]
-        return list(itertools.pairwise(at))
-
-    columns, rows = cuts(width), cuts(height)
-    return [
-        Box(left, top, right, bottom)
-        for across, down in _TURNS
-        for top, bottom in rows[down::2]
-        for left, right in columns[across::2]
-    ]
-
-
 class SuperTiledJob(Job):
     """A job whose fit is many: one for each square."""
 
-    def __init__(
-        self,
-        source: SourceImage,
-        recipe: Recipe,
-        options: EncodeOptions,
-        backend: Backend,
-        full: SourceImage,
-        worth: float | None = None,
-        share: float = 1.0,
-        *,
-        side: int,
-    ) -> None:
-        super().__init__(source, recipe, options, backend, full, worth, share)
-        self.squares = squares(source.width, source.height, side)
-        self._side, self._margin = side, _MARGINS[0]
-        self._models: list[Model] = []  # of each square, in the picture's pixels
+    squares: list[Box]  # in the order they are fitted in
+    _margin: int  # pixels
+    _models: list[Model]  # of each square, in the picture's pixels
 
     @functools.cached_property
     def background(self) -> tuple[float, ...]:
@@ -186,7 +111,9 @@ class SuperTiledJob(Job):
     def fitted(self, num_gaussians: int, limit: float | None, follow: Follow) -> tuple[Fit, Model]:
         """The fit of the last square, which knows the error of all, and all Gaussians."""
         self._lay_out(num_gaussians)
-        probe, budget = self._probe(num_gaussians), _Budget(self, num_gaussians, limit)
+        probe, counted = self._probe(num_gaussians), self.options.num_gaussians is not None
+        payload = None if limit is None else limit - rate.head_bytes(self.recipe, self.groups, self.sections)
+        budget = Budget(self.recipe, self.groups, num_gaussians, counted, payload)
         done, fit = _Done(time.perf_counter()), None
         for square in self.squares:
             fit = None  # the one before lets go of its picture
@@ -195,7 +122,7 @@ class SuperTiledJob(Job):
         fit.error_of_file = done.error / self.pixels, 0.0
         return fit, Model.joined(self._models)
 
-    def _fit_square(self, square: Box, done: _Done, probe: _Probe, budget: _Budget, follow: Follow) -> Fit:
+    def _fit_square(self, square: Box, done: _Done, probe: Probe, budget: Budget, follow: Follow) -> Fit:
         window, tell = self._window(square), self.options.on_progress
         if tell is not None:
             tell = OneOfSeveral(tell, done.steps, len(self.squares) - len(done.squares), done.started)
@@ -215,7 +142,7 @@ class SuperTiledJob(Job):
         done.add(square, fit)
         there = self._there(window).model(model)
         # What reaches the square where no other window is stays, too: nobody could make up for it there.
-        kept = torch.from_numpy(_held(self._inside(there), done.squares)) | _near(
+        kept = torch.from_numpy(held(self._inside(there), done.squares)) | _near(
             there, self._unseen(square), self.recipe.reach2
         )
         self._models.append(there.rows(kept))
@@ -270,11 +197,15 @@ class SuperTiledJob(Job):
 
     def _lay_out(self, num_gaussians: int) -> None:
         """Choose the squares, not too small for so many Gaussians, and the width of their margins."""
+        width, height = self.source.width, self.source.height
+        side = side_of(self.options, self.source, self.recipe)
+        assert side is not None
+        self.squares, self._models = squares(width, height, side), []
         while len(self.squares) > max(1, num_gaussians // _LEAST_GAUSSIANS):
-            self._side *= 2
-            self.squares = squares(self.source.width, self.source.height, self._side)
+            side *= 2
+            self.squares = squares(width, height, side)
         spacing = math.sqrt(self.pixels / num_gaussians)
-        self._margin = min(max(round(_MARGIN * spacing), _MARGINS[0]), _MARGINS[1], self._side // 2)
+        self._margin = min(max(round(_MARGIN * spacing), _MARGINS[0]), _MARGINS[1], side // 2)
 
     def _window(self, square: Box) -> Box:
         return square.grown(self._margin, self.source.width, self.source.height)
@@ -330,7 +261,7 @@ class SuperTiledJob(Job):
             return None
         return self._there(window).back(window.width, window.height).model(Model.joined(near))
 
-    def _probe(self, num_gaussians: int) -> _Probe:
+    def _probe(self, num_gaussians: int) -> Probe:
         """A quick fit of the reduced picture."""
         r = 1
         while self.pixels > _PROBE_PIXELS * r * r:
@@ -349,7 +280,7 @@ class SuperTiledJob(Job):
         model = fit.run()
         image = self.backend.render(model, fit.options)
         errors = (image - fit.target.to(image.device)).square().mean(dim=0).double().cpu().numpy()
-        return _Probe(r, errors, self._inside(Rescaled(float(r), 0, 0).model(model)), self.squares)
+        return Probe(r, errors, self._inside(Rescaled(float(r), 0, 0).model(model)), self.squares)
 
 
 @dataclasses.dataclass
@@ -370,92 +301,12 @@ class _Done:
         self.error += fit.last.mse * square.pixels
 
 
-class _Budget:
-    """What squares may take: each its share of what those before it left."""
-
-    def __init__(self, job: Job, num_gaussians: int, limit: float | None) -> None:
-        self._recipe, self._groups, self._given = job.recipe, job.groups, num_gaussians
-        self._left = num_gaussians
-        self._counted = job.options.num_gaussians is not None
-        self._head = rate.head_bytes(job.recipe, job.groups, {})  # that no file of a square will have
-        self._bytes = None if limit is None else limit - rate.head_bytes(job.recipe, job.groups, job.sections)
-
-    def bytes_for(self, share: float) -> float | None:
-        """The size of a file of a share of what is left; None: there is no limit."""
-        return None if self._bytes is None else self._bytes * share + self._head
-
-    def gaussians_for(self, share: float, left: float) -> int:
-        """How many Gaussians a share of what is left begins with. left: the share of the picture that is still to come.
-
-        A quality buys each square what it buys, whatever the others took.
-        """
-        size = self.bytes_for(share)
-        if size is not None:
-            n = rate.gaussians_for_bytes(size, self._recipe, self._groups, {})
-        else:
-            n = round(share * (self._left if self._counted else self._given * left))
-        return max(rate.SMALLEST, n)
-
-    def spend(self, within: float | None, size: float, kept: int, count: int) -> None:
-        """Take off what a square keeps, ``kept`` of ``count`` Gaussians. size: of a file of all, as coarse as its fit.
-
-        What is above the limit all squares have alike: in the end the coarseness of all takes it off.
-        """
-        self._left -= kept
-        if self._bytes is not None and within is not None:
-            self._bytes -= (min(within, size) - self._head) * kept / count
-
-
-class _Probe:
-    """What a quick fit of a picture, r times reduced, tells of its squares: how many Gaussians they deserve.
-
-    errors: squared, [h, w]. means: [n, 2], in the picture's pixels, inside it. A short fit has not yet all Gaussians
-    where they do most. Where errors fall with the number to the power γ, they do so where every Gaussian has as much of
-    the error: a square whose n have the error S deserves (S·n^γ)^(1/(1 + γ)) of them.
-    """
-
-    def __init__(self, r: int, errors: NDArray[np.float64], means: NDArray[np.float64], boxes: Sequence[Box]) -> None:
-        self._r, self._errors = r, errors
-        # One more in the middle of each square, which may have none.
-        centres = [[(box.left + box.right) / 2, (box.top + box.bottom) / 2] for box in boxes]
-        self._means = np.concatenate([means, np.array(centres, np.float64)])
-        self._weights = np.ones(len(self._means))
-        for box in boxes:
-            own = box.holds(self._means)
-            self._weights[own] = (self.error([box]) * box.pixels / own.sum()) ** (1 / (1 + rate.ERROR_FALL))
-
-    def left(self, done: Sequence[Box]) -> float:
-        """The share of the Gaussians that are not in what is done."""
-        return float(self._weights[~_held(self._means, done)].sum() / self._weights.sum())
-
-    def share(self, window: Box, done: Sequence[Box]) -> float:
-        """The share of a window in the Gaussians that :meth:`left` counts."""
-        free = ~_held(self._means, done)
-        return float(self._weights[free & window.holds(self._means)].sum() / self._weights[free].sum())
-
-    def error(self, boxes: Sequence[Box]) -> float:
-        """The mean squared error of boxes; above 0."""
-        r, total, count = self._r, 0.0, 0
-        for box in boxes:
-            part = self._errors[box.top // r : -(-box.bottom // r), box.left // r : -(-box.right // r)]
-            total, count = total + float(part.sum()), count + part.size
-        return max(total / max(1, count), PERFECT)
-
-
 def _near(model: Model, box: Box, reach2: float) -> Tensor:
     """Which Gaussians may reach into a box, [N]."""
     reach = math.sqrt(reach2) * model.sigmas().amax(dim=1)
     x, y = model.position.unbind(1)
     across = (x + reach > box.left) & (x - reach < box.right)
     return across & (y + reach > box.top) & (y - reach < box.bottom)
-
-
-def _held(points: NDArray[np.float64], boxes: Sequence[Box]) -> NDArray[np.bool_]:
-    """Which points [n, 2] lie in one of the boxes, [n]."""
-    found = np.zeros(len(points), bool)
-    for box in boxes:
-        found |= box.holds(points)
-    return found
 
 
 def _ignore(message: str) -> None:
