@@ -7,8 +7,7 @@ and over white. Light that may exceed white is judged as it is stored, by its cu
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,8 +48,9 @@ def stored_groups(
         groups.append(dataclasses.replace(group, gamma=LINEAR_GAMMA if linear_light and is_srgb else gamma))
     if linear_light and all(group.gamma == 1 for group in groups):
         warn(f"{source.name}: --linear-light changes nothing: no colours of this picture are sRGB")
-    for group, _, lit, _ in each_group(groups):
-        _tell(source.name, group, source.pixels[..., lit], warn)
+    if not source.is_within_unit:
+        for group, _, lit, _ in each_group(groups):
+            _tell(source.name, group, source[..., lit], warn)
     return tuple(groups)
 
 
@@ -69,8 +69,10 @@ def _tell(name: str, group: Group, pixels: Floats, warn: Callable[[str], None]) 
 
 def check_range(source: SourceImage, groups: tuple[Group, ...]) -> None:
     """Raise UsageError for values so far beyond 1 that a lattice can't hold them; curves bring all near it."""
+    if source.is_within_unit:
+        return
     for group, _, lit, _ in each_group(groups):
-        pixels = source.pixels[..., lit]
+        pixels = source[..., lit]
         if group.transfer not in CURVED and np.abs(pixels).max(initial=0) > _MOST:
             raise UsageError(
                 f"{source.name}: expected values of about 0 to 1, at most ±{_MOST:g}, found {pixels.min():.4g} to "
@@ -78,21 +80,23 @@ def check_range(source: SourceImage, groups: tuple[Group, ...]) -> None:
             )
 
 
-def alpha_quality(decoded: Floats, source: Floats, groups: tuple[Group, ...]) -> dict[str, Any]:
-    """PSNR in dB (None where infinite) over black, over white, and of alpha by itself; empty where there is no alpha.
+def alpha_quality(strips: Iterable[tuple[Floats, Floats]], groups: tuple[Group, ...]) -> dict[str, float | None]:
+    """PSNR in dB (None where infinite) of two pictures over black, over white, and of alpha by itself.
 
-    Only groups with alpha count. Over a backdrop b: c·a + b·(1 − a).
+    strips: both by rows, picture values [rows, W, C]. Only groups with alpha count. Over a backdrop b: c·a + b·(1 − a).
     """
     parts = [part for part in each_group(groups) if part.alpha is not None]
-    if not parts:
-        return {}
-
-    def over(backdrop: float) -> float | None:
-        sides = ([_laid(values, part, backdrop) for part in parts] for values in (decoded, source))
-        return metrics.psnr(*(np.concatenate(side, axis=-1) for side in sides))
-
-    alphas = (np.concatenate([values[..., part.alpha] for part in parts], axis=-1) for values in (decoded, source))
-    return {"psnr_black": over(0.0), "psnr_white": over(1.0), "psnr_alpha": metrics.psnr(*alphas)}
+    views: dict[str, Callable[[Floats, Channels], Floats]] = {
+        "psnr_black": lambda values, part: _laid(values, part, 0.0),
+        "psnr_white": lambda values, part: _laid(values, part, 1.0),
+        "psnr_alpha": lambda values, part: values[..., part.alpha],
+    }
+    colours = sum(part.group.channels - 1 for part in parts)
+    found = {name: metrics.Errors(len(parts) if name == "psnr_alpha" else colours) for name in views}
+    for strip in strips:
+        for name, view in views.items():
+            found[name].add(*(np.concatenate([view(values, part) for part in parts], axis=-1) for values in strip))
+    return {name: errors.psnr() for name, errors in found.items()}
 
 
 def _laid(values: Floats, part: Channels, backdrop: float) -> Floats:

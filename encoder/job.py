@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from igs import decoder
@@ -31,6 +32,9 @@ from igs.format.errors import teller
 from igs.format.groups import rgb_groups
 from igs.format.limits import Limits
 from igs.format.whole_file import whole_file
+
+Strip = tuple[NDArray[np.float32], NDArray[np.float32]]  # of two pictures, [rows, W, C]
+_STRIP = 256  # rows
 
 
 @dataclasses.dataclass
@@ -94,7 +98,17 @@ class Job:
     @functools.cached_property
     def _stored(self) -> torch.Tensor:
         """The picture's stored values [C, H, W]."""
-        return torch.from_numpy(np.ascontiguousarray(to_stored(self.source.pixels, self.groups).transpose(2, 0, 1)))
+        height, width, channels = self.source.shape
+        stored = np.empty((channels, height, width), np.float32)
+        for rows, values in self._stored_rows():
+            stored[:, rows] = values.transpose(2, 0, 1)
+        return torch.from_numpy(stored)
+
+    def _stored_rows(self) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        """The same by strips [rows, W, C], and where they lie."""
+        for first in range(0, self.source.height, _STRIP):
+            rows = slice(first, first + _STRIP)
+            yield rows, to_stored(self.source[rows], self.groups)
 
     @functools.cached_property
     def target(self) -> torch.Tensor:
@@ -106,11 +120,17 @@ class Job:
         """What is shown where nothing reaches: the mean of the stored values, or nothing beside a sum."""
         if self.recipe.blend != "topk":
             return (0.0,) * self.channels
-        return tuple(self._stored.double().mean(dim=(1, 2)).tolist())
+        return tuple(self.mean.tolist())
+
+    @functools.cached_property
+    def mean(self) -> NDArray[np.float64]:
+        """The mean of each channel's stored values, [C]."""
+        sums = [values.sum(axis=(0, 1), dtype=np.float64) for _, values in self._stored_rows()]
+        return np.asarray(np.sum(sums, axis=0) / (self.source.width * self.source.height))
 
     def _stored_at(self, points: np.ndarray) -> np.ndarray:
         """Stored values [n, C] at points [n, 2]."""
-        return to_stored(sample_bilinear(self.source.pixels, points), self.groups)
+        return to_stored(sample_bilinear(self.source, points), self.groups)
 
     def take_more_steps(self, num_gaussians: int) -> None:
         """Where the compiled kernels take most steps on a quarter of the pixels; levels have more already."""
@@ -239,30 +259,41 @@ class Job:
 
     def with_levels(self, result: Result) -> Result:
         """The same file with the PSNR of each of its levels in the metadata."""
-        psnr = [metrics.psnr(*self.compared(result.data, level)) for level in range(self.options.levels)]
+        psnr = [self.errors(result.data, level).psnr() for level in range(self.options.levels)]
         sections = with_level_psnr(self.sections, psnr)
         assert result.packed is not None
         data = pack.to_bytes(result.packed, self.options.codec, self.options.chunk_size, sections)
         return dataclasses.replace(result, data=data, level_psnr=psnr)
 
-    def decoded(self, data: bytes, level: int | None = None) -> np.ndarray:
-        """Picture values [H, W, C] in [0, 1] as a user gets them at the source's depth; enlarged if reduced."""
-        o = self.options
-        with decoder.open(data, limits=self.limits, threads=o.threads) as im:
-            found = measure.rounded(im, self.source.bit_depth, o.downsample, level)
-        return found[: self.full.height, : self.full.width]
-
-    def comparison(self, data: bytes, level: int | None = None) -> metrics.Comparison:
+    def comparison(self, data: bytes) -> metrics.Comparison:
         """The decoded file beside the source."""
-        decoded, source = self.compared(data, level)
-        found = metrics.Comparison(source.shape)
-        found.add(decoded, source)
+        found = metrics.Comparison(self.full.shape)
+        for strip in self.compared(data):
+            found.add(*strip)
         return found
 
-    def compared(self, data: bytes, level: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """The decoded file and the source, [H, W, C], as quality is measured.
+    def errors(self, data: bytes, level: int | None = None) -> metrics.Errors:
+        """The same without MS-SSIM."""
+        found = metrics.Errors(self.channels)
+        for strip in self.compared(data, level):
+            found.add(*strip)
+        return found
 
-        What can be seen is compared: alpha is multiplied in on both sides, and light above white is by its curve.
+    def compared(self, data: bytes, level: int | None = None) -> Iterator[Strip]:
+        """Strips as quality is measured: alpha is multiplied in, and light above white is by its curve."""
+        for decoded, source in self.strips(data, level):
+            yield measure.compared(decoded, self.groups), measure.compared(source, self.groups)
+
+    def strips(self, data: bytes, level: int | None = None) -> Iterator[Strip]:
+        """The decoded file and the source by rows from the top, [rows, W, C].
+
+        Picture values as a user gets them at the source's depth; enlarged if the picture was reduced.
         """
-        decoded, source = (measure.compared(p, self.groups) for p in (self.decoded(data, level), self.full.pixels))
-        return decoded, source
+        full, r = self.full, self.options.downsample
+        step = max(1, _STRIP // r)
+        with decoder.open(data, limits=self.limits, threads=self.options.threads) as im:
+            for first in range(0, im.height, step):
+                rows = slice(first * r, min((first + step) * r, full.height))
+                count = min(step, im.height - first)
+                decoded = measure.rounded(im, self.source.bit_depth, r, level, (first, count))
+                yield decoded[: rows.stop - rows.start, : full.width], full[rows]

@@ -23,28 +23,43 @@ _AT_ONCE = 2**22  # values whose errors are in memory together
 MS_SSIM_SIDE = 161  # pixels: below it the fourth halving leaves less than a window
 
 
-class Comparison:
+class Errors:
+    """Squared errors of two pictures, channel by channel: sums over pixels as they come."""
+
+    def __init__(self, channels: int) -> None:
+        self._sums, self._pixels = np.zeros(channels), 0
+
+    def add(self, a: NDArray[np.float32], b: NDArray[np.float32]) -> None:
+        """More pixels of both, [..., C]."""
+        step = max(1, _AT_ONCE // max(1, a[:1].size))
+        for first in range(0, len(a), step):
+            part = slice(first, first + step)
+            self._sums += np.square(a[part] - b[part]).reshape(-1, a.shape[-1]).sum(axis=0, dtype=np.float64)
+        self._pixels += a.size // a.shape[-1]
+
+    def means(self) -> NDArray[np.float64]:
+        """The mean squared error of each channel, [C]."""
+        return self._sums / self._pixels
+
+    def psnr(self, channels: slice = slice(None)) -> float | None:
+        """PSNR in dB over some channels, all being the default; None where they are equal, or nothing came."""
+        sums = self._sums[channels]
+        return psnr_of(sums.sum() / (len(sums) * self._pixels)) if sums.any() else None
+
+
+class Comparison(Errors):
     """Two pictures [H, W, C], compared by rows as they come: so many of them are in memory."""
 
     def __init__(self, shape: Sequence[int]) -> None:
         height, width, channels = shape
-        self._values = height * width
-        self._errors = np.zeros(channels)
+        super().__init__(channels)
         large = min(height, width) >= MS_SSIM_SIDE
         self._scales = [_Scale(height, width, 0) for _ in range(channels)] if large else []
 
     def add(self, a: NDArray[np.float32], b: NDArray[np.float32]) -> None:
         """The next rows of both, [rows, W, C]."""
-        step = max(1, _AT_ONCE // max(1, a[0].size))
-        for first in range(0, len(a), step):
-            part = slice(first, first + step)
-            self._errors += np.square(a[part] - b[part]).sum(axis=(0, 1), dtype=np.float64)
+        super().add(a, b)
         threads.run(len(self._scales), threads.default_threads(), lambda c: self._scales[c].add(a[:, :, c], b[:, :, c]))
-
-    def psnr(self, channels: slice = slice(None)) -> float | None:
-        """PSNR in dB over some channels, all being the default; None where they are equal."""
-        errors = self._errors[channels]
-        return psnr_of(errors.sum() / (len(errors) * self._values)) if errors.any() else None
 
     def ms_ssim(self, channels: slice = slice(None)) -> float | None:
         """MS-SSIM, the mean over some channels; None if a side is below 161 pixels."""

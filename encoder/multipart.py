@@ -8,8 +8,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from igs.encoder import colour, parts, rate, weighting
 from igs.encoder.job import Job, Result
 from igs.encoder.loading import downsample
@@ -234,10 +232,8 @@ class _Encoder:
 
     def _error(self, job: Job, result: Result) -> float:
         """The squared error of a part, summed over its channels with their weights."""
-        decoded, original = job.compared(result.data)
-        error = np.square(decoded - original, dtype=np.float64).mean(axis=(0, 1))
         weights = [self.weights[at.group.name] for at in each_group(job.groups) for _ in range(at.group.channels)]
-        return float((error * weights).sum())
+        return float((job.errors(result.data).means() * weights).sum())
 
     def _alone(self) -> EncodeOptions:
         """The options of one part."""

@@ -177,7 +177,7 @@ def edge_energies(source: SourceImage) -> list[Energy]:
     for at in each_group(source.groups):
         energy: Energy = np.zeros((), np.float32)
         for channel in range(at.whole.start, at.whole.stop):
-            pixels = source.pixels[..., channel]
+            pixels = source[..., channel]
             for axis in twice:
                 pixels = pixels.repeat(2, axis)
             across, down = np.diff(pixels, axis=1)[:-1], np.diff(pixels, axis=0)[:, :-1]
@@ -220,7 +220,7 @@ def part_of(source: SourceImage, part: Sequence[int]) -> SourceImage:
     weights = tuple(source.weights[i] for i in part) if source.weights else ()
     return dataclasses.replace(
         source,
-        pixels=np.ascontiguousarray(np.concatenate([source.pixels[..., slices[i]] for i in part], axis=2)),
+        values=np.ascontiguousarray(np.concatenate([source.values[..., slices[i]] for i in part], axis=2)),
         groups=tuple(source.groups[i] for i in part),
         sections={},
         warnings=[],

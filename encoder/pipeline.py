@@ -210,8 +210,9 @@ def _report(job: Job, result: Result, started: float) -> dict[str, Any]:
     if job.options.roi:
         full = job.full
         roi = regions.checked(job.options.roi, full.width, full.height)
-        more |= regions.quality(*job.compared(result.data), roi)
-        more["roi_share"] = float(regions.inside(roi, full.width, full.height).mean())
+        mask = regions.inside(roi, full.width, full.height)
+        more |= regions.quality(job.compared(result.data), mask, job.channels)
+        more["roi_share"] = float(mask.mean())
     if job.options.downsample != 1:
         more["downsample"] = job.options.downsample
     if isinstance(job, super_tiles.SuperTiledJob):
@@ -228,7 +229,7 @@ def _report(job: Job, result: Result, started: float) -> dict[str, Any]:
         "bits_per_gaussian": bits_per_gaussian(open_file(result.data, job.limits)),
         "psnr": psnr,
         "exact": psnr is None,
-        **(_alpha_quality(job, result) if any(g.alpha != Alpha.NONE for g in job.groups) else {}),
+        **_alpha_quality(job, result),
         "ms_ssim": found.ms_ssim(),
         "seconds": round(seconds, 3),
         "steps": result.steps,
@@ -241,8 +242,10 @@ def _report(job: Job, result: Result, started: float) -> dict[str, Any]:
     } | more
 
 
-def _alpha_quality(job: Job, result: Result) -> dict[str, Any]:
-    return colour.alpha_quality(job.decoded(result.data), job.full.pixels, job.groups)
+def _alpha_quality(job: Job, result: Result) -> dict[str, float | None]:
+    if all(group.alpha == Alpha.NONE for group in job.groups):
+        return {}
+    return colour.alpha_quality(job.strips(result.data), job.groups)
 
 
 def _level_report(job: Job, result: Result) -> list[dict[str, Any]]:

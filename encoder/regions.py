@@ -7,9 +7,8 @@ knows nothing of it: a decoder sees Gaussians that are many and fine in one plac
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,9 +101,17 @@ def loss_map(source: SourceImage, options: EncodeOptions, recipe: Recipe, by_net
 
 
 def quality(
-    decoded: NDArray[np.float32], source: NDArray[np.float32], roi: Sequence[Region]
+    strips: Iterable[tuple[NDArray[np.float32], NDArray[np.float32]]], mask: NDArray[np.bool_], channels: int
 ) -> dict[str, float | None]:
-    """PSNR in dB of pictures [H, W, C] inside the regions and outside; None where equal, or where nothing is there."""
-    mask = inside(roi, source.shape[1], source.shape[0])
-    parts: dict[str, Any] = {"roi_psnr": mask, "rest_psnr": ~mask}
-    return {name: metrics.psnr(decoded[part], source[part]) if part.any() else None for name, part in parts.items()}
+    """PSNR in dB of two pictures inside a mask [H, W] and outside; None where equal, or where nothing is there.
+
+    strips: both by rows from the top, [rows, W, C].
+    """
+    found = {"roi_psnr": metrics.Errors(channels), "rest_psnr": metrics.Errors(channels)}
+    first = 0
+    for decoded, source in strips:
+        rows = mask[first : first + len(source)]
+        first += len(source)
+        for errors, part in zip(found.values(), (rows, ~rows), strict=True):
+            errors.add(decoded[part], source[part])
+    return {name: errors.psnr() for name, errors in found.items()}

@@ -12,7 +12,6 @@ of the lattice follows from the error of all squares; then they are rounded, eac
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -22,9 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from igs import decoder
-from igs.decoder import measure
-from igs.encoder import metrics, rate
+from igs.encoder import rate
 from igs.encoder.fitting.fence import BOTTOM, LEFT, RIGHT, TOP, Fence
 from igs.encoder.fitting.fit import Fit
 from igs.encoder.job import Follow, Job
@@ -45,7 +42,6 @@ _LEAST_GAUSSIANS = 64  # of a square, on the mean; else squares are larger
 # Times the mean distance of Gaussians, within these, pixels. 2, 4 and 8 gave 41.68, 45.59 and 45.41 dB (canopee at 0.1
 # bpp, squares of 1024, effort 3), 36.53, 36.82 and 36.85 (1024² of antelope_canyon at 0.3, squares of 512).
 _MARGIN, _MARGINS = 4.0, (32, 256)
-_STRIP = 512  # rows that are measured at once
 _PROBE_PIXELS, _PROBE_EFFORT = 2**20, 1
 _PROBE_SHARE, _PROBE_DENSITY = 1 / 4, 1 / 64  # of the Gaussians; per pixel of the reduced picture, at most
 
@@ -90,20 +86,6 @@ class SuperTiledJob(Job):
     squares: list[Box]  # in the order they are fitted in
     _margin: int  # pixels
     _models: list[Model]  # of each square, in the picture's pixels
-
-    @functools.cached_property
-    def background(self) -> tuple[float, ...]:
-        """The mean of the stored values, or nothing beside a sum."""
-        if self.recipe.blend != "topk":
-            return (0.0,) * self.channels
-        mean = self._mean_seen
-        return tuple((mean / self.gains.factors() if self.gains.finer else mean).tolist())
-
-    @functools.cached_property
-    def _mean_seen(self) -> Tensor:
-        """The mean of each channel as fits see it, [C]."""
-        sums = [self._part(square).target.double().sum(dim=(1, 2)) for square in self.squares]
-        return torch.stack(sums).sum(0) / self.pixels
 
     def take_more_steps(self, num_gaussians: int) -> None:
         """Each square's own fit does."""
@@ -171,7 +153,8 @@ class SuperTiledJob(Job):
         costs = torch.zeros(len(model), dtype=torch.float64)
         options = fit.options
         if options.blend == "topk":
-            options = dataclasses.replace(options, background=tuple(self._mean_seen.tolist()))
+            mean = self.gains.weighted(torch.from_numpy(self.mean)[:, None, None])
+            options = dataclasses.replace(options, background=tuple(mean.flatten().tolist()))
         for square in self.squares:
             rows = _near(model, square, self.recipe.reach2).nonzero().squeeze(1)
             if len(rows) == 0:
@@ -181,17 +164,6 @@ class SuperTiledJob(Job):
             target = self._part(square).target.to(self.backend.place)
             costs[rows] += self.backend.removal_costs(near, here, target).cpu().double()
         return torch.argsort(costs, stable=True)
-
-    def comparison(self, data: bytes, level: int | None = None) -> metrics.Comparison:
-        """The decoded file beside the source, by strips."""
-        found = metrics.Comparison(self.source.pixels.shape)
-        with decoder.open(data, limits=self.limits, threads=self.options.threads) as im:
-            for first in range(0, self.source.height, _STRIP):
-                count = min(_STRIP, self.source.height - first)
-                decoded = measure.rounded(im, self.source.bit_depth, 1, level, (first, count))
-                both = decoded, self.source.pixels[first : first + count]
-                found.add(*(measure.compared(pixels, self.groups) for pixels in both))
-        return found
 
     # -- one square
 
@@ -248,8 +220,8 @@ class SuperTiledJob(Job):
         self, box: Box, around: Model | None = None, on_progress: Callable[[Progress], None] | None = None
     ) -> Job:
         """The job of a part of the picture. around: Gaussians that are there already, in the part's pixels."""
-        pixels = np.ascontiguousarray(self.source.pixels[box.top : box.bottom, box.left : box.right])
-        source = dataclasses.replace(self.source, pixels=pixels, sections={})
+        values = np.ascontiguousarray(self.source.values[box.top : box.bottom, box.left : box.right])
+        source = dataclasses.replace(self.source, values=values, sections={})
         options = dataclasses.replace(self.options, sections={}, on_warning=_ignore, on_progress=on_progress)
         backend = self.backend if around is None else SurroundedBackend(self.backend, around)
         return Job(source, self.recipe, options, backend, source, self.worth)

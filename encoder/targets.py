@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from igs.encoder import levels, metrics, pack, rate
+from igs.encoder import levels, pack, rate
 from igs.encoder.fitting.fit import Fit
 from igs.encoder.job import Job, Result
 from igs.encoder.raster.model import Model
@@ -276,7 +276,7 @@ def to_psnr(job: Job, target: float) -> Result:
 
 
 def _reached(job: Job, data: bytes) -> float:
-    measured = metrics.psnr(*job.compared(data))
+    measured = job.errors(data).psnr()
     return math.inf if measured is None else measured
 
 

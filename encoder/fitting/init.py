@@ -6,7 +6,7 @@ are in saliency.py.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,7 +98,16 @@ def top_positions(error: Map, n: int) -> NDArray[np.float64]:
     return np.stack([index % error.shape[1], index // error.shape[1]], axis=1) + 0.5
 
 
-def sample_bilinear(pixels: NDArray[np.float32], points: NDArray[np.float64]) -> NDArray[np.float32]:
+class Pixels(Protocol):
+    """Values [H, W, C]: an array, or what is indexed as one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __getitem__(self, index: Any, /) -> NDArray[np.float32]: ...
+
+
+def sample_bilinear(pixels: Pixels, points: NDArray[np.float64]) -> NDArray[np.float32]:
     """Values [n, C] of pixels [H, W, C] at points [n, 2], between pixel centres."""
     h, w = pixels.shape[:2]
     x, y = np.clip(points[:, 0] - 0.5, 0, w - 1), np.clip(points[:, 1] - 0.5, 0, h - 1)

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from igs.encoder.loading.source import SourceImage
 from igs.format.errors import UsageError
 
+_ROWS = 256  # of the reduced picture that are made at a time
+
 
 def reduce(pixels: NDArray[np.float32], r: int) -> NDArray[np.float32]:
     """Means over squares of r × r pixels, [⌈H/r⌉, ⌈W/r⌉, C]; those at the end over what there is of them."""
@@ -28,4 +30,8 @@ def reduced(source: SourceImage, r: int) -> SourceImage:
         raise UsageError(
             f"downsample: expected at most the shorter side, {min(source.width, source.height)}, found {r}"
         )
-    return source if r == 1 else dataclasses.replace(source, pixels=reduce(source.pixels, r))
+    if r == 1:
+        return source
+    step = _ROWS * r
+    rows = [reduce(source[first : first + step], r) for first in range(0, source.height, step)]
+    return dataclasses.replace(source, values=np.concatenate(rows))

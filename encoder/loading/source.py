@@ -1,4 +1,4 @@
-"""A picture to encode, in memory: floating-point picture values and channel groups. Arrays become one here.
+"""A picture to encode, in memory: its values as they came, and channel groups. Arrays become one here.
 
 Where files come from is image.py's. Without torch.
 """
@@ -23,13 +23,15 @@ from igs.format.transfer import CURVED, from_linear
 class SourceImage:
     """A picture to encode.
 
-    pixels: float32 [H, W, C], picture values with straight alpha, nominally in [0, 1]. groups: what the channels are;
-    alpha and transfer of a group say how it will be *stored* (see :func:`to_stored`). sections: metadata by type (§10).
-    bit_depth: of the source, 8, 16 or 32 (float). name: for messages. weights: of the groups' squared errors in the
-    loss; none given: all 1.
+    values: [H, W, C] with straight alpha: uint8 or uint16, all of whose range is [0, 1], or float32 picture values,
+    nominally in [0, 1]. groups: what the channels are; alpha and transfer of a group say how it will be *stored* (see
+    :func:`to_stored`). sections: metadata by type (§10). bit_depth: of the source, 8, 16 or 32 (float). name: for
+    messages. weights: of the groups' squared errors in the loss; none given: all 1.
+
+    Indexed as an array [H, W, C] it gives float32 picture values: of large pictures only parts are made at a time.
     """
 
-    pixels: NDArray[np.float32]
+    values: NDArray[Any]
     groups: tuple[Group, ...]
     sections: dict[str, bytes]
     warnings: list[str]
@@ -37,17 +39,38 @@ class SourceImage:
     name: str = "image"
     weights: tuple[float, ...] = ()
 
+    def __getitem__(self, index: Any) -> NDArray[np.float32]:
+        """Picture values of a part."""
+        part = self.values[index]
+        return part if part.dtype == np.float32 else np.divide(part, np.iinfo(part.dtype).max, dtype=np.float32)
+
+    @property
+    def is_within_unit(self) -> bool:
+        """Whether all values are known to lie in [0, 1], being integers."""
+        return self.values.dtype != np.float32
+
+    @property
+    def pixels(self) -> NDArray[np.float32]:
+        """All picture values, float32 [H, W, C]; of integers made anew each time."""
+        return self[:]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """[H, W, C]."""
+        height, width, channels = self.values.shape
+        return height, width, channels
+
     @property
     def height(self) -> int:
-        return int(self.pixels.shape[0])
+        return self.shape[0]
 
     @property
     def width(self) -> int:
-        return int(self.pixels.shape[1])
+        return self.shape[1]
 
     @property
     def channels(self) -> int:
-        return int(self.pixels.shape[2])
+        return self.shape[2]
 
 
 def to_stored(pixels: NDArray[np.float32], groups: tuple[Group, ...]) -> NDArray[np.float32]:
@@ -125,6 +148,7 @@ def from_array(array: NDArray[Any], limits: SizeLimits, groups: tuple[Group, ...
     scale = {8: 255, 16: 65535, 32: 1}[bit_depth]
     if groups is None:
         groups = default_groups(channels, bit_depth, alpha=channels in (2, 4))
+    array = array if bit_depth == 32 else array.copy()
     return finished(array, scale, checked_groups(groups, channels), {}, [], bit_depth, name)
 
 
@@ -149,17 +173,18 @@ def finished(
     bit_depth: int,
     name: str,
 ) -> SourceImage:
-    """Scale to [0, 1]; alpha outside it (a resampled float picture's overshoot) is clipped.
+    """A picture of values of which ``scale`` means 1; alpha outside [0, 1] (a resampled float picture's) is clipped.
 
-    Metadata that readers would refuse is left out, with a note.
+    Metadata that readers would refuse is left out, with a note. The values may be kept, and alpha be written to.
     """
-    with np.errstate(over="ignore"):  # which the next lines tell
-        pixels = np.divide(values, scale, dtype=np.float32) if scale != 1 else np.array(values, dtype=np.float32)
-    bad = not_finite(pixels)
-    if bad:  # a float64 beyond float32, or NaN in a float file
-        raise InputError(f"{name}: expected finite values, found {bad}")
-    for *_, alpha in each_group(groups):
-        if alpha is not None:
-            np.clip(pixels[..., alpha], 0, 1, out=pixels[..., alpha])
+    if (values.dtype, scale) not in ((np.uint8, 255), (np.uint16, 65535)):
+        with np.errstate(over="ignore"):  # which the next lines tell
+            values = np.divide(values, scale, dtype=np.float32) if scale != 1 else np.array(values, dtype=np.float32)
+        bad = not_finite(values)
+        if bad:  # a float64 beyond float32, or NaN in a float file
+            raise InputError(f"{name}: expected finite values, found {bad}")
+        for *_, alpha in each_group(groups):
+            if alpha is not None:
+                np.clip(values[..., alpha], 0, 1, out=values[..., alpha])
     sound = sound_sections(sections, name, notes)
-    return SourceImage(np.ascontiguousarray(pixels), groups, sound, notes, bit_depth, name)
+    return SourceImage(np.ascontiguousarray(values), groups, sound, notes, bit_depth, name)

@@ -86,23 +86,27 @@ def load_stack(
             raise UsageError(f"{name}: expected names of maps, found {key!r}")
         entry = value if isinstance(value, TextureMap) else TextureMap(value)
         image, weight = _load_map(key, entry, notes, **limits, memory_limit=left)
-        left = max(0, left - image.pixels.nbytes)
+        left = max(0, left - image.values.nbytes)
         loaded.append(_Loaded(key, image, weight))
     channels = sum(m.image.channels for m in loaded)
     if channels > 64:
         raise UsageError(f"{name}: expected at most 64 channels together, found {channels}")
     width, height = _common_size(loaded, resample, name)
     SizeLimits(size_limit, dimension_limit, memory_limit).check(width, height, name, channels)
-    pixels = np.empty((height, width, channels), np.float32)
+    parts = [_resized(one.image, width, height) for one in loaded]
+    if len({part.dtype for part in parts}) > 1:  # picture values are what all have
+        both = zip(parts, loaded, strict=True)
+        parts = [part if part.dtype == np.float32 else one.image.pixels for part, one in both]
+    values = np.empty((height, width, channels), parts[0].dtype)
     first = 0
-    for one in loaded:
-        last = first + one.image.channels
-        pixels[..., first:last] = _resized(one.image, width, height)
+    for part in parts:
+        last = first + part.shape[2]
+        values[..., first:last] = part
         first = last
     groups = tuple(m.image.groups[0] for m in loaded)
     depth = max(m.image.bit_depth for m in loaded)
     weights = tuple(m.weight for m in loaded)
-    return SourceImage(pixels, groups, {}, notes, depth, name, weights)
+    return SourceImage(values, groups, {}, notes, depth, name, weights)
 
 
 def find_maps(
@@ -170,13 +174,13 @@ def _load_map(key: str, entry: TextureMap, notes: list[str], **limits: Any) -> t
     if "iccp" in image.sections:
         notes.append(f"{image.name}: its colour profile is left out, a stack has none")
     role = map_names.role_of(key)
-    pixels, group = image.pixels, image.groups[0]
+    values, group = image.values, image.groups[0]
     alpha = group.alpha != Alpha.NONE
-    if alpha and not (role and role.transfer == Transfer.SRGB) and bool((pixels[..., -1] == 1).all()):
-        pixels, alpha = pixels[..., :-1], False  # written by a tool that always writes four channels
-    if role and role.scalar and not isinstance(entry.source, np.ndarray) and pixels.shape[2] - alpha == 3:
-        pixels = _grey(pixels, image.name, role.name, notes)
-    colours = pixels.shape[2] - alpha
+    if alpha and not (role and role.transfer == Transfer.SRGB) and bool((image[..., -1] == 1).all()):
+        values, alpha = values[..., :-1], False  # written by a tool that always writes four channels
+    if role and role.scalar and not isinstance(entry.source, np.ndarray) and values.shape[2] - alpha == 3:
+        values = _grey(values, image.name, role.name, notes)
+    colours = values.shape[2] - alpha
     transfer = group.transfer
     if role and not (role.transfer == Transfer.SRGB and transfer != Transfer.SRGB):  # EXR says itself what light it has
         transfer = role.transfer
@@ -186,7 +190,7 @@ def _load_map(key: str, entry: TextureMap, notes: list[str], **limits: Any) -> t
         transfer = Transfer[entry.transfer.upper()]
     new = dataclasses.replace(
         group,
-        channels=pixels.shape[2],
+        channels=values.shape[2],
         transfer=transfer,
         # A normal under zero alpha is as good as any other, but what it is multiplied by must not bend it.
         alpha=Alpha.NONE if not alpha else Alpha.STRAIGHT if role and role.colour == Colour.NORMAL else group.alpha,
@@ -196,15 +200,15 @@ def _load_map(key: str, entry: TextureMap, notes: list[str], **limits: Any) -> t
     )
     for expected, found in new.problems():
         raise UsageError(f"{key}: expected {expected}, found {found}")
-    return dataclasses.replace(image, pixels=pixels, groups=(new,), bit_depth=new.bit_depth), float(entry.weight)
+    return dataclasses.replace(image, values=values, groups=(new,), bit_depth=new.bit_depth), float(entry.weight)
 
 
-def _grey(pixels: NDArray[np.float32], name: str, role: str, notes: list[str]) -> NDArray[np.float32]:
+def _grey(values: NDArray[Any], name: str, role: str, notes: list[str]) -> NDArray[Any]:
     """One channel of a grey map that was stored as RGB; a map with colours as it is, with a remark."""
-    if (pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 0] == pixels[..., 2]).all():
-        return np.delete(pixels, (1, 2), axis=2)
+    if (values[..., 0] == values[..., 1]).all() and (values[..., 0] == values[..., 2]).all():
+        return np.delete(values, (1, 2), axis=2)
     notes.append(f"{name}: expected grey for a map of {role}, found colours; all three channels are kept")
-    return pixels
+    return values
 
 
 def _common_size(maps: list[_Loaded], resample: str | None, name: str) -> tuple[int, int]:
@@ -223,15 +227,15 @@ def _common_size(maps: list[_Loaded], resample: str | None, name: str) -> tuple[
     return sizes[0]
 
 
-def _resized(image: SourceImage, width: int, height: int) -> NDArray[np.float32]:
-    """A map's values at another size, by Lanczos' filter; normals get their length back."""
+def _resized(image: SourceImage, width: int, height: int) -> NDArray[Any]:
+    """A map's values as they are, or picture values at another size: by Lanczos' filter, normals of length 1 again."""
     if (image.width, image.height) == (width, height):
-        return image.pixels
+        return image.values
     group = image.groups[0]
     alpha = group.alpha != Alpha.NONE
-    values = image.pixels.copy()
+    values = image.pixels
     if alpha:  # colours that can't be seen must not bleed into those that can
-        values[..., :-1] *= values[..., -1:]
+        values = np.concatenate([values[..., :-1] * values[..., -1:], values[..., -1:]], axis=2)
     out = np.empty((height, width, values.shape[2]), np.float32)
     for c in range(values.shape[2]):
         plane = Image.fromarray(np.ascontiguousarray(values[..., c]))

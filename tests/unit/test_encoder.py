@@ -16,7 +16,7 @@ from encoder_cases import picture, small
 
 import igs
 from igs.csrc.cuda_compile import CudaUnavailable
-from igs.encoder import EncodeOptions, encode
+from igs.encoder import EncodeOptions, encode, job
 from igs.encoder.fitting.fit import Fit
 from igs.encoder.raster import kernels
 from igs.encoder.raster.model import Model, scale_parameter
@@ -242,6 +242,31 @@ def test_report_is_of_the_decoded_file():
     assert encoded.report["bytes"] == len(encoded.data)
     assert encoded.report["bpp"] == pytest.approx(len(encoded.data) * 8 / (40 * 30))
     json.dumps(encoded.report)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"downsample": 2}, {"downsample": 5}, {"levels": 2}, {"roi": [(3, 2, 9, 20)]}, {"psnr": 25}],
+    ids=str,
+)
+def test_quality_is_the_same_by_strips(settings, monkeypatch):
+    image, given = picture(41, 30, 4), {"steps": 20} | ({} if "psnr" in settings else {"num_gaussians": 30}) | settings
+    whole = encode(image, **given)
+    monkeypatch.setattr(job, "_STRIP", 7)
+    strips = encode(image, **given)
+    assert strips.data == whole.data
+    found, expected = (rounded(e.report | {"seconds": 0}) for e in (strips, whole))
+    assert found == expected
+    assert found["psnr"] > 15
+
+
+def rounded(value):
+    """The same with all numbers to nine digits."""
+    if isinstance(value, dict):
+        return {key: rounded(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [rounded(one) for one in value]
+    return float(f"{value:.9g}") if isinstance(value, float) else value
 
 
 def test_no_point_of_the_picture_is_bare():

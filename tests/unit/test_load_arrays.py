@@ -34,7 +34,11 @@ def test_arrays(dtype: type, shape: tuple[int, ...]) -> None:
     assert np.allclose(source.pixels.reshape(shape), values / np.float64(top), atol=1e-7)
     expected = {1: "GREY", 2: "GREY+A", 3: "RGB", 4: "RGB+A"}.get(channels, "UNSPECIFIED")
     assert kind(source) == expected
-    assert not np.shares_memory(source.pixels, values)
+    assert source.values.dtype == (dtype if np.issubdtype(dtype, np.integer) else np.float32)
+    assert source.is_within_unit == np.issubdtype(dtype, np.integer)
+    assert not np.shares_memory(source.values, values)
+    for part in ((slice(1, 3), slice(None, None, 2)), (..., 0), (np.array([0, -1]), np.array([0, -1]))):
+        assert np.array_equal(source[part], source.pixels[part])
 
 
 @pytest.mark.parametrize(

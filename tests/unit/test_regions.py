@@ -290,7 +290,8 @@ def report_of(weight: float | None, pixels: np.ndarray | None = None, **settings
     scale = settings.get("downsample", 1)
     with igs.open(encoded.data) as im:
         decoded = im.decode(scale, dtype="float32")[: pixels.shape[0], : pixels.shape[1]]
-    return encoded.report, regions.quality(decoded, np.asarray(pixels, np.float32), [(*ROI, 1.0)])
+    mask = regions.inside([(*ROI, 1.0)], pixels.shape[1], pixels.shape[0])
+    return encoded.report, regions.quality([(decoded, np.asarray(pixels, np.float32))], mask, pixels.shape[2])
 
 
 @needs_kernels
