@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,15 +34,15 @@ class Asked:
 
 
 def why_not() -> str | None:
-    """Why nothing can be measured here, without loading what is timed; None where it can be."""
-    from igs.csrc.cuda_compile import CudaUnavailable
-    from igs.csrc.cuda_driver import driver
-
-    try:
-        driver()
-    except CudaUnavailable as error:
-        return str(error)
-    return None
+    """Why nothing can be measured here; None where it can be. Another process looks: to start the driver is timed."""
+    code = (
+        "from igs.csrc.cuda_compile import CudaUnavailable\n"
+        "from igs.csrc.cuda_driver import driver\n"
+        "try: driver()\n"
+        "except CudaUnavailable as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout.strip() or None
 
 
 # -- pictures

@@ -120,16 +120,17 @@ def fix_point(x, y):
 @cuda.jit(device=True)
 def edge_minimum(p, q, turn, dx, low, high):
     """u of the point with the smallest d² on the vertical edge at dx, from dy = low to high; → (u, dy)."""
-    product = p * dx
-    dy = smaller(larger(-product * turn, low), high)
-    return product + q * dy, dy
+    product = mul(p, dx)
+    dy = smaller(larger(mul(-product, turn), low), high)
+    return add(product, mul(q, dy)), dy
 
 
 @cuda.jit(device=True)
 def may_reach(words, at, left, right, top, bottom, reach2):
     """Whether a Gaussian may have d2 ≤ reach2 at a point of the closed rectangle (int32 units); errs towards yes.
 
-    d² is convex: its minimum is 0 inside, or lies on an edge. The same bounds as ``candidates.gather``.
+    d² is convex: its minimum is 0 inside, or lies on an edge. The same bounds as ``candidates.gather``. Asked twice, it
+    answers the same, though a compiler may make two copies of it: lists are counted first and written then.
     """
     mx, my, p_bits, q_bits = load4(words, at)
     dl = np.float32(np.int32(left - mx))
@@ -142,21 +143,23 @@ def may_reach(words, at, left, right, top, bottom, reach2):
     q = as_float(q_bits)
     r = as_float(words[at + R_WORD])
     limit = reach2 * SLACK
-    vt = r * dt
-    vb = r * db
-    lt = p * dl + q * dt
-    rt = p * dr + q * dt
-    lb = p * dl + q * db
-    rb = p * dr + q * db
-    low_t = vt * vt
+    vt = mul(r, dt)
+    vb = mul(r, db)
+    lt = add(mul(p, dl), mul(q, dt))
+    rt = add(mul(p, dr), mul(q, dt))
+    lb = add(mul(p, dl), mul(q, db))
+    rb = add(mul(p, dr), mul(q, db))
+    low_t = mul(vt, vt)
     if not (lt <= _ZERO and rt >= _ZERO):
-        low_t += smaller(lt * lt, rt * rt)
-    low_b = vb * vb
+        low_t = add(low_t, smaller(mul(lt, lt), mul(rt, rt)))
+    low_b = mul(vb, vb)
     if not (lb <= _ZERO and rb >= _ZERO):
-        low_b += smaller(lb * lb, rb * rb)
-    turn = q / (q * q + larger(r * r, _TINY))
+        low_b = add(low_b, smaller(mul(lb, lb), mul(rb, rb)))
+    turn = q / add(mul(q, q), larger(mul(r, r), _TINY))
     ul, yl = edge_minimum(p, q, turn, dl, dt, db)
     ur, yr = edge_minimum(p, q, turn, dr, dt, db)
-    vl = r * yl
-    vr = r * yr
-    return smaller(smaller(low_t, low_b), smaller(ul * ul + vl * vl, ur * ur + vr * vr)) <= limit
+    vl = mul(r, yl)
+    vr = mul(r, yr)
+    low_l = add(mul(ul, ul), mul(vl, vl))
+    low_r = add(mul(ur, ur), mul(vr, vr))
+    return smaller(smaller(low_t, low_b), smaller(low_l, low_r)) <= limit

@@ -14,6 +14,7 @@ from igs.decoder.cuda.device import SIMULATED, load
 from igs.format.errors import IgsError, UsageError
 
 _OUT_OF_MEMORY = 2  # CUDA_ERROR_OUT_OF_MEMORY
+_LEGACY = 1  # the default stream, in the words of DLPack and of the array interface
 _in_use: list[tuple[Any, Any]] = []  # events on streams of callers, and what they are the end of the use of
 _in_use_lock = threading.Lock()
 
@@ -29,14 +30,17 @@ class _Interface:
 def view(array: Any, name: str, stream: Any = 0) -> Any:
     """A Numba device array over the same memory, of anything with ``__cuda_array_interface__`` or DLPack.
 
-    Returns None for what is not on a device. Raises UsageError for what can't be shared.
+    What its maker's stream still does to it is done before work on ``stream`` begins; nobody waits here. Returns None
+    for what is not on a device. Raises UsageError for what can't be shared.
     """
     cuda = load()
-    if getattr(array, "__cuda_ndarray__", False):
-        return array
     try:
-        if hasattr(array, "__cuda_array_interface__"):
+        if getattr(array, "__cuda_ndarray__", False):
+            return _behind(array, stream)
+        if SIMULATED and hasattr(array, "__cuda_array_interface__"):
             return cuda.as_cuda_array(array)
+        if hasattr(array, "__cuda_array_interface__"):
+            return _behind(cuda.as_cuda_array(array, sync=False), stream)
         if hasattr(array, "__dlpack_device__") and not SIMULATED:
             kind, _ = array.__dlpack_device__()
             if int(kind) == 2:  # kDLCUDA
@@ -46,12 +50,25 @@ def view(array: Any, name: str, stream: Any = 0) -> Any:
     return None
 
 
+def _behind(array: Any, stream: Any) -> Any:
+    """A Numba array, whose stream a ``stream`` that begins to work on it waits for."""
+    if not SIMULATED and _number(array.stream) != _number(stream):
+        event = load().event(timing=False)
+        event.record(array.stream)
+        event.wait(stream)
+    return array
+
+
+def _number(stream: Any) -> int:
+    """Which stream it is; 0: the default one, whatever stands for it."""
+    number = int(getattr(stream, "handle", stream) or 0)
+    return 0 if number == _LEGACY else number
+
+
 def _of_dlpack(cuda: Any, array: Any, stream: Any) -> Any:
     from cuda.core.utils import StridedMemoryView
 
-    memory = StridedMemoryView.from_dlpack(
-        array, stream_ptr=int(stream) or 1
-    )  # 1: the default stream, in DLPack's words
+    memory = StridedMemoryView.from_dlpack(array, stream_ptr=_number(stream) or _LEGACY)
     size = memory.dtype.itemsize
     interface = {
         "shape": tuple(memory.shape),
@@ -158,7 +175,7 @@ def stream_of(stream: Any) -> Any:
     if stream is None or (isinstance(stream, int) and stream == 0) or SIMULATED:
         return 0
     if isinstance(stream, load().cudadrv.driver.Stream):
-        return stream if int(stream) else 0
+        return stream if _number(stream) else 0
     number = stream
     for name in ("cuda_stream", "ptr"):  # PyTorch, CuPy
         if hasattr(stream, name):
@@ -200,6 +217,12 @@ def hold(stream: Any, *used: Any) -> None:
         return
     event = load().event(timing=False)
     event.record(stream)
+    let_go()
+    with _in_use_lock:
+        _in_use.append((event, used))
+
+
+def let_go() -> None:
+    """Of what was held and is done with."""
     with _in_use_lock:
         _in_use[:] = [(end, kept) for end, kept in _in_use if not end.query()]
-        _in_use.append((event, used))

@@ -230,6 +230,7 @@ class CudaImage(Image):
         with self._device_lock:
             self._arenas.clear()
             self._jobs.clear()
+        arrays.let_go()
         super().close()
 
 

@@ -28,8 +28,7 @@ def neighbour_distance(points: Tensor, among: Tensor, limit: float) -> Tensor:
         part = max(1, 2**25 // (points.shape[0] * among.shape[1]))
         nearest = []
         for some in points.split(part, dim=1):
-            distance = torch.cdist(some, among, compute_mode="donot_use_mm_for_euclid_dist")
-            nearest.append(torch.topk(distance, k, largest=False).values)
+            nearest.append(torch.topk(_distances(some, among), k, largest=False).values)
         found = torch.cat(nearest, dim=1)
     return found[..., 1:].mean(-1).clamp(0.25, limit)
 
@@ -37,6 +36,19 @@ def neighbour_distance(points: Tensor, among: Tensor, limit: float) -> Tensor:
 def _kind(points: Tensor) -> int:
     """Which of each pair of constants."""
     return int(points.device.type == "cpu")
+
+
+def _distances(points: Tensor, among: Tensor) -> Tensor:
+    """From each of points [B, n, 2] to each of ``among`` [B, m, 2]: [B, n, m]."""
+    if points.device.type == "cpu":
+        return torch.cdist(points, among, compute_mode="donot_use_mm_for_euclid_dist")
+    return _distances_by_axis(points, among)
+
+
+def _distances_by_axis(points: Tensor, among: Tensor) -> Tensor:
+    """The same. On a GPU PyTorch's cdist starts a block of threads for each pair, however few numbers a point has."""
+    across, down = (points[..., :, None, axis] - among[..., None, :, axis] for axis in (0, 1))
+    return torch.hypot(across, down)
 
 
 def _cell(points: Tensor, low: Tensor, side: Tensor, cells: int) -> tuple[Tensor, ...]:

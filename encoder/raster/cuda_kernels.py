@@ -151,9 +151,10 @@ class CudaRasterizer:
         self._launch("igs_order", _warps(tiles), 256)
 
     def _list_room(self, capacity: int) -> None:
-        self._frame.capacity = capacity
+        self._frame.capacity = 0  # as long as there may be no memory for one of them
         self._room("pairs", 2 * capacity, torch.int32)
         self._room("list", 2 * capacity, torch.int32)
+        self._frame.capacity = capacity
 
     def _describe(self, means: Tensor, factors: Tensor, features: Tensor, o: RasterOptions) -> None:
         f = self._frame

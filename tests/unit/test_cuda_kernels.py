@@ -175,6 +175,29 @@ def test_lists_that_do_not_fit_give_no_gradient_and_grow_at_the_next_look(make, 
     assert not rasterizer._buffers["state"][1]
 
 
+@pytest.mark.parametrize("lacking", ["pairs", "list"])
+def test_lists_that_found_no_memory_are_made_anew(make, monkeypatch, lacking):
+    o, rasterizer = RasterOptions(70, 40), make()
+    bin_scene(rasterizer, 60, o, 4)
+    known = rasterizer.forward(o).clone()
+    room = type(rasterizer)._room
+
+    def little_room(self, name, count, dtype=torch.float32):
+        if name == lacking:
+            self._buffers.pop(name)
+            raise torch.cuda.OutOfMemoryError
+        return room(self, name, count, dtype)
+
+    monkeypatch.setattr(type(rasterizer), "_room", little_room)
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        rasterizer._list_room(10**6)
+    monkeypatch.setattr(type(rasterizer), "_room", room)
+    bin_scene(rasterizer, 60, o, 4)
+    lists = [rasterizer._buffers[name].numel() for name in ("pairs", "list")]
+    assert 2 * rasterizer._frame.capacity <= min(lists)
+    assert torch.equal(rasterizer.forward(o), known)
+
+
 def test_more_entries_than_a_gpu_could_hold_are_refused(make, monkeypatch):
     """A million Gaussians over a picture of 32768² would have 4·10^12; here the counts are made up."""
     rasterizer = make()

@@ -51,7 +51,15 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arrays, "SIMULATED", False)
     monkeypatch.setattr(arrays, "_in_use", [])
     drv = types.SimpleNamespace(driver=types.SimpleNamespace(Stream=Stream))
-    monkeypatch.setattr(arrays, "load", lambda: types.SimpleNamespace(event=Event, external_stream=Stream, cudadrv=drv))
+    cuda = types.SimpleNamespace(event=Event, external_stream=Stream, cudadrv=drv, as_cuda_array=as_cuda_array)
+    monkeypatch.setattr(arrays, "load", lambda: cuda)
+
+
+def as_cuda_array(array: types.SimpleNamespace, sync: bool) -> types.SimpleNamespace:
+    """As Numba's; the host must not wait."""
+    assert not sync
+    found: types.SimpleNamespace = array.as_numba
+    return found
 
 
 class Memory:
@@ -68,6 +76,29 @@ def test_what_a_launch_uses_is_kept_until_its_stream_is_done() -> None:
     arrays.hold(stream, Memory())
     gc.collect()
     assert [ref() is None for ref in kept] == [True, False]
+
+
+def test_a_file_that_is_closed_lets_go_of_what_is_done_with() -> None:
+    kept = [weakref.ref(memory) for memory in (Memory(), Memory()) if arrays.hold(Stream(7), memory) is None]
+    Event.made[1].done = True
+    arrays.let_go()
+    gc.collect()
+    assert [ref() is None for ref in kept] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("own", "asked", "waits"),
+    [(0, 0, False), (0, 7, True), (7, 0, True), (7, 7, False), (7, 8, True), (1, 0, False), (0, 1, False)],
+)
+def test_work_on_an_array_begins_behind_its_own_stream(own: int, asked: int, waits: bool) -> None:
+    """Of Numba's arrays, and of others that say which stream is theirs; 1 is the default one in the interface."""
+    own_stream, stream = (Stream(number) if number else 0 for number in (own, asked))
+    numba = types.SimpleNamespace(__cuda_ndarray__=True, stream=own_stream)
+    other = types.SimpleNamespace(__cuda_array_interface__={}, as_numba=numba)
+    for array in (numba, other):
+        Event.made.clear()
+        assert arrays.view(array, "out", stream) is numba
+        assert [(event.recorded, event.waits) for event in Event.made] == [([own_stream], [stream])] * waits
 
 
 def test_the_default_stream_keeps_its_order_by_itself() -> None:
@@ -91,7 +122,8 @@ def test_uploads_are_waited_for_by_other_streams_and_marked_once() -> None:
 def test_streams_of_others() -> None:
     own = Stream(9)
     assert arrays.stream_of(own) is own
-    assert arrays.stream_of(Stream(0)) == arrays.stream_of(None) == arrays.stream_of(0) == 0
+    default = [Stream(0), Stream(1), None, 0]
+    assert [arrays.stream_of(stream) for stream in default] == [0, 0, 0, 0]
     torch = types.SimpleNamespace(cuda_stream=11)
     cupy = types.SimpleNamespace(ptr=12)
     core = types.SimpleNamespace(__cuda_stream__=lambda: (0, 13))

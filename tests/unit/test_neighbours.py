@@ -21,10 +21,13 @@ def random(*shape, seed=1):
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-@pytest.mark.parametrize("pairs", [0, 2**20])
+@pytest.mark.parametrize("way", ["cells", "pairs", "pairs on a GPU"])
 @pytest.mark.parametrize("count", [2, 3, 4, 39])
-def test_distances_are_those_of_a_tree(monkeypatch, pairs, count):
+def test_distances_are_those_of_a_tree(monkeypatch, way, count):
+    pairs = 0 if way == "cells" else 2**20
     monkeypatch.setattr(neighbours, "_MOST_PAIRS", (pairs, pairs))
+    if way == "pairs on a GPU":
+        monkeypatch.setattr(neighbours, "_distances", neighbours._distances_by_axis)
     points = random(2, count, 2) * torch.tensor([40.0, 30.0])
     among = torch.cat([points, random(2, 9, 2, seed=2) * 30], 1)
     for others in (points, among):
