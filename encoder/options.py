@@ -141,7 +141,7 @@ class EncodeOptions:
     log_every: int | None = None  # steps between log lines; None: a tenth of the steps, at most 100
     render_every: int | None = None  # write the fit as PNG every n steps into render_dir, which it needs
     render_dir: Path | None = None
-    checkpoint: Path | None = None  # written every checkpoint_every steps (npz)
+    checkpoint: Path | None = None  # written every checkpoint_every steps, or after each super-tile (npz)
     checkpoint_every: int = 500
     resume: Path | None = None
     on_progress: Callable[[Progress], None] | None = None

@@ -33,6 +33,7 @@ from igs.encoder.raster.model import Model
 from igs.encoder.raster.rescale import Rescaled
 from igs.encoder.raster.surrounded import SurroundedBackend
 from igs.encoder.recipe import Recipe
+from igs.encoder.tile_checkpoint import Checkpoints, State
 from igs.encoder.tile_plan import Box, Budget, Probe, held, squares
 from igs.format.errors import UsageError
 
@@ -68,7 +69,7 @@ def _problem(options: EncodeOptions, recipe: Recipe) -> str | None:
     for name, none in (("levels", 1), ("downsample", 1), ("saliency_weight", 0.0), ("roi", ())):
         if getattr(o, name) != none:
             return f"no {name} beside it, found {getattr(o, name)}"
-    for name in ("psnr", "checkpoint", "resume", "render_every", "saliency_map", "saliency_network"):
+    for name in ("psnr", "render_every", "saliency_map", "saliency_network"):
         if getattr(o, name) is not None:
             return f"no {name} beside it, found one"
     if o.on_step is not None:
@@ -85,7 +86,7 @@ class SuperTiledJob(Job):
 
     squares: list[Box]  # in the order they are fitted in
     _margin: int  # pixels
-    _models: list[Model]  # of each square, in the picture's pixels
+    _state: State
 
     def take_more_steps(self, num_gaussians: int) -> None:
         """Each square's own fit does."""
@@ -93,22 +94,42 @@ class SuperTiledJob(Job):
     def fitted(self, num_gaussians: int, limit: float | None, follow: Follow) -> tuple[Fit, Model]:
         """The fit of the last square, which knows the error of all, and all Gaussians."""
         self._lay_out(num_gaussians)
-        probe, counted = self._probe(num_gaussians), self.options.num_gaussians is not None
+        o, counted = self.options, self.options.num_gaussians is not None
         payload = None if limit is None else limit - rate.head_bytes(self.recipe, self.groups, self.sections)
         budget = Budget(self.recipe, self.groups, num_gaussians, counted, payload)
-        done, fit = _Done(time.perf_counter()), None
-        for square in self.squares:
+        keeps, fit, started = self._checkpoints(num_gaussians, limit), None, time.perf_counter()
+        if o.resume is not None:
+            self._state = keeps.restore(self.squares, budget, o.resume)
+        else:
+            self._state = State(self._probe(num_gaussians), budget)
+        for square in self.squares[len(self._state.squares) :]:
+            if fit is not None and o.checkpoint is not None:  # of all but the last: what follows needs a fit
+                keeps.save(self._state, o.checkpoint)
             fit = None  # the one before lets go of its picture
-            fit = self._fit_square(square, done, probe, budget, follow)
+            fit = self._fit_square(square, follow, started)
         assert fit is not None
-        fit.error_of_file = done.error / self.pixels, 0.0
-        return fit, Model.joined(self._models)
+        fit.error_of_file = self._state.error / self.pixels, 0.0
+        return fit, Model.joined(self._state.models)
 
-    def _fit_square(self, square: Box, done: _Done, probe: Probe, budget: Budget, follow: Follow) -> Fit:
-        window, tell = self._window(square), self.options.on_progress
+    def _checkpoints(self, num_gaussians: int, limit: float | None) -> Checkpoints:
+        features = self.channels + 2 * (self.recipe.primitive == "gradient")
+        about = {
+            "seed": self.options.seed,
+            "side of super-tiles": max(max(square.width, square.height) for square in self.squares),
+            "number of Gaussians": num_gaussians,
+            "size": limit,
+            "quality": None if limit or self.options.num_gaussians else rate.quality_of(self.options),
+            "weighting of groups": list(self.gains.finer),
+            "way of storing groups": [str(group) for group in self.groups],
+        }
+        return Checkpoints(self.source, self.recipe, features, about)
+
+    def _fit_square(self, square: Box, follow: Follow, started: float) -> Fit:
+        done, window, tell = self._state, self._window(square), self.options.on_progress
+        probe, budget = done.probe, done.budget
         if tell is not None:
-            tell = OneOfSeveral(tell, done.steps, len(self.squares) - len(done.squares), done.started)
-        job = self._part(window, self._around(window, self._models), tell)
+            tell = OneOfSeveral(tell, done.steps, len(self.squares) - len(done.squares), started)
+        job = self._part(window, self._around(window, done.models), tell)
         job.pixels = window.pixels - sum(window.overlap(box) for box in done.squares)
         share = probe.share(window, done.squares)
         within = budget.bytes_for(share)
@@ -121,20 +142,19 @@ class SuperTiledJob(Job):
         fit.fence = self._fence(window, square, done.squares)
         follow(job, fit, within)
         model = fit.run()
-        done.add(square, fit)
         there = self._there(window).model(model)
         # What reaches the square where no other window is stays, too: nobody could make up for it there.
-        kept = torch.from_numpy(held(self._inside(there), done.squares)) | _near(
+        kept = torch.from_numpy(held(self._inside(there), [*done.squares, square])) | _near(
             there, self._unseen(square), self.recipe.reach2
         )
-        self._models.append(there.rows(kept))
+        done.add(square, there.rows(kept), fit)
         size = 0 if within is None else job.sizes(model, fit)(fit.coarseness)
         budget.spend(within, size, int(kept.sum()), len(model))
         return fit
 
     def freeze(self, fit: Fit, coarseness: float, rounds: int | None = None, file: Rescaled | None = None) -> Model:
         """All Gaussians at values that a lattice of this coarseness holds, square by square."""
-        models = list(self._models)
+        models = list(self._state.models)
         for k, square in enumerate(self.squares):
             if len(models[k]) == 0:
                 continue
@@ -172,7 +192,7 @@ class SuperTiledJob(Job):
         width, height = self.source.width, self.source.height
         side = side_of(self.options, self.source, self.recipe)
         assert side is not None
-        self.squares, self._models = squares(width, height, side), []
+        self.squares = squares(width, height, side)
         while len(self.squares) > max(1, num_gaussians // _LEAST_GAUSSIANS):
             side *= 2
             self.squares = squares(width, height, side)
@@ -222,7 +242,9 @@ class SuperTiledJob(Job):
         """The job of a part of the picture. around: Gaussians that are there already, in the part's pixels."""
         values = np.ascontiguousarray(self.source.values[box.top : box.bottom, box.left : box.right])
         source = dataclasses.replace(self.source, values=values, sections={})
-        options = dataclasses.replace(self.options, sections={}, on_warning=_ignore, on_progress=on_progress)
+        options = dataclasses.replace(
+            self.options, sections={}, on_warning=_ignore, on_progress=on_progress, checkpoint=None, resume=None
+        )
         backend = self.backend if around is None else SurroundedBackend(self.backend, around)
         return Job(source, self.recipe, options, backend, source, self.worth)
 
@@ -242,7 +264,7 @@ class SuperTiledJob(Job):
         given = {name: value for name, value in self.options.overrides.items() if name != "steps"}
         options = dataclasses.replace(
             self.options, effort=_PROBE_EFFORT, overrides=given, log_every=2**31, sections={},
-            on_progress=None, on_warning=_ignore,
+            on_progress=None, on_warning=_ignore, checkpoint=None, resume=None,
         )  # fmt: skip
         recipe = options.recipe()
         recipe = dataclasses.replace(recipe, steps=min(recipe.steps, self.recipe.steps))
@@ -253,24 +275,6 @@ class SuperTiledJob(Job):
         image = self.backend.render(model, fit.options)
         errors = (image - fit.target.to(image.device)).square().mean(dim=0).double().cpu().numpy()
         return Probe(r, errors, self._inside(Rescaled(float(r), 0, 0).model(model)), self.squares)
-
-
-@dataclasses.dataclass
-class _Done:
-    """What is fitted already."""
-
-    started: float
-    squares: list[Box] = dataclasses.field(default_factory=list)
-    steps: int = 0
-    pixels: int = 0
-    error: float = 0.0  # squared, summed over the pixels
-
-    def add(self, square: Box, fit: Fit) -> None:
-        """Another square with its fit."""
-        self.squares.append(square)
-        self.steps += fit.state.step
-        self.pixels += square.pixels
-        self.error += fit.last.mse * square.pixels
 
 
 def _near(model: Model, box: Box, reach2: float) -> Tensor:

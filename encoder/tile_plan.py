@@ -93,7 +93,7 @@ class Probe:
     """
 
     def __init__(self, r: int, errors: NDArray[np.float64], means: NDArray[np.float64], boxes: Sequence[Box]) -> None:
-        self._r, self._errors = r, errors
+        self.reduction, self.errors, self.means = r, errors, means
         # One more in the middle of each square, which may have none.
         centres = [[(box.left + box.right) / 2, (box.top + box.bottom) / 2] for box in boxes]
         self._means = np.concatenate([means, np.array(centres, np.float64)])
@@ -113,9 +113,9 @@ class Probe:
 
     def error(self, boxes: Sequence[Box]) -> float:
         """The mean squared error of boxes; above 0."""
-        r, total, count = self._r, 0.0, 0
+        r, total, count = self.reduction, 0.0, 0
         for box in boxes:
-            part = self._errors[box.top // r : -(-box.bottom // r), box.left // r : -(-box.right // r)]
+            part = self.errors[box.top // r : -(-box.bottom // r), box.left // r : -(-box.right // r)]
             total, count = total + float(part.sum()), count + part.size
         return max(total / max(1, count), _LEAST_ERROR)
 
@@ -131,13 +131,14 @@ class Budget:
         counted: bool,  # whether they were asked for
         payload: float | None,  # bytes of the whole file but for its head; None: there is no limit
     ) -> None:
-        self._recipe, self._groups, self._given, self._left = recipe, groups, num_gaussians, num_gaussians
-        self._counted, self._bytes = counted, payload
+        self._recipe, self._groups, self._given, self._counted = recipe, groups, num_gaussians, counted
+        self.left = num_gaussians
+        self.bytes = payload
         self._head = rate.head_bytes(recipe, groups, {})  # that no file of a square will have
 
     def bytes_for(self, share: float) -> float | None:
         """The size of a file of a share of what is left; None: there is no limit."""
-        return None if self._bytes is None else self._bytes * share + self._head
+        return None if self.bytes is None else self.bytes * share + self._head
 
     def gaussians_for(self, share: float, left: float) -> int:
         """How many Gaussians a share of what is left begins with. left: the share of the picture that is still to come.
@@ -148,7 +149,7 @@ class Budget:
         if size is not None:
             n = rate.gaussians_for_bytes(size, self._recipe, self._groups, {})
         else:
-            n = round(share * (self._left if self._counted else self._given * left))
+            n = round(share * (self.left if self._counted else self._given * left))
         return max(rate.SMALLEST, n)
 
     def spend(self, within: float | None, size: float, kept: int, count: int) -> None:
@@ -156,6 +157,6 @@ class Budget:
 
         What is above the limit all squares have alike: in the end the coarseness of all takes it off.
         """
-        self._left -= kept
-        if self._bytes is not None and within is not None:
-            self._bytes -= (min(within, size) - self._head) * kept / count
+        self.left -= kept
+        if self.bytes is not None and within is not None:
+            self.bytes -= (min(within, size) - self._head) * kept / count

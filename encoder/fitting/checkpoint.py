@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import zlib
 from pathlib import Path
@@ -13,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from igs.encoder.fitting.kept import Kept
+from igs.encoder.fitting import archive
+from igs.encoder.fitting.kept import KIND, Kept
 from igs.encoder.raster.loss import StepResult
 from igs.encoder.raster.model import Model
 from igs.encoder.recipe import plain
 from igs.encoder.rounding.learned import Rounding
 from igs.format.errors import UsageError
-from igs.format.whole_file import whole_file
 
 if TYPE_CHECKING:
     from igs.encoder.fitting.fit import Fit
@@ -109,11 +108,9 @@ def save(fit: Fit, path: Path) -> None:
         "about": _about(fit),
         "device": fit.backend.place.type,
         "rng": fit.rng.bit_generator.state,
-        "recipe": {k: str(v) for k, v in dataclasses.asdict(fit.recipe).items()},
+        "kind": KIND,
     }
-    arrays["scalars"] = np.frombuffer(json.dumps(scalars).encode(), np.uint8)
-    with whole_file(path) as file:
-        np.savez(file, **arrays)
+    archive.write(path, arrays, scalars, fit.recipe)
 
 
 def restore(fit: Fit, path: Path) -> None:
@@ -121,8 +118,8 @@ def restore(fit: Fit, path: Path) -> None:
 
     Raises UsageError for one of another fit, InputError for one of another picture and for what is none.
     """
-    kept = Kept.read(path)
-    kept.check(fit, _about(fit))
+    kept = archive.Archive.read(path)
+    Kept(kept).check(fit, _about(fit))
     scalars = kept.scalars
 
     def tensor(name: str) -> Tensor:

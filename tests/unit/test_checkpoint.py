@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the encoder needs torch")
 
+from checkpoint_cases import Arrays, array, changed, scalar
 from encoder_cases import picture
 
 import igs
@@ -24,7 +23,6 @@ from igs.encoder.presets import PRESETS
 from igs.encoder.raster.torch_backend import TorchBackend
 
 SETTINGS: dict[str, Any] = {"steps": 40, "num_gaussians": 30, "seed": 2, "threads": 1}
-Arrays = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
@@ -33,26 +31,6 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("kept") / "fit.npz"
     encode(picture(), **SETTINGS, on_step=lambda fit: checkpoint.save(fit, path) if fit.state.step == 35 else None)
     return path
-
-
-def changed(source: Path, target: Path, change: Callable[[Arrays, dict[str, Any]], object]) -> Path:
-    """A copy of a checkpoint with something changed in its arrays or scalars."""
-    with np.load(source) as f:
-        arrays = {name: f[name] for name in f.files}
-    scalars = json.loads(arrays["scalars"].tobytes())
-    change(arrays, scalars)
-    if "scalars" in arrays:
-        arrays["scalars"] = np.frombuffer(json.dumps(scalars).encode(), np.uint8)
-    np.savez(target, **arrays)
-    return target
-
-
-def array(name: str, change: Callable[[Any], Any]) -> Callable[[Arrays, Any], None]:
-    return lambda arrays, scalars: arrays.update({name: change(arrays[name])})
-
-
-def scalar(name: str, value: object) -> Callable[[Arrays, dict[str, Any]], None]:
-    return lambda arrays, scalars: scalars.update({name: value})
 
 
 def many(arrays: Arrays, scalars: dict[str, Any]) -> None:
