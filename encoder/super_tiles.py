@@ -88,9 +88,6 @@ class SuperTiledJob(Job):
     _margin: int  # pixels
     _state: State
 
-    def take_more_steps(self, num_gaussians: int) -> None:
-        """Each square's own fit does."""
-
     def fitted(self, num_gaussians: int, limit: float | None, follow: Follow) -> tuple[Fit, Model]:
         """The fit of the last square, which knows the error of all, and all Gaussians."""
         self._lay_out(num_gaussians)
@@ -134,11 +131,11 @@ class SuperTiledJob(Job):
         share = probe.share(window, done.squares)
         within = budget.bytes_for(share)
         n = budget.gaussians_for(share, probe.left(done.squares))
-        job.take_more_steps(n)
         fit = job.fit(n)
         # Errors of squares to come are taken to be to this one's as in the quick fit.
         rest = probe.error(self.squares[len(done.squares) :]) / probe.error([window])
         fit.error_of_file = done.error / self.pixels, (1 - done.pixels / self.pixels) * rest
+        fit.interlace.pixels = self.pixels
         fit.fence = self._fence(window, square, done.squares)
         follow(job, fit, within)
         model = fit.run()
@@ -161,7 +158,6 @@ class SuperTiledJob(Job):
             window = self._window(square)
             there = self._there(window)
             job = self._part(window, self._around(window, models[:k] + models[k + 1 :]))
-            job.take_more_steps(len(models[k]))
             job.recipe = dataclasses.replace(job.recipe, init="random", growth=False)  # of a start that isn't used
             part = job.fit(len(models[k]))
             part.best = there.back(window.width, window.height).model(models[k])

@@ -34,10 +34,13 @@ LEAST = 16.0  # pixels of a subset per Gaussian
 _LEAST_SIDE = 16  # of a subset: a tile's
 
 
-def suits(width: int, height: int, gaussians: int) -> bool:
-    """Whether a picture is worth it, and its subsets have pixels enough for so many Gaussians."""
-    enough = width * height >= max(LEAST_PIXELS, LEAST * STRIDE**2 * gaussians)
-    return enough and wide_enough(width, height)
+def suits(width: int, height: int, gaussians: int, pixels: int | None = None) -> bool:
+    """Whether a picture is worth it, and its subsets have pixels enough for so many Gaussians.
+
+    pixels: of the picture that this one is a part of; None: it is whole.
+    """
+    worth = (width * height if pixels is None else pixels) >= LEAST_PIXELS
+    return worth and width * height >= LEAST * STRIDE**2 * gaussians and wide_enough(width, height)
 
 
 def steps(recipe: Recipe, width: int, height: int, gaussians: int) -> int:
@@ -57,12 +60,13 @@ class Interlace:
 
     def __init__(self, target: Tensor, weights: LossWeights) -> None:
         self._target, self._weights = target, weights
+        self.pixels: int | None = None  # of the picture that this one is a part of
         self._subsets: dict[tuple[int, int], tuple[Tensor, LossWeights]] = {}
 
     def suits(self, gaussians: int) -> bool:
         """:func:`suits` this picture."""
         height, width = self._target.shape[-2:]
-        return suits(width, height, gaussians)
+        return suits(width, height, gaussians, self.pixels)
 
     def step(self, backend: Backend, model: Model, options: RasterOptions, turn: int) -> StepResult:
         """``Backend.step`` on one subset: ``turn`` counts. The measures are the subset's."""
