@@ -83,6 +83,8 @@ def loss_map(source: SourceImage, options: EncodeOptions, recipe: Recipe, by_net
     if not (math.isfinite(options.saliency_weight) and 0 <= options.saliency_weight <= MOST_WEIGHT):
         raise UsageError(f"saliency_weight: expected 0 to {MOST_WEIGHT:g}, found {options.saliency_weight:g}")
     roi = checked(options.roi, source.width, source.height)
+    if not roi and not options.saliency_weight:
+        return None
     weights = np.ones((source.height, source.width))
     for x, y, w, h, weight in roi:
         weights[y : y + h, x : x + w] = weight
