@@ -209,9 +209,16 @@ class SuperTiledJob(Job):
         )
 
     def _fence(self, window: Box, square: Box, done: Sequence[Box]) -> Fence:
-        """What of the finished squares lies beyond a window."""
-        sides, corners = set(), set()
+        """What of the finished squares lies beyond a window.
+
+        Who reached any of them that is farther away than two squares would reach one that isn't on the way.
+        """
+        sides, corners, far = set(), set(), []
         for box in done:
+            columns, rows = abs(box.left - square.left) / square.width, abs(box.top - square.top) / square.height
+            if 1.5 < max(columns, rows) < 2.5:
+                left, top = window.left, window.top
+                far.append((box.left - left, box.top - top, box.right - left, box.bottom - top))
             x = {square.left: LEFT}.get(box.right, {square.right: RIGHT}.get(box.left))
             y = {square.top: TOP}.get(box.bottom, {square.bottom: BOTTOM}.get(box.top))
             if x is not None and box.top == square.top:
@@ -221,7 +228,8 @@ class SuperTiledJob(Job):
             elif x is not None and y is not None:
                 corners.add((x, y))
         free = frozenset((x, y) for x, y in corners if x not in sides and y not in sides)
-        return Fence(window.width, window.height, self.recipe.reach2, frozenset(sides), free, self._margin)
+        size = window.width, window.height
+        return Fence(*size, self.recipe.reach2, frozenset(sides), free, self._margin, tuple(far))
 
     def _there(self, box: Box) -> Rescaled:
         """The picture's coordinates, from those of a part of it."""

@@ -7,6 +7,7 @@ else is far, as in flat parts, the one of the smallest d² is what is seen.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 
 import torch
@@ -22,10 +23,10 @@ _LEAST = 1e-3  # factor of a deviation
 
 @dataclasses.dataclass(frozen=True)
 class Fence:
-    """What Gaussians of a picture may not reach, to d² ≤ R²: pixels beyond some of its sides and corners.
+    """What Gaussians of a picture may not reach, to d² ≤ R²: pixels beyond some of its sides and corners, and boxes.
 
     corners: each by its sides of x and of y, of open ones. What is closed begins ``margin`` pixels inside both, but for
-    what the picture shows.
+    what the picture shows. boxes: (left, top, right, bottom) in the picture's pixels, more than a margin from it.
     """
 
     width: int
@@ -34,6 +35,7 @@ class Fence:
     sides: frozenset[int]
     corners: frozenset[tuple[int, int]] = frozenset()
     margin: int = 0
+    boxes: tuple[tuple[int, int, int, int], ...] = ()
 
     def hold(self, model: Model) -> None:
         """Move and shrink the Gaussians that are beyond, in place."""
@@ -42,6 +44,9 @@ class Fence:
         for by_x, by_y in self.corners:  # one arm after the other
             self._inside(model, by_x, self._room(model, by_y) < self.margin + _INSET)
             self._inside(model, by_y, self._room(model, by_x) < self.margin + _INSET)
+        if self.boxes:  # no mean gets there
+            for axis, length in enumerate((self.width, self.height)):
+                model.position[:, axis].clamp_(-self.margin, length + self.margin)
         across, down = self._extents(model)
         room = [self._room(model, side) for side in range(4)]
         factor = torch.ones_like(across)
@@ -53,10 +58,28 @@ class Fence:
             by_edge = (room[by_x] - self.margin) / across, (room[by_y] - self.margin) / down
             arms = torch.maximum(by_side[0], by_edge[1]), torch.maximum(by_side[1], by_edge[0])
             factor = torch.minimum(factor, torch.minimum(*arms))
+        if self.boxes:
+            factor = torch.minimum(factor, self._beside_boxes(model, across, down))
         scale, rotation = shapes.enlarge(model.scale, model.rotation, model.scale_map, factor.clamp_min(_LEAST))
         beyond = factor < 1
         model.scale.copy_(torch.where(beyond[:, None], scale, model.scale))
         model.rotation.copy_(torch.where(beyond, rotation, model.rotation))
+
+    def _beside_boxes(self, model: Model, across: Tensor, down: Tensor) -> Tensor:
+        """By what to shrink so that no box is reached, [N]: it ends before it along x, or else along y."""
+        place = model.position.device
+        if place not in self._edges:
+            self._edges[place] = torch.tensor(self.boxes, dtype=torch.float32).to(place).unbind(1)
+        left, top, right, bottom = self._edges[place]
+        x, y = model.position[:, 0, None], model.position[:, 1, None]
+        by_x = torch.maximum(left - x, x - right) / across[:, None]  # [N, boxes]
+        by_y = torch.maximum(top - y, y - bottom) / down[:, None]
+        return torch.maximum(by_x, by_y).amin(dim=1)
+
+    @functools.cached_property
+    def _edges(self) -> dict[torch.device, tuple[Tensor, ...]]:
+        """The boxes' edges by device, [boxes] each: to bring them there would mean to wait for it at every step."""
+        return {}
 
     def _room(self, model: Model, side: int) -> Tensor:
         """From each mean to a side, [N] pixels, negative beyond it."""
