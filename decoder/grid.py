@@ -14,7 +14,7 @@ import numpy.typing as npt
 from igs.format.errors import UsageError
 from igs.format.fields import BOUND, UNIT
 
-_MAX_SIDE = 1 << 20  # of a decoded region, in samples: keeps sizes far inside 64-bit arithmetic
+MAX_SIDE = 1 << 20  # of a decoded region, in samples: keeps sizes far inside 64-bit arithmetic
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,8 +80,8 @@ def make_grid(x: float, y: float, w: float, h: float, scale: float, width: int, 
                 f"region: expected 0 ≤ {name}, {side} > 0 and {name} + {side} ≤ {whole}, "
                 f"found {name} = {start}, {side} = {length}"
             )
-    if not max(w, h) * scale <= _MAX_SIDE:
-        raise UsageError(f"scale: expected at most {_MAX_SIDE} samples a side, found {max(w, h) * scale:.0f}")
+    if not max(w, h) * scale <= MAX_SIDE:
+        raise UsageError(f"scale: expected at most {MAX_SIDE} samples a side, found {max(w, h) * scale:.0f}")
     columns, rows = output_size(w, scale), output_size(h, scale)
     # A single output sample that averages over several times the picture is a mistake, and would take for ever.
     if scale < 1 and 1 / scale > max(1024, 2 * max(width, height)):

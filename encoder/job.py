@@ -13,7 +13,7 @@ from PIL import Image
 
 from igs import decoder
 from igs.decoder import measure, output
-from igs.encoder import colour, freeze, levels, metrics, pack, regions, weighting
+from igs.encoder import colour, freeze, levels, metrics, pack, rate, regions, weighting
 from igs.encoder.fitting import checkpoint, interlace
 from igs.encoder.fitting.fit import Fit
 from igs.encoder.fitting.init import resample_map, sample_bilinear
@@ -83,6 +83,7 @@ class Job:
         self.worth = max(1.0, self.channels / 3) if worth is None else worth
         self.share = share  # of what the Gaussians of a file may reach over
         self.pixels = source.width * source.height
+        self.fewest = rate.fewest(self.pixels)  # Gaussians that a quality gives it
         self.sections = {**source.sections, **options.sections}
         if options.levels > 1:
             self.sections = with_level_psnr(self.sections, [None] * options.levels)

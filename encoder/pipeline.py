@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from igs.csrc.cuda_compile import CudaUnavailable
+from igs.decoder.grid import MAX_SIDE
 from igs.encoder import colour, levels, metrics, multipart, rate, regions, super_tiles, targets
 from igs.encoder.job import Job, Result
 from igs.encoder.loading import downsample
@@ -61,8 +62,8 @@ def encode(image: Any, options: EncodeOptions | None = None, **settings: Any) ->
     recipe = options.recipe()
     warn = teller(options.on_warning)
     source = _load(image, options, warn)
-    _make_render_dir(options)
     tiled = super_tiles.side_of(options, source, recipe) is not None
+    _make_render_dir(options)
     search = None if tiled else multipart.wanted(options, source, recipe)
     if search is None:
         job, result = fitted(source, options, recipe, warn)
@@ -90,6 +91,10 @@ def fitted(
 ) -> tuple[Job, Result]:
     """A picture as a file of one part. worth, share: see ``Job``."""
     tiled = super_tiles.side_of(options, source, recipe) is not None
+    if max(source.width, source.height) > MAX_SIDE:
+        raise InputError(
+            f"{source.name}: expected at most {MAX_SIDE} pixels a side, found {source.width}×{source.height}"
+        )
     backend = _backend(options, recipe, warn)
     if recipe.tiles and backend.name == "torch" and "steps" not in options.overrides:
         recipe = dataclasses.replace(recipe, steps=max(1, round(FALLBACK_STEPS * recipe.steps)))
@@ -216,7 +221,7 @@ def _report(job: Job, result: Result, started: float) -> dict[str, Any]:
     if job.options.downsample != 1:
         more["downsample"] = job.options.downsample
     if isinstance(job, super_tiles.SuperTiledJob):
-        more["super_tiles"] = len(job.squares)
+        more |= {"super_tiles": len(job.squares), "steps": job.steps}
     if result.level_psnr is not None:
         more["levels"] = _level_report(job, result)
     return {

@@ -106,7 +106,23 @@ class SuperTiledJob(Job):
             fit = self._fit_square(square, follow, started)
         assert fit is not None
         fit.error_of_file = self._state.error / self.pixels, 0.0
+        if counted:
+            self._leave_out(fit, sum(map(len, self._state.models)) - num_gaussians)
         return fit, Model.joined(self._state.models)
+
+    def _leave_out(self, fit: Fit, count: int) -> None:
+        """Go on without so many Gaussians: each square has one at least, of which there may be more than asked for."""
+        if count <= 0:
+            return
+        models = self._state.models
+        kept = torch.ones(sum(map(len, models)), dtype=torch.bool)
+        kept[self.idle(Model.joined(models), fit)[:count]] = False
+        self._state.models = [m.rows(k) for m, k in zip(models, kept.split([len(m) for m in models]), strict=True)]
+
+    @property
+    def steps(self) -> int:
+        """Of all squares."""
+        return self._state.steps
 
     def _checkpoints(self, num_gaussians: int, limit: float | None) -> Checkpoints:
         features = self.channels + 2 * (self.recipe.primitive == "gradient")
@@ -129,6 +145,7 @@ class SuperTiledJob(Job):
         job = self._part(window, self._around(window, done.models), tell)
         job.pixels = window.pixels - sum(window.overlap(box) for box in done.squares)
         share = probe.share(window, done.squares)
+        job.fewest = math.ceil(share * probe.left(done.squares) * self.fewest)
         within = budget.bytes_for(share)
         n = budget.gaussians_for(share, probe.left(done.squares))
         fit = job.fit(n)
@@ -192,6 +209,10 @@ class SuperTiledJob(Job):
         while len(self.squares) > max(1, num_gaussians // _LEAST_GAUSSIANS):
             side *= 2
             self.squares = squares(width, height, side)
+        if side != side_of(self.options, self.source, self.recipe):
+            self.warn(
+                f"super_tile: {num_gaussians} Gaussians are few: {len(self.squares)} squares, of at most {side} pixels"
+            )
         spacing = math.sqrt(self.pixels / num_gaussians)
         self._margin = min(max(round(_MARGIN * spacing), _MARGINS[0]), _MARGINS[1], side // 2)
 
@@ -262,7 +283,7 @@ class SuperTiledJob(Job):
     def _probe(self, num_gaussians: int) -> Probe:
         """A quick fit of the reduced picture."""
         r = 1
-        while self.pixels > _PROBE_PIXELS * r * r:
+        while self.pixels > _PROBE_PIXELS * r * r and 2 * r <= min(self.source.width, self.source.height):
             r *= 2
         source = dataclasses.replace(downsample.reduced(self.source, r), sections={})
         given = {name: value for name, value in self.options.overrides.items() if name != "steps"}

@@ -148,6 +148,41 @@ def test_a_fence_is_not_reached_beyond(scale_map: str) -> None:
     assert torch.equal(model.feature, before.feature)
 
 
+def test_boxes_far_away_are_not_reached_either() -> None:
+    arrays = scene(300, 3, 120, 90, seed=5, spread=40.0)
+    model = Model(arrays[0] * 3 - 100, arrays[1].log(), arrays[2], arrays[3], "log")
+    boxes = ((240, 0, 360, 90), (-240, -180, -120, -90))
+    fence = Fence(120, 90, 25.0, frozenset(), frozenset(), 30, boxes)
+    before = model.clone()
+    fence.hold(model)
+    (x, y), (wide, high) = model.position.unbind(1), _extents(model)
+    assert (x >= -30).all() and (x <= 150).all() and (y >= -30).all() and (y <= 120).all()  # noqa: PT018
+    for left, top, right, bottom in boxes:
+        apart_x, apart_y = torch.maximum(left - x, x - right) - wide, torch.maximum(top - y, y - bottom) - high
+        assert (torch.maximum(apart_x, apart_y) > -1e-2).all()
+    shrunk = (model.scale < before.scale).any(1)
+    assert 20 < shrunk.sum() < 280
+
+
+def test_finished_squares_that_do_not_touch_are_fenced_off_where_nothing_is_on_the_way() -> None:
+    options = igs.encoder.EncodeOptions(num_gaussians=2000, super_tile=100)
+    source = from_array(picture(700, 100), SizeLimits(2**20, 2**10), None, "x")
+    job = super_tiles.SuperTiledJob(source, options.recipe(), options, _backend(True), source)
+    job._lay_out(2000)
+    order = [box.left // 100 for box in job.squares]
+    assert order == [0, 2, 4, 6, 1, 3, 5]
+
+    def fence(number: int) -> Fence:
+        square = job.squares[number]
+        return job._fence(job._window(square), square, job.squares[:number])
+
+    assert fence(0).boxes == ()
+    left = 200 - job._margin  # of the window of the third column
+    assert fence(1).boxes == ((-left, 0, 100 - left, 100),)
+    assert fence(2).boxes == ((200 - (400 - job._margin), 0, 300 - (400 - job._margin), 100),)  # not the first again
+    assert (fence(4).boxes, fence(4).sides) == ((), {LEFT, RIGHT})  # the fourth column is to come
+
+
 def _axes(model: Model) -> tuple[torch.Tensor, ...]:
     scale, rotation, _ = shapes.axes(model.scale, model.rotation, model.scale_map)
     return model.position, model.sigmas() if model.scale_map == "log" else scale, rotation, model.feature
@@ -200,7 +235,7 @@ def test_targets_hold_for_the_whole(image: np.ndarray, case: str) -> None:
     target = CASES[case]
     report = igs.encode(image, super_tile=100, steps=60, **target).report
     whole = igs.encode(image, steps=60, **target).report
-    assert report["super_tiles"] == 6
+    assert (report["super_tiles"], report["steps"]) == (6, 6 * whole["steps"])
     assert "super_tiles" not in whole
     assert (report["width"], report["height"]) == (WIDTH, HEIGHT)
     if case == "count":
@@ -270,8 +305,21 @@ def test_parts_that_were_asked_for_have_them_each(monkeypatch: pytest.MonkeyPatc
 
 
 def test_few_gaussians_have_larger_squares(image: np.ndarray) -> None:
-    assert igs.encode(image, super_tile=64, steps=10, num_gaussians=130).report["super_tiles"] == 2
-    assert igs.encode(image, super_tile=64, steps=10, num_gaussians=20).report["super_tiles"] == 1
+    for count, squares, side in ((130, 2, 256), (20, 1, 512)):
+        said: list[str] = []
+        found = igs.encode(image, super_tile=64, steps=10, num_gaussians=count, on_warning=said.append)
+        assert found.report["super_tiles"] == squares
+        assert said == [f"super_tile: {count} Gaussians are few: {squares} squares, of at most {side} pixels"]
+
+
+def test_squares_that_deserve_nothing_take_nothing_away() -> None:
+    """All there is to see is in one corner; each square has one Gaussian at least, and one colour needs few."""
+    corner = np.full((256, 256, 3), 255, np.uint8)
+    corner[:64, :64] = np.random.default_rng(1).integers(0, 256, (64, 64, 3))
+    assert igs.encode(corner, super_tile=64, steps=10, num_gaussians=1024).report["num_gaussians"] == 1024
+    flat = np.full((256, 256, 3), 90, np.uint8)
+    found = igs.encode(flat, super_tile=64, steps=20, quality=100).report
+    assert found["num_gaussians"] < 2 * igs.encode(flat, steps=20, quality=100).report["num_gaussians"]
 
 
 def test_a_picture_no_larger_is_as_without(image: np.ndarray) -> None:
