@@ -84,7 +84,8 @@ def requantize(
     refine: Gaussians take their codes in rounds while the others make up for it, so as to keep the file's own picture;
     with bpp or size those that count least are left out. Seconds instead of tenths, and needs torch; of files of one
     level with a lattice. threads, seed (0 to 2⁶³ − 1): for that; the same ones give the same bytes.
-    on_warning: is told where a factor above 1 makes no step larger and no code narrower; None: IgsWarning.
+    on_warning: is told where a factor above 1 makes no step larger and no code narrower, or the file is larger; None:
+    IgsWarning.
     Raises UsageError where none of these is given or they make no sense for the file, InvalidFile for a damaged one.
     """
     coarser, bpp, size, widths, seed = _checked(coarser, bpp, size, widths, seed)
@@ -99,16 +100,22 @@ def requantize(
         raise UsageError("expected a whole file, found a partial one: its missing levels can't be requantised")
     job = _Job(document)
     if refine:
-        if document.header.lattice is None or len(document.head.level_chunks) > 1 or widths is not None:
-            raise UsageError("refine: expected a file of one level with a lattice")
+        levels = len(document.head.level_chunks)
+        found = "plain codes" if document.header.lattice is None else f"{levels} levels" if levels > 1 else None
+        if found is not None or widths is not None:
+            found = found or "widths"
+            raise UsageError(f"refine: expected a file of one level with a lattice, and no widths, found {found}")
         job.refine(threads, seed)
     if coarser is not None:
         if not 1 <= coarser <= COARSEST:
             raise UsageError(f"coarser: expected 1 to {COARSEST:g}, found {coarser}")
-        headers = job.coarser(coarser)
+        headers, warn = job.coarser(coarser), teller(on_warning)
+        data = job.file(headers)
         if coarser > 1 and headers == [part.header for part in job.parts]:
-            teller(on_warning)(f"nothing became coarser: {job.why_none(coarser)}")
-        return read(job.file(headers), document.limits)
+            warn(f"nothing became coarser: {job.why_none(coarser)}")
+        elif len(data) > job.size:  # where all Gaussians are alike, making up for rounding costs bits
+            warn(f"the file became larger: it had {job.size} bytes, now {len(data)}")
+        return read(data, document.limits)
     if widths is not None:
         return read(job.file(job.narrower(widths)), document.limits)
     pixels = document.header.width * document.header.height

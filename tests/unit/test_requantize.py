@@ -301,3 +301,12 @@ def test_models_of_other_codes_do_not_stand_in_the_way() -> None:
     data = requantize(make(), coarser=1.0).to_bytes()
     for factor in (8.0, 30.0, 64.0):
         assert validate_file(requantize(data, coarser=factor).to_bytes()).valid
+
+
+def test_a_file_that_became_larger_is_told_of() -> None:
+    """One colour everywhere: to make up for each other's rounding Gaussians become different."""
+    flat = igs.encode(np.full((48, 64, 3), 90, np.uint8), num_gaussians=60, steps=20).data
+    said: list[str] = []
+    found = requantize(flat, coarser=3, refine=True, on_warning=said.append).to_bytes()
+    assert len(found) > len(flat)
+    assert said == [f"the file became larger: it had {len(flat)} bytes, now {len(found)}"]
