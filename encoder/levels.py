@@ -183,6 +183,7 @@ class LevelledFit(Fit):
 
     backend: LevelBackend
     nested = True
+    at_once = 1.0  # levels end elsewhere when some are gone: costs are those of the prefixes that were fitted
 
     def _moving(self) -> Tensor:
         ends = self.backend.ends(self.state.model)

@@ -14,7 +14,7 @@ from encoder_cases import picture, small
 
 import igs
 from igs.encoder import PRESETS
-from igs.encoder.fitting import init, population
+from igs.encoder.fitting import init
 from igs.encoder.fitting.checkpoint import FitState
 from igs.encoder.fitting.fit import Fit
 from igs.encoder.fitting.population import growth_plan
@@ -297,15 +297,15 @@ def test_torch_backend_agrees_with_the_kernels(tiles, primitive):
     torch.testing.assert_close(*pictures, rtol=0, atol=2e-3)
 
 
-def test_of_gaussians_that_stand_in_for_each_other_one_is_left_out(monkeypatch):
+def test_of_gaussians_that_stand_in_for_each_other_one_is_left_out():
     """All are there twice, in any order: what is left out a few at a time leaves most places one."""
     pixels = torch.from_numpy(picture(48, 40).astype(np.float32) / 255).permute(2, 0, 1)
     fit = Fit(pixels, 30, dataclasses.replace(Recipe(), steps=60, growth=False), TorchBackend())
     fit.run()
     model = fit.state.model
     losses = []
-    for share in (1.0, population.LEFT_OUT_AT_ONCE):
-        monkeypatch.setattr(population, "LEFT_OUT_AT_ONCE", share)
+    for share in (1.0, Fit.at_once):
+        fit.at_once = share
         for seed in range(3):
             order = torch.randperm(60, generator=torch.Generator().manual_seed(seed)) % 30
             fit.state = FitState(model.rows(order), [(torch.zeros_like(t[order]),) * 2 for t in model.tensors()], order)
