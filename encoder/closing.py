@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from igs.format import Gaussians, Header
 from igs.format.fields import MEAN_UNIT
+from igs.format.lattice import EDGE
 
 F64 = NDArray[np.float64]
 Rounded = tuple[Header, NDArray[np.uint32], Gaussians]  # a model's header, its codes, and what these stand for
@@ -23,7 +24,6 @@ _COVER = 0.95  # of the squared reach: so much is tested, as nothing is between 
 _ROUNDS = 24
 _FINEST = 8  # bare points are looked for on up to this many points per pixel and axis …
 _POINTS = 10_000  # … and closed this many at a time
-_EDGE = 2.0**-8  # pixels
 _BLOCK = 4_000_000  # distances at once
 
 
@@ -84,5 +84,5 @@ def nearest(gaussians: Gaussians, points: F64) -> tuple[NDArray[np.intp], F64]:
 def out_of_room(gaussians: Gaussians, size: F64) -> NDArray[np.bool_]:
     """Which means lie outside the room that a lattice's chunks have (spec §5.3). size: [2], the picture's, pixels."""
     means = gaussians.means.astype(np.float64) * MEAN_UNIT
-    beyond = (means < _EDGE - size) | (means > 2 * size - _EDGE)
+    beyond = (means < EDGE - size) | (means > 2 * size - EDGE)
     return np.asarray(beyond.any(axis=1))

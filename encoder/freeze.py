@@ -11,7 +11,6 @@ from torch import Tensor
 from igs.encoder.fitting.checkpoint import zero_moments
 from igs.encoder.fitting.fit import Fit
 from igs.encoder.fitting.interlace import ORDER, wide_enough
-from igs.encoder.fitting.learning_rates import FAR
 from igs.encoder.raster.model import Model
 from igs.encoder.raster.rescale import Rescaled
 from igs.encoder.rounding import compensation
@@ -44,12 +43,11 @@ def freeze(
     costs = None if found is None else found.without_values()
     file = file or Rescaled(1.0, fit.width, fit.height)
     here = file.back(fit.width, fit.height)
-    size = np.array([file.width, file.height], np.float64)
-    bounds = -FAR * size, (1 + FAR) * size
+    size = file.width, file.height
 
     def on_lattice(m: Model, compensated: bool = True) -> Model:
         there = file.model(m.map(Tensor.cpu))
-        codes = compensation.codes(there, lattice, rgb, costs if compensated else None, bounds)
+        codes = compensation.codes(there, lattice, rgb, costs if compensated else None, size)
         return here.model(compensation.decoded(codes, lattice, rgb)).map(lambda t: t.to(place))
 
     plain = on_lattice(model, compensated=False)

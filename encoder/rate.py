@@ -20,7 +20,7 @@ from igs.format.lattice import Lattice
 # (100), geometric in between. Their mean squared error at 0.1, 0.2 and 0.4 bpp is 1.67, 1.09 and 0.66 thousandths (16
 # Kodak images).
 _QUALITY_LOW, _QUALITY_SPAN = 0.02, 50.0
-_PHOTO_BPP, _PHOTO_ERROR, ERROR_FALL = 0.2, 1.09e-3, 0.67  # error falls with the rate, and with N, to this power
+_PHOTO_BPP, _PHOTO_ERROR, ERROR_FALL = 0.2, 1.03e-3, 0.67  # error falls with the rate, and with N, to this power
 FIXED_BYTES = HEADER_BYTES + 4 + 4  # with one level and the checksum (spec §2)
 _LEVEL_BYTES = 12  # of a further level
 _GROUP_BYTES = 8  # without the name

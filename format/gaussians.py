@@ -175,7 +175,8 @@ def quantize(header: Header, position: ArrayLike, scale: ArrayLike, rotation: Ar
         sigma = np.exp2(np.asarray(scale, np.float64))
         turn = np.asarray(rotation, np.float64)[:, 0]
         features = np.asarray(feature, np.float64)
-        return la.encode(header.lattice, np.asarray(position, np.float64), sigma, turn, features, header.rgb_groups)
+        position, size = np.asarray(position, np.float64), (header.width, header.height)
+        return la.encode(header.lattice, position, sigma, turn, features, header.rgb_groups, size)
     angle = header.shape == Shape.SCALE_ROTATION
     parts = [
         header.position.encode(position),

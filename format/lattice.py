@@ -30,6 +30,7 @@ LOG_MAX = 15.0  # log2 σ₁
 ANGLES_MAX = 2**18
 FEATURE_GAIN_MIN = 2.0**-6
 ANGLE_BINS = 16
+EDGE = 2.0**-8  # pixels that a mean keeps from the edge of the room there is for it
 _CODE_MAX = 2**30
 
 FAMILIES = ("logistic", "laplace", "student")
@@ -221,13 +222,34 @@ def factor(sigma1: F64, sigma2: F64, turn: F64) -> tuple[F64, F64, F64, F64, F64
     return factor_of(sigma1 * sigma1, sigma2 * sigma2, c * c, s * s, s * c)
 
 
+def in_room(i: F64, j: F64, sx: F64, sy: F64, shear: F64, size: tuple[int, int]) -> tuple[F64, F64]:
+    """Lattice points (i, j) [n], those outside the room that a chunk's grid has (spec §5.3) moved into it.
+
+    sx, sy: steps of x and y, pixels; shear: q/p. A long Gaussian moves along itself, x + (q/p)·y staying what it is: it
+    is the one whose steps are so wide, and it looks the same. Where steps are wider than the room a point may stay out.
+    """
+    lean, (width, height) = shear * sy, size
+    least_x, most_x, least_y, most_y = EDGE - width, 2 * width - EDGE, EDGE - height, 2 * height - EDGE
+    low, high = np.ceil(least_y / sy), np.floor(most_y / sy)
+    with np.errstate(divide="ignore", invalid="ignore"):  # without a lean every row will do
+        ends = (i * sx - np.array([[least_x], [most_x]])) / lean
+    ends = np.where(lean == 0, np.array([[-np.inf], [np.inf]]), np.sort(ends, axis=0))
+    first, last = np.maximum(low, np.ceil(ends[0])), np.minimum(high, np.floor(ends[1]))
+    first, last = np.where(first <= last, first, low), np.where(first <= last, last, high)
+    x = i * sx - lean * j
+    out = (x < least_x) | (x > most_x) | (j < low) | (j > high)
+    j = np.where(out & (first <= last), np.clip(j, first, last), j)
+    low, high = np.ceil((least_x + lean * j) / sx), np.floor((most_x + lean * j) / sx)
+    return np.where(out & (low <= high), np.clip(i, low, high), i), j
+
+
 def encode(
-    lattice: Lattice, position: F64, sigma: F64, turn: F64, features: F64, rgb: list[int]
+    lattice: Lattice, position: F64, sigma: F64, turn: F64, features: F64, rgb: list[int], size: tuple[int, int]
 ) -> Codes:  # the nearest codes
     """Numbers → codes table uint32 [n, 5 + F].
 
     position: [n, 2] pixels. sigma: [n, 2] pixels, in any order; turn: [n] half-turns, the angle of the first one.
-    features: [n, F] stored values. Raises UsageError for NaN or infinity.
+    features: [n, F] stored values. size: of the picture, (width, height). Raises UsageError for NaN or infinity.
     """
     for values in (position, sigma, turn, features):
         if not np.isfinite(values).all():
@@ -250,6 +272,7 @@ def encode(
     j = np.clip(np.floor(position[:, 1] / sy + 0.5), -_CODE_MAX, _CODE_MAX)
     # By the y that was asked for, not the row's: the nearest point in the Gaussian's own coordinates, not along x.
     i = np.clip(np.floor((position[:, 0] + (q / p) * position[:, 1]) / sx + 0.5), -_CODE_MAX, _CODE_MAX)
+    i, j = in_room(i, j, sx, sy, q / p, size)
     codes[:, 0], codes[:, 1] = i.astype(np.int32).view(np.uint32), j.astype(np.int32).view(np.uint32)
     values = decorrelate(features, rgb) if lattice.ycbcr else features
     steps = np.array([step_value(e) for e in lattice.feature])

@@ -104,16 +104,16 @@ def _signs(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 
 
 def codes(
-    model: Model, lattice: Lattice, rgb: list[int], costs: Costs | None, bounds: tuple[F64, F64]
+    model: Model, lattice: Lattice, rgb: list[int], costs: Costs | None, size: tuple[int, int]
 ) -> NDArray[np.uint32]:
-    """Codes table uint32 [N, 5 + F] of a model with log scales, axes sorted. bounds: of the means, (x, y) each.
+    """Codes table uint32 [N, 5 + F] of a model with log scales, axes sorted. size: of the picture, (width, height).
 
     costs: of the model's Gaussians; None rounds each attribute to its nearest code.
     """
     if costs is None:
         arrays = (a.double().numpy() for a in (model.position, model.sigmas(), model.rotation, model.feature))
         position, sigma, turn, feature = arrays
-        return la.encode(lattice, position, sigma, turn, feature, rgb)
+        return la.encode(lattice, position, sigma, turn, feature, rgb, size)
     matrix, response = costs
     channels = response.shape[1]
     feature = model.feature.double().numpy()
@@ -159,11 +159,12 @@ def codes(
     p, q, r, *_ = la.factor(part.sigma1, part.sigma2, part.turn)
     rows, points = part.step / r, part.step / p
     x[:, _Y] = bound(_Y, _MOST * rows)
-    x[:, _X : _Y + 1] = np.clip(x[:, _X : _Y + 1], *bounds)
     j = np.floor(x[:, _Y] / rows + 0.5)
     settle(_Y, j * rows, [_X])
     x[:, _X] = bound(_X, _MOST * (points + np.abs(q / p) * rows))
     i = np.floor((x[:, _X] + (q / p) * x[:, _Y]) / points + 0.5)
+    i, j = la.in_room(i, j, points, rows, q / p, size)
+    x[:, _Y] = j * rows
     settle(_X, i * points - (q / p) * x[:, _Y], [])
     change = x - start
     change[:, _ANGLE] -= np.round(change[:, _ANGLE])

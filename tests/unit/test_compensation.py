@@ -18,7 +18,7 @@ from igs.encoder.rounding.compensation import Sensitivities
 from igs.encoder.rounding.lattice import Steps
 from igs.format import lattice as la
 
-N, BOUNDS = 200, (np.full(2, -1e4), np.full(2, 1e4))
+N, SIZE = 200, (10_000, 10_000)
 LATTICE = Steps.of(1.0, 3, 3, [0]).record(True)
 
 
@@ -63,7 +63,7 @@ def whole(blocks: Sensitivities) -> np.ndarray:
 def moved(model: Model, columns: np.ndarray, blocks: Sensitivities | None) -> np.ndarray:
     """How far rounding moves each column [N, 8]."""
     costs = None if blocks is None else blocks.without_values()
-    codes = compensation.codes(model, LATTICE, [0], costs, BOUNDS)
+    codes = compensation.codes(model, LATTICE, [0], costs, SIZE)
     there = compensation.decoded(codes, LATTICE, [0])
     found = np.concatenate(
         [there.scale.numpy(), there.rotation.numpy()[:, None], there.position.numpy(), there.feature.numpy()], axis=1

@@ -18,6 +18,7 @@ from PIL import Image
 import igs
 from igs.encoder import encode, rate, targets
 from igs.encoder.fitting.fit import Fit
+from igs.encoder.raster.model import Model
 from igs.encoder.raster.torch_backend import TorchBackend
 from igs.encoder.recipe import Recipe
 from igs.encoder.targets import _coarseness_for
@@ -80,6 +81,28 @@ def test_a_fit_that_outgrows_its_bytes_loses_gaussians(monkeypatch: pytest.Monke
         return int(report["num_gaussians"])
 
     assert count(0.5) < 0.9 * count(30.0)
+
+
+class Pair:
+    """A job in which Gaussians 0 and 1 stand in for each other: either is idle as long as the other is there."""
+
+    def ends(self, model: Model) -> list[int]:
+        return [len(model)]
+
+    def idle(self, model: Model, fit: object) -> torch.Tensor:
+        which = model.rotation
+        costs = 10 + which
+        costs[which < 2] = -1.0 if (which < 2).sum() == 2 else 100.0
+        return torch.argsort(costs, stable=True)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 19, 30])
+def test_of_two_that_stand_in_for_each_other_one_stays(count: int) -> None:
+    which = torch.arange(40.0)
+    model = Model(which[:, None].expand(-1, 2), torch.ones(40, 2), which, torch.zeros(40, 3), "log")
+    left = targets._without_least(Pair(), None, model, count).rotation  # type: ignore[arg-type]
+    assert len(left) == 40 - count
+    assert (left < 2).sum() == 1
 
 
 def test_who_is_left_out_would_be_missed_least() -> None:

@@ -309,18 +309,19 @@ def test_a_region_comes_out_better_and_the_rest_worse_by_absolute_error_too() ->
 
 @needs_kernels
 @pytest.mark.parametrize("settings", [
-    {}, {"size": 500, "num_gaussians": None}, {"coding": "plain"}, {"levels": 2},
-    {"downsample": 2, "num_gaussians": 60}, {"blend": "sum"}, {"preset": "gaussianimage", "steps": 300},
+    {}, {"size": 500, "num_gaussians": None}, {"coding": "plain"}, {"levels": 2, "size": 700, "num_gaussians": None},
+    {"downsample": 2, "num_gaussians": 60}, {"blend": "sum", "steps": 160}, {"preset": "gaussianimage", "steps": 300},
     {"init": "random"},
 ], ids=str)  # fmt: skip
 def test_a_region_comes_out_better_and_the_rest_worse(settings: dict) -> None:
+    """With two levels at equal bytes: as many Gaussians get finer steps, which more than make up for it in the rest."""
     _, plain = report_of(None, **settings)
     report, found = report_of(16.0, **settings)
     assert found["roi_psnr"] > plain["roi_psnr"] + 0.5
     if "downsample" not in settings:  # what is fitted there isn't what is compared
         assert found["rest_psnr"] < plain["rest_psnr"]
     if "size" in settings:
-        assert report["bytes"] <= 500
+        assert report["bytes"] <= settings["size"]
     for name, value in found.items():
         assert report[name] == pytest.approx(value, abs=1e-3)
 
