@@ -14,7 +14,7 @@ from igs.encoder.fitting.interlace import ORDER, wide_enough
 from igs.encoder.raster.model import Model
 from igs.encoder.raster.rescale import Rescaled
 from igs.encoder.rounding import compensation
-from igs.encoder.rounding.compensation import Sensitivities
+from igs.encoder.rounding.compensation import Costs, Sensitivities
 from igs.format.lattice import Lattice
 
 
@@ -45,12 +45,12 @@ def freeze(
     here = file.back(fit.width, fit.height)
     size = file.width, file.height
 
-    def on_lattice(m: Model, compensated: bool = True) -> Model:
+    def on_lattice(m: Model, known: Costs | None) -> Model:
         there = file.model(m.map(Tensor.cpu))
-        codes = compensation.codes(there, lattice, rgb, costs if compensated else None, size)
+        codes = compensation.codes(there, lattice, rgb, known, size)
         return here.model(compensation.decoded(codes, lattice, rgb)).map(lambda t: t.to(place))
 
-    plain = on_lattice(model, compensated=False)
+    plain = on_lattice(model, None)
     order = torch.from_numpy(np.random.default_rng(seed).permutation(n)).to(place)
     frozen = torch.zeros(n, dtype=torch.bool, device=place)
     moments = [zero_moments(t) for t in model.tensors()]
@@ -61,8 +61,11 @@ def freeze(
         new = torch.zeros_like(frozen)
         new[order[: round(part * n)]] = True
         new &= ~frozen
-        for value, exact in zip(model.tensors(), on_lattice(model).tensors(), strict=True):
-            value[new] = exact[new]
+        rows = new.nonzero().squeeze(1)
+        if len(rows) > 0:
+            exact = on_lattice(model.rows(rows), None if costs is None else costs.rows(rows.cpu().numpy()))
+            for value, there in zip(model.tensors(), exact.tensors(), strict=True):
+                value[rows] = there
         frozen |= new
         if not frozen.all():
             _adapt(fit, model, moments, age, frozen)

@@ -229,7 +229,8 @@ def in_room(i: F64, j: F64, sx: F64, sy: F64, shear: F64, size: tuple[int, int])
     is the one whose steps are so wide, and it looks the same. Where steps are wider than the room a point may stay out.
     """
     lean, (width, height) = shear * sy, size
-    least_x, most_x, least_y, most_y = EDGE - width, 2 * width - EDGE, EDGE - height, 2 * height - EDGE
+    edge = 2 * EDGE  # what rounding to units may take off
+    least_x, most_x, least_y, most_y = edge - width, 2 * width - edge, edge - height, 2 * height - edge
     low, high = np.ceil(least_y / sy), np.floor(most_y / sy)
     with np.errstate(divide="ignore", invalid="ignore"):  # without a lean every row will do
         ends = (i * sx - np.array([[least_x], [most_x]])) / lean

@@ -36,6 +36,10 @@ class Costs(NamedTuple):
     matrix: F64  # [N, G, G]
     response: F64  # [N, C, G]
 
+    def rows(self, which: NDArray[np.intp]) -> Costs:
+        """Those of some Gaussians."""
+        return Costs(self.matrix[which], self.response[which])
+
 
 class Sensitivities(NamedTuple):
     """JᵀWJ of the picture's Jacobian, of each Gaussian by itself; without what is zero, as no channel shows in another.
