@@ -55,19 +55,17 @@ def freeze(
     frozen = torch.zeros(n, dtype=torch.bool, device=place)
     moments = [zero_moments(t) for t in model.tensors()]
     age = torch.zeros(n, dtype=torch.int32, device=place)
-    rounds = max(1, r.freeze_rounds if rounds is None else rounds)
+    rounds, done = max(1, r.freeze_rounds if rounds is None else rounds), 0
     for k in range(1, rounds + 1):
         part = 1 - (1 - k / rounds) ** 1.5  # many at first, few at the end
-        new = torch.zeros_like(frozen)
-        new[order[: round(part * n)]] = True
-        new &= ~frozen
-        rows = new.nonzero().squeeze(1)
+        rows = order[done : round(part * n)]
+        done += len(rows)
         if len(rows) > 0:
             exact = on_lattice(model.rows(rows), None if costs is None else costs.rows(rows.cpu().numpy()))
             for value, there in zip(model.tensors(), exact.tensors(), strict=True):
                 value[rows] = there
-        frozen |= new
-        if not frozen.all():
+        frozen[rows] = True
+        if done < n:
             _adapt(fit, model, moments, age, frozen)
     best = model if fit.loss_of(model) <= fit.loss_of(plain) else plain
     return best.map(Tensor.cpu)
