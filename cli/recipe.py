@@ -37,6 +37,7 @@ HELP: dict[str, tuple[str, str]] = {
     "growth_interval": (_GROWTH, "Steps between additions, instead of --growth-until."),
     "growth_where": (_GROWTH, "Where they are added: drawn by the error, or at the pixels with the largest."),
     "growth_color": (_GROWTH, "What they start with: the picture's colour, what is missing, or nothing."),
+    "growth_blur": (_GROWTH, "How much of a pixel's error is that of the pixels about it, 0 to 1."),
     "growth_error_power": (_GROWTH, "Power of the error that positions are drawn in proportion to."),
     "growth_scale": (_GROWTH, "Standard deviation of added Gaussians."),
     "relocate": (_GROWTH, "Share of the Gaussians that move to where the error is, at a time; 0: none."),

@@ -202,7 +202,7 @@ class LevelledFit(Fit):
                 points.append(self._where(torch.stack(errors[level:]).sum(0).sqrt(), n))
         return torch.cat(points, dim=1), residual
 
-    def _least_missed(self, n: int) -> Tensor:
+    def _leaving(self, n: int) -> Tensor:
         """Of every level its share, so that those that stay keep their levels."""
         left, ends = self.count - n, self.backend.ends(self.state.model)
         after = ends_of(max(left, self.backend.num_levels), self.backend.num_levels)[: len(ends) - 1]

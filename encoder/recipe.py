@@ -72,7 +72,10 @@ class Recipe:
     growth_interval: int | None = None  # steps between additions
     growth_where: Literal["sampled", "top"] = "sampled"  # top: at the centres of the pixels with the largest error
     growth_color: Literal["picture", "residual", "zero"] = "picture"  # what added Gaussians start with
-    growth_error_power: float = 3.0  # sampled: positions are drawn in proportion to |error| to this power
+    # A pixel's error is the geometric mean of what it lacks by itself and of what the pixels about it lack on average;
+    # this is the share of the latter, of which noise, that no Gaussian mends, has little.
+    growth_blur: float = 0.5
+    growth_error_power: float = 4.0  # sampled: positions are drawn in proportion to that error to this power
     growth_scale: float = 0.4  # standard deviation of added Gaussians, same mode as init_scale
     relocate: float = 0.05  # share of the Gaussians that move to where the error is, at a time: those least missed
     # -- optimisation
@@ -185,6 +188,7 @@ class Recipe:
             ("adam_beta2", 0 <= self.adam_beta2 < 1, "0 or more, below 1"),
             ("adam_epsilon", 0 < self.adam_epsilon < 1, "above 0, below 1"),
             ("growth_scale", 0 < self.growth_scale < 1e4, "above 0"),
+            ("growth_blur", 0 <= self.growth_blur <= 1, "0 to 1"),
             ("growth_error_power", 0 <= self.growth_error_power <= 16, "0 to 16"),
             ("init_power", 0 <= self.init_power <= 16, "0 to 16"),
             ("quantize_forward", 0 <= self.quantize_forward <= 1, "0 to 1"),

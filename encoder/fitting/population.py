@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from igs.encoder.blur import blur_planes, gaussian_taps
 from igs.encoder.fitting import saliency
 from igs.encoder.fitting.checkpoint import FitState, zero_moments
 from igs.encoder.fitting.neighbours import neighbour_distance
@@ -33,6 +34,8 @@ PULL = 0.3
 # took 0.5 to 1.3 dB off stylised pictures. (1, 0.7), (1, 0.85), (0.3, 0.85), (0.3, 0.8) gave 31.11, 31.20, 31.26, 31.25
 # dB on four of them, and the last is the best on kodim07 and kodim24.
 PULL_SHARE = 0.8
+# Standard deviation of the blur of `Recipe.growth_blur`, as a share of the Gaussians' mean distance and in pixels.
+BLUR, BLUR_LEAST = 0.075, 1.0
 LOWPASS_MOST = 300.0  # pixels², GaussianImage++
 
 
@@ -182,7 +185,7 @@ class Population:
         """Go on without the n Gaussians that would be missed least."""
         s = self.state
         kept = torch.ones(len(s.model), dtype=torch.bool, device=self.backend.place)
-        kept[self._least_missed(n)] = False
+        kept[self._leaving(n)] = False
         rows = kept.nonzero().squeeze(1)
         s.model = s.model.rows(rows)
         s.moments = [(m[rows].clone(), v[rows].clone()) for m, v in s.moments]
@@ -203,17 +206,31 @@ class Population:
 
     def _moving(self) -> Tensor:
         """Rows of the Gaussians that are to move."""
-        return self._least_missed(int(self.recipe.relocate * self.count))
+        return self._first_rows(self._by_costs(), int(self.recipe.relocate * self.count))
+
+    def _leaving(self, n: int) -> Tensor:
+        """Rows of the n Gaussians of each picture that are to be left out at once: few of them lie in one pixel."""
+        order = self._by_costs()
+        corner = self.apart(self.state.model.position).floor().long()
+        pixels = (corner[..., 1] * (self.width + 1) + corner[..., 0]).gather(1, order)
+        found = torch.sort(pixels, dim=1, stable=True)
+        again = torch.zeros_like(found.values)
+        again[:, 1:] = found.values[:, 1:] == found.values[:, :-1]
+        later = torch.empty_like(again).scatter_(1, found.indices, again)  # another of its pixel comes before it
+        return self._first_rows(order.gather(1, torch.argsort(later, dim=1, stable=True)), n)
 
     def _goals(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
         """Points [B, n, 2] for Gaussians to move to, and of their pictures what ``_error`` has besides."""
         error, residual = self._error(self.backend.render(self.state.model, self.options))
         return self._where(error, len(rows) // self.pictures), residual
 
-    def _least_missed(self, n: int) -> Tensor:
-        """Rows of the n Gaussians of each picture without which its error would rise least, in their order."""
-        costs = self.apart(self.removal_costs(self.state.model))
-        rows = torch.sort(torch.argsort(costs, dim=1, stable=True)[:, :n], dim=1).values  # [B, n]
+    def _by_costs(self) -> Tensor:
+        """Each picture's Gaussians, those first without which its error would rise least: [B, N] within the picture."""
+        return torch.argsort(self.apart(self.removal_costs(self.state.model)), dim=1, stable=True)
+
+    def _first_rows(self, order: Tensor, n: int) -> Tensor:
+        """Rows of the first n Gaussians of each picture in an order of its own [B, N]; ascending."""
+        rows = torch.sort(order[:, :n], dim=1).values
         return (rows + self.count * torch.arange(self.pictures, device=rows.device)[:, None]).flatten()
 
     def removal_costs(self, model: Model) -> Tensor:
@@ -239,16 +256,29 @@ class Population:
     # -- new ones
 
     def _error(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The error of each pixel as the loss sees it [B, H, W], and what the target has more [B, C, H, W] where that
-        becomes new Gaussians' colour. The image is used up: with fresh memory this took 62 ms instead of 11 (2048²).
+        """The error of each pixel as the loss sees it and the recipe says [B, H, W], and what the target has more
+        [B, C, H, W] where that becomes new Gaussians' colour. The image is used up: with fresh memory this took 62 ms
+        instead of 11 (2048²).
         """
         residual = torch.sub(self.target, image, out=image)
         residual = residual.view(-1, *residual.shape[-3:])
-        wanted = self.recipe.growth_color == "residual"
+        wanted, share = self.recipe.growth_color == "residual", self.recipe.growth_blur
+        about = self._blurred(residual).pow_(share) if share else None
         error = (residual.abs() if wanted else residual.abs_()).sum(dim=1)
+        if about is not None:
+            error.pow_(1 - share).mul_(about)
         if self.loss_map is not None:  # what the loss sees is the weight times the error squared
             error *= self.loss_map.sqrt()
         return error, residual if wanted else None
+
+    def _blurred(self, residual: Tensor) -> Tensor:
+        """What the pixels about each pixel lack on average, of all channels [B, H, W] together."""
+        sigma = max(BLUR * math.sqrt(self.width * self.height / self.count), BLUR_LEAST)
+        taps = gaussian_taps(sigma, math.ceil(2.5 * sigma))
+        total = torch.zeros_like(residual[:, 0])
+        for channel in residual.unbind(1):
+            total += blur_planes(channel, taps).abs_()
+        return total
 
     def _where(self, error: Tensor, n: int) -> Tensor:
         """n points [B, n, 2] by the error."""

@@ -164,6 +164,24 @@ def test_relocation_moves_those_that_would_be_missed_least():
     assert (fit.state.age[moved] == 0).all()
 
 
+@pytest.mark.parametrize("color", ["picture", "residual"])
+def test_new_gaussians_pass_over_noise(color):
+    """On the left the picture lacks noise, on the right shapes; pixel by pixel it is as much."""
+    rng = np.random.default_rng(0)
+    target = np.empty((3, 48, 96), np.float32)
+    target[..., :48] = rng.choice([-0.1, 0.1], (3, 48, 48))
+    target[..., 48:] = np.kron(rng.choice([-0.1, 0.1], (3, 6, 6)), np.ones((8, 8)))
+    shares = []
+    for blurred in (0.0, 0.5):
+        recipe = Recipe(steps=2, growth_blur=blurred, growth_color=color, init="random")
+        fit = Fit(torch.from_numpy(target), 200, recipe, TorchBackend())
+        error, residual = fit._error(torch.zeros(3, 48, 96))
+        assert (residual is None) == (color == "picture")
+        shares.append((fit._where(error, 400)[0, :, 0] >= 48).double().mean().item())
+    assert shares[0] == pytest.approx(0.5, abs=0.08)  # of 400 points that varies by 0.025
+    assert shares[1] > 0.8
+
+
 @pytest.mark.parametrize("blend", ["topk", "sum"])
 def test_removal_costs_are_what_the_error_rises_by(blend):
     target = torch.from_numpy(picture().astype(np.float32) / 255).permute(2, 0, 1)
@@ -298,18 +316,18 @@ def test_torch_backend_agrees_with_the_kernels(tiles, primitive):
 
 
 def test_of_gaussians_that_stand_in_for_each_other_one_is_left_out():
-    """All are there twice, in any order: what is left out a few at a time leaves most places one."""
+    """All are there twice, in any order: one of each stays, and is worth 1.2 to 1.8 times the loss (five seeds).
+
+    With both going where they cost least it was 4 to 11 times.
+    """
     pixels = torch.from_numpy(picture(48, 40).astype(np.float32) / 255).permute(2, 0, 1)
     fit = Fit(pixels, 30, dataclasses.replace(Recipe(), steps=60, growth=False), TorchBackend())
     fit.run()
     model = fit.state.model
-    losses = []
-    for share in (1.0, Fit.at_once):
-        fit.at_once = share
-        for seed in range(3):
-            order = torch.randperm(60, generator=torch.Generator().manual_seed(seed)) % 30
-            fit.state = FitState(model.rows(order), [(torch.zeros_like(t[order]),) * 2 for t in model.tensors()], order)
-            fit.shrink(30)
-            assert fit.count == fit.num_gaussians == 30
-            losses.append(fit.loss_of(fit.state.model))
-    assert sum(losses[3:]) < 0.5 * sum(losses[:3])
+    loss = fit.loss_of(model)
+    for seed in range(3):
+        order = torch.randperm(60, generator=torch.Generator().manual_seed(seed)) % 30
+        fit.state = FitState(model.rows(order), [(torch.zeros_like(t[order]),) * 2 for t in model.tensors()], order)
+        fit.shrink(30)
+        assert fit.count == fit.num_gaussians == 30
+        assert fit.loss_of(fit.state.model) < 2.5 * loss

@@ -296,10 +296,10 @@ def report_of(weight: float | None, pixels: np.ndarray | None = None, **settings
 
 @needs_kernels
 def test_a_region_comes_out_better_and_the_rest_worse_by_absolute_error_too() -> None:
-    """The mean of three seeds: with this loss the rest gains from −2.4 to +0.7 dB by chance (five seeds, measured)."""
+    """The mean of twelve seeds: of one the rest gains from −2.2 to +1.4 dB by chance, on average −0.6 (measured)."""
     gains = []
-    for seed in range(3):
-        settings = {"loss_l1": 1.0, "loss_l2": 0.0, "loss_ssim": 0.1, "steps": 400, "seed": seed}
+    for seed in range(12):
+        settings = {"loss_l1": 1.0, "loss_l2": 0.0, "loss_ssim": 0.1, "steps": 160, "seed": seed}
         (_, plain), (_, found) = (report_of(weight, **settings) for weight in (None, 16.0))
         gains.append([found[name] - plain[name] for name in ("roi_psnr", "rest_psnr")])
     inside, rest = np.mean(gains, axis=0)
