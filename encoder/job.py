@@ -35,6 +35,7 @@ from igs.format.whole_file import whole_file
 
 Strip = tuple[NDArray[np.float32], NDArray[np.float32]]  # of two pictures, [rows, W, C]
 _STRIP = 256  # rows
+_BATCHES = 16  # of what is left out after rounding the first is one of so many parts; each other one twice as large
 
 
 @dataclasses.dataclass
@@ -205,6 +206,20 @@ class Job:
     def idle(self, model: Model, fit: Fit) -> torch.Tensor:
         """Gaussians in the order in which they would be missed, the least first."""
         return torch.argsort(fit.removal_costs(model), stable=True)
+
+    def without_idle(self, model: Model, fit: Fit, count: int) -> torch.Tensor:
+        """Rows of a model but those Gaussians of the last level that would be missed least: first a few, then more.
+
+        Two that stand in for each other seem idle both, and mustn't both go: of kodim01 14 at once once took 0.6 dB.
+        """
+        rows, batch = torch.arange(len(model), device=model.rotation.device), max(1, count // _BATCHES)
+        while count > 0:
+            left = model.rows(rows)
+            first, order = [0, *self.ends(left)][-2], self.idle(left, fit)
+            kept = torch.ones_like(rows, dtype=torch.bool)
+            kept[order[order >= first][: min(batch, count)]] = False
+            rows, count, batch = rows[kept], count - batch, 2 * batch
+        return rows
 
     def freeze(self, fit: Fit, coarseness: float, rounds: int | None = None, file: Rescaled | None = None) -> Model:
         """The fit's best model with all Gaussians at values that a lattice of this coarseness holds.

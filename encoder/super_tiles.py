@@ -115,8 +115,8 @@ class SuperTiledJob(Job):
         if count <= 0:
             return
         models = self._state.models
-        kept = torch.ones(sum(map(len, models)), dtype=torch.bool)
-        kept[self.idle(Model.joined(models), fit)[:count]] = False
+        kept = torch.zeros(sum(map(len, models)), dtype=torch.bool)
+        kept[self.without_idle(Model.joined(models), fit, count)] = True
         self._state.models = [m.rows(k) for m, k in zip(models, kept.split([len(m) for m in models]), strict=True)]
 
     @property

@@ -53,7 +53,6 @@ _CLOSE = 0.997
 _NOTCH = math.log(2) / 8  # steps are codes of eighths of an octave: less changes nothing
 _COARSENESS_SLOPE = 3.3  # a factor of 2 in the steps is about 8 bits of a Gaussian's 38
 _LOWEST = 0.985  # of the limit: below, a second try
-_BATCHES = 16  # of what is left out after rounding the first is one of so many parts; each other one twice as large
 _LEAST_SAVING = 0.25  # of a Gaussian's mean bytes: what leaving out the least one is taken to save, when it saved less
 _PSNR_ROUND_STEPS = 0.35  # of the recipe's, per further round
 # Where a file of plain codes has room for more Gaussians: a round's steps, a share of the recipe's, and rounds at most.
@@ -116,7 +115,7 @@ def _within(
     mean = saving = len(data) / len(model)  # bytes that one Gaussian less takes off; the least ones are small
     while limit is not None and len(data) > limit and _spare(job, model):
         before, excess = len(data), min(math.ceil((len(data) - limit) / saving), _spare(job, model))
-        model = _without_least(job, fit, model, excess)
+        model = model.rows(job.without_idle(model, fit, excess))
         packed, data = job.pack(model, fit, coarseness)
         saving = max((before - len(data)) / excess, _LEAST_SAVING * mean)
     missed, bpp, size = None, job.options.bpp, job.options.size
@@ -247,20 +246,6 @@ def _spare(job: Job, model: Model) -> int:
     return len(model) - [0, *job.ends(model)][-2] - 1
 
 
-def _without_least(job: Job, fit: Fit, model: Model, count: int) -> Model:
-    """The model without the Gaussians of the last level that are missed least, a few of them first, then more.
-
-    Two that stand in for each other seem idle both, and mustn't both go: of kodim01 14 at once once took 0.6 dB.
-    """
-    batch = max(1, count // _BATCHES)
-    while count > 0:
-        first, order = [0, *job.ends(model)][-2], job.idle(model, fit)
-        keep = torch.ones_like(model.rotation, dtype=torch.bool)
-        keep[order[order >= first][: min(batch, count)]] = False
-        model, count, batch = model.rows(keep), count - batch, 2 * batch
-    return model
-
-
 def to_psnr(job: Job, target: float) -> Result:
     """--psnr: fit, decode, add or leave out, until met, or as many as pixels/8; then as few bytes as still meet it."""
     lattice, most = job.recipe.coding == "lattice", _most(job)
@@ -334,7 +319,7 @@ def _trim(
         count = (low + high + 1) // 2
         if count <= low:
             break
-        packed, data = job.pack(_without_least(job, fit, model, count), fit, coarseness)
+        packed, data = job.pack(model.rows(job.without_idle(model, fit, count)), fit, coarseness)
         if _reached(job, data) >= target:
             low, met = count, (packed, data)
         else:

@@ -18,6 +18,7 @@ from PIL import Image
 import igs
 from igs.encoder import encode, rate, targets
 from igs.encoder.fitting.fit import Fit
+from igs.encoder.job import Job
 from igs.encoder.raster.model import Model
 from igs.encoder.raster.torch_backend import TorchBackend
 from igs.encoder.recipe import Recipe
@@ -100,7 +101,7 @@ class Pair:
 def test_of_two_that_stand_in_for_each_other_one_stays(count: int) -> None:
     which = torch.arange(40.0)
     model = Model(which[:, None].expand(-1, 2), torch.ones(40, 2), which, torch.zeros(40, 3), "log")
-    left = targets._without_least(Pair(), None, model, count).rotation  # type: ignore[arg-type]
+    left = which[Job.without_idle(Pair(), model, None, count)]  # type: ignore[arg-type]
     assert len(left) == 40 - count
     assert (left < 2).sum() == 1
 
