@@ -34,8 +34,9 @@ PULL = 0.3
 # took 0.5 to 1.3 dB off stylised pictures. (1, 0.7), (1, 0.85), (0.3, 0.85), (0.3, 0.8) gave 31.11, 31.20, 31.26, 31.25
 # dB on four of them, and the last is the best on kodim07 and kodim24.
 PULL_SHARE = 0.8
-# Standard deviation of the blur of `Recipe.growth_blur`, as a share of the Gaussians' mean distance and in pixels.
-BLUR, BLUR_LEAST = 0.075, 1.0
+# Standard deviation of the blur of `Recipe.growth_blur`, as a share of the Gaussians' mean distance and in pixels: at
+# least that of the tables in docs/presets.md, at most what is still quick where few Gaussians fill a large picture.
+BLUR, BLUR_LEAST, BLUR_MOST = 0.075, 1.0, 8.0
 LOWPASS_MOST = 300.0  # pixels², GaussianImage++
 
 
@@ -273,7 +274,7 @@ class Population:
 
     def _blurred(self, residual: Tensor) -> Tensor:
         """What the pixels about each pixel lack on average, of all channels [B, H, W] together."""
-        sigma = max(BLUR * math.sqrt(self.width * self.height / self.count), BLUR_LEAST)
+        sigma = min(max(BLUR * math.sqrt(self.width * self.height / self.count), BLUR_LEAST), BLUR_MOST)
         taps = gaussian_taps(sigma, math.ceil(2.5 * sigma))
         total = torch.zeros_like(residual[:, 0])
         for channel in residual.unbind(1):

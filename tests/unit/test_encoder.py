@@ -188,8 +188,8 @@ def test_degenerate_sizes(width, height, n):
 def test_sixteen_megapixels():
     y, x = np.ogrid[0.0:1.0:4096j, 0.0:1.0:4096j]
     grey = (255 * np.sin(2 * x * y).astype(np.float32)).astype(np.uint8)
-    report = encode(grey, num_gaussians=64, steps=12).report
-    assert report["psnr"] > 33  # measured: 34.4; of one colour 10.0
+    report = encode(grey, num_gaussians=64, steps=16).report
+    assert report["psnr"] > 33  # five seeds have 35.4 to 38.4, with 12 steps 33.4 to 36.0; of one colour 10.0
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4, 5, 12])

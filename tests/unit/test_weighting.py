@@ -76,7 +76,8 @@ def maps() -> dict[str, np.ndarray]:
 def test_a_map_of_more_weight_comes_out_better(maps: dict, coding: str) -> None:
     def quality(weight: float) -> dict[str, float]:
         weighted = {"albedo": maps["albedo"], "ao": TextureMap(maps["ao"], weight=weight)}
-        encoded = encode(weighted, num_gaussians=60, steps=80, coding=coding)
+        # Of eight seeds ao gains 3.6 to 7.4 dB on the lattice; with 80 steps 0.9 to 7.2.
+        encoded = encode(weighted, num_gaussians=60, steps=200, coding=coding)
         with igs.open(encoded.data) as im:
             decoded = im.decode_groups()
         assert [g["name"] for g in encoded.report["groups"]] == ["albedo", "ao"]
