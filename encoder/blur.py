@@ -1,4 +1,4 @@
-"""A separable blur, as MS-SSIM, saliency maps and the growth of a fit take it."""
+"""A separable blur, as MS-SSIM and saliency maps take it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn import functional
 
 _ROWS = 64  # at a time: what is between the two directions stays in the processor's cache
 Float = TypeVar("Float", np.float32, np.float64)
@@ -47,20 +45,3 @@ def _down(x: NDArray[Float], taps: Sequence[float]) -> NDArray[Float]:
     for k in range(1, reach + 1):
         total += taps[reach + k] * (x[reach - k : reach - k + rows] + x[reach + k : reach + k + rows])
     return total
-
-
-def blur_planes(planes: Tensor, taps: Sequence[float]) -> Tensor:
-    """Planes [B, H, W] or [B, C, H, W] blurred along both axes, on their device; beyond the edge lie its pixels.
-
-    One shifted plane after the other: on two cores this takes a tenth of the time of a convolution.
-    """
-    reach = len(taps) // 2
-    x = functional.pad(planes, (reach, reach, reach, reach), mode="replicate")
-    for axis in (-1, -2):
-        length = x.shape[axis] - 2 * reach
-        total = x.narrow(axis, reach, length) * taps[reach]
-        for k in range(1, reach + 1):
-            total.add_(x.narrow(axis, reach - k, length), alpha=taps[reach - k])
-            total.add_(x.narrow(axis, reach + k, length), alpha=taps[reach + k])
-        x = total
-    return x

@@ -14,9 +14,11 @@ from encoder_cases import picture, small
 
 import igs
 from igs.encoder import PRESETS
+from igs.encoder.blur import blur, gaussian_taps
 from igs.encoder.fitting import init
 from igs.encoder.fitting.checkpoint import FitState
 from igs.encoder.fitting.fit import Fit
+from igs.encoder.fitting.places import blur_planes
 from igs.encoder.fitting.population import growth_plan
 from igs.encoder.fitting.saliency import spectral_residual
 from igs.encoder.raster import kernels
@@ -162,6 +164,15 @@ def test_relocation_moves_those_that_would_be_missed_least():
     assert moved.sum() == 6
     assert costs[moved].max() <= costs[~moved].min()
     assert (fit.state.age[moved] == 0).all()
+
+
+@pytest.mark.parametrize(("shape", "sigma"), [((3, 20, 31), 1.0), ((1, 1, 1), 1.0), ((2, 2, 9), 2.0)])
+def test_planes_are_blurred_as_pictures_are(shape, sigma):
+    taps = gaussian_taps(sigma, 5)
+    planes = np.random.default_rng(1).random(shape)
+    found = blur_planes(torch.from_numpy(planes), taps).numpy()
+    for plane, blurred in zip(planes, found, strict=True):
+        np.testing.assert_allclose(blurred, blur(np.pad(plane, 5, mode="edge"), taps), rtol=0, atol=1e-14)
 
 
 @pytest.mark.parametrize("color", ["picture", "residual"])

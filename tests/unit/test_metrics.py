@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from igs.encoder.blur import blur, blur_planes, gaussian_taps
+from igs.encoder.blur import blur, gaussian_taps
 from igs.encoder.metrics import Comparison, ms_ssim, psnr
 
 
@@ -85,14 +85,3 @@ def test_blurs_are_those_of_a_filter(height: int, width: int) -> None:
     picture = np.random.default_rng(1).random((height, width))
     found = blur(np.pad(picture, 20, mode="edge"), gaussian_taps(5.0, 20))
     assert np.allclose(found, ndimage.gaussian_filter(picture, 5.0, mode="nearest"), atol=1e-14)
-
-
-@pytest.mark.parametrize(("shape", "sigma"), [((2, 3, 20, 31), 1.0), ((1, 1, 1), 1.0), ((2, 2, 9), 2.0)])
-def test_planes_are_blurred_as_pictures_are(shape: tuple[int, ...], sigma: float) -> None:
-    torch = pytest.importorskip("torch", reason="the encoder needs torch")
-    taps = gaussian_taps(sigma, 5)
-    planes = np.random.default_rng(1).random(shape)
-    found = blur_planes(torch.from_numpy(planes), taps).numpy()
-    assert found.shape == shape
-    for plane, blurred in zip(planes.reshape(-1, *shape[-2:]), found.reshape(-1, *shape[-2:]), strict=True):
-        assert np.allclose(blurred, blur(np.pad(plane, 5, mode="edge"), taps), atol=1e-14)
