@@ -28,6 +28,7 @@ HELP: dict[str, tuple[str, str]] = {
     "init_power": (_START, "Power that the gradient or saliency map is raised to."),
     "init_scale": (_START, "First standard deviation: pixels, or a multiple of the neighbour distance."),
     "init_scale_mode": (_START, "What --init-scale and --growth-scale are measured in."),
+    "edge_stretch": (_START, "How long new Gaussians are along the edges that they lie on; 0: round."),
     "init_color": (_START, "Start with the picture's colours (otherwise random ones)."),
     "init_color_gain": (_START, "Factor of the first colours; 0 starts from black."),
     "growth": (_GROWTH, "Start with some of the Gaussians and add the others where the error is."),

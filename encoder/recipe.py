@@ -62,12 +62,15 @@ class Recipe:
     init_scale: float = 0.6  # standard deviation at the start: pixels, or a multiple of the neighbour distance
     # area: multiples of √(HW/N), the side of a Gaussian's share of the picture
     init_scale_mode: Literal["fixed", "neighbours", "area"] = "neighbours"
+    # New Gaussians, of the first and of those added, lie along edges: σ·e^(this·coherence) by σ·e^(−this·coherence)
+    # (fitting/edges.py); 0: they are round.
+    edge_stretch: float = 1.0
     init_color: bool = True  # colours start as the target's at the mean; otherwise random
     init_color_gain: float = 1.0  # factor of the first colours; 0 starts from a black picture
     # -- growth
     growth: bool = True
     growth_start: float = 0.25  # share of the Gaussians present at step 0
-    growth_rounds: int = 6  # how many times Gaussians are added
+    growth_rounds: int = 12  # how many times Gaussians are added
     growth_until: float = 0.30  # the last addition, as a share of the steps (ignored if growth_interval is set)
     growth_interval: int | None = None  # steps between additions
     growth_where: Literal["sampled", "top"] = "sampled"  # top: at the centres of the pixels with the largest error
@@ -76,7 +79,7 @@ class Recipe:
     # this is the share of the latter, of which noise, that no Gaussian mends, has little.
     growth_blur: float = 0.5
     growth_error_power: float = 4.0  # sampled: positions are drawn in proportion to that error to this power
-    growth_scale: float = 0.4  # standard deviation of added Gaussians, same mode as init_scale
+    growth_scale: float = 0.27  # standard deviation of added Gaussians, same mode as init_scale
     relocate: float = 0.05  # share of the Gaussians that move to where the error is, at a time: those least missed
     # -- optimisation
     loss_l1: float = 0.0
@@ -176,6 +179,7 @@ class Recipe:
             ("relative_reach2", self.relative_reach2 >= 0, "0 or more"),
             ("init_uniform", 0 <= self.init_uniform <= 1, "0 to 1"),
             ("init_scale", 0 < self.init_scale < 1e4, "above 0"),
+            ("edge_stretch", 0 <= self.edge_stretch <= 4, "0 to 4"),
             ("growth_start", 0 < self.growth_start <= 1, "above 0, up to 1"),
             ("relocate", 0 <= self.relocate < 1, "0 or more, below 1"),
             ("growth_rounds", self.growth_rounds >= 0, "0 or more"),

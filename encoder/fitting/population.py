@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from igs.encoder.blur import gaussian_taps
-from igs.encoder.fitting import saliency
+from igs.encoder.fitting import edges, saliency
 from igs.encoder.fitting.checkpoint import FitState, zero_moments
 from igs.encoder.fitting.neighbours import neighbour_distance
 from igs.encoder.fitting.places import DevicePlaces, HostPlaces, Places, blur_planes
 from igs.encoder.raster import shapes
 from igs.encoder.raster.backend import Backend
-from igs.encoder.raster.model import Model, scale_parameter
+from igs.encoder.raster.model import Model
 from igs.encoder.raster.reference import RasterOptions
 from igs.encoder.recipe import Recipe
 
@@ -302,7 +302,7 @@ class Population:
         return new
 
     def _new(self, points: Tensor, among: Tensor, scale: float, color: bool) -> Model:
-        """Round Gaussians at ``points`` [B, n, 2], as large as the recipe says of ``scale`` and of all positions.
+        """Gaussians at ``points`` [B, n, 2], as large as the recipe says of ``scale`` and of all positions.
 
         among: all positions there will be, [B, m, 2]. color: take the picture's; otherwise random ones.
         """
@@ -319,13 +319,19 @@ class Population:
             feature = torch.from_numpy(drawn).to(self.backend.place)
         if self.options.gradient:
             feature = torch.nn.functional.pad(feature, (0, 2))
+        sigma = sigma.clamp_min(0.3).flatten()
+        both, rotation = torch.stack([sigma, sigma], dim=1), torch.zeros_like(sigma, dtype=torch.float32)
+        if self.recipe.edge_stretch:
+            found = self._places.values(self._edges, points).flatten(0, 1)
+            longer, rotation = edges.along(found, self.recipe.edge_stretch)
+            both *= torch.stack([longer, 1 / longer], dim=1)
         # A filter widens what is fitted: the deviations asked for are those of the picture.
-        sigma = (sigma.clamp_min(0.3).square() - self.options.lowpass).clamp_min(SIGMA_LOW**2).sqrt().flatten().float()
+        both = (both.square() - self.options.lowpass).clamp_min(SIGMA_LOW**2).sqrt().float()
         map_ = self.recipe.scale_map
-        return Model(
-            points.flatten(0, 1).float(),
-            scale_parameter(sigma[:, None].repeat(1, 2), map_),
-            torch.zeros_like(sigma),
-            feature,
-            map_,
-        )
+        scale, rotation = shapes.parameters(both, rotation, map_)
+        return Model(points.flatten(0, 1).float(), scale, rotation, feature, map_)
+
+    @functools.cached_property
+    def _edges(self) -> Tensor:
+        """How they run in the pictures: [B, 2, H, W]."""
+        return edges.edge_map(self.target.view(-1, *self.target.shape[-3:]))

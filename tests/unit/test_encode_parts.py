@@ -133,8 +133,14 @@ def test_the_file_has_the_parts_that_were_found() -> None:
 
 
 def test_parts_beat_one_part_and_one_for_each() -> None:
-    """At the same size, on maps that two by two share everything or nothing."""
-    psnr = {how: quick(parts=how, steps=150).report["psnr"] for how in ("auto", "one", "each")}
+    """At the same size, on maps that two by two share everything or nothing.
+
+    The mean of three seeds: of six single ones auto had −0.7 to +3.4 dB more than each, −0.2 to +3.7 more than one.
+    """
+    psnr = {
+        how: np.mean([quick(parts=how, steps=150, seed=seed).report["psnr"] for seed in range(1, 4)])
+        for how in ("auto", "one", "each")
+    }
     assert psnr["auto"] > psnr["one"]
     assert psnr["auto"] > psnr["each"]
 

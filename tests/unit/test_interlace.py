@@ -127,6 +127,15 @@ def picture(side: int) -> np.ndarray:
     return np.stack([0.2 + 0.3 * x, 0.2 + 0.5 * edge, 0.8 - 0.5 * y], axis=2).astype(np.float32)
 
 
+def clouds(side: int) -> np.ndarray:
+    """Noise with much of its energy at low frequencies, of which chance in a fit decides little."""
+    rng, frequencies = np.random.default_rng(5), np.fft.fftfreq(side)
+    size = np.maximum(np.hypot(frequencies[:, None], frequencies), 1 / side) ** 1.5
+    planes = [np.fft.ifft2(np.exp(2j * np.pi * rng.random((side, side))) / size).real for _ in range(3)]
+    pixels = np.stack(planes, axis=2)
+    return ((pixels - pixels.min()) / np.ptp(pixels)).astype(np.float32)
+
+
 def test_who_sees_all_pixels(worth_it):
     target = torch.from_numpy(np.ascontiguousarray(picture(96).transpose(2, 0, 1)))
 
@@ -163,6 +172,6 @@ def test_published_recipes_see_all_pixels():
 @pytest.mark.parametrize("share", [0.95, 1.0])
 def test_a_fit_of_subsets_is_as_good(coding, share, worth_it):
     def psnr(share: float) -> float:
-        return encode(picture(128), num_gaussians=24, steps=200, coding=coding, interlace=share).report["psnr"]
+        return encode(clouds(128), num_gaussians=60, steps=200, coding=coding, interlace=share).report["psnr"]
 
-    assert psnr(share) > psnr(0.0) - 0.8  # measured over three seeds: −0.5 to +0.5 dB
+    assert psnr(share) > psnr(0.0) - 0.3  # measured over six seeds: −0.09 to +0.09 dB

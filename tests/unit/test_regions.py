@@ -314,16 +314,16 @@ def test_a_region_comes_out_better_and_the_rest_worse_by_absolute_error_too() ->
     {"init": "random"},
 ], ids=str)  # fmt: skip
 def test_a_region_comes_out_better_and_the_rest_worse(settings: dict) -> None:
-    """In few steps, and with two levels at equal bytes.
+    """The rest is asked about where codes have so many bits each: steps of the lattice become finer everywhere.
 
-    As many Gaussians get finer steps by the weights, of which the rest has some: with two levels it gained up to 0.4 dB
-    (five seeds). In longer fits it gains at equal bytes, too: 0.4 to 1.7 dB with 300 steps and 700 bytes.
+    With these 80 Gaussians gained 10.0 to 16.7 dB inside and −1.4 to +3.3 dB in the rest (twelve seeds, two recipes).
     """
     _, plain = report_of(None, **settings)
     report, found = report_of(16.0, **settings)
-    assert found["roi_psnr"] > plain["roi_psnr"] + 0.5
-    if "downsample" not in settings:  # what is fitted there isn't what is compared
-        assert found["rest_psnr"] < plain["rest_psnr"]
+    inside, rest = (found[name] - plain[name] for name in ("roi_psnr", "rest_psnr"))
+    assert inside > max(0.5, rest + 0.5)
+    if {"coding", "preset"} & set(settings):
+        assert rest < 0
     if "size" in settings:
         assert report["bytes"] <= settings["size"]
     for name, value in found.items():
