@@ -328,8 +328,7 @@ class Population:
         # A filter widens what is fitted: the deviations asked for are those of the picture.
         both = (both.square() - self.options.lowpass).clamp_min(SIGMA_LOW**2).sqrt().float()
         map_ = self.recipe.scale_map
-        scale, rotation = shapes.parameters(both, rotation, map_)
-        return Model(points.flatten(0, 1).float(), scale, rotation, feature, map_)
+        return Model(points.flatten(0, 1).float(), *shapes.parameters(both, rotation, map_), feature, map_)
 
     @functools.cached_property
     def _edges(self) -> Tensor:
