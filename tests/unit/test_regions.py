@@ -314,15 +314,17 @@ def test_a_region_comes_out_better_and_the_rest_worse_by_absolute_error_too() ->
     {"init": "random"},
 ], ids=str)  # fmt: skip
 def test_a_region_comes_out_better_and_the_rest_worse(settings: dict) -> None:
-    """The rest is asked about where codes have so many bits each: steps of the lattice become finer everywhere.
+    """The rest gets worse where bytes or bits per code are given.
 
-    With these 80 Gaussians gained 10.0 to 16.7 dB inside and −1.4 to +3.3 dB in the rest (twelve seeds, two recipes).
+    With neither, the lattice's steps become finer by the weights, everywhere: 80 Gaussians gained 10.0 to 16.7 dB
+    inside and −1.4 to +3.3 dB in the rest (twelve seeds, two recipes), as a sum 3.9 to 9.6 and −3.1 to +5.6 dB (six
+    seeds). At equal bytes the rest lost 0.04 to 2 dB, with fixed bits 1.2 to 6.6 dB.
     """
     _, plain = report_of(None, **settings)
     report, found = report_of(16.0, **settings)
     inside, rest = (found[name] - plain[name] for name in ("roi_psnr", "rest_psnr"))
-    assert inside > max(0.5, rest + 0.5)
-    if {"coding", "preset"} & set(settings):
+    assert inside > max(0.5, rest + 3)
+    if {"size", "coding", "preset"} & set(settings):
         assert rest < 0
     if "size" in settings:
         assert report["bytes"] <= settings["size"]
