@@ -72,7 +72,7 @@ HELP: dict[str, tuple[str, str]] = {
     "compensate": (_BITS, "Let attributes make up for the rounding of those before them."),
     "freeze_rounds": (_BITS, "Rounds in which Gaussians take their codes while the others adapt."),
     "freeze_steps": (_BITS, "Steps between these rounds, as a share of --steps."),
-    "freeze_rate": (_BITS, "Factor of the learning rates in these steps."),
+    "freeze_rate": (_BITS, "How far these steps go, 1 being where each Gaussian alone had best be."),
     "pos_bits": (_BITS, "Bits per coordinate, 1 to 32 (32: float); implies --coding plain."),
     "scale_bits": (_BITS, "Bits per size, 1 to 32; implies --coding plain."),
     "rot_bits": (_BITS, "Bits per angle, 1 to 32; implies --coding plain."),

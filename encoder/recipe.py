@@ -122,9 +122,9 @@ class Recipe:
     noise_from: float = 0.75  # share of the steps after which the fit runs with noise of one lattice step
     rate_weight: float = 0.0  # of the bits in the loss while there is noise; 0: none
     compensate: bool = True  # what rounding one attribute does to the picture the others make up for
-    freeze_rounds: int = 12  # rounds in which Gaussians take their final codes while the others adapt
-    freeze_steps: float = 0.015  # steps between two of these, as a share of the recipe's
-    freeze_rate: float = 0.1  # learning rates of these steps
+    freeze_rounds: int = 32  # rounds in which Gaussians take their final codes while the others adapt
+    freeze_steps: float = 0.0035  # steps between two of these, as a share of the recipe's
+    freeze_rate: float = 0.2  # how far these steps go: 1 is where each Gaussian alone had best be
     pos_bits: int = 14
     scale_bits: int = 8
     rot_bits: int = 10

@@ -175,7 +175,7 @@ def sizes(lattice: Lattice, minor: ArrayLike, ratio: ArrayLike) -> tuple[F64, F6
     return exp2(l1), root * root, l1, l2, gain, feature_gain
 
 
-def shapes(lattice: Lattice, codes: Codes) -> Shapes:
+def shapes(lattice: Lattice, codes: Codes | F64) -> Shapes:
     """Sizes and angles of a codes table (columns as in spec §5)."""
     sigma1, sigma2, l1, l2, gain, feature_gain = sizes(lattice, codes[:, 2], codes[:, 3])
     turn = (codes[:, 4].astype(np.float64) + 0.5) / angle_count(lattice, sigma1, sigma2, gain)

@@ -247,7 +247,7 @@ def test_more_levels_take_more_steps(count, steps):
 @pytest.mark.skipif(not kernels.available(), reason="needs the compiled kernels")
 def test_sensitivities_are_those_of_all_levels():
     from igs.encoder.raster.kernel_backend import KernelBackend
-    from igs.encoder.rounding import compensation
+    from igs.encoder.rounding import sensitivity
 
     _backend, fit, model = small_fit()
     joint = levels.LevelBackend([KernelBackend() for _ in range(3)])
@@ -255,7 +255,7 @@ def test_sensitivities_are_those_of_all_levels():
     plain, shape = KernelBackend(), tuple(fit.target.shape)
 
     def sizes(pullback):
-        blocks = compensation.sensitivities(pullback, shape, 3, 400)
+        blocks = sensitivity.sensitivities(pullback, shape, 3, 400)
         return np.concatenate([np.einsum("nii->ni", blocks.form), blocks.value[:, None]], axis=1)
 
     found = sizes(joint.pullback(model, fit.options))

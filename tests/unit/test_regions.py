@@ -22,7 +22,7 @@ from igs.encoder.raster.kernel_backend import KernelBackend
 from igs.encoder.raster.loss import LossWeights
 from igs.encoder.raster.torch_backend import TorchBackend
 from igs.encoder.recipe import Recipe
-from igs.encoder.rounding import compensation
+from igs.encoder.rounding import sensitivity
 from igs.format.errors import UsageError
 
 needs_kernels = pytest.mark.skipif(not kernels.available(), reason="needs the compiled kernels")
@@ -246,11 +246,11 @@ def test_rounding_looks_at_the_weighted_picture() -> None:
         seen.append(picture)
         return torch.zeros(2, 2), torch.zeros(2, 2), torch.zeros(2), picture[:2, 0, :3].contiguous()
 
-    blocks = compensation.sensitivities(pullback, (3, 24, 32), 0, probes=3, weight=weight)
+    blocks = sensitivity.sensitivities(pullback, (3, 24, 32), 0, probes=3, weight=weight)
     assert [t.shape for t in blocks] == [(2, 5, 5), (2, 5, 3), (2,)]
     for picture in seen:
         torch.testing.assert_close(picture**2, weight.expand(3, -1, -1))
-    plain = compensation.sensitivities(pullback, (3, 24, 32), 0, probes=3)
+    plain = sensitivity.sensitivities(pullback, (3, 24, 32), 0, probes=3)
     for found, unweighted in zip(blocks, plain, strict=True):
         np.testing.assert_allclose(found, unweighted * float(weight[0, 0]), rtol=1e-5)
 
@@ -272,7 +272,7 @@ def test_levels_leave_the_weights_where_they_are() -> None:
     pullback = backend.pullback(fit.state.model, fit.options)
     assert pullback is not None
     weight = fit.loss_weights.map
-    compensation.sensitivities(pullback, (3, 24, 32), 0, probes=2, weight=weight)
+    sensitivity.sensitivities(pullback, (3, 24, 32), 0, probes=2, weight=weight)
     assert len(seen) == 4
     for picture in seen:
         torch.testing.assert_close(picture**2, weight.expand(3, -1, -1))
@@ -295,16 +295,15 @@ def report_of(weight: float | None, pixels: np.ndarray | None = None, **settings
 
 
 @needs_kernels
-def test_a_region_comes_out_better_and_the_rest_worse_by_absolute_error_too() -> None:
-    """The mean of twelve seeds: of one the rest gains from −2.2 to +1.4 dB by chance, on average −0.6 (measured)."""
+def test_a_region_comes_out_better_by_absolute_error_too() -> None:
+    """The mean of four seeds: of twelve the region gained 8.5 to 15.8 dB, the rest −0.6 to +0.6 dB (measured)."""
     gains = []
-    for seed in range(12):
+    for seed in range(4):
         settings = {"loss_l1": 1.0, "loss_l2": 0.0, "loss_ssim": 0.1, "steps": 160, "seed": seed}
         (_, plain), (_, found) = (report_of(weight, **settings) for weight in (None, 16.0))
         gains.append([found[name] - plain[name] for name in ("roi_psnr", "rest_psnr")])
     inside, rest = np.mean(gains, axis=0)
-    assert inside > 0.5
-    assert rest < 0
+    assert inside > max(0, rest) + 3
 
 
 @needs_kernels
@@ -318,18 +317,22 @@ def test_a_region_comes_out_better_and_the_rest_worse(settings: dict) -> None:
 
     With neither, the lattice's steps become finer by the weights, everywhere: 80 Gaussians gained 10.0 to 16.7 dB
     inside and −1.4 to +3.3 dB in the rest (twelve seeds, two recipes), as a sum 3.9 to 9.6 and −3.1 to +5.6 dB (six
-    seeds). At equal bytes the rest lost 0.04 to 2 dB, with fixed bits 1.2 to 6.6 dB.
+    seeds). At equal bytes the rest lost 0.7 to 2.3 dB, with fixed bits 1.2 to 6.6 dB. With
+    two levels single seeds say little, −2.5 to +0.9 dB of six: a mean is asked.
     """
-    _, plain = report_of(None, **settings)
-    report, found = report_of(16.0, **settings)
-    inside, rest = (found[name] - plain[name] for name in ("roi_psnr", "rest_psnr"))
+    gains = []
+    for seed in range(4 if "levels" in settings else 1):
+        _, plain = report_of(None, seed=seed, **settings)
+        report, found = report_of(16.0, seed=seed, **settings)
+        gains.append([found[name] - plain[name] for name in ("roi_psnr", "rest_psnr")])
+        if "size" in settings:
+            assert report["bytes"] <= settings["size"]
+        for name, value in found.items():
+            assert report[name] == pytest.approx(value, abs=1e-3)
+    inside, rest = np.mean(gains, axis=0)
     assert inside > max(0.5, rest + 3)
     if {"size", "coding", "preset"} & set(settings):
         assert rest < 0
-    if "size" in settings:
-        assert report["bytes"] <= settings["size"]
-    for name, value in found.items():
-        assert report[name] == pytest.approx(value, abs=1e-3)
 
 
 def test_the_tiled_fit_without_compiled_kernels_sees_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -375,8 +378,9 @@ def test_salient_pixels_come_out_better(name: str) -> None:
         with igs.open(encode(pixels, saliency_weight=weight, **settings).data) as im:
             decoded = im.decode(dtype="float32")
         found.append([metrics.psnr(decoded[part], pixels[part]) for part in (salient, ~salient)])
-    assert found[1][0] > found[0][0] + 0.3
-    assert found[1][1] < found[0][1]
+    # Six seeds of each: 6.5 to 7.5 and 1.3 to 2.8 dB. The number being given, the rest alone may gain as well.
+    gains = np.subtract(found[1], found[0])
+    assert gains[0] > gains[1] + 1
 
 
 @needs_kernels
