@@ -18,9 +18,9 @@ from igs.format import lattice as la
 from igs.format.lattice import BROAD, BROADEST, Lattice
 
 # Of the mean, ln σ₂, ln(σ₁/σ₂), the turn, a value, a chroma difference: see `Steps`. Sixteen Kodak pictures at 0.2 bpp,
-# effort 3, had 29.961 dB and MS-SSIM 0.9387 in a draft of today's rounding. With chroma coarser by 13 % 29.938, ratios by
-# 9 % 29.945, minors, turns and values by −10, −7 and +4 % 29.950; all finer by 8 % 29.947. As it was before several ways
-# of rounding were weighed (0.42, 0.2, 0.18, 0.45, 0.08, 0.09) 29.930, 0.9377. Seeds differ by 0.01.
+# effort 3, had 29.961 dB and MS-SSIM 0.9387 in a draft of today's rounding. With chroma coarser by 13 % 29.938, with
+# ratios by 9 % 29.945; minors, turns and values by −10, −7 and +4 % 29.950; all finer by 8 % 29.947. As it was before
+# several ways of rounding were weighed (0.42, 0.2, 0.18, 0.45, 0.08, 0.09) 29.930, 0.9377. Seeds differ by 0.01.
 _MEAN, _MINOR, _RATIO, _ROTATION, _VALUE, _CHROMA = 0.52, 0.21, 0.23, 0.47, 0.1, 0.12
 SLOPE_STEP = 0.065  # a slope acts over two or three deviations
 _LOG2E = 1.4426950408889634
