@@ -40,6 +40,7 @@ class _Ways:
         self.who = np.arange(len(start))  # whose way each is, [M]
         self.cost = np.zeros(len(start))  # of what is fixed, [M]
         self.x = start.copy()  # a form's numbers, [M, G]
+        self.slopes = list(range(SLOPES, start.shape[1]))  # columns of x
         self.table = np.zeros((len(start), columns))  # codes, [M, 5 + F]
 
     def fork(self, exact: F64, least: float = -math.inf) -> F64:
@@ -118,21 +119,19 @@ def codes(
 
 
 def _fix_sizes(ways: _Ways, lattice: Lattice) -> None:
-    slopes = list(range(SLOPES, ways.x.shape[1]))
-
     def root() -> F64:
         return np.minimum(la.ROOT_MIN + ways.table[:, 2] * pitch, la.ROOT_MAX)
 
     pitch = la.step_value(lattice.minor)
     exact = np.clip(np.exp(ways.x[:, MINOR] / 2), la.ROOT_MIN, la.ROOT_MAX)
     ways.table[:, 2] = ways.fork((exact - la.ROOT_MIN) / pitch, 0.0)
-    ways.fix(MINOR, 2 * np.log(root()), [MAJOR, ANGLE, X, Y, *slopes])
+    ways.fix(MINOR, 2 * np.log(root()), [MAJOR, ANGLE, X, Y, *ways.slopes])
     step = la.step_value(lattice.ratio) / root()  # octaves
     ways.bound(MAJOR, _MOST * step * math.log(2))
     octaves = np.clip((ways.x[:, MAJOR] - ways.x[:, MINOR]) / math.log(2), 0.0, la.RATIO_MAX)
     ways.table[:, 3] = ways.fork(octaves / step, 0.0)
     log1 = la.sizes(lattice, ways.table[:, 2], ways.table[:, 3])[2]
-    ways.fix(MAJOR, log1 * math.log(2), [ANGLE, X, Y, *slopes])
+    ways.fix(MAJOR, log1 * math.log(2), [ANGLE, X, Y, *ways.slopes])
 
 
 def _fix_angle(ways: _Ways, lattice: Lattice) -> None:
@@ -143,22 +142,20 @@ def _fix_angle(ways: _Ways, lattice: Lattice) -> None:
     number = ways.fork(turn * n - 0.5)
     n = np.tile(n, 2)
     ways.table[:, 4] = np.mod(number, n)
-    ways.fix(ANGLE, (ways.table[:, 4] + 0.5) / n, [X, Y, *range(SLOPES, ways.x.shape[1])])
+    ways.fix(ANGLE, (ways.table[:, 4] + 0.5) / n, [X, Y, *ways.slopes])
 
 
 def _fix_place(ways: _Ways, lattice: Lattice, size: tuple[int, int]) -> None:
-    slopes = list(range(SLOPES, ways.x.shape[1]))
-
     def pitches() -> tuple[F64, F64, F64]:
         """(sy, sx, q/p) of spec §6.4."""
         part = la.shapes(lattice, ways.table)
         p, q, r, *_ = la.factor(part.sigma1, part.sigma2, part.turn)
         return part.step / r, part.step / p, q / p
 
-    sy, sx, lean = pitches()
+    sy, *_ = pitches()
     ways.bound(Y, _MOST * sy)
     ways.table[:, 1] = ways.fork(ways.x[:, Y] / sy)
-    ways.fix(Y, ways.table[:, 1] * np.tile(sy, 2), [X, *slopes])
+    ways.fix(Y, ways.table[:, 1] * np.tile(sy, 2), [X, *ways.slopes])
     sy, sx, lean = pitches()
     ways.bound(X, _MOST * (sx + np.abs(lean) * sy))
     i = ways.fork((ways.x[:, X] + lean * ways.x[:, Y]) / sx)
@@ -166,7 +163,7 @@ def _fix_place(ways: _Ways, lattice: Lattice, size: tuple[int, int]) -> None:
     i, j = la.in_room(i, ways.table[:, 1], sx, sy, lean, size)
     ways.table[:, 0], ways.table[:, 1] = i, j
     ways.x[:, Y] = j * sy
-    ways.fix(X, i * sx - lean * ways.x[:, Y], slopes)
+    ways.fix(X, i * sx - lean * ways.x[:, Y], ways.slopes)
 
 
 def _fix_features(ways: _Ways, lattice: Lattice, rgb: list[int], values: F64) -> None:
@@ -177,7 +174,7 @@ def _fix_features(ways: _Ways, lattice: Lattice, rgb: list[int], values: F64) ->
     """
     channels = values.shape[1]
     gain = la.sizes(lattice, ways.table[:, 2], ways.table[:, 3])[5]
-    for k in range(SLOPES, ways.x.shape[1]):
+    for k in ways.slopes:
         feature = channels + k - SLOPES
         step = la.step_value(lattice.feature[feature]) * gain
         ways.bound(k, _MOST * step)
