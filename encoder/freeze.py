@@ -95,11 +95,11 @@ def _sensitivities(fit: Fit, model: Model, seed: int) -> Sensitivities | None:
         pullback = fit.backend.pullback(model, fit.options)
         if pullback is None:
             return None
-        shape, weight = tuple(fit.target.shape), fit.loss_weights.map
-        return sensitivity.sensitivities(pullback, shape, seed, place=fit.backend.place, weight=weight)
+        shape, place = tuple(fit.target.shape), fit.backend.place
+        return sensitivity.sensitivities(pullback, shape, seed, place=place, weight=fit.error_weight)
     probes, place = sensitivity.PROBES // len(ORDER), fit.backend.place
-    total = None
-    for k, (pullback, shape, weight) in enumerate(fit.interlace.pullbacks(fit.backend, model, fit.options)):
+    total, pullbacks = None, fit.interlace.pullbacks(fit.backend, model, fit.options, fit.error_weight)
+    for k, (pullback, shape, weight) in enumerate(pullbacks):
         part = sensitivity.sensitivities(pullback, shape, seed + k, probes, place, weight)
         total = part if total is None else Sensitivities(*(a + b for a, b in zip(total, part, strict=True)))
     return total
@@ -162,7 +162,7 @@ def _together(fit: Fit, model: Model, value: Tensor) -> Tensor:
     assert pullback is not None
     ones = torch.cat([torch.ones_like(model.feature[:, :channels]), model.feature[:, channels:] * 0], dim=1)
     image = fit.backend.render(Model(*model.tensors()[:3], ones, model.scale_map), fit.options)
-    weight = fit.loss_weights.map
+    weight = fit.error_weight
     rows = pullback(image if weight is None else weight * image)[3][:, :channels]
     return (rows.mean(dim=1, keepdim=True) / value.mean(dim=1, keepdim=True)).abs().clamp_min(1.0)
 

@@ -61,9 +61,8 @@ _TRUTHS = ("strict_rate", "fast_nondeterministic", "linear_light")
 _CALLED = ("on_progress", "on_step", "on_warning")
 _PATHS = ("render_dir", "checkpoint", "resume", "saliency_map", "saliency_network")
 
-# --tune: weight of 1 − SSIM of the reduced picture beside the squared error. On kodim02, 11 and 22 at 0.2 bpp weights
-# 0, 0.003 and 0.01 gave 30.20, 30.16 and 30.09 dB and MS-SSIM 0.9237, 0.9259 and 0.9282. (SSIM of the full picture lost
-# both: 0.015 gave 29.99 dB and 0.9220 where 0 had 30.19 and 0.9236.)
+# --tune: weight of 1 − SSIM of the reduced picture beside the squared error; docs/presets.md has what each gives. (SSIM
+# of the full picture lost both: 0.015 gave 29.99 dB and MS-SSIM 0.9220 where 0 had 30.19 and 0.9236.)
 TUNE_MS_SSIM = {"psnr": 0.0, "mixed": Recipe.loss_ms_ssim, "ms-ssim": 0.01}
 
 

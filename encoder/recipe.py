@@ -85,7 +85,7 @@ class Recipe:
     loss_l1: float = 0.0
     loss_l2: float = 1.0
     loss_ssim: float = 0.0  # weight of 1 − SSIM
-    loss_ms_ssim: float = 0.003  # weight of 1 − SSIM of the picture reduced by 2, 4, 8 and 16
+    loss_ms_ssim: float = 0.005  # weight of 1 − SSIM of the picture reduced by 2, 4, 8 and 16
     scale_parameter: ScaleParameter = "log"
     # 0.05, 0.08 and 0.12 deviations gave 26.47, 26.49 and 26.47 dB (four Kodak pictures, 0.1 bpp), 0.3 pixels 26.42 dB;
     # 0.15 deviations cost road_runner 1 dB.

@@ -75,11 +75,11 @@ class Interlace:
         return dataclasses.replace(result, grads=there.gradients(result.grads, model.scale_map))
 
     def pullbacks(
-        self, backend: Backend, model: Model, options: RasterOptions
+        self, backend: Backend, model: Model, options: RasterOptions, weight: Tensor | None = None
     ) -> Iterator[tuple[Pullback, tuple[int, ...], Tensor | None]]:
-        """``Backend.pullback`` of each subset, the shape of the pictures that it takes, and their pixels' weights."""
+        """``Backend.pullback`` of each subset, the shape of the pictures that it takes, and its part of ``weight``."""
         for turn in range(len(ORDER)):
-            there, target, weights = self._view(turn)
+            there, target, _ = self._view(turn)
             inner = at(backend, there).pullback(there.model(model), there.options(options))
             if inner is None:
                 return
@@ -87,7 +87,9 @@ class Interlace:
             def apply(picture: Tensor, there: Rescaled = there, inner: Pullback = inner) -> tuple[Tensor, ...]:
                 return there.gradients(inner(picture), model.scale_map)
 
-            yield apply, (*target.shape[:-2], there.height, there.width), weights.map
+            left, top = ORDER[turn]
+            part = None if weight is None else _every_other(weight, left, top)
+            yield apply, (*target.shape[:-2], there.height, there.width), part
 
     def _view(self, turn: int) -> tuple[Rescaled, Tensor, LossWeights]:
         """Coordinates, target and weights of one subset."""
@@ -100,11 +102,13 @@ class Interlace:
 
     def _subset(self, left: int, top: int) -> tuple[Tensor, LossWeights]:
         if (left, top) not in self._subsets:
-
-            def part(picture: Tensor) -> Tensor:
-                return picture[..., top::STRIDE, left::STRIDE].contiguous()
-
             map_ = self._weights.map
-            weights = dataclasses.replace(self._weights, map=None if map_ is None else part(map_), interlaced=True)
-            self._subsets[left, top] = part(self._target), weights
+            part = None if map_ is None else _every_other(map_, left, top)
+            weights = dataclasses.replace(self._weights, map=part, interlaced=True)
+            self._subsets[left, top] = _every_other(self._target, left, top), weights
         return self._subsets[left, top]
+
+
+def _every_other(picture: Tensor, left: int, top: int) -> Tensor:
+    """Every other row and column of a picture [..., H, W]."""
+    return picture[..., top::STRIDE, left::STRIDE].contiguous()

@@ -14,6 +14,7 @@ from torch import Tensor
 from igs.encoder.blur import gaussian_taps
 from igs.encoder.fitting import edges, saliency
 from igs.encoder.fitting.checkpoint import FitState, zero_moments
+from igs.encoder.fitting.error_weight import error_weight
 from igs.encoder.fitting.neighbours import neighbour_distance
 from igs.encoder.fitting.places import DevicePlaces, HostPlaces, Places, blur_planes
 from igs.encoder.raster import shapes
@@ -91,6 +92,7 @@ class Population:
         there = backend.asynchronous
         self._places: Places = DevicePlaces(self.rng) if there else HostPlaces(self.rng, as_drawn=self.nested)
         self.loss_map = None if loss_map is None else torch.from_numpy(loss_map.astype(np.float32)).to(backend.place)
+        self.error_weight = error_weight(self.target, recipe.loss_l2, recipe.loss_ms_ssim, self.loss_map)
         self._given_map = position_map
         self.plan = growth_plan(recipe, self.num_gaussians)
         self.options = RasterOptions(
@@ -247,7 +249,7 @@ class Population:
         options = self.options
         if options.blend == "topk":  # to a sum the background is added everywhere, and the fit knows none
             options = dataclasses.replace(options, background=self._mean)
-        return self.backend.removal_costs(model, options, self.target, self.loss_map)
+        return self.backend.removal_costs(model, options, self.target, self.error_weight)
 
     @functools.cached_property
     def _mean(self) -> tuple[float, ...]:
@@ -273,8 +275,8 @@ class Population:
         error = (residual.abs() if wanted else residual.abs_()).sum(dim=1)
         if about is not None:
             error.pow_(1 - share).mul_(about)
-        if self.loss_map is not None:  # what the loss sees is the weight times the error squared
-            error *= self.loss_map.sqrt()
+        if self.error_weight is not None:  # what the loss sees is the weight times the error squared
+            error *= self.error_weight.sqrt()
         return error, residual if wanted else None
 
     def _blurred(self, residual: Tensor) -> Tensor:

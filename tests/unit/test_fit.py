@@ -184,7 +184,7 @@ def test_new_gaussians_pass_over_noise(color):
     target[..., 48:] = np.kron(rng.choice([-0.1, 0.1], (3, 6, 6)), np.ones((8, 8)))
     shares = []
     for blurred in (0.0, 0.5):
-        recipe = Recipe(steps=2, growth_blur=blurred, growth_color=color, init="random")
+        recipe = Recipe(steps=2, growth_blur=blurred, growth_color=color, init="random", loss_ms_ssim=0.0)
         fit = Fit(torch.from_numpy(target), 200, recipe, TorchBackend())
         error, residual = fit._error(torch.zeros(3, 48, 96))
         assert (residual is None) == (color == "picture")
@@ -202,7 +202,7 @@ def test_removal_costs_are_what_the_error_rises_by(blend):
     model = fit.run()
 
     def squared_error(m):
-        return ((fit.backend.render(m, fit.options) - target) ** 2).sum().item()
+        return (fit.error_weight * (fit.backend.render(m, fit.options) - target) ** 2).sum().item()
 
     rises = []
     for i in range(12):
