@@ -327,12 +327,12 @@ def every_picture(view: View) -> str:
     rows = []
     anchors = [a for a in (*CLASSICAL, *PRESETS) if view.has(a)]
     for name in view.sets:
-        summaries = {a: view.compare(name, "igs", a) for a in anchors}
+        summaries = [[view.compare(name, "igs", a, metric) for metric in ("psnr", "ms_ssim")] for a in anchors]
         for picture in view.pictures(name, None, ("igs",)):
-            rows.append([picture, *(_cell(summaries[a], picture) for a in anchors)])
+            rows.append([picture, *(" / ".join(filter(None, (_cell(s, picture) for s in both))) for both in summaries)])
     if not rows:
         return ""
-    return "BD-rate of igs in PSNR, per cent, at the set's rates:\n\n" + markdown(
+    return "BD-rate of igs in PSNR / MS-SSIM, per cent, at the set's rates:\n\n" + markdown(
         ["picture", *map(view.label, anchors)], rows
     )
 
